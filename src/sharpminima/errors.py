@@ -1,0 +1,29 @@
+"""The errors that a user can cause and cure; the command line prints them as one line, without a traceback."""
+
+
+class SharpminimaError(Exception):
+    """What went wrong, which file or setting it concerns, and the cure, in one message."""
+
+
+class ConfigError(SharpminimaError):
+    """A config or a study does not hold what it must."""
+
+
+class DataError(SharpminimaError):
+    """A dataset is missing, damaged or not of the expected shape."""
+
+
+class CheckpointError(SharpminimaError):
+    """A checkpoint, mask or resume file cannot be used."""
+
+
+class TrainingError(SharpminimaError):
+    """A training cannot go on (diverged, no such device, ...)."""
+
+
+class AnalysisError(SharpminimaError):
+    """A model or a set of images cannot be analysed."""
+
+
+class FigureError(SharpminimaError):
+    """A notebook or the paper could not be built."""
