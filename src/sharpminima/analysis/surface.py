@@ -1,0 +1,262 @@
+"""Loss surface and PSP-entropy in a plane through two minima.
+
+Tartaglione et al., ICANN 2020, Fig. 2-4: between the gradually pruned net G and the one-shot net 1-S.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sharpminima.analysis._inputs import (
+    check_finite_weights,
+    check_images,
+    count_labels,
+    count_outputs,
+    surviving,
+)
+from sharpminima.analysis.entropy import PspStatistics, check_order, psp_statistics
+from sharpminima.errors import AnalysisError
+from sharpminima.evaluation import evaluate
+from sharpminima.rng import generator
+
+MEASURES: dict[str, tuple[int, str] | None] = {
+    "loss": None,
+    "error": None,
+    "psp_norm": (1, "norm"),
+    "psp_norm_with_output": (1, "norm_with_output"),
+    "psp_entropy_1": (1, "mean"),
+    "psp_entropy_1_live": (1, "mean_live"),
+    "psp_entropy_2": (2, "mean"),
+    "psp_entropy_2_live": (2, "mean_live"),
+}
+"""Measure -> (order, field of `PspEntropy`). ``loss``: mean cross-entropy, nats; ``error``: top-1, percent;
+norms as in `PspEntropy`; entropies in bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class LossSurface:
+    """Measures on a grid in the plane of two minima, at (0, 0) and (1, 0)."""
+
+    x: Tensor  # float64 [gx]; along target - center, in units of its length
+    y: Tensor  # float64 [gy]; along the random direction, in the same units
+    values: dict[str, Tensor]  # measure -> float64 [gy, gx], in the units of `MEASURES`
+    center_values: dict[str, float]  # measure -> its value with the center's own weights and buffers
+    target_values: dict[str, float]  # measure -> its value with the target's own
+    distance: float  # length of target - center, Euclidean, over all parameters
+    seed: int  # of the random direction
+    masked: bool  # does the random direction keep removed weights at zero?
+
+
+class Plane:
+    """The plane through two minima of one net and a random direction.
+
+    Coordinates (x, y) stand for the weights ``center + x (target - center) + y r``. The random direction r is
+    drawn with normal entries from ``seed``, set to zero where ``masks`` removes (so that every point of the
+    plane keeps removed weights at zero), made orthogonal to the first axis, and scaled to its length. At
+    (0, 0) and (1, 0) the weights are the ends' own, to the bit; elsewhere they are computed in float64.
+
+    Buffers (BatchNorm's running statistics) are those of the end that is nearer along x: the center's up to
+    x = 0.5, the target's beyond.
+
+    Raises:
+        AnalysisError: the models have different parameters or buffers, the same weights, or NaN or infinity;
+            a mask does not fit, or an end has a weight that is not zero where it removes; no direction is
+            orthogonal to the first axis.
+    """
+
+    def __init__(
+        self,
+        center: nn.Module,
+        target: nn.Module,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if _shapes(center) != _shapes(target):
+            raise AnalysisError(
+                "center and target have different parameters or buffers; give two of the same net"
+            )
+        for role, model in (("the center", center), ("the target", target)):
+            check_finite_weights(model, role)
+        self._ends = {
+            end: {name: value.detach().clone() for name, value in _state(model).items()}
+            for end, model in ((0.0, center), (1.0, target))
+        }
+        self._template = center
+        self._names = [name for name, _ in center.named_parameters()]
+        self._origin = self._flat(0.0)
+        self._first = self._flat(1.0) - self._origin
+        self.distance = float(self._first.norm())  # Euclidean, over all parameters
+        if self.distance == 0.0:
+            raise AnalysisError("center and target have the same weights; there is no axis between them")
+        survivors = surviving(center, masks)
+        for role, end in (("center", 0.0), ("target", 1.0)):
+            if self._flat(end)[~survivors].any():
+                raise AnalysisError(f"the {role} has weights other than zero where the masks remove them")
+        self._second = self._random_direction(survivors, seed)
+
+    def _flat(self, end: float) -> Tensor:
+        return torch.cat([self._ends[end][name].double().flatten() for name in self._names])
+
+    def _random_direction(self, survivors: Tensor, seed: int) -> Tensor:
+        axis = self._first / self.distance
+        draw = torch.randn(len(axis), generator=generator(seed, "surface"), dtype=torch.float64)
+        draw = draw.to(axis.device) * survivors
+        drawn = draw.norm()
+        for _ in range(2):  # once is not enough where most of the draw cancels
+            draw = draw - (axis @ draw) * axis
+        if draw.norm() <= 1e-12 * drawn:
+            raise AnalysisError(
+                "no direction is orthogonal to the first axis; two surviving parameters are needed"
+            )
+        return draw * (self.distance / draw.norm())
+
+    @torch.no_grad()
+    def move(self, model: nn.Module, x: float, y: float) -> None:
+        """Give ``model``, a net of the same parameters, the weights and buffers of the point (x, y)."""
+        state = dict(self._ends[0.0 if x <= 0.5 else 1.0])
+        if (x, y) not in ((0.0, 0.0), (1.0, 0.0)):
+            flat = self._origin + x * self._first + y * self._second
+            parts = flat.split([state[name].numel() for name in self._names])
+            state |= dict(zip(self._names, parts, strict=True))
+        for name, tensor in _state(model).items():
+            tensor.copy_(state[name].view_as(tensor))
+
+    def model_at(self, x: float, y: float = 0.0) -> nn.Module:
+        """A new model at the point (x, y), for instance for the Hessian along the line between the ends."""
+        model = copy.deepcopy(self._template)
+        self.move(model, x, y)
+        return model
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in _state(model).items()}
+
+
+def _axis(points: int, span: tuple[float, float]) -> Tensor:
+    """Coordinates of one axis: evenly spaced over ``span``, 0 and 1 to the last bit; a single point is 0."""
+    if points == 1:
+        return torch.zeros(1, dtype=torch.float64)
+    axis = torch.linspace(span[0], span[1], points, dtype=torch.float64)
+    nearest = axis.round()
+    return torch.where(
+        ((axis - nearest).abs() < 1e-9) & ((nearest == 0) | (nearest == 1)), nearest.abs(), axis
+    )
+
+
+def _measure(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    measures: Sequence[str],
+    definition: str,
+    batch_size: int,
+) -> dict[str, float]:
+    """The ``measures`` of one model, from one pass over the data."""
+    orders = {entry[0] for entry in map(MEASURES.__getitem__, measures) if entry}
+    if orders:
+        pairs = 2 in orders and definition == "joint"
+        statistics: PspStatistics = psp_statistics(model, images, labels, pairs=pairs, batch_size=batch_size)
+        evaluation = statistics.evaluation
+        entropies = {order: statistics.entropy(order, definition) for order in orders}
+    else:
+        evaluation = evaluate(model, images, labels, batch_size=batch_size)
+    values = {"loss": evaluation.loss, "error": evaluation.error_percent}
+    for name in measures:
+        if entry := MEASURES[name]:
+            values[name] = getattr(entropies[entry[0]], entry[1])
+        if not math.isfinite(values[name]):
+            raise AnalysisError(f"the {name} is {values[name]}; take a smaller span or check the weights")
+    return {name: values[name] for name in measures}
+
+
+def loss_surface(
+    center: nn.Module,
+    target: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    grid: tuple[int, int] = (51, 51),
+    span: tuple[float, float] = (-0.5, 1.5),
+    masks: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+    definition: str = "joint",
+    measures: Sequence[str] = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2"),
+    batch_size: int = 1000,
+    progress: Callable[[int, int], None] | None = None,
+) -> LossSurface:
+    """Loss, error, PSP norm and PSP-entropies on a grid in the plane through two minima.
+
+    The origin is ``center`` (G), the first axis ends in ``target`` (1-S), the second is random; see `Plane`,
+    also for BatchNorm's running statistics, which come from the nearer end along the first axis. Every
+    point takes one pass over the data. Not every grid holds the two ends (51 points over -0.5 ... 1.5 do not,
+    41 do): their own values are always in ``center_values`` and ``target_values``.
+
+    Args:
+        center, target: two nets of the same parameters; they are not modified.
+        images, labels, batch_size: as for `psp_statistics`.
+        grid: points along x and along y. One point along an axis is the coordinate 0: (51, 1) is the line.
+        span: first and last coordinate, of both axes.
+        masks: parameter name -> tensor of 0 and 1; then all points keep removed weights at zero. None: the
+            random direction moves every parameter.
+        seed: of the random direction.
+        definition: of order 2, "joint" or "agreement".
+        measures: names from `MEASURES`.
+        progress: called with (points done, points in all) after each point of the grid.
+
+    Raises:
+        AnalysisError: as for `Plane` and, where PSP measures are asked for, `psp_statistics`; a measure or
+            definition that is not offered; a grid below 1 or a span that does not rise; a measure that is not
+            finite.
+    """
+    measures = tuple(measures)
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown or not measures:
+        raise AnalysisError(
+            f"there is no measure {', '.join(unknown) or 'given'}; there are {', '.join(MEASURES)}"
+        )
+    check_order(2, definition)
+    if min(grid) < 1:
+        raise AnalysisError(f"the grid is {grid[0]} x {grid[1]}; give at least one point along each axis")
+    if not (math.isfinite(span[0]) and math.isfinite(span[1]) and span[0] < span[1]):
+        raise AnalysisError(f"the span is {span[0]} to {span[1]}; it must rise")
+    check_images(images, labels, batch_size)
+    count_labels(labels, count_outputs(center, images))
+    plane = Plane(center, target, masks=masks, seed=seed)
+    model = plane.model_at(0.0)
+
+    def at(x: float, y: float) -> dict[str, float]:
+        plane.move(model, x, y)
+        try:
+            return _measure(model, images, labels, measures, definition, batch_size)
+        except AnalysisError as error:
+            raise AnalysisError(f"at the point ({x:g}, {y:g}) of the plane: {error}") from error
+
+    ends = {(0.0, 0.0): at(0.0, 0.0), (1.0, 0.0): at(1.0, 0.0)}
+    xs, ys = _axis(grid[0], span), _axis(grid[1], span)
+    values = {name: torch.empty(len(ys), len(xs), dtype=torch.float64) for name in measures}
+    for row, y in enumerate(ys.tolist()):
+        for column, x in enumerate(xs.tolist()):
+            point = ends[x, y] if (x, y) in ends else at(x, y)
+            for name in measures:
+                values[name][row, column] = point[name]
+            if progress:
+                progress(row * len(xs) + column + 1, len(xs) * len(ys))
+    return LossSurface(
+        x=xs,
+        y=ys,
+        values=values,
+        center_values=ends[0.0, 0.0],
+        target_values=ends[1.0, 0.0],
+        distance=plane.distance,
+        seed=seed,
+        masked=masks is not None,
+    )

@@ -1,0 +1,284 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
+from sharpminima.analysis._lanczos import largest_eigenpairs
+from sharpminima.errors import AnalysisError
+from sharpminima.rng import generator
+
+from . import cases
+
+
+def full_hessian(model, images, labels) -> np.ndarray:
+    """The Hessian of the mean cross-entropy, row by row: the gradient of each entry of the gradient."""
+    model.eval()
+    parameters = list(model.parameters())
+    loss = F.cross_entropy(model(images), labels)
+    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+    rows = [
+        torch.cat([part.flatten() for part in torch.autograd.grad(entry, parameters, retain_graph=True)])
+        for entry in torch.cat([part.flatten() for part in gradient])
+    ]
+    return torch.stack(rows).numpy()
+
+
+def random_masks(model, density, seed=0):
+    """Masks for the weights of ``model`` (its biases survive), and whether each parameter survives, [P]."""
+    draw = torch.Generator().manual_seed(seed)
+    masks = {
+        name: (torch.rand(parameter.shape, generator=draw) < density).to(torch.uint8)
+        for name, parameter in model.named_parameters()
+        if name.endswith("weight")
+    }
+    kept = [masks.get(name, torch.ones_like(p)).flatten().bool() for name, p in model.named_parameters()]
+    return masks, torch.cat(kept).numpy()
+
+
+@pytest.mark.parametrize("build", [cases.mlp, cases.conv_net])
+@pytest.mark.parametrize("masked", [False, True])
+def test_against_the_full_hessian(build, masked):
+    model = build(1)
+    images, labels = cases.data(30)
+    masks, kept = random_masks(model, 0.3)
+    if masked:
+        with torch.no_grad():
+            for name, mask in masks.items():
+                model.get_parameter(name).mul_(mask)
+    result = hessian_eigenvalues(
+        model, images, labels, masks=masks if masked else None, tol=1e-8, batch_size=7
+    )
+    hessian = full_hessian(model, images, labels)
+    if not masked:
+        kept = np.ones_like(kept)
+    expected = np.linalg.eigh(hessian[np.ix_(kept, kept)])[0][::-1]
+
+    np.testing.assert_allclose(result.eigenvalues, expected[:5], rtol=1e-6)
+    assert result.converged.all()
+    vectors = result.eigenvectors.numpy()
+    assert vectors.shape == (5, len(kept))
+    assert not vectors[:, ~kept].any()
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(5), atol=1e-7)
+    products = vectors @ hessian
+    products[:, ~kept] = 0
+    measured = np.linalg.norm(products - result.eigenvalues.numpy()[:, None] * vectors, axis=1)
+    np.testing.assert_allclose(result.residuals, measured, atol=1e-13)
+    assert (measured <= 1e-8 * expected[0]).all()
+    assert (result.dimension, result.space) == (kept.sum(), "surviving" if masked else "all")
+    assert result.hvps == result.iterations + 5
+    assert result.eigenvalues.dtype == result.eigenvectors.dtype == result.residuals.dtype == torch.float64
+
+
+@pytest.mark.parametrize("build", [cases.mlp, cases.conv_net])
+def test_product_is_exact(build):
+    model = build()
+    images, labels = cases.data(20)
+    masks, kept = random_masks(model, 0.5)
+    hessian = full_hessian(model, images, labels)
+    vector = torch.randn(int(kept.sum()), generator=generator(0, "test"), dtype=torch.float64)
+    product = HessianVectorProduct(model, images, labels, masks=masks, batch_size=6)
+    np.testing.assert_allclose(product(vector), hessian[np.ix_(kept, kept)] @ vector.numpy(), atol=1e-14)
+    assert product.calls == 1
+    everything = HessianVectorProduct(model, images, labels)
+    assert (product.dimension, everything.dimension) == (kept.sum(), len(kept))
+    expanded = product.expand(vector)
+    assert torch.equal(expanded[torch.from_numpy(kept)], vector)
+    assert not expanded[~torch.from_numpy(kept)].any()
+
+
+def test_a_parameter_outside_the_graph_has_no_curvature():
+    model = cases.mlp()
+    model.register_parameter("idle", nn.Parameter(torch.ones(3, dtype=torch.float64)))
+    images, labels = cases.data(6)
+    product = HessianVectorProduct(model, images, labels)
+    result = product(torch.ones(product.dimension))
+    assert product.dimension == 124
+    assert not result[:3].any()
+    assert result[3:].any()
+
+
+def test_batchnorm_uses_its_running_statistics_and_keeps_them():
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)
+    ).double()
+    with torch.no_grad():
+        (
+            model[1].running_mean.copy_(torch.tensor([0.3, -0.2])),
+            model[1].running_var.copy_(torch.tensor([0.5, 2])),
+        )
+    images, labels = cases.data(12)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = hessian_eigenvalues(model.train(), images, labels, k=3, tol=1e-8, batch_size=5)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    expected = np.linalg.eigh(full_hessian(model, images, labels))[0][::-1]
+    np.testing.assert_allclose(result.eigenvalues, expected[:3], rtol=1e-6)
+
+
+def test_resnet_in_one_batch_and_in_many():
+    model = cases.resnet8()
+    images, labels = cases.data(4, (3, 32, 32), 10)
+    vector = torch.randn(sum(p.numel() for p in model.parameters()), generator=generator(0, "test"))
+    whole = HessianVectorProduct(model, images, labels)(vector.double())
+    parts = HessianVectorProduct(model, images, labels, batch_size=3)(vector.double())
+    torch.testing.assert_close(whole, parts)
+    # Central difference of the gradient along the vector.
+    step, gradients = 1e-6, []
+    model.eval()
+    start = nn.utils.parameters_to_vector(model.parameters()).detach()
+    for sign in (1, -1):
+        nn.utils.vector_to_parameters(
+            start + sign * step * vector.double() / vector.norm(), model.parameters()
+        )
+        gradient = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
+        gradients.append(torch.cat([part.flatten() for part in gradient]))
+    difference = (gradients[0] - gradients[1]) / (2 * step) * vector.norm()
+    assert (difference - whole).norm() < 1e-5 * whole.norm()
+
+
+def test_lenet5_converges_in_float32():
+    model = cases.lenet5()
+    images, labels = cases.data_for("lenet5", 20)
+    result = hessian_eigenvalues(model, images, labels, k=2, tol=1e-3)
+    assert result.converged.all()
+    assert result.iterations < 60
+    again = hessian_eigenvalues(model.double(), images.double(), labels, k=2, tol=1e-3, seed=5)
+    torch.testing.assert_close(result.eigenvalues, again.eigenvalues, rtol=1e-4, atol=0)
+
+
+def test_deterministic_in_the_seed_and_independent_of_it_in_value():
+    model, (images, labels) = cases.mlp(), cases.data(15)
+    first, again, other = (
+        hessian_eigenvalues(model, images, labels, tol=1e-9, seed=seed) for seed in (3, 3, 4)
+    )
+    assert torch.equal(first.eigenvalues, again.eigenvalues)
+    assert torch.equal(first.eigenvectors, again.eigenvectors)
+    assert not torch.equal(first.eigenvalues, other.eigenvalues)
+    torch.testing.assert_close(first.eigenvalues, other.eigenvalues, rtol=1e-9, atol=0)
+    # The sign is fixed too.
+    torch.testing.assert_close(first.eigenvectors, other.eigenvectors, rtol=0, atol=1e-6)
+
+
+def test_batch_size_does_not_matter():
+    model, (images, labels) = cases.mlp(), cases.data(15)
+    whole = hessian_eigenvalues(model, images, labels)
+    parts = hessian_eigenvalues(model, images, labels, batch_size=4)
+    torch.testing.assert_close(whole.eigenvalues, parts.eigenvalues, rtol=1e-9, atol=0)
+
+
+def test_a_budget_that_ends_first_is_reported_not_hidden():
+    result = hessian_eigenvalues(cases.mlp(), *cases.data(15), max_iterations=6, tol=1e-10)
+    assert result.iterations == 6
+    assert not result.converged.all()
+    assert torch.equal(result.converged, result.residuals <= 1e-10 * result.eigenvalues.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_dead_net_has_the_multiple_eigenvalue_of_its_output_biases(dtype):
+    # All hidden neurons off, uniform softmax: H is (I - 11'/C) / C over the C output biases, and 0 elsewhere.
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 10)).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model[1].bias.fill_(-1.0)
+    images, labels = cases.data(20, classes=10)
+    result = hessian_eigenvalues(model, images.to(dtype), labels, k=10)
+    np.testing.assert_allclose(result.eigenvalues, [0.1] * 9 + [0.0], atol=1e-7)
+    assert result.converged.all()
+
+
+def test_all_eigenvalues_of_a_small_space():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
+    masks = {"1.weight": torch.zeros(3, 12)}
+    images, labels = cases.data(9)
+    result = hessian_eigenvalues(model, images, labels, k=3, masks=masks)
+    hessian = full_hessian(model, images, labels)[-3:, -3:]
+    np.testing.assert_allclose(result.eigenvalues, np.linalg.eigvalsh(hessian)[::-1], atol=1e-14)
+    assert (result.dimension, result.iterations) == (3, 3)
+
+
+def lanczos(matrix, k, tol=1e-10, max_iterations=5000, seed=0):
+    matrix = torch.as_tensor(matrix, dtype=torch.float64)
+    vectors, iterations, scale = largest_eigenpairs(
+        lambda vector: matrix @ vector,
+        len(matrix),
+        k,
+        tol=tol,
+        max_iterations=max_iterations,
+        rounding=1e-14,
+        generator=generator(seed, "test"),
+    )
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(k), atol=1e-10)
+    assert scale <= matrix.abs().sum(dim=1).max() + 1e-12
+    return (vectors @ matrix * vectors).sum(dim=1).numpy(), iterations
+
+
+def rotated(spectrum, seed=0):
+    """A symmetric matrix of this spectrum in a random basis."""
+    basis = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(spectrum), len(spectrum))))[0]
+    return basis * np.asarray(spectrum) @ basis.T
+
+
+@pytest.mark.parametrize(
+    "spectrum",
+    [
+        np.linspace(-3, 1, 300),  # no gap, the largest magnitude negative: many restarts
+        np.r_[[100, 50, 50, 20, 10], np.linspace(0, 1, 200)],
+        np.r_[np.full(7, 2.0), np.zeros(150)],
+        np.r_[np.zeros(150), np.full(50, -2.0)],
+        np.linspace(-5, -1, 60),
+        np.zeros(60),
+        np.ones(60),
+    ],
+    ids=["uniform", "outliers", "multiple", "top-zero", "negative", "zero", "identity"],
+)
+def test_lanczos_on_known_spectra(spectrum):
+    values, iterations = lanczos(rotated(spectrum), 5)
+    np.testing.assert_allclose(values, np.sort(spectrum)[::-1][:5], atol=1e-8)
+    assert iterations < 1000
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.integers(0, 5), st.data())
+@settings(deadline=None, max_examples=60)
+def test_lanczos_on_any_small_spectrum(spectrum, seed, data):
+    k = data.draw(st.integers(1, len(spectrum)))
+    values, iterations = lanczos(rotated(np.array(spectrum, dtype=float), seed), k, seed=seed)
+    np.testing.assert_allclose(values, np.sort(spectrum)[::-1][:k], atol=1e-8)
+    assert iterations <= len(spectrum)
+
+
+def test_errors():
+    model, (images, labels) = cases.mlp(), cases.data(6)
+
+    def fails(message, images=images, labels=labels, model=model, **options):
+        with pytest.raises(AnalysisError, match=message):
+            hessian_eigenvalues(model, images, labels, **options)
+
+    fails("k is 122, but the Hessian has 121 eigenvalues", k=122, max_iterations=200)
+    fails("k is 0", k=0)
+    fails(
+        "k is 5, but the Hessian has 3",
+        k=5,
+        masks={name: torch.zeros_like(p) for name, p in _but_bias(model)},
+    )
+    fails("max_iterations is 4; 5 eigenvalues take at least 5", max_iterations=4)
+    fails("tol is 0", tol=0)
+    fails("masks for 9.weight, 9.x, which the model does not have", masks={"9.x": images, "9.weight": images})
+    fails(r"mask of 1.weight has shape \[6\], the parameter \[6, 12\]", masks={"1.weight": torch.ones(6)})
+    fails("mask of 1.bias holds other values than 0 and 1", masks={"1.bias": torch.full((6,), 0.5)})
+    fails("no parameter survives", masks={name: torch.zeros_like(p) for name, p in model.named_parameters()})
+    fails("3 images but 6 labels", images=images[:3])
+    fails("labels run from 1 to 3, but the model has the classes 0 to 2", labels=labels + 1)
+    fails("a Hessian-vector product holds NaN or infinity", images=images * float("inf"))
+    broken = cases.mlp()
+    broken[3].weight.data[0, 0] = float("nan")
+    fails("parameter 3.weight of the model holds NaN or infinity", model=broken)
+
+
+def _but_bias(model):
+    return [(name, parameter) for name, parameter in model.named_parameters() if name != "5.bias"]

@@ -1,0 +1,282 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy
+from sharpminima.analysis.surface import _axis
+from sharpminima.errors import AnalysisError
+from sharpminima.evaluation import evaluate
+
+from . import cases
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def pruned_pair(build=cases.mlp):
+    """Two nets with the same masks, and the masks of their weights."""
+    center, target = build(0), build(1)
+    draw = torch.Generator().manual_seed(2)
+    masks = {
+        name: torch.rand(parameter.shape, generator=draw) < 0.6
+        for name, parameter in center.named_parameters()
+        if name.endswith("weight")
+    }
+    with torch.no_grad():
+        for model in (center, target):
+            for name, mask in masks.items():
+                model.get_parameter(name).mul_(mask)
+    return center, target, masks
+
+
+def all_measures(model, images, labels, definition="joint"):
+    """Every measure of one model, by the public functions."""
+    evaluation = evaluate(model, images, labels)
+    first = psp_entropy(model, images, labels)
+    second = psp_entropy(model, images, labels, order=2, definition=definition)
+    return {
+        "loss": evaluation.loss,
+        "error": evaluation.error_percent,
+        "psp_norm": first.norm,
+        "psp_norm_with_output": first.norm_with_output,
+        "psp_entropy_1": first.mean,
+        "psp_entropy_1_live": first.mean_live,
+        "psp_entropy_2": second.mean,
+        "psp_entropy_2_live": second.mean_live,
+    }
+
+
+@pytest.mark.parametrize("definition", ["joint", "agreement"])
+def test_every_point_by_hand(definition):
+    center, target, masks = pruned_pair(cases.conv_net)
+    images, labels = cases.data(30)
+    options = {"masks": masks, "seed": 7}
+    result = loss_surface(
+        center,
+        target,
+        images,
+        labels,
+        grid=(3, 2),
+        span=(-0.25, 1.25),
+        measures=tuple(MEASURES),
+        definition=definition,
+        batch_size=11,
+        **options,
+    )
+    assert result.x.tolist() == [-0.25, 0.5, 1.25]
+    assert result.y.tolist() == [-0.25, 1.25]
+    # The random direction, from the plane's own point (0, 1); its properties are tested below.
+    origin = weights(center)
+    second = weights(Plane(center, target, **options).model_at(0.0, 1.0)) - origin
+    for row, y in enumerate(result.y.tolist()):
+        for column, x in enumerate(result.x.tolist()):
+            model = copy.deepcopy(center)
+            point = origin + x * (weights(target) - origin) + y * second
+            nn.utils.vector_to_parameters(point, model.parameters())
+            for name, value in all_measures(model, images, labels, definition).items():
+                found = result.values[name][row, column].item()
+                assert found == pytest.approx(value, rel=1e-9), (name, x, y)
+    assert result.center_values == pytest.approx(all_measures(center, images, labels, definition), rel=1e-12)
+    assert result.target_values == pytest.approx(all_measures(target, images, labels, definition), rel=1e-12)
+    assert result.distance == pytest.approx((weights(target) - origin).norm().item())
+    assert (result.seed, result.masked) == (7, True)
+    assert all(value.shape == (2, 3) and value.dtype == torch.float64 for value in result.values.values())
+
+
+def test_second_direction():
+    center, target, masks = pruned_pair()
+    origin, first = weights(center), weights(target) - weights(center)
+    kept = torch.cat(
+        [masks.get(n, torch.ones_like(p)).flatten().bool() for n, p in center.named_parameters()]
+    )
+    for given_masks in (masks, None):
+        second = weights(Plane(center, target, masks=given_masks, seed=1).model_at(0.0, 1.0)) - origin
+        assert abs(float(first @ second)) < 1e-12 * float(first @ first)
+        assert float(second.norm()) == pytest.approx(float(first.norm()), rel=1e-12)
+        assert second[kept].all()
+        assert bool((second[~kept] == 0).all()) == (given_masks is not None)
+        assert bool(second[~kept].all()) == (given_masks is None)
+
+
+def test_removed_weights_stay_zero_all_over_the_plane():
+    center, target, masks = pruned_pair()
+    moved = Plane(center, target, masks=masks).model_at(0.3, -0.7)
+    for name, mask in masks.items():
+        assert not moved.get_parameter(name)[~mask].any()
+
+
+def test_ends_are_the_checkpoints_to_the_bit():
+    center, target = cases.lenet5(), cases.lenet5()
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    images, labels = cases.data_for("lenet5", 30)
+    result = loss_surface(
+        center, target, images, labels, grid=(41, 1), span=(-0.5, 1.5), measures=["error", "loss"]
+    )
+    assert result.y.tolist() == [0.0]
+    columns = {x: column for column, x in enumerate(result.x.tolist())}
+    for x, model, values in ((0.0, center, result.center_values), (1.0, target, result.target_values)):
+        assert torch.equal(weights(Plane(center, target).model_at(x)), weights(model))
+        assert values["loss"] == evaluate(model, images, labels).loss
+        assert result.values["loss"][0, columns[x]].item() == values["loss"]
+        assert result.values["error"][0, columns[x]].item() == values["error"]
+    assert list(result.values) == ["error", "loss"]
+
+
+def test_ends_are_exact_in_float64_too():
+    # center + (target - center) is not always target in the weights' own precision.
+    center, target, masks = pruned_pair()
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.div_(3)
+    assert not torch.equal(weights(center) + (weights(target) - weights(center)), weights(target))
+    plane = Plane(center, target, masks=masks)
+    assert torch.equal(weights(plane.model_at(0.0)), weights(center))
+    assert torch.equal(weights(plane.model_at(1.0)), weights(target))
+
+
+def test_default_grid_lacks_the_ends_but_reports_them():
+    axis = _axis(51, (-0.5, 1.5)).tolist()
+    assert 0.0 not in axis
+    assert len(axis) == 51
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+@settings(deadline=None, max_examples=80)
+def test_axis_hits_zero_and_one_to_the_last_bit(before, between, after):
+    # Equal steps of 1 / between, so that 0 and 1 are members whatever linspace rounds to.
+    span = (-before / between, 1 + after / between)
+    axis = _axis(before + between + after + 1, span).tolist()
+    assert axis[before] == 0.0
+    assert str(axis[before]) == "0.0"
+    assert axis[before + between] == 1.0
+    assert axis == sorted(axis)
+
+
+def test_batchnorm_statistics_come_from_the_nearer_end():
+    center, target = cases.resnet8(0), cases.resnet8(1)
+    images, labels = cases.data(5, (3, 32, 32), 10)
+    plane = Plane(center, target)
+    for x, nearer in ((-1.0, center), (0.5, center), (0.51, target), (2.0, target)):
+        moved = plane.model_at(x, 0.5)
+        for name, buffer in moved.named_buffers():
+            assert torch.equal(buffer, nearer.get_buffer(name)), (x, name)
+    result = loss_surface(center, target, images, labels, grid=(3, 1), measures=["loss"])
+    assert result.x.tolist() == [-0.5, 0.5, 1.5]
+    by_hand = copy.deepcopy(target)
+    point = -0.5 * weights(center) + 1.5 * weights(target)
+    nn.utils.vector_to_parameters(point, by_hand.parameters())
+    assert result.values["loss"][0, 2].item() == pytest.approx(
+        evaluate(by_hand, images, labels).loss, rel=1e-9
+    )
+    assert result.target_values["loss"] == evaluate(target, images, labels).loss
+
+
+def test_models_are_left_alone():
+    center, target = cases.resnet8(0), cases.resnet8(1).eval()
+    images, labels = cases.data(10, (3, 32, 32), 10)
+    before = copy.deepcopy((center.state_dict(), target.state_dict()))
+    loss_surface(center, target, images, labels, grid=(2, 1), measures=["loss", "psp_norm"])
+    for model, state in zip((center, target), before, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert center.training
+    assert not target.training
+    # Nor does the plane follow what becomes of them.
+    plane = Plane(center, target)
+    old = weights(center)
+    with torch.no_grad():
+        center.conv1.weight.zero_()
+    assert torch.equal(weights(plane.model_at(0.0)), old)
+
+
+def test_deterministic_in_the_seed():
+    center, target, masks = pruned_pair()
+    images, labels = cases.data(12)
+    first, again, other = (
+        loss_surface(center, target, images, labels, grid=(2, 2), masks=masks, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    assert list(first.values) == ["loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2"]
+    for name in first.values:
+        assert torch.equal(first.values[name], again.values[name])
+    assert not torch.equal(first.values["loss"], other.values["loss"])
+    assert first.center_values == other.center_values
+
+
+def test_batch_size_does_not_matter():
+    center, target, _ = pruned_pair()
+    images, labels = cases.data(12)
+    whole = loss_surface(center, target, images, labels, grid=(2, 2))
+    parts = loss_surface(center, target, images, labels, grid=(2, 2), batch_size=5)
+    for name in whole.values:
+        torch.testing.assert_close(whole.values[name], parts.values[name], rtol=1e-12, atol=0)
+
+
+def test_progress_counts_the_points():
+    calls = []
+    loss_surface(
+        cases.mlp(0),
+        cases.mlp(1),
+        *cases.data(6),
+        grid=(3, 2),
+        measures=["loss"],
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(point, 6) for point in range(1, 7)]
+
+
+def test_loss_of_a_net_without_relu():
+    center, target = (
+        cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), seed) for seed in (0, 1)
+    )
+    images, labels = cases.data(6)
+    result = loss_surface(center, target, images, labels, grid=(1, 1), measures=["loss"])
+    assert result.values["loss"].item() == evaluate(center, images, labels).loss
+
+
+def test_errors():
+    center, target, masks = pruned_pair()
+    images, labels = cases.data(9)
+
+    def fails(message, center=center, target=target, images=images, labels=labels, **options):
+        with pytest.raises(AnalysisError, match=message):
+            loss_surface(center, target, images, labels, **options)
+
+    fails("different parameters or buffers", target=cases.conv_net())
+    fails("different parameters or buffers", target=copy.deepcopy(target).float())
+    fails("the same weights", target=copy.deepcopy(center))
+    fails("no measure accuracy; there are loss, error", measures=["loss", "accuracy"])
+    fails("no measure given", measures=[])
+    fails("no definition 'exact'", definition="exact")
+    fails("grid is 0 x 5", grid=(0, 5))
+    fails("span is 1.0 to 1.0; it must rise", span=(1.0, 1.0))
+    fails("span is 0.0 to inf", span=(0.0, float("inf")))
+    fails("9 images but 8 labels", labels=labels[:8])
+    fails("labels run from 1 to 3", labels=labels + 1, measures=["loss"])
+    fails("masks for other", masks={"other": labels})
+    fails("center has weights other than zero where the masks", center=cases.mlp(5), masks=masks)
+    fails("target has weights other than zero where the masks", target=cases.mlp(5), masks=masks)
+    fails(r"at the point \(0, 0\) of the plane: class 2 has no images", labels=labels % 2)
+    fails(
+        r"at the point \(-1e\+200, 0\) of the plane: the loss is (nan|inf)",
+        grid=(2, 1),
+        span=(-1e200, 1e200),
+        measures=["loss"],
+    )
+    broken = copy.deepcopy(target)
+    broken[1].bias.data[2] = float("inf")
+    fails("parameter 1.bias of the target holds NaN or infinity", target=broken)
+
+
+def test_no_direction_is_left():
+    center, target = (
+        cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False)), s) for s in (0, 1)
+    )
+    with pytest.raises(AnalysisError, match="no direction is orthogonal"):
+        Plane(center, target)
