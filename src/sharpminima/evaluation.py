@@ -40,3 +40,21 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
         wrong += (logits.argmax(dim=1) != target).sum()
     model.train(was_training)
     return Evaluation(loss=loss.item() / len(labels), wrong=int(wrong), samples=len(labels))
+
+
+def gradient_norm(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
+    """L2 norm of the gradient of the mean cross-entropy in eval mode, over the parameters that are not zero.
+
+    A removed parameter is zero, and the net cannot move along it; ``.grad`` fields are left alone.
+    """
+    was_training = model.training
+    model.eval()
+    parameters = list(model.parameters())
+    total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
+    for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        loss = F.cross_entropy(model(batch), target, reduction="sum") / len(labels)
+        for accumulated, gradient in zip(total, torch.autograd.grad(loss, parameters), strict=True):
+            accumulated += gradient
+    model.train(was_training)
+    squares = [(g * (p != 0)).square().sum() for g, p in zip(total, parameters, strict=True)]
+    return float(torch.stack(squares).sum().sqrt())

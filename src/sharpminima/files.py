@@ -33,7 +33,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         cure = "free some space or choose another folder" if error.errno == 28 else "check the folder"
         raise SharpminimaError(f"{path}: cannot be written ({error.strerror or error}); {cure}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

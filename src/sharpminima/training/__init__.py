@@ -1,0 +1,17 @@
+"""Training: one loop, policies for what differs, resume files."""
+
+from sharpminima.training.engine import HISTORY_COLUMNS, train
+from sharpminima.training.flat import FlatModel, Sgd
+from sharpminima.training.policy import Best, Policy, RecipePolicy
+from sharpminima.training.resume import ResumeFile
+
+__all__ = [
+    "HISTORY_COLUMNS",
+    "Best",
+    "FlatModel",
+    "Policy",
+    "RecipePolicy",
+    "ResumeFile",
+    "Sgd",
+    "train",
+]

@@ -1,0 +1,245 @@
+"""Checkpoints: weights and masks of all replicas of one cell in one safetensors file, survivors only.
+
+Layout of a file, for R replicas:
+
+- a tensor without a mask is stored under its name in the state dict, with a leading axis R;
+- a masked tensor NAME is stored as ``NAME:mask`` (uint8 bits, [R, ceil(n / 8)], or [1, ...] where all replicas
+  share the mask) and ``NAME:survivors`` (the surviving values of replica 0, then of replica 1, ...);
+- the metadata entry ``sharpminima`` is a JSON object (see `CheckpointMetadata`) with a SHA-256 over everything.
+
+Removed values are exactly zero, so nothing is lost. There is no pickle in it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sharpminima import __version__
+from sharpminima.errors import CheckpointError
+from sharpminima.files import atomic_path
+from sharpminima.masks import Masks, pack_bits, unpack_bits
+
+FORMAT_VERSION = 1
+_KEY = "sharpminima"
+_REMADE = "remove it, so that it is made again, or fetch it again"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All replicas of one cell."""
+
+    states: list[dict[str, Tensor]]  # one state dict a replica, on the CPU
+    masks: list[Masks] | None  # one set of masks a replica; None for a dense net
+    metadata: dict[str, Any] = field(default_factory=dict)  # what `save_checkpoint` was given, and the version
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas R."""
+        return len(self.states)
+
+    def load_into(self, model: nn.Module, replica: int = 0) -> nn.Module:
+        """Load one replica into ``model`` and return it.
+
+        Raises:
+            CheckpointError: the model has other tensors or shapes, or there is no such replica.
+        """
+        if not 0 <= replica < self.replicas:
+            raise CheckpointError(f"replica {replica} asked for, the checkpoint holds {self.replicas}")
+        expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+        found = {name: tuple(t.shape) for name, t in self.states[replica].items()}
+        if expected != found:
+            wrong = sorted(
+                n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)
+            )
+            raise CheckpointError(
+                f"the checkpoint is of model {self.metadata.get('model')!r} and does not fit: {', '.join(wrong[:4])}; "
+                "use the checkpoint of the same model and number of classes"
+            )
+        model.load_state_dict(self.states[replica])
+        return model
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    states: Sequence[Mapping[str, Tensor]],
+    *,
+    masks: Sequence[Masks] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the replicas of a cell; the same content gives the same bytes.
+
+    Args:
+        states: one state dict a replica, equal names and shapes.
+        masks: one set of masks a replica; a value under a False mask must be exactly zero.
+        metadata: JSON values: model, dataset sha256, config slice, seed, epoch, sparsity, metrics, ...
+
+    Raises:
+        CheckpointError: replicas that differ in shape, a removed value that is not zero, a NaN or infinity.
+        SharpminimaError: the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    shapes: dict[str, list[int]] = {}
+    if not states:
+        raise CheckpointError(f"{path}: there is no replica to save")
+    for name in states[0]:
+        values = torch.stack([state[name].detach().cpu() for state in states])
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity and is not saved; the training diverged")
+        if masks is None or name not in masks[0]:
+            tensors[name] = values.contiguous()
+            continue
+        keep = torch.stack([m[name].detach().cpu() for m in masks])
+        if bool(values[~keep].any()):
+            raise CheckpointError(f"{path}: {name} has removed weights that are not zero")
+        shapes[name] = list(values.shape[1:])
+        shared = bool((keep == keep[:1]).all())
+        tensors[f"{name}:mask"] = torch.stack([pack_bits(row) for row in (keep[:1] if shared else keep)])
+        tensors[f"{name}:survivors"] = values[keep].contiguous()
+    header = {
+        **(metadata or {}),
+        "format": FORMAT_VERSION,
+        "version": __version__,
+        "replicas": len(states),
+        "masked_shapes": shapes,
+    }
+    header["content_sha256"] = _content_sha256(tensors, header)
+    with atomic_path(path) as scratch:
+        save_file(tensors, scratch, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing, not a checkpoint, of another format version, or damaged.
+    """
+    tensors, header = _read(Path(path), with_tensors=True)
+    if header.pop("content_sha256", None) != _content_sha256(tensors, header):
+        raise CheckpointError(f"{path}: is damaged (its SHA-256 does not agree); {_REMADE}")
+    return _assemble(tensors, header)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata alone, without reading (or checking) the tensors.
+
+    Raises:
+        CheckpointError: the file is missing, not a checkpoint, or of another format version.
+    """
+    return _read(Path(path), with_tensors=False)[1]
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint; run the rule that makes it, or `dvc pull`")
+    try:
+        header, tensors = _open(path, with_tensors=with_tensors)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); {_REMADE}") from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: is not a checkpoint of sharpminima; {_REMADE}") from error
+    if header.get("format") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: has format {header.get('format')}, this version reads {FORMAT_VERSION}; "
+            f"use the version that wrote it ({header.get('version')}), or make it again"
+        )
+    return tensors, header
+
+
+def _open(path: Path, *, with_tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        header = json.loads((file.metadata() or {})[_KEY])
+        names = list(file.keys()) if with_tensors else []
+        return header, {name: file.get_tensor(name) for name in names}
+
+
+def _assemble(tensors: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:
+    replicas: int = header["replicas"]
+    shapes: dict[str, list[int]] = header.pop("masked_shapes")
+    states: list[dict[str, Tensor]] = [{} for _ in range(replicas)]
+    masks: list[Masks] = [{} for _ in range(replicas)]
+    for key, stored in tensors.items():
+        name, _, part = key.partition(":")
+        if not part:
+            for state, value in zip(states, stored, strict=True):
+                state[name] = value.clone()
+        elif part == "mask":
+            shape = torch.Size(shapes[name])
+            rows = stored.expand(replicas, -1)
+            values = tensors[f"{name}:survivors"]
+            start = 0
+            for replica in range(replicas):
+                mask = unpack_bits(rows[replica], shape.numel())
+                stop = start + int(mask.sum())
+                dense = torch.zeros(shape.numel(), dtype=values.dtype)
+                dense[mask] = values[start:stop]
+                states[replica][name], masks[replica][name] = dense.view(shape), mask.view(shape)
+                start = stop
+    return Checkpoint(states=states, masks=masks if shapes else None, metadata=header)
+
+
+def _content_sha256(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def save_tree(path: str | os.PathLike[str], tree: Any, *, fingerprint: str) -> None:
+    """Write nested dicts and lists of tensors and JSON values as one file (resume files).
+
+    Args:
+        fingerprint: what the content belongs to; `load_tree` returns it only for the same one.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def strip(node: Any) -> Any:
+        if isinstance(node, Tensor):
+            key = str(len(tensors))
+            tensors[key] = node.detach().cpu().contiguous().clone()
+            return {"__tensor__": key}
+        if isinstance(node, Mapping):
+            return {str(key): strip(value) for key, value in node.items()}
+        if isinstance(node, list | tuple):
+            return [strip(value) for value in node]
+        return node
+
+    header = {"tree": strip(tree), "fingerprint": fingerprint}
+    header["content_sha256"] = _content_sha256(tensors, {"fingerprint": fingerprint})
+    with atomic_path(path) as scratch:
+        # Infinity is legal here: a best loss starts there.
+        save_file(tensors, scratch, metadata={_KEY: json.dumps(header)})
+
+
+def load_tree(path: str | os.PathLike[str], *, fingerprint: str) -> Any | None:
+    """Read what `save_tree` wrote; None where there is no file, or it is damaged or belongs to something else."""
+    path = Path(path)
+    try:
+        header, tensors = _open(path)
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+    if header.get("fingerprint") != fingerprint:
+        return None
+    if header.get("content_sha256") != _content_sha256(tensors, {"fingerprint": fingerprint}):
+        return None
+
+    def fill(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "__tensor__" in node:
+                return tensors[node["__tensor__"]]
+            return {key: fill(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [fill(value) for value in node]
+        return node
+
+    return fill(header["tree"])

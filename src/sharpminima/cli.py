@@ -1,0 +1,247 @@
+"""The command line: each step of the pipeline is a command; the rules of Snakemake call these and nothing else."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import sharpminima
+from sharpminima.errors import ConfigError, SharpminimaError
+from sharpminima.stop import STOP, Stopped
+
+app = typer.Typer(
+    name="sharpminima",
+    help="Sharp minima of gradually pruned nets: training, pruning, analysis and figures, step by step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataFile = Annotated[Path, typer.Option("--data", help="Prepared dataset (sharpminima prepare).")]
+InitFile = Annotated[Path, typer.Option("--init", help="W0 of the run (sharpminima init).")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the whole run.")]
+OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder for checkpoint.safetensors and history.csv.")]
+SettingsText = Annotated[str, typer.Option("--settings", help="Settings as YAML or JSON text, or a file of them.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; part of the result.")]
+GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
+RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(sharpminima.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="digits, mnist, fashion-mnist or cifar10.")],
+    out: OutFile,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="Folder of raw files; default: SHARPMINIMA_DATA, else data/downloads."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the validation split.")] = 0,
+    validation_share: Annotated[float, typer.Option("--validation-share")] = 0.1,
+) -> None:
+    """Find or download a dataset, check it, split it, and write it as one file."""
+    from sharpminima.data import prepare_dataset
+
+    prepare_dataset(dataset, out, root=root, seed=seed, validation_share=validation_share)
+
+
+@app.command()
+def init(
+    data: DataFile, model: Annotated[str, typer.Option("--model", help="Name of a model.")], seed: Seed, out: OutFile
+) -> None:
+    """Draw W0, the initialisation from which everything of a run starts."""
+    from sharpminima.steps import training
+
+    training.init(data, model, seed, out)
+
+
+@app.command()
+def dense(
+    data: DataFile,
+    init: InitFile,
+    out: OutFolder,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Train the dense net from W0."""
+    from sharpminima.config import parse_settings
+    from sharpminima.settings import RecipeSettings
+    from sharpminima.steps import training
+
+    recipe = parse_settings(RecipeSettings, settings, "--settings")
+    training.dense(data, init, recipe, out, training.Runtime(device, threads))
+
+
+@app.command()
+def prune(
+    data: DataFile,
+    init: InitFile,
+    level: Annotated[list[float], typer.Option("--level", help="Requested sparsity in (0, 1); repeat, ascending.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the method: gets level-L/gradual/seed-S/, run/.")],
+    settings: SettingsText = '{"name": "lobster"}',
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Run a pruning method and keep a trained state for each requested level."""
+    from sharpminima.config import MethodChoice, parse_settings
+    from sharpminima.steps import training
+
+    method = parse_settings(MethodChoice, settings, "--settings").root
+    training.prune(data, init, method, level, out, training.Runtime(device, threads))
+
+
+@app.command()
+def retrain(
+    data: DataFile,
+    init: InitFile,
+    pruned: Annotated[Path, typer.Option("--pruned", help="Checkpoint of the pruning method at the level.")],
+    strategy: Annotated[str, typer.Option("--strategy", help="rewind, reinit, random-structure, ...")],
+    out: OutFolder,
+    replicas: Annotated[int, typer.Option("--replicas", min=1)] = 1,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Retrain at a method's mask: all replicas of one strategy."""
+    from sharpminima.config import parse_settings
+    from sharpminima.pruning import STRATEGIES
+    from sharpminima.settings import RecipeSettings
+    from sharpminima.steps import training
+
+    if strategy not in STRATEGIES:
+        raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
+    recipe = parse_settings(RecipeSettings, settings, "--settings")
+    training.retrain(data, init, pruned, strategy, replicas, recipe, out, training.Runtime(device, threads))
+
+
+def _analysis(name: str, summary: str) -> None:
+    def command(
+        data: DataFile,
+        gradual: GradualFile,
+        rewind: RewindFile,
+        out: OutFile,
+        settings: SettingsText = "{}",
+        device: Device = "auto",
+        threads: Threads = 1,
+    ) -> None:
+        from sharpminima.config import AnalysisSettings, parse_settings
+        from sharpminima.steps import analysis, training
+
+        chosen = parse_settings(AnalysisSettings, settings, "--settings")
+        getattr(analysis, name)(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+
+    app.command(name=name, help=summary)(command)
+
+
+_analysis("psp", "PSP norm and PSP-entropy of G and 1-S, by layer.")
+_analysis("hessian", "Largest Hessian eigenvalues at G and 1-S.")
+_analysis("surface", "Loss, error, PSP norm and entropies over the plane through G and 1-S.")
+
+
+@app.command()
+def table(
+    checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints, in the order of the rows.")],
+    out: OutFile,
+    density: Annotated[Path, typer.Option("--density", help="Table of per-layer densities to write.")],
+) -> None:
+    """Collect the results of trained nets: errors, losses, sparsity and counts."""
+    from sharpminima.steps import tables
+
+    tables.results(checkpoint, out, density)
+
+
+@app.command()
+def figure(
+    notebook: Annotated[Path, typer.Argument(help="Notebook with a cell tagged `parameters`.")],
+    out: Annotated[Path, typer.Option("--out", help="Figure without extension: writes .pdf, .svg and .html.")],
+    parameters: Annotated[str, typer.Option("--parameters", help="Parameters as YAML or JSON.")] = "{}",
+) -> None:
+    """Execute a figure's notebook; a failed cell or an unknown parameter is an error."""
+    import yaml
+
+    from sharpminima.figures.notebook import execute
+
+    execute(notebook, out, yaml.safe_load(parameters))
+
+
+@app.command()
+def numbers(
+    results: Annotated[Path, typer.Option("--results", help="Table of results.")],
+    out: OutFile,
+    psp: Annotated[list[Path] | None, typer.Option("--psp", help="PSP tables; repeat.")] = None,
+    hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
+    surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
+    study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
+) -> None:
+    """Summarise the tables as the numbers that the paper's text and tables show."""
+    import yaml
+
+    from sharpminima.figures.numbers import summarise
+
+    summarise(results, psp or [], hessian or [], surface or [], yaml.safe_load(study), out)
+
+
+@app.command()
+def paper(
+    source: Annotated[Path, typer.Argument(help="Typst source of the paper.")],
+    numbers: Annotated[Path, typer.Option("--numbers", help="Numbers (sharpminima numbers).")],
+    out: OutFile,
+    figure: Annotated[list[Path] | None, typer.Option("--figure", help="SVG figures; repeat.")] = None,
+) -> None:
+    """Compile the paper from its source, the figures and the numbers."""
+    from sharpminima.figures.paper import compile_paper
+
+    compile_paper(source, numbers, figure or [], out)
+
+
+@app.command()
+def schema(
+    folder: Annotated[Path, typer.Argument(help="Folder for config.schema.json and study.schema.json.")],
+) -> None:
+    """Write the JSON schemas of the config and the studies."""
+    from sharpminima.config import Config, Study
+    from sharpminima.files import write_json
+
+    write_json(folder / "config.schema.json", Config.model_json_schema())
+    write_json(folder / "study.schema.json", Study.model_json_schema())
+
+
+def main() -> None:
+    """Run the command line; an error that a user can cure is one line, exit status 1."""
+    # Libraries read these when they load; the recorded setting is applied by each step.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    warnings.showwarning = _show_warning
+    STOP.install()
+    try:
+        app()
+    except SharpminimaError as error:
+        sys.exit(f"error: {error}")
+    except Stopped as stopped:
+        typer.echo(f"sharpminima: {stopped}", err=True)
+        sys.exit(143)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"warning: {message}", err=True)

@@ -1,0 +1,238 @@
+"""The config and the studies: typed models are the one source, the JSON schemas are generated from them."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args
+
+import yaml
+from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, model_validator
+
+from sharpminima.data import DATASETS
+from sharpminima.errors import ConfigError
+from sharpminima.models import INPUT_SHAPES, MODELS
+from sharpminima.pruning import METHODS, STRATEGIES
+from sharpminima.settings import PositiveInt, RecipeSettings, Settings
+
+STUDIES = Path("workflow/studies")
+FIGURES = ("fig1", "fig2", "fig3", "fig4")
+
+Level = Annotated[float, Field(gt=0, lt=1, description="share of prunable parameters removed")]
+_METHOD_SETTINGS = tuple(
+    create_model(name, __base__=method.settings, name=(Literal[name], ...)) for name, method in METHODS.items()
+)
+MethodSettings = Annotated[Union[_METHOD_SETTINGS], Field(discriminator="name")]  # noqa: UP007 (built at run time)
+
+
+class MethodChoice(RootModel[MethodSettings]):
+    """A method's name and settings, by themselves."""
+
+
+class DataSettings(Settings):
+    """How the training images are split."""
+
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    seed: int = 0
+
+
+class StrategySettings(Settings):
+    """How a retraining strategy is replicated."""
+
+    replicas: PositiveInt = 1
+    seeds: Literal["all", "first"] = Field("first", description="the method's runs whose masks are retrained")
+    levels: Literal["all", "highest"] = "all"
+
+
+class SurfaceSettings(Settings):
+    """The map of Fig. 2-4."""
+
+    grid: Annotated[int, Field(ge=3)] = 51
+    span: tuple[float, float] = (-0.5, 1.5)
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = 10_000
+    definition: Literal["joint", "agreement"] = "joint"
+
+
+class AnalysisSettings(Settings):
+    """What is measured at G and 1-S, and on the plane between them."""
+
+    revision: Literal[1] = 1
+    part: Literal["train", "validation", "test"] = "train"
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = None
+    eigenvalues: PositiveInt = 5
+    tolerance: Annotated[float, Field(gt=0)] = 1e-4
+    surface: SurfaceSettings = SurfaceSettings()
+
+
+class Experiment(Settings):
+    """One combination of dataset, model and method: a panel of Fig. 1."""
+
+    dataset: Literal[tuple(DATASETS)]
+    model: Literal[tuple(MODELS)]
+    method: MethodSettings
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)]
+    dense: RecipeSettings = RecipeSettings()
+    strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = {}
+    analysis: AnalysisSettings | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        if list(self.levels) != sorted(set(self.levels)):
+            raise ValueError(f"levels must ascend without repetition; {list(self.levels)} given")
+        shape, wanted = DATASETS[self.dataset].shape, INPUT_SHAPES[self.model]
+        if shape != wanted:
+            fitting = ", ".join(name for name, other in INPUT_SHAPES.items() if other == shape)
+            raise ValueError(f"{self.model} takes images {wanted}, {self.dataset} has {shape}; models that fit: {fitting}")
+        for name, settings in self.strategies.items():
+            if settings.replicas > 1 and not STRATEGIES[name].draws:
+                raise ValueError(f"strategies.{name}.replicas: {settings.replicas} given; nothing is drawn, so 1 is all")
+        if self.analysis and "rewind" not in self.strategies:
+            raise ValueError("analysis compares G with 1-S: it needs the strategy rewind")
+        return self
+
+
+class Focus(Settings):
+    """The experiment that Fig. 2-4 show."""
+
+    dataset: Literal[tuple(DATASETS)]
+    model: Literal[tuple(MODELS)]
+
+
+class Study(Settings):
+    """What to run."""
+
+    title: str
+    seeds: Annotated[tuple[int, ...], Field(min_length=1, description="whole runs: W0, dense, method, rewind")] = (0,)
+    data: DataSettings = DataSettings()
+    experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
+    figures: tuple[Literal[FIGURES], ...] = FIGURES
+    focus: Focus | None = None
+    paper: bool = Field(True, description="whether the study ends with the paper's PDF")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        names = [(e.dataset, e.model, e.method.name) for e in self.experiments]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each experiment (dataset, model, method) stands once; {names} given")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ; {list(self.seeds)} given")
+        if set(self.figures) & {"fig2", "fig3", "fig4"}:
+            able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
+            if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
+                raise ValueError(f"focus: fig2 to fig4 need one of the experiments with an analysis: {able}")
+        return self
+
+
+class Config(Settings):
+    """``config.yaml``: which study, and where and how it runs."""
+
+    study: str = Field("demo", description="a name in workflow/studies, or the path of a study file")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt = Field(1, description="CPU threads of one training or analysis; part of the result")
+    data_root: str | None = Field(None, description="folder of raw datasets; null: SHARPMINIMA_DATA, else downloads")
+    results: str = "results"
+
+
+def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
+    """Validate a config and the study it names; every fault of both is reported at once.
+
+    Raises:
+        ConfigError: with one line a fault: where, what was given, what is allowed.
+    """
+    faults = []
+    checked = _validated(Config, config, "config.yaml", faults)
+    study = None
+    name = config.get("study", Config.model_fields["study"].default)
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    if path.is_file():
+        study = _validated(Study, _read_yaml(path), str(path), faults)
+    else:
+        known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
+        faults.append(f"config.yaml: study: {name!r} given; there are {', '.join(known)}{_nearest(str(name), known)}")
+    if faults or checked is None or study is None:
+        raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return checked, study
+
+
+def study_name(config: Config) -> str:
+    """The study's name in paths: a study file's stem."""
+    return Path(config.study).stem
+
+
+def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
+    """Settings given on a command line: YAML or JSON text, or the path of such a file.
+
+    Raises:
+        ConfigError: with one line a fault.
+    """
+    value = _read_yaml(Path(text)) if Path(text[:255]).is_file() else _parse_yaml(text, origin)
+    faults: list[str] = []
+    checked = _validated(model, value, origin, faults)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return checked
+
+
+def _read_yaml(path: Path) -> Any:
+    return _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+
+
+def _parse_yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: is not YAML: {error}") from error
+
+
+def _validated(model: type[BaseModel], value: Any, origin: str, faults: list[str]) -> Any:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults += [_fault(model, item, origin) for item in error.errors(include_url=False)]
+        return None
+
+
+def _fault(model: type[BaseModel], item: Any, origin: str) -> str:
+    """One line for one fault of pydantic's: path, what was given, what is allowed, and the nearest valid name."""
+    kind, location, given = item["type"], [p for p in item["loc"] if p not in METHODS], item["input"]
+    path = ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
+    context = item.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = _keys(model, item["loc"][:-1])
+        return f"{origin}: {path}: no such key; there are {', '.join(allowed)}{_nearest(str(location[-1]), allowed)}"
+    if kind == "literal_error":
+        choices = [c.strip("'\" ") for c in context["expected"].replace(" or ", ", ").split(",")]
+        return f"{origin}: {path}: {given!r} given, allowed: {', '.join(choices)}{_nearest(str(given), choices)}"
+    if kind == "union_tag_invalid":
+        return f"{origin}: {path}.name: {context['tag']!r} given, allowed: {', '.join(METHODS)}" + _nearest(
+            context["tag"], list(METHODS)
+        )
+    if kind == "missing":
+        return f"{origin}: {path}: is missing"
+    if kind == "value_error":
+        return f"{origin}: {path}: {context['error']}"
+    shown = "" if isinstance(given, dict | list) else f"{given!r} given; "
+    return f"{origin}: {path}: {shown}{item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """The keys allowed at a location of an error inside ``model``."""
+    current: Any = model
+    for part in location:
+        found = _models(current.model_fields[part].annotation) if part in getattr(current, "model_fields", {}) else []
+        if part in METHODS:
+            found = [m for m in _METHOD_SETTINGS if m.__name__ == part]
+        if found:
+            current = found[0]
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models inside an annotation such as ``tuple[Experiment, ...] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _nearest(given: str, allowed: list[str]) -> str:
+    match = difflib.get_close_matches(given, allowed, n=1)
+    return f"; did you mean {match[0]}?" if match else ""

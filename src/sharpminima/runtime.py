@@ -1,0 +1,40 @@
+"""Where and how numbers are computed: device and threads, from the config and recorded with every result."""
+
+import os
+import warnings
+
+import torch
+
+from sharpminima.errors import TrainingError
+
+
+def configure(device: str, threads: int) -> torch.device:
+    """Set threads and determinism for this process and return the device.
+
+    Args:
+        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        threads: CPU threads of the numerical library. Results depend on it in the last bits.
+
+    Raises:
+        TrainingError: ``cuda`` asked for where there is none.
+    """
+    torch.set_num_threads(threads)
+    # Weights that LOBSTER decays for long become denormal numbers, on which CPUs are ten times slower.
+    torch.set_flush_denormal(True)
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise TrainingError(
+            "device: cuda asked for, but torch sees no CUDA device here; "
+            "install a CUDA build of torch (make TORCH_INDEX=...), ask for a GPU node, or set device: auto"
+        )
+    if device == "cpu" or not cuda:
+        if device == "auto" and os.environ.get("CUDA_VISIBLE_DEVICES"):
+            warnings.warn(
+                f"this job holds a GPU slot (CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}) "
+                "but runs on the CPU: torch sees no CUDA device",
+                stacklevel=2,
+            )
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    return torch.device("cuda")

@@ -1,0 +1,1 @@
+"""The steps of the pipeline: each reads files, calls the science, and writes files; `cli` wraps each as a command."""

@@ -1,0 +1,239 @@
+"""Steps that measure G (gradual) and 1-S (rewind) of one run at one level, and the plane between them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_entropy
+from sharpminima.checkpoint import Checkpoint, load_checkpoint
+from sharpminima.config import AnalysisSettings
+from sharpminima.data import ImageDataset, Split, load_prepared
+from sharpminima.errors import CheckpointError
+from sharpminima.files import write_csv
+from sharpminima.masks import Masks
+from sharpminima.models import build_model
+from sharpminima.progress import Progress
+from sharpminima.rng import generator
+from sharpminima.runtime import configure
+from sharpminima.steps.training import Runtime
+
+KEY_COLUMNS = ["dataset", "model", "method", "strategy", "level", "replica", "seed"]
+PSP_COLUMNS = [
+    *KEY_COLUMNS,
+    "sparsity",
+    "part",
+    "images",
+    "layer",
+    "neurons",
+    "live_neurons",
+    "always_on_share",
+    "always_off_share",
+    "psp_norm",
+    "psp_norm_with_output",
+    "entropy_1_bits",
+    "entropy_1_live_bits",
+    "entropy_2_joint_bits",
+    "entropy_2_joint_live_bits",
+    "entropy_2_agreement_bits",
+]
+HESSIAN_COLUMNS = [
+    *KEY_COLUMNS,
+    "sparsity",
+    "part",
+    "images",
+    "space",
+    "dimension",
+    "index",
+    "eigenvalue",
+    "residual",
+    "converged",
+]
+SURFACE_MEASURES = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2")
+SURFACE_COLUMNS = [
+    "dataset",
+    "model",
+    "method",
+    "level",
+    "replica",
+    "seed",
+    "sparsity",
+    "part",
+    "images",
+    "definition",
+    "point",
+    "x",
+    "y",
+    "distance",
+    "loss_nats",
+    "error_percent",
+    "psp_norm",
+    "psp_entropy_1_bits",
+    "psp_entropy_2_bits",
+]
+ALL_LAYERS = "all"  # the row of a net's mean over its layers or neurons
+
+
+@dataclass(frozen=True)
+class _End:
+    """One of the two nets."""
+
+    model: nn.Module
+    masks: Masks
+    key: dict[str, Any]  # the first columns of its rows
+    sparsity: float
+
+
+def psp(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings, out: Path, runtime: Runtime) -> None:
+    """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S; one row a layer, and one for all."""
+    ends, dataset, device = _load(data, gradual, rewind, runtime)
+    images = _images(dataset, settings.part, settings.images, device)
+    write_csv(out, (row for end in ends for row in _psp_rows(end, images, settings)), PSP_COLUMNS)
+
+
+def _psp_rows(end: _End, split: Split, settings: AnalysisSettings) -> Iterator[dict[str, Any]]:
+    first = psp_entropy(end.model, split.images, split.labels)
+    joint = psp_entropy(end.model, split.images, split.labels, order=2)
+    agreement = psp_entropy(end.model, split.images, split.labels, order=2, definition="agreement")
+    common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
+    for layer, neurons in first.neurons.items():
+        yield {
+            **common,
+            "layer": layer,
+            "neurons": neurons,
+            "live_neurons": first.live[layer],
+            "always_on_share": first.always_on[layer],
+            "always_off_share": first.always_off[layer],
+            "psp_norm": first.norm_per_layer[layer],
+            "psp_norm_with_output": None,
+            "entropy_1_bits": first.per_layer[layer],
+            "entropy_1_live_bits": None,
+            "entropy_2_joint_bits": joint.per_layer[layer],
+            "entropy_2_joint_live_bits": None,
+            "entropy_2_agreement_bits": agreement.per_layer[layer],
+        }
+    neurons = sum(first.neurons.values())
+    yield {
+        **common,
+        "layer": ALL_LAYERS,
+        "neurons": neurons,
+        "live_neurons": sum(first.live.values()),
+        "always_on_share": sum(first.always_on[k] * n for k, n in first.neurons.items()) / neurons,
+        "always_off_share": sum(first.always_off[k] * n for k, n in first.neurons.items()) / neurons,
+        "psp_norm": first.norm,
+        "psp_norm_with_output": first.norm_with_output,
+        "entropy_1_bits": first.mean,
+        "entropy_1_live_bits": first.mean_live,
+        "entropy_2_joint_bits": joint.mean,
+        "entropy_2_joint_live_bits": joint.mean_live,
+        "entropy_2_agreement_bits": agreement.mean,
+    }
+
+
+def hessian(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings, out: Path, runtime: Runtime) -> None:
+    """Largest eigenvalues of the Hessian at G and 1-S, in the space of all and of the surviving parameters."""
+    ends, dataset, device = _load(data, gradual, rewind, runtime)
+    split = _images(dataset, settings.part, settings.images, device)
+    rows = []
+    for end in ends:
+        for masks in (None, end.masks):
+            found = hessian_eigenvalues(
+                end.model,
+                split.images,
+                split.labels,
+                k=settings.eigenvalues,
+                masks=masks,
+                tol=settings.tolerance,
+                seed=end.key["seed"],
+            )
+            for index in range(settings.eigenvalues):
+                rows.append(
+                    {
+                        **end.key,
+                        "sparsity": end.sparsity,
+                        "part": settings.part,
+                        "images": len(split.labels),
+                        "space": found.space,
+                        "dimension": found.dimension,
+                        "index": index + 1,
+                        "eigenvalue": float(found.eigenvalues[index]),
+                        "residual": float(found.residuals[index]),
+                        "converged": bool(found.converged[index]),
+                    }
+                )
+    write_csv(out, rows, HESSIAN_COLUMNS)
+
+
+def surface(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings, out: Path, runtime: Runtime) -> None:
+    """All measures over the plane through G (0, 0) and 1-S (1, 0); one row a grid point, and one for each end."""
+    (center, target), dataset, device = _load(data, gradual, rewind, runtime)
+    wanted = settings.surface
+    split = _images(dataset, settings.part, wanted.images, device)
+    progress = Progress(f"surface {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
+    found = loss_surface(
+        center.model,
+        target.model,
+        split.images,
+        split.labels,
+        grid=(wanted.grid, wanted.grid),
+        span=wanted.span,
+        masks=center.masks,
+        seed=center.key["seed"],
+        definition=wanted.definition,
+        measures=SURFACE_MEASURES,
+        progress=lambda done, total: progress(done, total, unit="point"),
+    )
+    common = {k: v for k, v in center.key.items() if k != "strategy"} | {
+        "sparsity": center.sparsity,
+        "part": settings.part,
+        "images": len(split.labels),
+        "definition": wanted.definition,
+        "distance": found.distance,
+    }
+
+    def row(point: str, x: float, y: float, values: dict[str, float]) -> dict[str, Any]:
+        measured = [values[name] for name in SURFACE_MEASURES]
+        return {**common, "point": point, "x": x, "y": y, **dict(zip(SURFACE_COLUMNS[-5:], measured, strict=True))}
+
+    rows = [row("G", 0.0, 0.0, found.center_values), row("1-S", 1.0, 0.0, found.target_values)]
+    for i, y in enumerate(found.y.tolist()):
+        for j, x in enumerate(found.x.tolist()):
+            rows.append(row("grid", x, y, {name: float(v[i, j]) for name, v in found.values.items()}))
+    write_csv(out, rows, SURFACE_COLUMNS)
+
+
+def _load(data: Path, gradual: Path, rewind: Path, runtime: Runtime) -> tuple[tuple[_End, _End], ImageDataset, torch.device]:
+    device = configure(runtime.device, runtime.threads)
+    dataset = load_prepared(data)
+    ends = []
+    for path in (gradual, rewind):
+        checkpoint = load_checkpoint(path)
+        _check(path, checkpoint, dataset)
+        model = build_model(checkpoint.metadata["model"], num_classes=dataset.num_classes)
+        key = {column: checkpoint.metadata.get(column, 0) for column in KEY_COLUMNS}
+        assert checkpoint.masks is not None  # _check
+        masks = {name: mask.to(device) for name, mask in checkpoint.masks[0].items()}
+        sparsity = checkpoint.metadata["metrics"][0]["sparsity"]
+        ends.append(_End(checkpoint.load_into(model).to(device), masks, key, sparsity))
+    return (ends[0], ends[1]), dataset, device
+
+
+def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
+    if checkpoint.masks is None:
+        raise CheckpointError(f"{path}: is a dense net; the analysis compares pruned ones")
+    if checkpoint.metadata["dataset_sha256"] != dataset.sha256:
+        raise CheckpointError(
+            f"{path}: was trained on other data ({checkpoint.metadata['dataset']}, "
+            f"{checkpoint.metadata['dataset_sha256'][:12]}) than is given ({dataset.name}, {dataset.sha256[:12]})"
+        )
+
+
+def _images(dataset: ImageDataset, part: str, images: int | None, device: torch.device) -> Split:
+    """All images of a part, or a seeded class-balanced choice: the same for every run of a dataset."""
+    split = dataset.split(part, device=device)
+    if images is None or images >= len(split.labels):
+        return split
+    return dataset.subset(part, images, generator(0, "analysis-images", dataset.name), device=device)

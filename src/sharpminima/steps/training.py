@@ -1,0 +1,280 @@
+"""Steps that make checkpoints: init, dense, prune, retrain."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpminima.checkpoint import Checkpoint, load_checkpoint, load_tree, save_checkpoint, save_tree
+from sharpminima.config import MethodSettings
+from sharpminima.data import DATASETS, ImageDataset, Split, load_prepared
+from sharpminima.errors import CheckpointError
+from sharpminima.evaluation import evaluate
+from sharpminima.files import write_csv, write_json
+from sharpminima.layout import CELL, GRADUAL, RUN, level_name
+from sharpminima.masks import Masks, prunable_parameters, sparsity
+from sharpminima.measures import measure
+from sharpminima.models import INPUT_SHAPES, build_model
+from sharpminima.progress import Progress
+from sharpminima.pruning import METHODS, STRATEGIES, Run, strategies
+from sharpminima.rng import derive_seed, generator
+from sharpminima.runtime import configure
+from sharpminima.settings import RecipeSettings
+from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, ResumeFile, train
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Device and threads as asked for."""
+
+    device: str = "auto"
+    threads: int = 1
+
+
+class _Job:
+    """What every training step needs: data on the device, and what its checkpoints record."""
+
+    def __init__(self, data: Path, runtime: Runtime, **facts: Any) -> None:
+        self.device = configure(runtime.device, runtime.threads)
+        self.dataset: ImageDataset = load_prepared(data)
+        self.training = self._split("train")
+        self.validation = self._split("validation")
+        self.test = self._split("test")
+        self.augment = DATASETS[self.dataset.name].augment
+        self.facts = {
+            "dataset": self.dataset.name,
+            "dataset_sha256": self.dataset.sha256,
+            "runtime": {"device": self.device.type, "threads": runtime.threads},
+            **facts,
+        }
+
+    def _split(self, part: str) -> Split:
+        return self.dataset.split(part, device=self.device)
+
+    def fingerprint(self, *inputs: Checkpoint) -> str:
+        """Identifies settings and inputs, for the resume file."""
+        text = json.dumps([self.facts, *(c.metadata for c in inputs)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def metrics(self, model_name: str, state: dict[str, Tensor], masks: Masks | None) -> dict[str, Any]:
+        """What every net reports: losses and errors on all splits, and its counts (`sharpminima.measures`)."""
+        model = build_model(model_name, num_classes=self.dataset.num_classes)
+        model.load_state_dict(state)
+        counts = asdict(measure(model, INPUT_SHAPES[model_name], masks=masks))
+        prunable = masks or {name: torch.ones_like(state[name]) for name in prunable_parameters(model)}
+        model.to(self.device)
+        values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}
+        for part in ("training", "validation", "test"):
+            split: Split = getattr(self, part)
+            found = evaluate(model, split.images, split.labels)
+            values |= {f"{part}_loss": found.loss, f"{part}_wrong": found.wrong, f"{part}_images": found.samples}
+        return values
+
+
+def init(data: Path, model_name: str, seed: int, out: Path) -> None:
+    """Write W0 of run ``seed``: what dense training, gradual methods and ``rewind`` start from."""
+    dataset = load_prepared(data)
+    model = build_model(model_name, num_classes=dataset.num_classes, seed=derive_seed(seed, "init"))
+    facts = {"model": model_name, "dataset": dataset.name, "dataset_sha256": dataset.sha256, "seed": seed}
+    save_checkpoint(out, [model.state_dict()], metadata={**facts, "strategy": "init", "epoch": 0})
+
+
+def dense(data: Path, start: Path, settings: RecipeSettings, out: Path, runtime: Runtime) -> None:
+    """Train a run's dense net from its W0; writes ``checkpoint.safetensors`` and ``history.csv`` into ``out``."""
+    initial = load_checkpoint(start)
+    model_name, seed = initial.metadata["model"], initial.metadata["seed"]
+    job = _Job(data, runtime, model=model_name, seed=seed, strategy="dense", settings=settings.model_dump(mode="json"))
+    model = initial.load_into(build_model(model_name, num_classes=job.dataset.num_classes))
+    resume = ResumeFile(out / "resume.safetensors", fingerprint=job.fingerprint(initial))
+    progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")
+    trained = _fit(job, model, settings, None, ("dense", 0), seed, progress, resume)
+    _write_cell(job, out, model_name, [trained], None, {})
+    resume.remove()
+
+
+def prune(
+    data: Path, start: Path, method: MethodSettings, levels: Sequence[float], out: Path, runtime: Runtime
+) -> None:
+    """Run a gradual method from W0.
+
+    Args:
+        method: the method's name and settings.
+        levels: requested sparsities, ascending.
+        out: folder of the method; gets ``level-L/gradual/seed-S/checkpoint.safetensors`` for each level, and
+            ``run/seed-S/`` with ``history.csv`` (one row an epoch) and ``events.json`` (one entry a pruning).
+    """
+    initial = load_checkpoint(start)
+    model_name, seed = initial.metadata["model"], initial.metadata["seed"]
+    settings = method.model_dump(mode="json", by_alias=True)
+    facts = {"model": model_name, "seed": seed, "method": method.name, "settings": settings, "levels": list(levels)}
+    job = _Job(data, runtime, **facts)
+    record = out / RUN.format(seed=seed)
+    resume = ResumeFile(record / "resume.safetensors", fingerprint=job.fingerprint(initial))
+    run = Run(
+        model=initial.load_into(build_model(model_name, num_classes=job.dataset.num_classes)).to(job.device),
+        training=job.training,
+        validation=job.validation,
+        test=job.test,
+        levels=tuple(levels),
+        seed=seed,
+        augment=job.augment,
+        progress=Progress(f"{method.name} {model_name}/{job.dataset.name} seed {seed}"),
+        resume=resume,
+    )
+    pruned = METHODS[method.name].prune(run, method)
+    # Levels passed by one event share a state; the highest of them stands for all in retraining and plots.
+    highest = {state.facts["event"]: level for level, state in sorted(pruned.levels.items())}
+    write_csv(record / "history.csv", pruned.history, HISTORY_COLUMNS)
+    write_json(record / "events.json", pruned.events)
+    for level, state in pruned.levels.items():
+        metadata = {
+            **job.facts,
+            "strategy": GRADUAL,
+            "level": level,
+            "represented_by": highest[state.facts["event"]],
+            "reached": state.reached,
+            "method_epochs": pruned.epochs,
+            "metrics": [{**job.metrics(model_name, state.state, state.masks), **state.facts, "epochs": pruned.epochs}],
+        }
+        folder = out / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed)
+        save_checkpoint(folder / CHECKPOINT, [state.state], masks=[state.masks], metadata=metadata)
+    resume.remove()
+
+
+def retrain(
+    data: Path,
+    start: Path,
+    pruned: Path,
+    strategy_name: str,
+    replicas: int,
+    settings: RecipeSettings,
+    out: Path,
+    runtime: Runtime,
+) -> None:
+    """Retrain all replicas of one cell at a method's masks; writes ``checkpoint.safetensors`` and ``history.csv``.
+
+    Where a higher level has the same state, that level's cell is the one that is trained; this one then holds the
+    untrained start of a single replica, and its metadata says ``represented_by``.
+
+    Args:
+        pruned: the method's checkpoint of the level (strategy ``gradual``).
+        settings: the dense recipe.
+    """
+    initial, structure = load_checkpoint(start), load_checkpoint(pruned)
+    if structure.masks is None:
+        raise CheckpointError(f"{pruned}: holds no masks; give the checkpoint of a pruning method")
+    strategy, known = STRATEGIES[strategy_name], structure.metadata
+    if strategy.budget == "method":
+        settings = settings.model_copy(update={"schedule": "constant", "max_epochs": known["method_epochs"]})
+    seed, model_name = known["seed"], known["model"]
+    facts = {key: known[key] for key in ("model", "seed", "method", "level", "represented_by", "reached")}
+    job = _Job(
+        data, runtime, **facts, strategy=strategy_name, replicas=replicas, settings=settings.model_dump(mode="json")
+    )
+    represented = known["represented_by"] != known["level"]
+    fingerprint = job.fingerprint(initial, structure)
+    done = _Finished(out / "resume-finished.safetensors", fingerprint)
+    label = f"{strategy_name} {model_name}/{job.dataset.name} level {known['level']:g} seed {seed}"
+    masks: list[Masks] = []
+    for replica in range(1 if represented else replicas):
+        model, mask = strategies.start(
+            strategy,
+            model_name,
+            job.dataset.num_classes,
+            initial.states[0],
+            structure.masks[0],
+            seed=seed,
+            replica=replica,
+        )
+        masks.append(mask)
+        if represented:
+            done.trained.append((model.state_dict(), {"epoch": 0, "epochs": 0}, []))
+        elif replica >= len(done.trained):
+            progress = Progress(f"{label} replica {replica + 1}/{replicas}")
+            resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
+            done.add(_fit(job, model, settings, mask, (strategy_name, replica), seed, progress, resume))
+            resume.remove()
+    _write_cell(job, out, model_name, done.trained, masks, {"trained": not represented})
+    done.remove()
+
+
+_Trained = tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]  # state dict, facts, history
+
+
+class _Finished:
+    """The finished replicas of a cell, on disk while the others train."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self._path, self._fingerprint = path, fingerprint
+        saved = load_tree(path, fingerprint=fingerprint) or []
+        self.trained: list[_Trained] = [tuple(entry) for entry in saved]
+
+    def add(self, trained: _Trained) -> None:
+        self.trained.append(trained)
+        save_tree(self._path, self.trained, fingerprint=self._fingerprint)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _fit(
+    job: _Job,
+    model: nn.Module,
+    settings: RecipeSettings,
+    masks: Masks | None,
+    role: tuple[str, int],
+    seed: int,
+    progress: Progress,
+    resume: ResumeFile,
+) -> _Trained:
+    """Train with the recipe; the best-validation state, its facts, and the history."""
+    flat = FlatModel(model.to(job.device))
+    if masks is not None:
+        flat.set_masks(masks)
+    policy = RecipePolicy(settings)
+    history = train(
+        flat,
+        job.training,
+        job.validation,
+        policy,
+        batch_size=settings.batch_size,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        stream=lambda epoch: generator(seed, *role, "order", epoch),
+        augment=job.augment,
+        progress=progress,
+        resume=resume,
+    )
+    assert policy.best.snapshot is not None  # the engine raises before it returns without a finite loss
+    return flat.state_dict(policy.best.snapshot), {"epoch": policy.best.epoch, "epochs": len(history)}, history
+
+
+def _write_cell(
+    job: _Job,
+    out: Path,
+    model_name: str,
+    trained: Sequence[_Trained],
+    masks: Sequence[Masks] | None,
+    facts: dict[str, Any],
+) -> None:
+    states = [state for state, _, _ in trained]
+    metrics = [
+        {**job.metrics(model_name, state, masks[replica] if masks else None), **measured}
+        for replica, (state, measured, _) in enumerate(trained)
+    ]
+    write_csv(out / "history.csv", _history(trained), ["replica", *HISTORY_COLUMNS])
+    metadata = {**job.facts, **facts, "metrics": metrics}
+    save_checkpoint(out / CHECKPOINT, states, masks=masks, metadata=metadata)
+
+
+def _history(trained: Sequence[_Trained]) -> Iterator[dict[str, Any]]:
+    for replica, (_, _, history) in enumerate(trained):
+        for row in history:
+            yield {"replica": replica, **row}

@@ -1,0 +1,93 @@
+"""What a training does beyond SGD: learning rate, best state, when to stop. Gradual methods are policies too."""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from sharpminima.evaluation import Evaluation
+from sharpminima.settings import RecipeSettings
+from sharpminima.training.flat import FlatModel
+
+
+class Policy(Protocol):
+    """Called by the engine; owns everything that is not the model, the optimiser or the order of the images."""
+
+    lr: float  # of the coming epoch
+    done: bool  # no further epoch
+    max_epochs: int  # at most, for the progress line
+
+    def after_step(self, flat: FlatModel) -> None:
+        """After each SGD step; ``flat.gradients`` is still that of the step's mini-batch."""
+
+    def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
+        """After each epoch (numbered from 1), with the validation of the model as it is now."""
+
+    def state(self) -> dict[str, Any]:
+        """Nested tensors and JSON values from which `restore` goes on."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put a `state` back."""
+
+
+class Best:
+    """The state of the lowest validation loss so far; an equal loss does not replace it."""
+
+    def __init__(self) -> None:
+        self.loss = float("inf")
+        self.epoch = 0
+        self.snapshot: dict[str, Tensor] | None = None
+
+    def offer(self, flat: FlatModel, epoch: int, loss: float) -> bool:
+        """Keep the model's state if ``loss`` is lower than all before; whether it was."""
+        if loss >= self.loss:
+            return False
+        self.loss, self.epoch, self.snapshot = loss, epoch, flat.snapshot()
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """For a resume file."""
+        return {"loss": self.loss, "epoch": self.epoch, "snapshot": self.snapshot}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """From a resume file."""
+        self.loss, self.epoch, self.snapshot = state["loss"], state["epoch"], state["snapshot"]
+
+
+class RecipePolicy:
+    """The dense recipe: a schedule of the learning rate, and the best-validation state kept.
+
+    See `RecipeSettings.schedule`. The paper says only "standard training"; the numbers are ours.
+    """
+
+    def __init__(self, settings: RecipeSettings) -> None:
+        self._settings = settings
+        self.lr = settings.lr
+        self.max_epochs = settings.max_epochs
+        self.done = False
+        self.best = Best()
+        self._waited = 0  # epochs since the best one or the last reduction
+
+    def after_step(self, flat: FlatModel) -> None:
+        """Nothing: a fixed mask needs no more than masked gradients."""
+
+    def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
+        """Keep the best state, lower the rate, stop."""
+        settings = self._settings
+        self._waited = 0 if self.best.offer(flat, epoch, validation.loss) else self._waited + 1
+        if settings.schedule == "plateau":
+            if self._waited >= settings.patience:
+                self.lr /= 10
+                self._waited = 0
+            self.done = epoch - self.best.epoch >= settings.stop_after
+        elif settings.schedule == "steps" and epoch in settings.milestones:
+            self.lr /= 10
+        self.done = self.done or epoch >= settings.max_epochs
+
+    def state(self) -> dict[str, Any]:
+        """For a resume file."""
+        return {"lr": self.lr, "done": self.done, "waited": self._waited, "best": self.best.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """From a resume file."""
+        self.lr, self.done, self._waited = state["lr"], state["done"], state["waited"]
+        self.best.restore(state["best"])

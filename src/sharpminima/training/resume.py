@@ -1,0 +1,40 @@
+"""Resume files: what a killed training goes on from, to the same bits."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sharpminima.checkpoint import load_tree, save_tree
+
+
+class ResumeFile:
+    """One file beside a job's output, rewritten now and then, gone when the job is done.
+
+    Args:
+        path: the file; a damaged one, or one of other settings, is ignored.
+        fingerprint: identifies settings and inputs of the job.
+        every_s: seconds between two writes.
+    """
+
+    def __init__(self, path: str | Path, *, fingerprint: str, every_s: float = 60.0) -> None:
+        self.path = Path(path)
+        self._fingerprint = fingerprint
+        self._every_s = every_s
+        self._last = time.monotonic()
+
+    def load(self) -> Any | None:
+        """The last saved tree, or None."""
+        return load_tree(self.path, fingerprint=self._fingerprint)
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() - self._last >= self._every_s
+
+    def save(self, tree: Any) -> None:
+        """Write nested dicts and lists of tensors and JSON values, whole or not at all."""
+        save_tree(self.path, tree, fingerprint=self._fingerprint)
+        self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the file; the job is done."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,195 @@
+"""LOBSTER: its step by hand, its threshold against a scan, and what it keeps for each level."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sharpminima.data import Split
+from sharpminima.evaluation import Evaluation, evaluate
+from sharpminima.masks import sparsity
+from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning.lobster import LobsterSettings, _Lobster, largest_threshold
+from sharpminima.stop import STOP, Stopped
+from sharpminima.training import FlatModel, ResumeFile, Sgd
+
+SETTINGS = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 2, "max_epochs": 60, "batch_size": 20})
+
+
+def net() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 3))
+
+
+def split(seed: int, count: int) -> Split:
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 1, 8, 8, generator=random)
+    labels = torch.randint(0, 3, (count,), generator=random)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[0, 2 * label : 2 * label + 3] += 0.8
+    return Split(images=images, labels=labels)
+
+
+def a_run(levels: tuple[float, ...] = (0.3, 0.6), resume: ResumeFile | None = None) -> Run:
+    return Run(net(), split(1, 200), split(2, 80), split(3, 80), levels, seed=0, augment=False, resume=resume)
+
+
+def test_the_step_is_sgd_then_decay_of_insensitive_weights() -> None:
+    """w <- w - eta g; w <- w - lambda w relu(1 - |g|), with the gradient of the same mini-batch."""
+    run = a_run()
+    flat = FlatModel(run.model)
+    policy, sgd = _Lobster(run, SETTINGS, flat), Sgd(flat)
+    images, labels = 5.0 * run.training.images[:10], run.training.labels[:10]  # some |g| exceed 1
+    F.cross_entropy(flat.model(images), labels).backward()
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in run.model.named_parameters()}
+    assert max(float(g.abs().max()) for g in gradients.values()) > 1.0
+    sgd.step(0.1)
+    policy.after_step(flat)
+    for name, parameter in run.model.named_parameters():
+        for w, g, found in zip(
+            before[name].flatten().tolist(), gradients[name].flatten().tolist(), parameter.flatten().tolist(), strict=True
+        ):
+            moved = w - 0.1 * g
+            expected = moved - 5e-3 * moved * max(0.0, 1.0 - abs(g))
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+def test_removed_and_unprunable_parameters_do_not_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+    run = Run(model, split(1, 20), split(2, 20), split(3, 20), (0.5,), seed=0, augment=False)
+    flat = FlatModel(model)
+    policy = _Lobster(run, SETTINGS, flat)
+    flat.gradients.zero_()
+    policy.after_step(flat)
+    assert torch.equal(model[1].weight, torch.ones(2))
+    keep = torch.zeros(3, 72, dtype=torch.bool)
+    flat.set_masks({"4.weight": keep})
+    policy.after_step(flat)
+    assert not model[4].weight.any()
+
+
+def test_the_threshold_is_within_tolerance_and_close_to_the_largest() -> None:
+    run = a_run()
+    trained = METHODS["lobster"].prune(a_run((0.999,)), SETTINGS.model_copy(update={"max_epochs": 10}))
+    run.model.load_state_dict(trained.levels[0.999].state)
+    flat = FlatModel(run.model)
+    prunable = torch.ones_like(flat.values)
+    for tolerance in (0.01, 0.2, 1.0):
+        bound = evaluate(run.model, run.validation.images, run.validation.labels).loss * (1 + tolerance)
+        before = flat.values.clone()
+        threshold, after = largest_threshold(flat, prunable, run.validation, twt=tolerance)
+        assert torch.equal(flat.values, before)
+        assert after.loss <= bound
+        flat.values.mul_(before.abs() >= threshold)
+        assert evaluate(run.model, run.validation.images, run.validation.labels).loss == after.loss
+        flat.values.copy_(before)
+        # The bracket closed: a little more would be out of bounds, or the two losses are within 5 % of the bound.
+        scan = [t for t in torch.linspace(threshold, 1.2 * threshold + 1e-6, 60).tolist() if t > threshold]
+        losses = []
+        for candidate in scan:
+            flat.values.mul_(before.abs() >= candidate)
+            losses.append(evaluate(run.model, run.validation.images, run.validation.labels).loss)
+            flat.values.copy_(before)
+        assert max(losses) > bound or abs(max(losses) - after.loss) < 0.05 * bound
+
+
+def test_an_empty_layer_does_not_break_the_search() -> None:
+    run = a_run()
+    flat = FlatModel(run.model)
+    flat.set_masks({"1.weight": torch.zeros(12, 64, dtype=torch.bool), "1.bias": torch.zeros(12, dtype=torch.bool)})
+    threshold, after = largest_threshold(flat, torch.ones_like(flat.values), run.validation, twt=0.5)
+    assert threshold >= 0.0
+    assert after.samples == 80
+    flat.values.zero_()
+    assert largest_threshold(flat, torch.ones_like(flat.values), run.validation, twt=0.5)[0] == 0.0
+
+
+def test_a_level_is_a_trained_minimum_after_the_event_that_reached_it() -> None:
+    run = a_run((0.2, 0.5, 0.7))
+    pruned = METHODS["lobster"].prune(run, SETTINGS)
+    events = {event["event"]: event for event in pruned.events}
+    for level, state in pruned.levels.items():
+        assert state.reached
+        event = events[state.facts["event"]]
+        assert event["sparsity"] >= level
+        assert sparsity(state.masks) == pytest.approx(event["sparsity"])
+        earlier = [e["sparsity"] for e in pruned.events if e["event"] < event["event"]]
+        assert all(s < level for s in earlier)
+        assert state.facts["epoch"] > event["epoch"]
+        for name, mask in state.masks.items():
+            assert not state.state[name][~mask].any()
+        model = net()
+        model.load_state_dict(state.state)
+        row = pruned.history[state.facts["epoch"] - 1]
+        assert evaluate(model, run.validation.images, run.validation.labels).loss == row["validation_loss"]
+        assert state.facts["after_threshold"] == event
+        assert state.facts["gradient_norm"] > 0
+    sparsities = [event["sparsity"] for event in pruned.events]
+    assert sparsities == sorted(sparsities)
+    for event in pruned.events:
+        assert event["validation_loss_after"] <= event["validation_loss_before"] * (1 + SETTINGS.twt) + 1e-12
+
+
+def test_levels_passed_by_one_event_share_its_state() -> None:
+    pruned = METHODS["lobster"].prune(a_run((0.01, 0.02, 0.03)), SETTINGS)
+    first, second = pruned.levels[0.01], pruned.levels[0.02]
+    assert first.facts["event"] == second.facts["event"] == 1
+    assert all(torch.equal(first.state[name], second.state[name]) for name in first.state)
+
+
+def test_levels_beyond_the_budget_hold_the_last_state() -> None:
+    pruned = METHODS["lobster"].prune(a_run((0.1, 0.98, 0.999)), SETTINGS)
+    assert pruned.levels[0.1].reached
+    assert not pruned.levels[0.98].reached
+    assert pruned.levels[0.98].facts["stage_complete"] is False
+    assert pruned.levels[0.98].facts["event"] == pruned.levels[0.999].facts["event"] == len(pruned.events)
+    assert pruned.epochs == SETTINGS.max_epochs
+
+
+def test_the_plateau_counts_bad_epochs_and_forgives_good_ones() -> None:
+    """Good while the loss is under 1.01 times the best; a good epoch starts the count again."""
+    run = a_run((0.5,))
+    flat = FlatModel(run.model)
+    policy = _Lobster(run, SETTINGS.model_copy(update={"pwe": 2, "max_epochs": 100}), flat)
+    for epoch, loss in enumerate([1.0, 1.02, 1.005, 1.02, 1.02], start=1):
+        assert policy.events == []
+        policy.after_epoch(flat, epoch, Evaluation(loss=loss, wrong=0, samples=1))
+    assert len(policy.events) == 1
+    assert policy.events[0]["epoch"] == 5
+
+
+@pytest.mark.parametrize("epochs", [3, 20])
+def test_a_stopped_run_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    expected = METHODS["lobster"].prune(a_run(), SETTINGS)
+    original, calls = _Lobster.after_epoch, []
+
+    def interrupting(self: _Lobster, *arguments: object) -> None:
+        original(self, *arguments)
+        calls.append(1)
+        if len(calls) == epochs:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    STOP.install()
+    file = ResumeFile(tmp_path / "resume", fingerprint="x")
+    with monkeypatch.context() as patch:
+        patch.setattr(_Lobster, "after_epoch", interrupting)
+        with pytest.raises(Stopped):
+            METHODS["lobster"].prune(a_run(resume=file), SETTINGS)
+    signal.signal(signal.SIGTERM, before)
+    STOP.raised = False
+    found = METHODS["lobster"].prune(a_run(resume=file), SETTINGS)
+    assert found.history == expected.history
+    assert found.events == expected.events
+    for level, state in expected.levels.items():
+        assert found.levels[level].facts == state.facts
+        for name, tensor in state.state.items():
+            assert torch.equal(found.levels[level].state[name], tensor)

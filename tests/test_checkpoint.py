@@ -1,0 +1,167 @@
+"""Checkpoints: lossless, small, checked, and refused with a clear message when they are not right."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sharpminima.checkpoint import load_checkpoint, load_tree, read_metadata, save_checkpoint, save_tree
+from sharpminima.errors import CheckpointError, SharpminimaError
+from sharpminima.masks import apply_masks, prunable_parameters
+from sharpminima.models import build_model
+
+FACTS = {"model": "lenet5", "dataset": "digits", "seed": 3, "metrics": [{"test_wrong": 4}]}
+
+
+def pruned(seed: int, density: float, model_name: str = "lenet5") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    model = build_model(model_name, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    parameters = dict(model.named_parameters())
+    masks = {
+        name: torch.rand(parameters[name].shape, generator=generator) < density for name in prunable_parameters(model)
+    }
+    apply_masks(model, masks)
+    return {name: value.clone() for name, value in model.state_dict().items()}, masks
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].dtype == b[name].dtype
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("model_name", ["lenet5", "resnet32"])
+def test_round_trip_of_replicas_with_masks_of_their_own(tmp_path: Path, model_name: str) -> None:
+    nets = [pruned(seed, 0.1 * (seed + 1), model_name) for seed in range(3)]
+    save_checkpoint(tmp_path / "c", [s for s, _ in nets], masks=[m for _, m in nets], metadata=FACTS)
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded.replicas == 3
+    assert loaded.metadata["dataset"] == "digits"
+    for replica, (state, masks) in enumerate(nets):
+        assert_same(loaded.states[replica], state)
+        assert_same(loaded.masks[replica], masks)
+        assert_same(loaded.load_into(build_model(model_name, seed=9), replica).state_dict(), state)
+
+
+def test_dense_round_trip(tmp_path: Path) -> None:
+    state = build_model("lenet300").state_dict()
+    save_checkpoint(tmp_path / "c", [state], metadata=FACTS)
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded.masks is None
+    assert_same(loaded.states[0], dict(state))
+
+
+def test_a_weight_that_survives_as_zero_keeps_its_place(tmp_path: Path) -> None:
+    state, masks = pruned(0, 0.5)
+    state["fc2.weight"][masks["fc2.weight"]] = 0.0
+    save_checkpoint(tmp_path / "c", [state], masks=[masks])
+    loaded = load_checkpoint(tmp_path / "c")
+    assert_same(loaded.states[0], state)
+    assert_same(loaded.masks[0], masks)
+
+
+def test_lenet5_at_99_57_percent_takes_tens_of_kilobytes(tmp_path: Path) -> None:
+    state, masks = pruned(0, 0.0043)
+    save_checkpoint(tmp_path / "c", [state], masks=[masks], metadata=FACTS)
+    assert (tmp_path / "c").stat().st_size < 80_000
+
+
+def test_replicas_that_share_a_mask_store_it_once(tmp_path: Path) -> None:
+    state, masks = pruned(0, 0.0043)
+    save_checkpoint(tmp_path / "one", [state], masks=[masks])
+    save_checkpoint(tmp_path / "ten", [state] * 10, masks=[masks] * 10)
+    survivors = sum(int(m.sum()) for m in masks.values()) * 4
+    grown = (tmp_path / "ten").stat().st_size - (tmp_path / "one").stat().st_size
+    assert grown < 9 * survivors + 1_000
+    assert_same(load_checkpoint(tmp_path / "ten").states[9], state)
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        state, masks = pruned(0, 0.1)
+        save_checkpoint(tmp_path / name, [state], masks=[masks], metadata=FACTS)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("position", [0.02, 0.5, 0.999])
+def test_one_flipped_byte_is_found(tmp_path: Path, position: float) -> None:
+    path = tmp_path / "c"
+    state, masks = pruned(0, 0.1)
+    save_checkpoint(path, [state], masks=[masks], metadata=FACTS)
+    content = bytearray(path.read_bytes())
+    content[int(position * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"c: (is damaged|cannot be read|is not a checkpoint).*fetch it again"):
+        load_checkpoint(path)
+
+
+def test_truncated_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+        load_checkpoint(path)
+    save_checkpoint(path, [build_model("lenet300").state_dict()])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(1)}, path)
+    with pytest.raises(CheckpointError, match="is not a checkpoint of sharpminima"):
+        load_checkpoint(path)
+
+
+def test_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sharpminima.checkpoint.FORMAT_VERSION", 99)
+    save_checkpoint(tmp_path / "c", [build_model("lenet300").state_dict()])
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="has format 99, this version reads 1"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_metadata_is_read_without_the_tensors(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", [build_model("lenet300").state_dict()], metadata=FACTS)
+    assert read_metadata(tmp_path / "c")["metrics"] == [{"test_wrong": 4}]
+
+
+def test_nan_and_revived_weights_are_not_saved(tmp_path: Path) -> None:
+    state, masks = pruned(0, 0.1)
+    state["fc1.weight"][~masks["fc1.weight"]] = 1e-30
+    with pytest.raises(CheckpointError, match=r"fc1.weight has removed weights that are not zero"):
+        save_checkpoint(tmp_path / "c", [state], masks=[masks])
+    state, masks = pruned(0, 0.1)
+    state["conv1.bias"][0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"conv1.bias holds NaN or infinity"):
+        save_checkpoint(tmp_path / "c", [state], masks=[masks])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", [build_model("lenet5").state_dict()], metadata=FACTS)
+    with pytest.raises(CheckpointError, match="is of model 'lenet5' and does not fit"):
+        load_checkpoint(tmp_path / "c").load_into(build_model("lenet300"))
+    with pytest.raises(CheckpointError, match="replica 1 asked for, the checkpoint holds 1"):
+        load_checkpoint(tmp_path / "c").load_into(build_model("lenet5"), 1)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SharpminimaError, match="cannot be written"):
+        save_checkpoint(tmp_path / "file" / "c", [build_model("lenet300").state_dict()])
+
+
+def test_trees_round_trip_and_belong_to_their_fingerprint(tmp_path: Path) -> None:
+    tree = {"epoch": 3, "best": float("inf"), "none": None, "list": [torch.arange(3), {"x": torch.ones(2, 2)}, (1, 2)]}
+    save_tree(tmp_path / "t", tree, fingerprint="a")
+    loaded = load_tree(tmp_path / "t", fingerprint="a")
+    assert loaded["epoch"] == 3
+    assert loaded["best"] == float("inf")
+    assert loaded["none"] is None
+    assert torch.equal(loaded["list"][0], torch.arange(3))
+    assert torch.equal(loaded["list"][1]["x"], torch.ones(2, 2))
+    assert loaded["list"][2] == [1, 2]
+    assert load_tree(tmp_path / "t", fingerprint="b") is None
+    assert load_tree(tmp_path / "absent", fingerprint="a") is None
+    (tmp_path / "t").write_bytes((tmp_path / "t").read_bytes()[:-1])
+    assert load_tree(tmp_path / "t", fingerprint="a") is None

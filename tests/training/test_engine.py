@@ -1,0 +1,128 @@
+"""The loop: it learns, resumes to the same bits, stops on SIGTERM, and says when it diverged."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sharpminima.data import Split
+from sharpminima.errors import TrainingError
+from sharpminima.rng import generator
+from sharpminima.settings import RecipeSettings
+from sharpminima.stop import STOP, Stopped
+from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, ResumeFile, train
+
+RECIPE = RecipeSettings(batch_size=16, lr=0.1, momentum=0.9, weight_decay=1e-3, max_epochs=6, patience=2, stop_after=5)
+
+
+def net() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+
+
+def split(seed: int, count: int) -> Split:
+    """Three classes: the brightest third of the image."""
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 1, 8, 8, generator=random)
+    labels = torch.randint(0, 3, (count,), generator=random)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[0, 2 * label : 2 * label + 3] += 1.0
+    return Split(images=images, labels=labels)
+
+
+TRAINING, VALIDATION = split(1, 100), split(2, 40)
+
+
+class Interrupting(RecipePolicy):
+    """Raises SIGTERM in this process after a number of steps."""
+
+    def __init__(self, settings: RecipeSettings, steps: int | None) -> None:
+        super().__init__(settings)
+        self._left = steps
+
+    def after_step(self, flat: FlatModel) -> None:
+        super().after_step(flat)
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(policy: RecipePolicy, resume: ResumeFile | None = None) -> tuple[FlatModel, list]:
+    model = net()
+    flat = FlatModel(model)
+    flat.set_masks({"4.weight": torch.arange(3 * 144).view(3, 144) % 3 == 0})
+    history = train(
+        flat,
+        TRAINING,
+        VALIDATION,
+        policy,
+        batch_size=RECIPE.batch_size,
+        momentum=RECIPE.momentum,
+        weight_decay=RECIPE.weight_decay,
+        stream=lambda epoch: generator(0, "order", epoch),
+        resume=resume,
+    )
+    return flat, history
+
+
+@pytest.fixture(autouse=True)
+def _stop_signal():
+    before = signal.getsignal(signal.SIGTERM)
+    STOP.install()
+    yield
+    signal.signal(signal.SIGTERM, before)
+    STOP.raised = False
+
+
+def test_it_learns_and_keeps_the_best_state() -> None:
+    policy = RecipePolicy(RECIPE)
+    _, history = run(policy)
+    assert list(history[0]) == HISTORY_COLUMNS
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    best = min(row["validation_loss"] for row in history)
+    assert policy.best.loss == best
+    assert history[policy.best.epoch - 1]["validation_loss"] == best
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    (a, history_a), (b, history_b) = run(RecipePolicy(RECIPE)), run(RecipePolicy(RECIPE))
+    assert torch.equal(a.values, b.values)
+    assert history_a == history_b
+
+
+# 7 steps an epoch: in the middle of the first, at an epoch's last step, just after one, in the middle of a later one.
+@pytest.mark.parametrize("steps", [3, 7, 8, 25])
+def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, steps: int) -> None:
+    undisturbed = RecipePolicy(RECIPE)
+    expected, expected_history = run(undisturbed)
+    file = ResumeFile(tmp_path / "resume", fingerprint="x")
+    with pytest.raises(Stopped, match="its state is in"):
+        run(Interrupting(RECIPE, steps), file)
+    STOP.raised = False
+    policy = Interrupting(RECIPE, None)
+    flat, history = run(policy, file)
+    assert torch.equal(flat.values, expected.values)
+    assert history == expected_history
+    for name, tensor in undisturbed.best.snapshot.items():
+        assert torch.equal(policy.best.snapshot[name], tensor), name
+
+
+def test_a_resume_file_is_written_when_due_and_only_for_its_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "resume"
+    run(RecipePolicy(RECIPE), ResumeFile(path, fingerprint="x", every_s=0.0))
+    assert path.exists()
+    assert ResumeFile(path, fingerprint="x").load()["epoch"] == 5
+    assert ResumeFile(path, fingerprint="other").load() is None
+    ResumeFile(path, fingerprint="x").remove()
+    assert not path.exists()
+
+
+def test_divergence_is_an_error() -> None:
+    settings = RECIPE.model_copy(update={"lr": 1e9})
+    with pytest.raises(TrainingError, match="the training diverged; lower the learning rate"):
+        run(RecipePolicy(settings))

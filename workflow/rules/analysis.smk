@@ -1,0 +1,46 @@
+rule analyse:
+    input:
+        data=LAYOUT.prepared(),
+        gradual=LAYOUT.checkpoint(strategy="gradual"),
+        rewind=LAYOUT.checkpoint(strategy="rewind"),
+    output:
+        table=LAYOUT.analysis() + "/{analysis}.csv",
+    wildcard_constraints:
+        analysis="psp|hessian|surface",
+    log:
+        log_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}"),
+    benchmark:
+        benchmark_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}")
+    params:
+        settings=settings_of("analysis"),
+        runtime=RUNTIME,
+    threads: CONFIG.threads
+    resources:
+        gpu=GPU,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    message:
+        "{wildcards.analysis} of {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"
+    shell:
+        "sharpminima {wildcards.analysis} --data {input.data} --gradual {input.gradual} --rewind {input.rewind}"
+        " --settings {params.settings:q} {params.runtime} --out {output.table} > {log} 2>&1"
+
+
+rule table:
+    input:
+        checkpoints=LAYOUT.checkpoints(),
+    output:
+        results=LAYOUT.table("results"),
+        density=LAYOUT.table("density"),
+    log:
+        log_of("table"),
+    benchmark:
+        benchmark_of("table")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    message:
+        "table of results"
+    shell:
+        "sharpminima table {input.checkpoints} --out {output.results} --density {output.density} > {log} 2>&1"

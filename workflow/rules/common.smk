@@ -1,0 +1,56 @@
+# Paths and settings of the study: everything comes from sharpminima.layout, so that the rules only name it.
+import json
+import sys
+
+from sharpminima.config import load_config
+from sharpminima.errors import ConfigError
+from sharpminima.layout import Layout, experiment_key
+
+try:
+    LAYOUT = Layout(*load_config(config))
+except ConfigError as error:
+    # One readable list of faults instead of a traceback through Snakemake.
+    sys.exit(f"error: {error}")
+
+CONFIG, STUDY = LAYOUT.config, LAYOUT.study
+
+
+wildcard_constraints:
+    dataset="[a-z0-9-]+",
+    model="[a-z0-9]+",
+    method="[a-z0-9_]+",
+    level=r"[0-9.]+",
+    strategy="[a-z-]+",
+    seed=r"\d+",
+
+
+def log_of(job):
+    """Log file of a job, beside the results."""
+    return f"{LAYOUT.root}/logs/{job}.log"
+
+
+def benchmark_of(job):
+    """Wall time and memory of a job: a record of the run, never an input."""
+    return f"{LAYOUT.root}/benchmarks/{job}.tsv"
+
+
+def settings_of(part):
+    """Params function: one part of the experiment's settings as JSON, and nothing else of the config."""
+
+    def settings(wildcards):
+        keys = [wildcards.get(name) for name in ("dataset", "model", "method")]
+        value = getattr(LAYOUT.experiment(*keys), part)
+        return value.model_dump_json(by_alias=True)
+
+    return settings
+
+
+def targets():
+    """What the study ends with."""
+    wanted = [f"{LAYOUT.figure(name)}.pdf" for name in STUDY.figures]
+    return [*wanted, LAYOUT.table("results"), *(["paper/build/paper.pdf"] if STUDY.paper else [])]
+
+
+# Numerical results depend on both, so both are params of every numerical rule.
+RUNTIME = f"--device {CONFIG.device} --threads {CONFIG.threads}"
+GPU = 0 if CONFIG.device == "cpu" else 1

@@ -1,0 +1,18 @@
+rule prepare:
+    output:
+        data=LAYOUT.prepared(),
+    log:
+        log_of("prepare/{dataset}"),
+    benchmark:
+        benchmark_of("prepare/{dataset}")
+    params:
+        root=f"--root {CONFIG.data_root}" if CONFIG.data_root else "",
+        split=f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "prepare {wildcards.dataset}"
+    shell:
+        "sharpminima prepare {wildcards.dataset} {params.root} {params.split} --out {output.data} > {log} 2>&1"

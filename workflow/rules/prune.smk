@@ -1,0 +1,35 @@
+# A run of a method has one output a level, and levels differ between experiments: hence one rule an experiment.
+for experiment in STUDY.experiments:
+    KEY = experiment_key(experiment)
+
+    rule:
+        name:
+            f"prune_{'_'.join(KEY.values())}".replace("-", "_")
+        input:
+            data=LAYOUT.prepared(KEY["dataset"]),
+            init=LAYOUT.init(**KEY),
+        output:
+            checkpoints=[
+                LAYOUT.checkpoint(**KEY, level=level, strategy="gradual") for level in LAYOUT.levels(experiment)
+            ],
+            history=LAYOUT.run(**KEY) + "/history.csv",
+            events=LAYOUT.run(**KEY) + "/events.json",
+        log:
+            log_of("prune/" + "/".join(KEY.values()) + "/seed-{seed}"),
+        benchmark:
+            benchmark_of("prune/" + "/".join(KEY.values()) + "/seed-{seed}")
+        params:
+            settings=experiment.method.model_dump_json(by_alias=True),
+            levels=" ".join(f"--level {level}" for level in experiment.levels),
+            runtime=RUNTIME,
+            out=LAYOUT.method(**KEY),
+        threads: CONFIG.threads
+        resources:
+            gpu=GPU,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 1440 * attempt,
+        message:
+            f"{KEY['method']} {KEY['model']} on {KEY['dataset']}, seed {{wildcards.seed}}"
+        shell:
+            "sharpminima prune --data {input.data} --init {input.init} --settings {params.settings:q} {params.levels}"
+            " {params.runtime} --out {params.out} > {log} 2>&1"

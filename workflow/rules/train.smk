@@ -1,0 +1,45 @@
+rule init:
+    input:
+        data=LAYOUT.prepared(),
+    output:
+        init=LAYOUT.init(),
+    log:
+        log_of("init/{dataset}/{model}/seed-{seed}"),
+    benchmark:
+        benchmark_of("init/{dataset}/{model}/seed-{seed}")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    message:
+        "W0 of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
+    shell:
+        "sharpminima init --data {input.data} --model {wildcards.model} --seed {wildcards.seed}"
+        " --out {output.init} > {log} 2>&1"
+
+
+rule dense:
+    input:
+        data=LAYOUT.prepared(),
+        init=LAYOUT.init(),
+    output:
+        checkpoint=LAYOUT.dense() + "/checkpoint.safetensors",
+        history=LAYOUT.dense() + "/history.csv",
+    log:
+        log_of("dense/{dataset}/{model}/seed-{seed}"),
+    benchmark:
+        benchmark_of("dense/{dataset}/{model}/seed-{seed}")
+    params:
+        settings=settings_of("dense"),
+        runtime=RUNTIME,
+        out=LAYOUT.dense(),
+    threads: CONFIG.threads
+    resources:
+        gpu=GPU,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    message:
+        "dense {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
+    shell:
+        "sharpminima dense --data {input.data} --init {input.init} --settings {params.settings:q} {params.runtime}"
+        " --out {params.out} > {log} 2>&1"
