@@ -1,0 +1,12 @@
+"""Image datasets: raw files to one prepared file, and that file to normalised tensors.
+
+>>> DATASETS["cifar10"].shape
+(3, 32, 32)
+"""
+
+from sharpminima.data._registry import DATASETS
+from sharpminima.data._spec import DatasetSpec
+from sharpminima.data.prepare import prepare_dataset
+from sharpminima.data.prepared import ImageDataset, Split, load_prepared
+
+__all__ = ["DATASETS", "DatasetSpec", "ImageDataset", "Split", "load_prepared", "prepare_dataset"]

@@ -1,0 +1,96 @@
+"""Raw files to one prepared file: checked, split, and the same bytes every time."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from sharpminima.data._registry import dataset_spec
+from sharpminima.data._spec import Report
+from sharpminima.data.prepared import FORMAT_VERSION, KEY, KIND, PARTS, content_sha256
+from sharpminima.errors import DataError
+from sharpminima.files import atomic_path
+from sharpminima.rng import generator
+
+ROOT_VARIABLE = "SHARPMINIMA_DATA"
+"""Environment variable that names the root of raw files."""
+
+DEFAULT_ROOT = "data/downloads"
+"""Root of raw files, relative to the current folder, where nothing else names one."""
+
+
+def prepare_dataset(
+    name: str,
+    out: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    validation_share: float = 0.1,
+    download: bool = True,
+    progress: Report | None = None,
+) -> None:
+    """Find or download dataset ``name``, check it, split it, and write it to ``out`` (whole or not at all).
+
+    Args:
+        name: a key of ``DATASETS``.
+        out: path of the safetensors file; `load_prepared` reads it.
+        root: a torchvision root; default: the environment variable SHARPMINIMA_DATA, else ``data/downloads``.
+        seed: of the validation split.
+        validation_share: share of the training images that becomes the validation split, in (0, 1).
+        download: fetch through torchvision into ``root`` what is not there.
+        progress: takes lines of progress; default: prints them to standard error.
+
+    Raises:
+        DataError: no such dataset; a share that leaves a split empty; raw files damaged, or not to be had.
+        SharpminimaError: ``out`` cannot be written.
+    """
+    report = progress or _print
+    spec = dataset_spec(name)
+    folder = Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
+    raw = spec.load(folder, download, report)
+    train = len(raw.train_labels)
+    validation = round(validation_share * train)
+    if not 0 < validation < train:
+        raise DataError(
+            f"{name}: a validation share of {validation_share:g} takes {validation} of {train} images; "
+            "choose one that leaves images on both sides, such as 0.1"
+        )
+    order = torch.randperm(train, generator=generator(seed, "validation-split", name))
+    tensors = {
+        "images": torch.cat([raw.train_images, raw.test_images]),
+        "labels": torch.cat([raw.train_labels, raw.test_labels]),
+        "train_indices": order[validation:].sort().values,
+        "validation_indices": order[:validation].sort().values,
+        "test_indices": torch.arange(train, train + len(raw.test_labels)),
+    }
+    header = {
+        "kind": KIND,
+        "format": FORMAT_VERSION,
+        "name": name,
+        "source": spec.source,
+        "raw_sha256": dict(spec.raw_sha256),
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "class_names": list(spec.class_names),
+        "seed": seed,
+        "validation_share": validation_share,
+        "content_sha256": content_sha256(tensors, spec.mean, spec.std),
+    }
+    with atomic_path(out) as scratch:
+        try:
+            # One entry: the order of several is not fixed.
+            save_file(tensors, scratch, metadata={KEY: json.dumps(header, sort_keys=True)})
+        except SafetensorError as error:
+            raise DataError(
+                f"{out}: cannot be written ({error}); free some space or choose another folder"
+            ) from error
+    sizes = ", ".join(f"{len(tensors[f'{part}_indices']):,} {part}" for part in PARTS)
+    report(f"{name}: {sizes} images in {out}, content {header['content_sha256'][:12]}")
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
