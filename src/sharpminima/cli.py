@@ -136,28 +136,58 @@ def retrain(
     training.retrain(data, init, pruned, strategy, replicas, recipe, out, training.Runtime(device, threads))
 
 
-def _analysis(name: str, summary: str) -> None:
-    def command(
-        data: DataFile,
-        gradual: GradualFile,
-        rewind: RewindFile,
-        out: OutFile,
-        settings: SettingsText = "{}",
-        device: Device = "auto",
-        threads: Threads = 1,
-    ) -> None:
-        from sharpminima.config import AnalysisSettings, parse_settings
-        from sharpminima.steps import analysis, training
+@app.command()
+def psp(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """PSP norm and PSP-entropy of G and 1-S, by layer."""
+    from sharpminima.config import PspSettings, parse_settings
+    from sharpminima.steps import analysis, training
 
-        chosen = parse_settings(AnalysisSettings, settings, "--settings")
-        getattr(analysis, name)(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
-
-    app.command(name=name, help=summary)(command)
+    chosen = parse_settings(PspSettings, settings, "--settings")
+    analysis.psp(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
 
 
-_analysis("psp", "PSP norm and PSP-entropy of G and 1-S, by layer.")
-_analysis("hessian", "Largest Hessian eigenvalues at G and 1-S.")
-_analysis("surface", "Loss, error, PSP norm and entropies over the plane through G and 1-S.")
+@app.command()
+def hessian(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Largest Hessian eigenvalues at G and 1-S."""
+    from sharpminima.config import HessianSettings, parse_settings
+    from sharpminima.steps import analysis, training
+
+    chosen = parse_settings(HessianSettings, settings, "--settings")
+    analysis.hessian(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+
+
+@app.command()
+def surface(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Loss, error, PSP norm and entropies over the plane through G and 1-S."""
+    from sharpminima.config import SurfaceSettings, parse_settings
+    from sharpminima.steps import analysis, training
+
+    chosen = parse_settings(SurfaceSettings, settings, "--settings")
+    analysis.surface(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
 
 
 @app.command()

@@ -43,23 +43,42 @@ class StrategySettings(Settings):
     levels: Literal["all", "highest"] = "all"
 
 
-class SurfaceSettings(Settings):
-    """The map of Fig. 2-4."""
+class AnalysisData(Settings):
+    """What an analysis looks at. The paper is silent; its Fig. 2a says training loss, hence the default."""
 
-    grid: Annotated[int, Field(ge=3)] = 51
+    part: Literal["train", "validation", "test"] = "train"
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = None
+
+
+class PspSettings(AnalysisData):
+    """PSP norm and entropies of G and 1-S."""
+
+    revision: Literal[1] = 1
+
+
+class HessianSettings(AnalysisData):
+    """Largest eigenvalues at G and 1-S."""
+
+    revision: Literal[1] = 1
+    eigenvalues: PositiveInt = 5
+    tolerance: Annotated[float, Field(gt=0, description="residual, relative to the largest eigenvalue")] = 1e-4
+
+
+class SurfaceSettings(AnalysisData):
+    """The map of Fig. 2-4. A grid of 41 points over the default span holds both ends, one of 51 neither."""
+
+    revision: Literal[1] = 1
+    images: PositiveInt | None = 10_000
+    grid: Annotated[int, Field(ge=3)] = 41
     span: tuple[float, float] = (-0.5, 1.5)
-    images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = 10_000
     definition: Literal["joint", "agreement"] = "joint"
 
 
 class AnalysisSettings(Settings):
     """What is measured at G and 1-S, and on the plane between them."""
 
-    revision: Literal[1] = 1
-    part: Literal["train", "validation", "test"] = "train"
-    images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = None
-    eigenvalues: PositiveInt = 5
-    tolerance: Annotated[float, Field(gt=0)] = 1e-4
+    psp: PspSettings = PspSettings()
+    hessian: HessianSettings = HessianSettings()
     surface: SurfaceSettings = SurfaceSettings()
 
 
@@ -85,8 +104,9 @@ class Experiment(Settings):
         for name, settings in self.strategies.items():
             if settings.replicas > 1 and not STRATEGIES[name].draws:
                 raise ValueError(f"strategies.{name}.replicas: {settings.replicas} given; nothing is drawn, so 1 is all")
-        if self.analysis and "rewind" not in self.strategies:
-            raise ValueError("analysis compares G with 1-S: it needs the strategy rewind")
+        rewind = self.strategies.get("rewind")
+        if self.analysis and (rewind is None or rewind.seeds != "all"):
+            raise ValueError("analysis compares G with 1-S in every run: it needs strategies.rewind with seeds: all")
         return self
 
 
@@ -187,7 +207,13 @@ def _validated(model: type[BaseModel], value: Any, origin: str, faults: list[str
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults += [_fault(model, item, origin) for item in error.errors(include_url=False)]
+        items = error.errors(include_url=False)
+        places = [item["loc"] for item in items]
+        for item in items:
+            inside = [p for p in places if len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"]]
+            # A list whose entries have faults is also called too short; the entries' faults say more.
+            if not (item["type"] == "too_short" and inside):
+                faults.append(_fault(model, item, origin))
         return None
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from sharpminima.errors import SharpminimaError
 
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -26,6 +29,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
+        scratch.chmod(0o666 & ~_UMASK)  # some writers create files that only their owner can read
         with scratch.open("rb") as file:
             os.fsync(file.fileno())
         scratch.replace(path)

@@ -12,7 +12,7 @@ rule analyse:
     benchmark:
         benchmark_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}")
     params:
-        settings=settings_of("analysis"),
+        settings=analysis_settings,
         runtime=RUNTIME,
     threads: CONFIG.threads
     resources:

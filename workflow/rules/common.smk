@@ -34,15 +34,15 @@ def benchmark_of(job):
     return f"{LAYOUT.root}/benchmarks/{job}.tsv"
 
 
-def settings_of(part):
-    """Params function: one part of the experiment's settings as JSON, and nothing else of the config."""
+def dense_settings(wildcards):
+    """Params: the dense recipe of the experiment as JSON, and nothing else of the config."""
+    return LAYOUT.experiment(wildcards.dataset, wildcards.model).dense.model_dump_json()
 
-    def settings(wildcards):
-        keys = [wildcards.get(name) for name in ("dataset", "model", "method")]
-        value = getattr(LAYOUT.experiment(*keys), part)
-        return value.model_dump_json(by_alias=True)
 
-    return settings
+def analysis_settings(wildcards):
+    """Params: the settings of one analysis as JSON."""
+    analysis = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method).analysis
+    return getattr(analysis, wildcards.analysis).model_dump_json()
 
 
 def targets():

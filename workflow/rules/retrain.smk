@@ -17,7 +17,7 @@ rule retrain:
     benchmark:
         benchmark_of("retrain/{dataset}/{model}/{method}/level-{level}/{strategy}/seed-{seed}")
     params:
-        settings=settings_of("dense"),
+        settings=dense_settings,
         replicas=replicas,
         runtime=RUNTIME,
         out=LAYOUT.cell(),

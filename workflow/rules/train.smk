@@ -30,7 +30,7 @@ rule dense:
     benchmark:
         benchmark_of("dense/{dataset}/{model}/seed-{seed}")
     params:
-        settings=settings_of("dense"),
+        settings=dense_settings,
         runtime=RUNTIME,
         out=LAYOUT.dense(),
     threads: CONFIG.threads

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_entropy
+from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_statistics
 from sharpminima.checkpoint import Checkpoint, load_checkpoint
-from sharpminima.config import AnalysisSettings
+from sharpminima.config import AnalysisData, HessianSettings, PspSettings, SurfaceSettings
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.files import write_csv
@@ -87,17 +87,17 @@ class _End:
     sparsity: float
 
 
-def psp(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings, out: Path, runtime: Runtime) -> None:
+def psp(data: Path, gradual: Path, rewind: Path, settings: PspSettings, out: Path, runtime: Runtime) -> None:
     """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S; one row a layer, and one for all."""
     ends, dataset, device = _load(data, gradual, rewind, runtime)
-    images = _images(dataset, settings.part, settings.images, device)
+    images = _images(dataset, settings, device)
     write_csv(out, (row for end in ends for row in _psp_rows(end, images, settings)), PSP_COLUMNS)
 
 
-def _psp_rows(end: _End, split: Split, settings: AnalysisSettings) -> Iterator[dict[str, Any]]:
-    first = psp_entropy(end.model, split.images, split.labels)
-    joint = psp_entropy(end.model, split.images, split.labels, order=2)
-    agreement = psp_entropy(end.model, split.images, split.labels, order=2, definition="agreement")
+def _psp_rows(end: _End, split: Split, settings: PspSettings) -> Iterator[dict[str, Any]]:
+    statistics = psp_statistics(end.model, split.images, split.labels, pairs=True)
+    first, joint = statistics.entropy(), statistics.entropy(order=2)
+    agreement = statistics.entropy(order=2, definition="agreement")
     common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
     for layer, neurons in first.neurons.items():
         yield {
@@ -111,9 +111,9 @@ def _psp_rows(end: _End, split: Split, settings: AnalysisSettings) -> Iterator[d
             "psp_norm_with_output": None,
             "entropy_1_bits": first.per_layer[layer],
             "entropy_1_live_bits": None,
-            "entropy_2_joint_bits": joint.per_layer[layer],
+            "entropy_2_joint_bits": joint.per_layer.get(layer),
             "entropy_2_joint_live_bits": None,
-            "entropy_2_agreement_bits": agreement.per_layer[layer],
+            "entropy_2_agreement_bits": agreement.per_layer.get(layer),
         }
     neurons = sum(first.neurons.values())
     yield {
@@ -133,10 +133,10 @@ def _psp_rows(end: _End, split: Split, settings: AnalysisSettings) -> Iterator[d
     }
 
 
-def hessian(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings, out: Path, runtime: Runtime) -> None:
+def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, out: Path, runtime: Runtime) -> None:
     """Largest eigenvalues of the Hessian at G and 1-S, in the space of all and of the surviving parameters."""
     ends, dataset, device = _load(data, gradual, rewind, runtime)
-    split = _images(dataset, settings.part, settings.images, device)
+    split = _images(dataset, settings, device)
     rows = []
     for end in ends:
         for masks in (None, end.masks):
@@ -167,22 +167,21 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings,
     write_csv(out, rows, HESSIAN_COLUMNS)
 
 
-def surface(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings, out: Path, runtime: Runtime) -> None:
+def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, out: Path, runtime: Runtime) -> None:
     """All measures over the plane through G (0, 0) and 1-S (1, 0); one row a grid point, and one for each end."""
     (center, target), dataset, device = _load(data, gradual, rewind, runtime)
-    wanted = settings.surface
-    split = _images(dataset, settings.part, wanted.images, device)
+    split = _images(dataset, settings, device)
     progress = Progress(f"surface {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
     found = loss_surface(
         center.model,
         target.model,
         split.images,
         split.labels,
-        grid=(wanted.grid, wanted.grid),
-        span=wanted.span,
+        grid=(settings.grid, settings.grid),
+        span=settings.span,
         masks=center.masks,
         seed=center.key["seed"],
-        definition=wanted.definition,
+        definition=settings.definition,
         measures=SURFACE_MEASURES,
         progress=lambda done, total: progress(done, total, unit="point"),
     )
@@ -190,7 +189,7 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: AnalysisSettings,
         "sparsity": center.sparsity,
         "part": settings.part,
         "images": len(split.labels),
-        "definition": wanted.definition,
+        "definition": settings.definition,
         "distance": found.distance,
     }
 
@@ -231,9 +230,10 @@ def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
         )
 
 
-def _images(dataset: ImageDataset, part: str, images: int | None, device: torch.device) -> Split:
+def _images(dataset: ImageDataset, wanted: AnalysisData, device: torch.device) -> Split:
     """All images of a part, or a seeded class-balanced choice: the same for every run of a dataset."""
-    split = dataset.split(part, device=device)
-    if images is None or images >= len(split.labels):
+    split = dataset.split(wanted.part, device=device)
+    if wanted.images is None or wanted.images >= len(split.labels):
         return split
-    return dataset.subset(part, images, generator(0, "analysis-images", dataset.name), device=device)
+    draws = generator(0, "analysis-images", dataset.name)
+    return dataset.subset(wanted.part, wanted.images, draws, device=device)

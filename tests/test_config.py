@@ -1,0 +1,140 @@
+"""The config: every shipped study is valid, all faults are reported at once, and the schemas are in step."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sharpminima.config import STUDIES, Config, Study, load_config, parse_settings
+from sharpminima.errors import ConfigError
+from sharpminima.files import read_json
+from sharpminima.settings import RecipeSettings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def demo_with(tmp_path: Path, **changes: object) -> Path:
+    """The demo study with some values replaced; keys are dotted paths with ``__`` for the dot."""
+    study = yaml.safe_load((STUDIES / "demo.yaml").read_text())
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        node = study
+        for part in parents:
+            node = node[int(part) if part.isdigit() else part]
+        node[last] = value
+    target = tmp_path / "changed.yaml"
+    target.write_text(yaml.safe_dump(study))
+    return target
+
+
+def faults(tmp_path: Path, **changes: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config({"study": str(demo_with(tmp_path, **changes))})
+    return str(caught.value).splitlines()[1:]
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / STUDIES).glob("*.yaml")))
+def test_every_study_is_valid(name: str) -> None:
+    config, study = load_config({"study": name})
+    assert config.study == name
+    assert study.experiments
+
+
+def test_the_config_file_holds_every_key_with_its_default() -> None:
+    assert yaml.safe_load(Path("config.yaml").read_text()) == Config().model_dump()
+
+
+def test_the_paper_study_is_the_papers() -> None:
+    _, study = load_config({"study": "paper"})
+    assert [(e.dataset, e.model) for e in study.experiments] == [
+        ("mnist", "lenet300"),
+        ("mnist", "lenet5"),
+        ("fashion-mnist", "lenet5"),
+        ("cifar10", "resnet32"),
+    ]
+    for experiment in study.experiments:
+        assert len(experiment.levels) >= 8
+        assert experiment.strategies["reinit"].replicas == 10
+        assert experiment.strategies["random-structure"].replicas == 10
+    lenet5 = study.experiments[1].method
+    assert (lenet5.lr, lenet5.lambda_, lenet5.twt, lenet5.pwe) == (0.1, 1e-4, 0.05, 20)
+
+
+def test_all_faults_of_config_and_study_are_reported_together(tmp_path: Path) -> None:
+    study = demo_with(
+        tmp_path,
+        titel="x",
+        experiments__0__model="lenet500",
+        experiments__0__dense={"lr": -1, "momentun": 0.9},
+        experiments__1__method__lambada=0.1,
+        experiments__1__strategies={"rewnd": {}},
+        focus__dataset="cifar",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config({"study": str(study), "device": "gpu", "treads": 2})
+    lines = str(caught.value).splitlines()[1:]
+    expected = [
+        ("config.yaml: device: 'gpu' given, allowed: auto, cpu, cuda", ""),
+        ("config.yaml: treads: no such key", "did you mean threads?"),
+        ("experiments.0.model: 'lenet500' given", "did you mean lenet300?"),
+        ("experiments.0.dense.lr: -1 given; input should be greater than 0", ""),
+        ("experiments.0.dense.momentun: no such key", "did you mean momentum?"),
+        ("experiments.1.method.lambada: no such key", "did you mean lambda?"),
+        ("experiments.1.strategies.rewnd: 'rewnd' given", "did you mean rewind?"),
+        ("focus.dataset: 'cifar' given", "did you mean cifar10?"),
+        ("titel: no such key", "did you mean title?"),
+    ]
+    assert len(lines) == len(expected)
+    for start, end in expected:
+        assert [line for line in lines if start in line and line.endswith(end)], start
+
+
+def test_an_unknown_study_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"study: 'papr' given; there are .*; did you mean paper\?"):
+        load_config({"study": "papr"})
+
+
+def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, experiments__0__method__name="lobstr")
+    assert "experiments.0.method.name: 'lobstr' given, allowed: lobster; did you mean lobster?" in fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"experiments__0__dataset": "cifar10"}, r"lenet300 takes images \(1, 28, 28\), cifar10 has \(3, 32, 32\)"),
+        ({"experiments__0__levels": [0.9, 0.5]}, "levels must ascend without repetition"),
+        ({"experiments__0__levels": [0.5, 1.5]}, "levels.1: 1.5 given; input should be less than 1"),
+        ({"experiments__0__strategies__rewind": {"replicas": 3}}, "nothing is drawn, so 1 is all"),
+        ({"experiments__1__strategies__rewind": {}}, "it needs strategies.rewind with seeds: all"),
+        ({"experiments__1__model": "lenet300"}, "each experiment .* stands once"),
+        ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"focus": None}, "focus: fig2 to fig4 need one of the experiments with an analysis"),
+        ({"focus": {"dataset": "digits", "model": "lenet300"}}, "focus: fig2 to fig4 need one of"),
+    ],
+)
+def test_inconsistent_studies_are_refused(tmp_path: Path, changes: dict, expected: str) -> None:
+    import re
+
+    assert any(re.search(expected, line) for line in faults(tmp_path, **changes))
+
+
+def test_settings_come_as_text_or_file(tmp_path: Path) -> None:
+    assert parse_settings(RecipeSettings, "{lr: 0.5}", "--settings").lr == 0.5
+    (tmp_path / "s.yaml").write_text("lr: 0.25\n")
+    assert parse_settings(RecipeSettings, str(tmp_path / "s.yaml"), "--settings").lr == 0.25
+    with pytest.raises(ConfigError, match=r"--settings: momentun: no such key.*did you mean momentum\?"):
+        parse_settings(RecipeSettings, "{momentun: 0.5}", "--settings")
+    with pytest.raises(ConfigError, match="--settings: is not YAML"):
+        parse_settings(RecipeSettings, "{lr: ", "--settings")
+
+
+@pytest.mark.parametrize(("model", "name"), [(Config, "config"), (Study, "study")])
+def test_the_schemas_are_in_step(model: type, name: str) -> None:
+    found = read_json(Path("workflow/schemas") / f"{name}.schema.json")
+    assert found == model.model_json_schema(), "run `make schemas`"
