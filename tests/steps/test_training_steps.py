@@ -1,0 +1,179 @@
+"""The steps that make checkpoints, called as the command line does, on the real digits."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from sharpminima.checkpoint import load_checkpoint
+from sharpminima.cli import app
+from sharpminima.data import load_prepared
+from sharpminima.errors import CheckpointError, SharpminimaError
+from sharpminima.evaluation import evaluate
+from sharpminima.masks import count, sparsity
+from sharpminima.models import build_model
+from sharpminima.settings import RecipeSettings
+from sharpminima.steps import tables, training
+
+RECIPE = RecipeSettings(batch_size=50, max_epochs=3)
+LOBSTER = {"name": "lobster", "batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 40}
+CPU = training.Runtime("cpu", 1)
+
+
+def command(*arguments: object) -> None:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """init, dense and two levels of LOBSTER of one run; the second level is never reached."""
+    folder = tmp_path_factory.mktemp("run")
+    common = ("--data", digits, "--init", folder / "init", "--device", "cpu")
+    command("init", "--data", digits, "--model", "lenet300", "--seed", 5, "--out", folder / "init")
+    command("dense", *common, "--settings", RECIPE.model_dump_json(), "--out", folder / "dense")
+    levels = ("--level", 0.2, "--level", 0.5, "--level", 0.9999)
+    command("prune", *common, "--settings", json.dumps(LOBSTER), *levels, "--out", folder / "lobster")
+    return folder
+
+
+def gradual(run: Path, level: str) -> Path:
+    return run / f"lobster/level-{level}/gradual/seed-5/checkpoint.safetensors"
+
+
+def test_dense_starts_from_init_and_records_what_it_measured(run: Path, digits: Path) -> None:
+    checkpoint = load_checkpoint(run / "dense/checkpoint.safetensors")
+    facts = checkpoint.metadata
+    assert (facts["model"], facts["seed"], facts["strategy"]) == ("lenet300", 5, "dense")
+    assert facts["settings"]["max_epochs"] == 3
+    assert facts["runtime"] == {"device": "cpu", "threads": 1}
+    test = load_prepared(digits).split("test")
+    found = evaluate(checkpoint.load_into(build_model("lenet300")), test.images, test.labels)
+    assert facts["metrics"][0]["test_wrong"] == found.wrong
+    assert facts["metrics"][0]["test_images"] == len(test.labels)
+    assert facts["metrics"][0]["test_loss"] == found.loss
+    assert found.error_percent < 40
+    rows = (run / "dense/history.csv").read_text().splitlines()
+    assert len(rows) == 4
+    assert not list((run / "dense").glob("resume*"))
+
+
+def test_levels_of_a_run(run: Path) -> None:
+    low, middle, high = (load_checkpoint(gradual(run, level)) for level in ("20", "50", "99.99"))
+    assert low.metadata["reached"]
+    assert not high.metadata["reached"]
+    # The first event passes 20 % and 50 % at once: one state, represented by the higher level.
+    assert low.metadata["metrics"][0]["event"] == middle.metadata["metrics"][0]["event"] == 1
+    assert low.metadata["represented_by"] == middle.metadata["represented_by"] == 0.5
+    assert high.metadata["represented_by"] == 0.9999
+    for checkpoint in (low, high):
+        assert sparsity(checkpoint.masks[0]) == pytest.approx(checkpoint.metadata["metrics"][0]["sparsity"])
+    events = json.loads((run / "lobster/run/seed-5/events.json").read_text())
+    assert events[0]["sparsity"] == low.metadata["metrics"][0]["sparsity"]
+
+
+@pytest.mark.parametrize("strategy", ["rewind", "reinit", "random-structure"])
+def test_retraining_keeps_the_structure(run: Path, digits: Path, tmp_path: Path, strategy: str) -> None:
+    replicas = 1 if strategy == "rewind" else 2
+    training.retrain(digits, run / "init", gradual(run, "99.99"), strategy, replicas, RECIPE, tmp_path, CPU)
+    found = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    masks = load_checkpoint(gradual(run, "99.99")).masks[0]
+    assert found.replicas == replicas
+    for replica in range(replicas):
+        assert count(found.masks[replica]) == count(masks)
+        same = all(torch.equal(found.masks[replica][name], masks[name]) for name in masks)
+        assert same == (strategy != "random-structure")
+    assert found.metadata["trained"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "history.csv"]
+
+
+def test_a_long_retraining_lasts_as_long_as_the_method(run: Path, digits: Path, tmp_path: Path) -> None:
+    training.retrain(digits, run / "init", gradual(run, "99.99"), "rewind-long", 1, RECIPE, tmp_path, CPU)
+    found = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert found.metadata["metrics"][0]["epochs"] == LOBSTER["max_epochs"]
+    assert found.metadata["settings"]["schedule"] == "constant"
+
+
+def test_a_level_that_another_represents_is_not_trained(run: Path, digits: Path, tmp_path: Path) -> None:
+    training.retrain(digits, run / "init", gradual(run, "20"), "reinit", 2, RECIPE, tmp_path, CPU)
+    found = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert not found.metadata["trained"]
+    assert found.replicas == 1
+    tables.results([tmp_path / "checkpoint.safetensors"], tmp_path / "r.csv", tmp_path / "d.csv")
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 1
+
+
+def test_a_replica_does_not_depend_on_its_companions(run: Path, digits: Path, tmp_path: Path) -> None:
+    for replicas in (1, 2):
+        folder = tmp_path / str(replicas)
+        training.retrain(digits, run / "init", gradual(run, "50"), "reinit", replicas, RECIPE, folder, CPU)
+    alone, together = (load_checkpoint(tmp_path / n / "checkpoint.safetensors") for n in ("1", "2"))
+    assert all(torch.equal(alone.states[0][name], value) for name, value in together.states[0].items())
+
+
+def test_an_interrupted_cell_goes_on_with_its_next_replica(
+    run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (digits, run / "init", gradual(run, "50"), "reinit", 3, RECIPE)
+    training.retrain(*arguments, tmp_path / "whole", CPU)
+    original, started = training._fit, []
+
+    def failing(*given: object) -> object:
+        started.append(1)
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return original(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "_fit", failing)
+        training.retrain(*arguments, tmp_path / "cut", CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_fit", lambda *given: (started.append(1), original(*given))[1])
+        training.retrain(*arguments, tmp_path / "cut", CPU)
+    assert len(started) == 4  # two finished, one cut off, one more
+    for name in ("checkpoint.safetensors", "history.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+def test_a_dense_checkpoint_has_no_structure_to_retrain(run: Path, digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no masks"):
+        training.retrain(digits, run / "init", run / "dense/checkpoint.safetensors", "reinit", 1, RECIPE, tmp_path, CPU)
+
+
+def test_the_results_table(run: Path, tmp_path: Path) -> None:
+    paths = [run / "dense/checkpoint.safetensors", gradual(run, "50"), gradual(run, "99.99")]
+    tables.results(paths, tmp_path / "r.csv", tmp_path / "d.csv")
+    rows, density = pd.read_csv(tmp_path / "r.csv"), pd.read_csv(tmp_path / "d.csv")
+    assert rows.strategy.tolist() == ["dense", "gradual", "gradual"]
+    assert rows.reached.tolist() == [True, True, False]
+    assert rows.parameters.tolist() == [266_610] * 3
+    for row in rows.itertuples():
+        assert row.test_error_percent == pytest.approx(100 * row.test_wrong / row.test_images)
+        assert row.effective <= row.nonzero <= row.parameters
+        assert row.sparsity_all == pytest.approx(1 - row.nonzero / row.parameters)
+    sizes = {name: parameter.numel() for name, parameter in build_model("lenet300").named_parameters()}
+    level = density[density.level == 0.5]
+    survivors = sum(d * sizes[p] for p, d in zip(level.parameter, level.density, strict=True))
+    assert survivors == pytest.approx(rows.nonzero[1])
+
+
+def test_cuda_without_cuda_is_an_error(run: Path, digits: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(SharpminimaError, match="device: cuda asked for, but torch sees no CUDA device"):
+        training.dense(digits, run / "init", RECIPE, tmp_path, training.Runtime("cuda", 1))
+
+
+def test_a_gpu_slot_without_a_gpu_is_a_loud_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    from sharpminima.runtime import configure
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.warns(UserWarning, match="holds a GPU slot .* but runs on the CPU"):
+        configure("auto", 1)
