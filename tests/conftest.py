@@ -1,5 +1,6 @@
 """Shared by all tests: a prepared digits file, and the checkout."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
     prepare_dataset("digits", path, progress=lambda _: None)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _restore_denormals() -> Iterator[None]:
+    """Steps that run in this process flush denormal numbers; hypothesis, for one, must not see that."""
+    yield
+    torch.set_flush_denormal(False)

@@ -125,17 +125,13 @@ def test_groups_dilation_and_same_padding():
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)])
 def test_every_input_of_a_pooling_window_can_act(pool):
     """3x3 taps, padding 1, over 2x2, one window: each of the 9 taps meets a pixel at one of the 4 places."""
-    model = filled(
-        nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), pool, nn.Flatten(), nn.Linear(1, 1))
-    )
+    model = filled(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), pool, nn.Flatten(), nn.Linear(1, 1)))
     assert measure(model, (1, 2, 2)).effective == 9 + 1 + 1 + 1
 
 
 def test_channels_that_die_in_a_batchnorm():
     """Two channels; the second has gamma 0, so that its shift is a constant."""
-    model = filled(
-        nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1))
-    )
+    model = filled(nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1)))
     model[1].weight.data[1] = 0
     found = measure(model, (1, 3, 3))
     assert (found.parameters, found.nonzero) == (9, 8)
@@ -154,9 +150,7 @@ class Residual(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.inner, self.outer, self.last = (
-            nn.Linear(*s) for s in ((1, 1), (1, 3), (3, 1), (1, 1))
-        )
+        self.first, self.inner, self.outer, self.last = (nn.Linear(*s) for s in ((1, 1), (1, 3), (3, 1), (1, 1)))
         self.relu = nn.ReLU()
 
     def forward(self, x):

@@ -57,9 +57,7 @@ class Checkpoint:
         expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
         found = {name: tuple(t.shape) for name, t in self.states[replica].items()}
         if expected != found:
-            wrong = sorted(
-                n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)
-            )
+            wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
             raise CheckpointError(
                 f"the checkpoint is of model {self.metadata.get('model')!r} and does not fit: {', '.join(wrong[:4])}; "
                 "use the checkpoint of the same model and number of classes"

@@ -205,15 +205,14 @@ def table(
 @app.command()
 def figure(
     notebook: Annotated[Path, typer.Argument(help="Notebook with a cell tagged `parameters`.")],
-    out: Annotated[Path, typer.Option("--out", help="Figure without extension: writes .pdf, .svg and .html.")],
+    out: Annotated[Path, typer.Option("--out", help="Figure without extension: gets .pdf, .svg, .html.")],
     parameters: Annotated[str, typer.Option("--parameters", help="Parameters as YAML or JSON.")] = "{}",
 ) -> None:
     """Execute a figure's notebook; a failed cell or an unknown parameter is an error."""
-    import yaml
-
     from sharpminima.figures.notebook import execute
+    from sharpminima.figures.options import parse_mapping
 
-    execute(notebook, out, yaml.safe_load(parameters))
+    execute(notebook, out, parse_mapping(parameters, "--parameters"))
 
 
 @app.command()
@@ -226,11 +225,10 @@ def numbers(
     study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
 ) -> None:
     """Summarise the tables as the numbers that the paper's text and tables show."""
-    import yaml
-
     from sharpminima.figures.numbers import summarise
+    from sharpminima.figures.options import parse_mapping
 
-    summarise(results, psp or [], hessian or [], surface or [], yaml.safe_load(study), out)
+    summarise(results, psp or [], hessian or [], surface or [], parse_mapping(study, "--study"), out)
 
 
 @app.command()

@@ -90,7 +90,7 @@ class Experiment(Settings):
     method: MethodSettings
     levels: Annotated[tuple[Level, ...], Field(min_length=1)]
     dense: RecipeSettings = RecipeSettings()
-    strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = {}
+    strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
 
     @model_validator(mode="after")
@@ -100,10 +100,14 @@ class Experiment(Settings):
         shape, wanted = DATASETS[self.dataset].shape, INPUT_SHAPES[self.model]
         if shape != wanted:
             fitting = ", ".join(name for name, other in INPUT_SHAPES.items() if other == shape)
-            raise ValueError(f"{self.model} takes images {wanted}, {self.dataset} has {shape}; models that fit: {fitting}")
+            raise ValueError(
+                f"{self.model} takes images {wanted}, {self.dataset} has {shape}; models that fit: {fitting}"
+            )
         for name, settings in self.strategies.items():
             if settings.replicas > 1 and not STRATEGIES[name].draws:
-                raise ValueError(f"strategies.{name}.replicas: {settings.replicas} given; nothing is drawn, so 1 is all")
+                raise ValueError(
+                    f"strategies.{name}.replicas: {settings.replicas} given; nothing is drawn, so 1 is all"
+                )
         rewind = self.strategies.get("rewind")
         if self.analysis and (rewind is None or rewind.seeds != "all"):
             raise ValueError("analysis compares G with 1-S in every run: it needs strategies.rewind with seeds: all")

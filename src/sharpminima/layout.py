@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sharpminima.config import AnalysisSettings, Config, Experiment, Study, StrategySettings, study_name
+from sharpminima.config import AnalysisSettings, Config, Experiment, StrategySettings, Study, study_name
 
+CHECKPOINT = "checkpoint.safetensors"
 GRADUAL = "gradual"  # the strategy name of a method's own states
 CELL = "level-{level}/{strategy}/seed-{seed}"  # under a method's folder
 RUN = "run/seed-{seed}"
@@ -48,9 +49,14 @@ class Layout:
     study: Study
 
     @property
+    def name(self) -> str:
+        """The study's name."""
+        return study_name(self.config)
+
+    @property
     def root(self) -> str:
         """The study's folder."""
-        return f"{self.config.results}/{study_name(self.config)}"
+        return f"{self.config.results}/{self.name}"
 
     # Paths ------------------------------------------------------------------------------------------------------
 
@@ -62,33 +68,39 @@ class Layout:
         """W0 of a run."""
         return f"{self.root}/{dataset}/{model}/init/seed-{seed}.safetensors"
 
-    def dense(self, dataset: str = "{dataset}", model: str = "{model}", seed: int | str = "{seed}", **_: Any) -> str:
-        """Folder of a dense training."""
-        return f"{self.root}/{dataset}/{model}/dense/seed-{seed}"
-
-    def method(
-        self, dataset: str = "{dataset}", model: str = "{model}", method: str = "{method}", **_: Any
+    def dense(
+        self,
+        file: str = CHECKPOINT,
+        dataset: str = "{dataset}",
+        model: str = "{model}",
+        seed: int | str = "{seed}",
+        **_: Any,
     ) -> str:
+        """A file of a dense training."""
+        return f"{self.root}/{dataset}/{model}/dense/seed-{seed}/{file}"
+
+    def method(self, dataset: str = "{dataset}", model: str = "{model}", method: str = "{method}", **_: Any) -> str:
         """Folder of a method."""
         return f"{self.root}/{dataset}/{model}/{method}"
 
-    def run(self, seed: int | str = "{seed}", **key: Any) -> str:
-        """Folder of what a method's run records beside its states."""
-        return f"{self.method(**key)}/{RUN.format(seed=seed)}"
+    def run(self, file: str, seed: int | str = "{seed}", **key: Any) -> str:
+        """A file that a method's run writes beside its states."""
+        return f"{self.method(**key)}/{RUN.format(seed=seed)}/{file}"
 
     def cell(
-        self, level: str = "{level}", strategy: str = "{strategy}", seed: int | str = "{seed}", **key: Any
+        self,
+        file: str = CHECKPOINT,
+        level: str = "{level}",
+        strategy: str = "{strategy}",
+        seed: int | str = "{seed}",
+        **key: Any,
     ) -> str:
-        """Folder of one cell; the strategy ``gradual`` is the method's own state."""
-        return f"{self.method(**key)}/{CELL.format(level=level, strategy=strategy, seed=seed)}"
+        """A file of one cell; the strategy ``gradual`` is the method's own state."""
+        return f"{self.method(**key)}/{CELL.format(level=level, strategy=strategy, seed=seed)}/{file}"
 
-    def checkpoint(self, **key: Any) -> str:
-        """The checkpoint of a cell."""
-        return f"{self.cell(**key)}/checkpoint.safetensors"
-
-    def analysis(self, **key: Any) -> str:
-        """Folder of the analysis of G and 1-S at one level of one run."""
-        return self.cell(**key, strategy="analysis")
+    def analysis(self, name: str = "{analysis}", **key: Any) -> str:
+        """The table of one analysis of G and 1-S at one level of one run."""
+        return self.cell(file=f"{name}.csv", strategy="analysis", **key)
 
     def table(self, name: str) -> str:
         """A table of the study."""
@@ -97,6 +109,17 @@ class Layout:
     def figure(self, name: str) -> str:
         """A figure of the study, without its extension."""
         return f"{self.root}/figures/{name}"
+
+    def figure_tables(self, name: str) -> dict[str, str | list[str]]:
+        """The tables that a figure's notebook reads, by the names of its parameters."""
+        if name == "fig1":
+            return {"results": self.table("results")}
+        tables: dict[str, str | list[str]] = {
+            "surface": self.analysis("surface", **self.focus(), seed=self.study.seeds[0])
+        }
+        if name == "fig2":
+            tables["hessian"] = [self.analysis("hessian", **self.focus(), seed=seed) for seed in self.study.seeds]
+        return tables
 
     # Jobs -------------------------------------------------------------------------------------------------------
 
@@ -126,13 +149,13 @@ class Layout:
         paths = []
         for experiment in self.study.experiments:
             key = experiment_key(experiment)
-            paths += [f"{self.dense(**key, seed=seed)}/checkpoint.safetensors" for seed in self.study.seeds]
+            paths += [self.dense(**key, seed=seed) for seed in self.study.seeds]
             paths += [
-                self.checkpoint(**key, level=level, strategy="gradual", seed=seed)
+                self.cell(**key, level=level, strategy=GRADUAL, seed=seed)
                 for level in self.levels(experiment)
                 for seed in self.study.seeds
             ]
-            paths += [self.checkpoint(**cell.key) for cell in self.cells(experiment)]
+            paths += [self.cell(**cell.key) for cell in self.cells(experiment)]
         return paths
 
     def analyses(self) -> list[tuple[Experiment, AnalysisSettings, dict[str, str]]]:
@@ -148,5 +171,3 @@ class Layout:
         assert self.study.focus is not None  # the study model demands it with these figures
         experiment = self.experiment(self.study.focus.dataset, self.study.focus.model)
         return {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
-
-

@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 
 
-class Stopped(Exception):  # noqa: N818 (not an error: the job was asked to stop)
+class Stopped(Exception):
     """The process was asked to stop (SIGTERM); its state is in the resume file."""
 
 

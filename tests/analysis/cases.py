@@ -33,9 +33,7 @@ def seeded(build, seed: int = 0) -> nn.Module:
 def mlp(seed: int = 0) -> nn.Module:
     """12-6-4-3 on 1x4x3 images; 121 parameters."""
     return seeded(
-        lambda: nn.Sequential(
-            nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)
-        ),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)),
         seed,
     )
 

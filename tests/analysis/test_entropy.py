@@ -39,10 +39,7 @@ class Oracle:
 
     def joint(self, neurons):
         values = [
-            sum(
-                shannon([(self.columns[i][n], self.columns[j][n]) for n in members])
-                for members in self.classes
-            )
+            sum(shannon([(self.columns[i][n], self.columns[j][n]) for n in members]) for members in self.classes)
             for i, j in itertools.combinations(neurons, 2)
         ]
         return sum(values) / len(values)
@@ -51,9 +48,7 @@ class Oracle:
         total = 0.0
         for members in self.classes:
             same = [
-                self.columns[i][n] == self.columns[j][n]
-                for n in members
-                for i, j in itertools.combinations(neurons, 2)
+                self.columns[i][n] == self.columns[j][n] for n in members for i, j in itertools.combinations(neurons, 2)
             ]
             differ = 1 - sum(same) / len(same)
             total -= differ * math.log2(differ) if sum(same) < len(same) else 0.0
@@ -313,9 +308,7 @@ def test_resnet_counts_every_relu_and_stays_in_its_mode():
     }
     z, _ = next(preactivations(net, images))
     oracle = Oracle((z["stage3.0.relu2"][:, :50] > 0).int().tolist(), labels.tolist())
-    assert result.per_neuron["stage3.0.relu2"].sum(dim=0)[:50].tolist() == pytest.approx(
-        oracle.first(range(50))
-    )
+    assert result.per_neuron["stage3.0.relu2"].sum(dim=0)[:50].tolist() == pytest.approx(oracle.first(range(50)))
     assert result.norm == pytest.approx(mean(value.square().mean().item() for value in z.values()))
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

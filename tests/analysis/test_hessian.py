@@ -49,9 +49,7 @@ def test_against_the_full_hessian(build, masked):
         with torch.no_grad():
             for name, mask in masks.items():
                 model.get_parameter(name).mul_(mask)
-    result = hessian_eigenvalues(
-        model, images, labels, masks=masks if masked else None, tol=1e-8, batch_size=7
-    )
+    result = hessian_eigenvalues(model, images, labels, masks=masks if masked else None, tol=1e-8, batch_size=7)
     hessian = full_hessian(model, images, labels)
     if not masked:
         kept = np.ones_like(kept)
@@ -102,9 +100,7 @@ def test_a_parameter_outside_the_graph_has_no_curvature():
 
 
 def test_batchnorm_uses_its_running_statistics_and_keeps_them():
-    model = nn.Sequential(
-        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)
-    ).double()
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)).double()
     with torch.no_grad():
         (
             model[1].running_mean.copy_(torch.tensor([0.3, -0.2])),
@@ -132,9 +128,7 @@ def test_resnet_in_one_batch_and_in_many():
     model.eval()
     start = nn.utils.parameters_to_vector(model.parameters()).detach()
     for sign in (1, -1):
-        nn.utils.vector_to_parameters(
-            start + sign * step * vector.double() / vector.norm(), model.parameters()
-        )
+        nn.utils.vector_to_parameters(start + sign * step * vector.double() / vector.norm(), model.parameters())
         gradient = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
         gradients.append(torch.cat([part.flatten() for part in gradient]))
     difference = (gradients[0] - gradients[1]) / (2 * step) * vector.norm()
@@ -153,9 +147,7 @@ def test_lenet5_converges_in_float32():
 
 def test_deterministic_in_the_seed_and_independent_of_it_in_value():
     model, (images, labels) = cases.mlp(), cases.data(15)
-    first, again, other = (
-        hessian_eigenvalues(model, images, labels, tol=1e-9, seed=seed) for seed in (3, 3, 4)
-    )
+    first, again, other = (hessian_eigenvalues(model, images, labels, tol=1e-9, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.eigenvalues, again.eigenvalues)
     assert torch.equal(first.eigenvectors, again.eigenvectors)
     assert not torch.equal(first.eigenvalues, other.eigenvalues)

@@ -91,9 +91,7 @@ def test_every_point_by_hand(definition):
 def test_second_direction():
     center, target, masks = pruned_pair()
     origin, first = weights(center), weights(target) - weights(center)
-    kept = torch.cat(
-        [masks.get(n, torch.ones_like(p)).flatten().bool() for n, p in center.named_parameters()]
-    )
+    kept = torch.cat([masks.get(n, torch.ones_like(p)).flatten().bool() for n, p in center.named_parameters()])
     for given_masks in (masks, None):
         second = weights(Plane(center, target, masks=given_masks, seed=1).model_at(0.0, 1.0)) - origin
         assert abs(float(first @ second)) < 1e-12 * float(first @ first)
@@ -116,9 +114,7 @@ def test_ends_are_the_checkpoints_to_the_bit():
         for parameter in target.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
     images, labels = cases.data_for("lenet5", 30)
-    result = loss_surface(
-        center, target, images, labels, grid=(41, 1), span=(-0.5, 1.5), measures=["error", "loss"]
-    )
+    result = loss_surface(center, target, images, labels, grid=(41, 1), span=(-0.5, 1.5), measures=["error", "loss"])
     assert result.y.tolist() == [0.0]
     columns = {x: column for column, x in enumerate(result.x.tolist())}
     for x, model, values in ((0.0, center, result.center_values), (1.0, target, result.target_values)):
@@ -172,9 +168,7 @@ def test_batchnorm_statistics_come_from_the_nearer_end():
     by_hand = copy.deepcopy(target)
     point = -0.5 * weights(center) + 1.5 * weights(target)
     nn.utils.vector_to_parameters(point, by_hand.parameters())
-    assert result.values["loss"][0, 2].item() == pytest.approx(
-        evaluate(by_hand, images, labels).loss, rel=1e-9
-    )
+    assert result.values["loss"][0, 2].item() == pytest.approx(evaluate(by_hand, images, labels).loss, rel=1e-9)
     assert result.target_values["loss"] == evaluate(target, images, labels).loss
 
 
@@ -199,8 +193,7 @@ def test_deterministic_in_the_seed():
     center, target, masks = pruned_pair()
     images, labels = cases.data(12)
     first, again, other = (
-        loss_surface(center, target, images, labels, grid=(2, 2), masks=masks, seed=seed)
-        for seed in (0, 0, 1)
+        loss_surface(center, target, images, labels, grid=(2, 2), masks=masks, seed=seed) for seed in (0, 0, 1)
     )
     assert list(first.values) == ["loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2"]
     for name in first.values:
@@ -232,9 +225,7 @@ def test_progress_counts_the_points():
 
 
 def test_loss_of_a_net_without_relu():
-    center, target = (
-        cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), seed) for seed in (0, 1)
-    )
+    center, target = (cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), seed) for seed in (0, 1))
     images, labels = cases.data(6)
     result = loss_surface(center, target, images, labels, grid=(1, 1), measures=["loss"])
     assert result.values["loss"].item() == evaluate(center, images, labels).loss
@@ -275,8 +266,6 @@ def test_errors():
 
 
 def test_no_direction_is_left():
-    center, target = (
-        cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False)), s) for s in (0, 1)
-    )
+    center, target = (cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False)), s) for s in (0, 1))
     with pytest.raises(AnalysisError, match="no direction is orthogonal"):
         Plane(center, target)

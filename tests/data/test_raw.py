@@ -34,9 +34,7 @@ def test_archive_is_read_and_nothing_is_written(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    "damage", [CONTENT[:-1], CONTENT[:-1] + b"x", b""], ids=["short", "changed", "empty"]
-)
+@pytest.mark.parametrize("damage", [CONTENT[:-1], CONTENT[:-1] + b"x", b""], ids=["short", "changed", "empty"])
 @pytest.mark.parametrize("download", [False, True])
 def test_damaged_file_is_named_and_kept(tmp_path, damage, download):
     path = put(tmp_path, damage)
@@ -85,9 +83,7 @@ def test_download_that_brings_nothing(tmp_path, monkeypatch):
         read(tmp_path, download=True)
 
 
-@pytest.mark.parametrize(
-    "error", [TimeoutError("timed out"), RuntimeError("corrupted"), PermissionError(13, "no")]
-)
+@pytest.mark.parametrize("error", [TimeoutError("timed out"), RuntimeError("corrupted"), PermissionError(13, "no")])
 def test_download_that_fails(tmp_path, monkeypatch, error):
     def fail(root):
         assert socket.getdefaulttimeout() == 30

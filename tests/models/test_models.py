@@ -6,9 +6,7 @@ from sharpminima.errors import ConfigError
 from sharpminima.models import INPUT_SHAPES, MODELS, build_model
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("lenet300", 266_610), ("lenet5", 431_080), ("resnet32", 464_154)]
-)
+@pytest.mark.parametrize(("name", "count"), [("lenet300", 266_610), ("lenet5", 431_080), ("resnet32", 464_154)])
 def test_parameter_counts(name, count):
     assert sum(p.numel() for p in build_model(name).parameters()) == count
 

@@ -53,7 +53,10 @@ def test_the_step_is_sgd_then_decay_of_insensitive_weights() -> None:
     policy.after_step(flat)
     for name, parameter in run.model.named_parameters():
         for w, g, found in zip(
-            before[name].flatten().tolist(), gradients[name].flatten().tolist(), parameter.flatten().tolist(), strict=True
+            before[name].flatten().tolist(),
+            gradients[name].flatten().tolist(),
+            parameter.flatten().tolist(),
+            strict=True,
         ):
             moved = w - 0.1 * g
             expected = moved - 5e-3 * moved * max(0.0, 1.0 - abs(g))
@@ -165,9 +168,7 @@ def test_the_plateau_counts_bad_epochs_and_forgives_good_ones() -> None:
 
 
 @pytest.mark.parametrize("epochs", [3, 20])
-def test_a_stopped_run_resumes_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
-) -> None:
+def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     expected = METHODS["lobster"].prune(a_run(), SETTINGS)
     original, calls = _Lobster.after_epoch, []
 

@@ -129,12 +129,11 @@ def test_an_interrupted_cell_goes_on_with_its_next_replica(
             raise KeyboardInterrupt
         return original(*given)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "_fit", failing)
+    monkeypatch.setattr(training, "_fit", failing)
+    with pytest.raises(KeyboardInterrupt):
         training.retrain(*arguments, tmp_path / "cut", CPU)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_fit", lambda *given: (started.append(1), original(*given))[1])
-        training.retrain(*arguments, tmp_path / "cut", CPU)
+    monkeypatch.setattr(training, "_fit", lambda *given: (started.append(1), original(*given))[1])
+    training.retrain(*arguments, tmp_path / "cut", CPU)
     assert len(started) == 4  # two finished, one cut off, one more
     for name in ("checkpoint.safetensors", "history.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()

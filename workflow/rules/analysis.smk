@@ -1,24 +1,26 @@
 rule analyse:
     input:
         data=LAYOUT.prepared(),
-        gradual=LAYOUT.checkpoint(strategy="gradual"),
-        rewind=LAYOUT.checkpoint(strategy="rewind"),
+        gradual=LAYOUT.cell(strategy="gradual"),
+        rewind=LAYOUT.cell(strategy="rewind"),
     output:
-        table=LAYOUT.analysis() + "/{analysis}.csv",
-    wildcard_constraints:
-        analysis="psp|hessian|surface",
+        table=LAYOUT.analysis(),
     log:
         log_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}"),
     benchmark:
         benchmark_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}")
-    params:
-        settings=analysis_settings,
-        runtime=RUNTIME,
+    wildcard_constraints:
+        analysis="psp|hessian|surface",
+    conda:
+        "../envs/sharpminima.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        settings=analysis_settings,
+        runtime=RUNTIME,
     message:
         "{wildcards.analysis} of {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"
     shell:
@@ -36,6 +38,8 @@ rule table:
         log_of("table"),
     benchmark:
         benchmark_of("table")
+    conda:
+        "../envs/sharpminima.yaml"
     threads: 1
     resources:
         mem_mb=2000,

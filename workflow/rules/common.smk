@@ -1,6 +1,7 @@
 # Paths and settings of the study: everything comes from sharpminima.layout, so that the rules only name it.
 import json
 import sys
+from pathlib import Path
 
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
@@ -39,10 +40,41 @@ def dense_settings(wildcards):
     return LAYOUT.experiment(wildcards.dataset, wildcards.model).dense.model_dump_json()
 
 
+def replicas(wildcards):
+    """Params: number of replicas of a retraining cell."""
+    experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
+    return experiment.strategies[wildcards.strategy].replicas
+
+
 def analysis_settings(wildcards):
     """Params: the settings of one analysis as JSON."""
     analysis = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method).analysis
     return getattr(analysis, wildcards.analysis).model_dump_json()
+
+
+PLOTTING = [f"src/sharpminima/figures/{module}.py" for module in ("style", "tables", "plots", "notebook")]
+
+
+def tables_of(figure):
+    """Input: the tables of a figure, as one list."""
+    tables = LAYOUT.figure_tables(figure).values()
+    return [path for value in tables for path in (value if isinstance(value, list) else [value])]
+
+
+def analysis_tables(name):
+    """Input: the tables of one analysis, of every run that has it."""
+    return [LAYOUT.analysis(name, **key, seed=seed) for _, _, key in LAYOUT.analyses() for seed in STUDY.seeds]
+
+
+def mapped_surface():
+    """Input: the map that the figures show, and no other: they are the dearest of the analyses."""
+    figures = [LAYOUT.figure_tables(figure) for figure in STUDY.figures]
+    return sorted({tables["surface"] for tables in figures if "surface" in tables})
+
+
+def options(name):
+    """Params function: an input's files as repeated options."""
+    return lambda wildcards, input: " ".join(f"--{name} {path}" for path in input.get(name, []))
 
 
 def targets():

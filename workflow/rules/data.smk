@@ -5,13 +5,15 @@ rule prepare:
         log_of("prepare/{dataset}"),
     benchmark:
         benchmark_of("prepare/{dataset}")
-    params:
-        root=f"--root {CONFIG.data_root}" if CONFIG.data_root else "",
-        split=f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}",
+    conda:
+        "../envs/sharpminima.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        root=f"--root {CONFIG.data_root}" if CONFIG.data_root else "",
+        split=f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}",
     message:
         "prepare {wildcards.dataset}"
     shell:

@@ -9,25 +9,25 @@ for experiment in STUDY.experiments:
             data=LAYOUT.prepared(KEY["dataset"]),
             init=LAYOUT.init(**KEY),
         output:
-            checkpoints=[
-                LAYOUT.checkpoint(**KEY, level=level, strategy="gradual") for level in LAYOUT.levels(experiment)
-            ],
-            history=LAYOUT.run(**KEY) + "/history.csv",
-            events=LAYOUT.run(**KEY) + "/events.json",
+            checkpoints=[LAYOUT.cell(**KEY, level=level, strategy="gradual") for level in LAYOUT.levels(experiment)],
+            history=LAYOUT.run("history.csv", **KEY),
+            events=LAYOUT.run("events.json", **KEY),
         log:
-            log_of("prune/" + "/".join(KEY.values()) + "/seed-{seed}"),
+            log_of(f"prune/{'/'.join(KEY.values())}/seed-{{seed}}"),
         benchmark:
-            benchmark_of("prune/" + "/".join(KEY.values()) + "/seed-{seed}")
-        params:
-            settings=experiment.method.model_dump_json(by_alias=True),
-            levels=" ".join(f"--level {level}" for level in experiment.levels),
-            runtime=RUNTIME,
-            out=LAYOUT.method(**KEY),
+            benchmark_of(f"prune/{'/'.join(KEY.values())}/seed-{{seed}}")
+        conda:
+            "../envs/sharpminima.yaml"
         threads: CONFIG.threads
         resources:
             gpu=GPU,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 1440 * attempt,
+        params:
+            settings=experiment.method.model_dump_json(by_alias=True),
+            levels=" ".join(f"--level {level}" for level in experiment.levels),
+            runtime=RUNTIME,
+            out=lambda wildcards, output: Path(output.history).parents[2],
         message:
             f"{KEY['method']} {KEY['model']} on {KEY['dataset']}, seed {{wildcards.seed}}"
         shell:

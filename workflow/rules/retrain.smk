@@ -1,31 +1,29 @@
-def replicas(wildcards):
-    return LAYOUT.experiment(*wildcards[:3]).strategies[wildcards.strategy].replicas
-
-
 rule retrain:
     input:
         data=LAYOUT.prepared(),
         init=LAYOUT.init(),
-        pruned=LAYOUT.checkpoint(strategy="gradual"),
+        pruned=LAYOUT.cell(strategy="gradual"),
     output:
-        checkpoint=LAYOUT.checkpoint(),
-        history=LAYOUT.cell() + "/history.csv",
-    wildcard_constraints:
-        strategy="(?!gradual)[a-z-]+",
+        checkpoint=LAYOUT.cell(),
+        history=LAYOUT.cell("history.csv"),
     log:
         log_of("retrain/{dataset}/{model}/{method}/level-{level}/{strategy}/seed-{seed}"),
     benchmark:
         benchmark_of("retrain/{dataset}/{model}/{method}/level-{level}/{strategy}/seed-{seed}")
-    params:
-        settings=dense_settings,
-        replicas=replicas,
-        runtime=RUNTIME,
-        out=LAYOUT.cell(),
+    wildcard_constraints:
+        strategy="(?!gradual)[a-z-]+",
+    conda:
+        "../envs/sharpminima.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: (60 + 60 * replicas(wildcards)) * attempt,
+    params:
+        settings=dense_settings,
+        replicas=replicas,
+        runtime=RUNTIME,
+        out=lambda wildcards, output: Path(output.checkpoint).parent,
     message:
         "{wildcards.strategy} {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"
     shell:

@@ -7,6 +7,8 @@ rule init:
         log_of("init/{dataset}/{model}/seed-{seed}"),
     benchmark:
         benchmark_of("init/{dataset}/{model}/seed-{seed}")
+    conda:
+        "../envs/sharpminima.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -23,21 +25,23 @@ rule dense:
         data=LAYOUT.prepared(),
         init=LAYOUT.init(),
     output:
-        checkpoint=LAYOUT.dense() + "/checkpoint.safetensors",
-        history=LAYOUT.dense() + "/history.csv",
+        checkpoint=LAYOUT.dense(),
+        history=LAYOUT.dense("history.csv"),
     log:
         log_of("dense/{dataset}/{model}/seed-{seed}"),
     benchmark:
         benchmark_of("dense/{dataset}/{model}/seed-{seed}")
-    params:
-        settings=dense_settings,
-        runtime=RUNTIME,
-        out=LAYOUT.dense(),
+    conda:
+        "../envs/sharpminima.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        settings=dense_settings,
+        runtime=RUNTIME,
+        out=lambda wildcards, output: Path(output.checkpoint).parent,
     message:
         "dense {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:

@@ -34,9 +34,7 @@ def check_images(images: Tensor, labels: Tensor, batch_size: int) -> None:
     if labels.dim() != 1 or labels.dtype != torch.int64:
         raise AnalysisError(f"labels are {labels.dtype} {list(labels.shape)}; give int64 class numbers [N]")
     if len(images) != len(labels):
-        raise AnalysisError(
-            f"there are {len(images)} images but {len(labels)} labels; give one label an image"
-        )
+        raise AnalysisError(f"there are {len(images)} images but {len(labels)} labels; give one label an image")
     if len(images) == 0:
         raise AnalysisError("there are no images; give at least one")
     if batch_size < 1:
@@ -62,9 +60,7 @@ def count_outputs(model: nn.Module, images: Tensor) -> int:
             f"on {images.device} ({reason})"
         ) from error
     if logits.dim() != 2:
-        raise AnalysisError(
-            f"the model's output has shape {list(logits.shape)}; logits [N, classes] are needed"
-        )
+        raise AnalysisError(f"the model's output has shape {list(logits.shape)}; logits [N, classes] are needed")
     return logits.shape[1]
 
 
@@ -76,9 +72,7 @@ def count_labels(labels: Tensor, classes: int) -> Tensor:
     """
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:
-        raise AnalysisError(
-            f"labels run from {lowest} to {highest}, but the model has the classes 0 to {classes - 1}"
-        )
+        raise AnalysisError(f"labels run from {lowest} to {highest}, but the model has the classes 0 to {classes - 1}")
     return torch.bincount(labels, minlength=classes)
 
 

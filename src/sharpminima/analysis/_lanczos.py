@@ -65,9 +65,7 @@ def largest_eigenpairs(
         filled += 1
         image = product(candidate)
         if not image.isfinite().all():
-            raise AnalysisError(
-                "a Hessian-vector product holds NaN or infinity; check the weights and the images"
-            )
+            raise AnalysisError("a Hessian-vector product holds NaN or infinity; check the weights and the images")
         overlaps = basis[:filled] @ image
         projected[filled - 1, :filled] = projected[:filled, filled - 1] = overlaps
         remainder = orthogonalise(image)

@@ -28,12 +28,8 @@ class PspEntropy:
 
     order: int  # 1 or 2
     definition: str  # of order 2: "joint" or "agreement"
-    per_neuron: (
-        dict[str, Tensor] | None
-    )  # layer -> H(z_i|c), float64 [classes, neurons], bits; None at order 2
-    per_layer: dict[
-        str, float
-    ]  # layer -> mean over its neurons (pairs) of the entropy summed over classes, bits
+    per_neuron: dict[str, Tensor] | None  # layer -> H(z_i|c), float64 [classes, neurons], bits; None at order 2
+    per_layer: dict[str, float]  # layer -> mean over its neurons (pairs) of the entropy summed over classes, bits
     mean: float  # bits; order 1: over all hidden neurons; order 2: over layers
     mean_live: float  # bits; as `mean`, of live neurons only; 0 where there are none (no pair of them)
     norm: float  # mean over samples and neurons of z^2 in each hidden layer, then mean over layers
@@ -143,9 +139,7 @@ class PspStatistics:
 
     def _joint(self, layer: LayerStatistics, neurons: int, live: int) -> tuple[float, float]:
         if layer.states is None:
-            raise AnalysisError(
-                "the states of the neurons were not kept; collect with pairs=True for order 2"
-            )
+            raise AnalysisError("the states of the neurons were not kept; collect with pairs=True for order 2")
         entropies = self._class_entropies(layer)
         sums, sums_live = [], []
         for label, size in enumerate(self.class_sizes.tolist()):
@@ -270,9 +264,7 @@ def psp_statistics(
             wrong += (logits.argmax(dim=1) != target).sum()
             logit_squares += _sum_of_squares(logits)
     if not collectors:
-        raise AnalysisError(
-            "no nn.ReLU ran in the forward pass, so there are no pre-activations; use nn.ReLU"
-        )
+        raise AnalysisError("no nn.ReLU ran in the forward pass, so there are no pre-activations; use nn.ReLU")
     return PspStatistics(
         layers={name: collector.result(name) for name, collector in collectors.items()},
         labels=labels,
@@ -317,6 +309,4 @@ def psp_entropy(
     """
     check_order(order, definition)
     pairs = order == 2 and definition == "joint"
-    return psp_statistics(model, images, labels, pairs=pairs, batch_size=batch_size).entropy(
-        order, definition
-    )
+    return psp_statistics(model, images, labels, pairs=pairs, batch_size=batch_size).entropy(order, definition)

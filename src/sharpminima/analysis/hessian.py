@@ -154,9 +154,7 @@ def hessian_eigenvalues(
     """
     product = HessianVectorProduct(model, images, labels, masks=masks, batch_size=batch_size)
     if not 1 <= k <= product.dimension:
-        raise AnalysisError(
-            f"k is {k}, but the Hessian has {product.dimension} eigenvalues; choose k among them"
-        )
+        raise AnalysisError(f"k is {k}, but the Hessian has {product.dimension} eigenvalues; choose k among them")
     if max_iterations < k:
         raise AnalysisError(f"max_iterations is {max_iterations}; {k} eigenvalues take at least {k} steps")
     if not tol > 0:

@@ -33,9 +33,7 @@ def capture_preactivations(model: nn.Module, sink: Callable[[str, Tensor], None]
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def run(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             if name in seen:
-                raise AnalysisError(
-                    f"the ReLU {name} runs twice in one forward pass; give each use its own nn.ReLU"
-                )
+                raise AnalysisError(f"the ReLU {name} runs twice in one forward pass; give each use its own nn.ReLU")
             seen.add(name)
             sink(name, args[0].flatten(1))
 

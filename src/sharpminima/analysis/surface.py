@@ -77,9 +77,7 @@ class Plane:
         seed: int = 0,
     ) -> None:
         if _shapes(center) != _shapes(target):
-            raise AnalysisError(
-                "center and target have different parameters or buffers; give two of the same net"
-            )
+            raise AnalysisError("center and target have different parameters or buffers; give two of the same net")
         for role, model in (("the center", center), ("the target", target)):
             check_finite_weights(model, role)
         self._ends = {
@@ -110,9 +108,7 @@ class Plane:
         for _ in range(2):  # once is not enough where most of the draw cancels
             draw = draw - (axis @ draw) * axis
         if draw.norm() <= 1e-12 * drawn:
-            raise AnalysisError(
-                "no direction is orthogonal to the first axis; two surviving parameters are needed"
-            )
+            raise AnalysisError("no direction is orthogonal to the first axis; two surviving parameters are needed")
         return draw * (self.distance / draw.norm())
 
     @torch.no_grad()
@@ -147,9 +143,7 @@ def _axis(points: int, span: tuple[float, float]) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
     axis = torch.linspace(span[0], span[1], points, dtype=torch.float64)
     nearest = axis.round()
-    return torch.where(
-        ((axis - nearest).abs() < 1e-9) & ((nearest == 0) | (nearest == 1)), nearest.abs(), axis
-    )
+    return torch.where(((axis - nearest).abs() < 1e-9) & ((nearest == 0) | (nearest == 1)), nearest.abs(), axis)
 
 
 def _measure(
@@ -220,9 +214,7 @@ def loss_surface(
     measures = tuple(measures)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
-        raise AnalysisError(
-            f"there is no measure {', '.join(unknown) or 'given'}; there are {', '.join(MEASURES)}"
-        )
+        raise AnalysisError(f"there is no measure {', '.join(unknown) or 'given'}; there are {', '.join(MEASURES)}")
     check_order(2, definition)
     if min(grid) < 1:
         raise AnalysisError(f"the grid is {grid[0]} x {grid[1]}; give at least one point along each axis")

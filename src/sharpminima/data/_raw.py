@@ -79,8 +79,6 @@ def _fetch(root: Path, torchvision_class: str, what: str) -> None:
         getattr(datasets, torchvision_class)(root, download=True)
     except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{what}, and the download of {torchvision_class} failed ({reason}); {_CURE}"
-        ) from error
+        raise DataError(f"{what}, and the download of {torchvision_class} failed ({reason}); {_CURE}") from error
     finally:
         socket.setdefaulttimeout(timeout)

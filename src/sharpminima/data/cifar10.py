@@ -17,9 +17,7 @@ _TEST = "cifar-10-batches-py/test_batch"
 
 
 def _load(root: Path, download: bool, report: Report) -> RawImages:
-    files = read_raw_files(
-        root, SPEC.raw_sha256, torchvision_class="CIFAR10", download=download, report=report
-    )
+    files = read_raw_files(root, SPEC.raw_sha256, torchvision_class="CIFAR10", download=download, report=report)
     return RawImages(*_decode(files[name] for name in _TRAIN), *_decode([files[_TEST]]))
 
 

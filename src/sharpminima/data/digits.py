@@ -39,9 +39,7 @@ def _load(root: Path, download: bool, report: Report) -> RawImages:
     bunch = load_digits()
     raw, target = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
     if hashlib.sha256(raw.tobytes() + target.tobytes()).hexdigest() != SPEC.raw_sha256[_RAW]:
-        raise DataError(
-            f"{_RAW}: this scikit-learn ships other digits than expected; install the locked version"
-        )
+        raise DataError(f"{_RAW}: this scikit-learn ships other digits than expected; install the locked version")
     images = torch.from_numpy(upscale(raw))[:, None]
     labels = torch.from_numpy(target.astype(np.int64))
     is_test = torch.zeros(len(labels), dtype=torch.bool)

@@ -21,12 +21,8 @@ _FILES = (
 _IMAGES_AT, _LABELS_AT = 16, 8  # bytes of an IDX header with three dimensions and with one
 
 
-def _load(
-    torchvision_class: str, sha256: Mapping[str, str], root: Path, download: bool, report: Report
-) -> RawImages:
-    files = read_raw_files(
-        root, sha256, torchvision_class=torchvision_class, download=download, report=report
-    )
+def _load(torchvision_class: str, sha256: Mapping[str, str], root: Path, download: bool, report: Report) -> RawImages:
+    files = read_raw_files(root, sha256, torchvision_class=torchvision_class, download=download, report=report)
     train_images, train_labels, test_images, test_labels = (files[name] for name in sha256)
     return RawImages(_images(train_images), _labels(train_labels), _images(test_images), _labels(test_labels))
 

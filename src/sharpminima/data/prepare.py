@@ -85,9 +85,7 @@ def prepare_dataset(
             # One entry: the order of several is not fixed.
             save_file(tensors, scratch, metadata={KEY: json.dumps(header, sort_keys=True)})
         except SafetensorError as error:
-            raise DataError(
-                f"{out}: cannot be written ({error}); free some space or choose another folder"
-            ) from error
+            raise DataError(f"{out}: cannot be written ({error}); free some space or choose another folder") from error
     sizes = ", ".join(f"{len(tensors[f'{part}_indices']):,} {part}" for part in PARTS)
     report(f"{name}: {sizes} images in {out}, content {header['content_sha256'][:12]}")
 

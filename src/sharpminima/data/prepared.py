@@ -68,9 +68,7 @@ class ImageDataset:
         """
         return self._normalised(self._part(part), device)
 
-    def subset(
-        self, part: str, n: int, generator: torch.Generator, device: torch.device | str = "cpu"
-    ) -> Split:
+    def subset(self, part: str, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Split:
         """A class-balanced choice of ``n`` images of ``part``, in the order of the file.
 
         Every class gives n / classes images, and one more where a draw says so and n is no multiple.
@@ -125,18 +123,14 @@ def load_prepared(path: str | os.PathLike[str]) -> ImageDataset:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(
-            f"{path}: there is no such prepared dataset; run `sharpminima prepare`, or `dvc pull`"
-        )
+        raise DataError(f"{path}: there is no such prepared dataset; run `sharpminima prepare`, or `dvc pull`")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[KEY])
             if header["kind"] != KIND or not set(_HEADER) <= header.keys():
                 raise KeyError(KIND)
             if header["format"] != FORMAT_VERSION:
-                raise DataError(
-                    f"{path}: has format {header['format']}, this version reads {FORMAT_VERSION}; {_CURE}"
-                )
+                raise DataError(f"{path}: has format {header['format']}, this version reads {FORMAT_VERSION}; {_CURE}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {_CURE}") from error
@@ -163,14 +157,10 @@ def _check(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any])
     indices = [tensors[f"{part}_indices"] for part in PARTS]
     spec = DATASETS.get(header["name"])
     if spec is None:
-        raise DataError(
-            f"{path}: holds dataset {header['name']!r}, which this version does not know; {_CURE}"
-        )
+        raise DataError(f"{path}: holds dataset {header['name']!r}, which this version does not know; {_CURE}")
     if images.shape[1:] != spec.shape or labels.shape != images.shape[:1]:
         shapes = f"images {list(images.shape)} and labels {list(labels.shape)}"
-        raise DataError(
-            f"{path}: holds {shapes}, expected [N, {', '.join(map(str, spec.shape))}] and [N]; {_CURE}"
-        )
+        raise DataError(f"{path}: holds {shapes}, expected [N, {', '.join(map(str, spec.shape))}] and [N]; {_CURE}")
     if bool(((labels < 0) | (labels >= spec.num_classes)).any()):
         raise DataError(f"{path}: holds labels outside 0..{spec.num_classes - 1}; {_CURE}")
     if not torch.equal(torch.cat(indices).sort().values, torch.arange(len(labels))):

@@ -1,6 +1,6 @@
 """LOBSTER: loss-based sensitivity regularisation with gradual magnitude thresholding.
 
-Tartaglione, Bragagnolo, Grangetto, Lepsøy, "LOSS-based sensitivity regularization: towards deep sparse neural
+Tartaglione, Bragagnolo, Fiandrotti, Grangetto, "LOSS-based sensitivity regularization: towards deep sparse neural
 networks", 2020. Details on which the text is silent follow the authors' public code.
 
 Each step is plain SGD, then for every prunable parameter, with the gradient g of the same mini-batch,
@@ -233,6 +233,6 @@ def prune(run: Run, settings: LobsterSettings) -> Pruned:
 METHOD = Method(
     settings=LobsterSettings,
     prune=prune,
-    paper="Tartaglione, Bragagnolo, Grangetto, Lepsøy (2020)",
+    paper="Tartaglione, Bragagnolo, Fiandrotti, Grangetto (2020)",
     kind="gradual",
 )

@@ -195,7 +195,8 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
 
     def row(point: str, x: float, y: float, values: dict[str, float]) -> dict[str, Any]:
         measured = [values[name] for name in SURFACE_MEASURES]
-        return {**common, "point": point, "x": x, "y": y, **dict(zip(SURFACE_COLUMNS[-5:], measured, strict=True))}
+        columns = dict(zip(SURFACE_COLUMNS[-len(measured) :], measured, strict=True))
+        return {**common, "point": point, "x": x, "y": y, **columns}
 
     rows = [row("G", 0.0, 0.0, found.center_values), row("1-S", 1.0, 0.0, found.target_values)]
     for i, y in enumerate(found.y.tolist()):
@@ -204,7 +205,9 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
     write_csv(out, rows, SURFACE_COLUMNS)
 
 
-def _load(data: Path, gradual: Path, rewind: Path, runtime: Runtime) -> tuple[tuple[_End, _End], ImageDataset, torch.device]:
+def _load(
+    data: Path, gradual: Path, rewind: Path, runtime: Runtime
+) -> tuple[tuple[_End, _End], ImageDataset, torch.device]:
     device = configure(runtime.device, runtime.threads)
     dataset = load_prepared(data)
     ends = []

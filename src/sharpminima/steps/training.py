@@ -16,7 +16,7 @@ from sharpminima.data import DATASETS, ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.evaluation import evaluate
 from sharpminima.files import write_csv, write_json
-from sharpminima.layout import CELL, GRADUAL, RUN, level_name
+from sharpminima.layout import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.masks import Masks, prunable_parameters, sparsity
 from sharpminima.measures import measure
 from sharpminima.models import INPUT_SHAPES, build_model
@@ -26,8 +26,6 @@ from sharpminima.rng import derive_seed, generator
 from sharpminima.runtime import configure
 from sharpminima.settings import RecipeSettings
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, ResumeFile, train
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)

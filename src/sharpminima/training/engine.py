@@ -127,4 +127,3 @@ def _save_or_stop(resume: ResumeFile | None, state: Callable[[], dict[str, Any]]
     if STOP.raised:
         kept = f"its state is in {resume.path}" if resume is not None else "nothing was kept"
         raise Stopped(f"stopped by SIGTERM; {kept}")
-

@@ -1,0 +1,202 @@
+"""The numbers of the paper's text and tables, as one JSON file; rounding is left to the paper's source."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sharpminima.errors import FigureError
+from sharpminima.figures.statements import OUTCOMES, decide_all
+from sharpminima.figures.style import look_of
+from sharpminima.figures.tables import (
+    DENSE,
+    ENDS,
+    EXPERIMENT,
+    GRADUAL,
+    describe,
+    panels,
+    read_table,
+    unreached,
+)
+from sharpminima.files import write_json
+from sharpminima.steps.analysis import ALL_LAYERS
+
+_Path = str | os.PathLike[str]
+PSP_QUANTITIES = {
+    "psp_norm": "mean z²",
+    "psp_norm_with_output": "mean z²",
+    "entropy_1_bits": "bits",
+    "entropy_1_live_bits": "bits",
+    "entropy_2_joint_bits": "bits",
+    "entropy_2_joint_live_bits": "bits",
+    "entropy_2_agreement_bits": "bits",
+}
+"""Column of the PSP tables -> unit."""
+SURFACE_QUANTITIES = ("loss_nats", "error_percent", "psp_norm", "psp_entropy_1_bits", "psp_entropy_2_bits")
+
+
+def summarise(
+    results: _Path,
+    psp: Iterable[_Path],
+    hessian: Iterable[_Path],
+    surface: Iterable[_Path],
+    study: Mapping[str, Any],
+    out: _Path,
+) -> None:
+    """Write ``out``: means, standard deviations and counts, and what they say of the paper's statements.
+
+    Args:
+        results: the study's table of results.
+        psp, hessian: tables of every run that was analysed.
+        surface: tables of the maps that the figures show.
+        study: the study as its file says it; copied.
+
+    Raises:
+        FigureError: a table is missing or holds what cannot be summarised.
+    """
+    nets = read_table("results", results)
+    psp_rows = read_table("psp", psp)
+    psp_rows = psp_rows[psp_rows["layer"].astype(str) == ALL_LAYERS]
+    hessian_rows = read_table("hessian", hessian)
+    maps = [read_table("surface", path) for path in sorted(map(Path, surface))]
+    experiments = [
+        {
+            **dict(zip(EXPERIMENT, key, strict=True)),
+            **_trained(rows, nets, key),
+            "analysis": _analysis(_of(psp_rows, key), _of(hessian_rows, key)),
+            "maps": [_map(table) for table in maps if tuple(table[EXPERIMENT].iloc[0]) == key],
+        }
+        for key, rows in panels(nets)
+    ]
+    statements = decide_all(experiments)
+    outcomes = [result["outcome"] for statement in statements for result in statement["results"]]
+    numbers = {
+        "study": dict(study),
+        "experiments": experiments,
+        "statements": statements,
+        "outcomes": {outcome: outcomes.count(outcome) for outcome in OUTCOMES},
+    }
+    try:
+        write_json(Path(out), numbers)
+    except ValueError as error:
+        raise FigureError(f"{out}: the tables hold a value that is not finite ({error})") from error
+
+
+def _of(table: pd.DataFrame, key: tuple[str, str, str]) -> pd.DataFrame:
+    return table[(table[EXPERIMENT] == list(key)).all(axis=1)]
+
+
+def _by_seed(rows: pd.DataFrame, column: str) -> dict[str, float]:
+    """Value of each run, for a strategy without replicas; runs are named by their seed."""
+    return {str(seed): float(value) for seed, value in zip(rows["seed"], rows[column], strict=True)}
+
+
+def _cell(strategy: str, method: str, rows: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "title": look_of(strategy, method).title,
+        "removed_percent": describe(100 * rows["sparsity"]),
+        "test_error_percent": describe(rows["test_error_percent"]),
+        "training_loss_nats": describe(rows["training_loss_nats"]),
+        "epochs": describe(rows["epochs"]),
+        "nonzero": describe(rows["nonzero"]),
+        "compression": describe(rows["compression"]),
+        "by_seed": {
+            column: _by_seed(rows[rows["replica"] == 0], column)
+            for column in ("test_error_percent", "training_loss_nats", "epochs")
+        },
+    }
+
+
+def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
+    pruned = nets[nets["strategy"] != DENSE]
+    levels = [
+        {
+            "level": float(level),
+            "strategies": {
+                str(strategy): _cell(str(strategy), key[2], cell)
+                for strategy, cell in rows.groupby("strategy", sort=False)
+            },
+        }
+        for level, rows in pruned.groupby("level")
+    ]
+    dense = nets[nets["strategy"] == DENSE]
+    missed = unreached(results, key)
+    highest = pruned[(pruned["strategy"] == GRADUAL) & (pruned["level"] == pruned["level"].max())]
+    return {
+        "parameters": int(nets["parameters"].iloc[0]),
+        "test_images": int(nets["test_images"].iloc[0]),
+        "nets": len(nets),
+        "dense": _cell(DENSE, key[2], dense) if len(dense) else None,
+        "levels": levels,
+        "unreached": [{"level": level, "runs": runs, "removed": best} for level, runs, best in missed],
+        "highest": {
+            "level": float(pruned["level"].max()),
+            "runs": len(highest),
+            "runs_that_reached": int(highest["reached"].astype(bool).sum()),
+            "removed_percent": describe(100 * highest["sparsity"]) if len(highest) else None,
+        },
+    }
+
+
+def _ends(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+    """A quantity at G and at 1-S over runs, each run's value, and the differences G - 1-S of the runs."""
+    values = {net: _by_seed(rows[rows["strategy"] == strategy], column) for strategy, net in ENDS.items()}
+    pairs = [values["G"][seed] - values["1-S"][seed] for seed in values["G"] if seed in values["1-S"]]
+    return {
+        **{net: describe(found.values()) for net, found in values.items()},
+        "by_seed": values,
+        "difference": {**describe(pairs), "positive": sum(pair > 0 for pair in pairs)},
+    }
+
+
+def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> dict[str, Any] | None:
+    if psp.empty and hessian.empty:
+        return None
+    common = (psp if len(psp) else hessian).drop_duplicates(["strategy", "seed"])
+    spaces = {}
+    for space, rows in hessian.groupby("space", sort=False):
+        ranks = [_ends(group, "eigenvalue") for _, group in rows.groupby("index")]
+        spaces[str(space)] = {
+            "ranks": ranks,
+            "dimension": describe(rows.drop_duplicates(["strategy", "seed"])["dimension"]),
+            "values": len(rows),
+            "converged": int(rows["converged"].astype(bool).sum()),
+            "positive": int((rows["eigenvalue"] > 0).sum()),
+        }
+    return {
+        "level": float(common["level"].iloc[0]),
+        "part": str(common["part"].iloc[0]),
+        "images": int(common["images"].iloc[0]),
+        "runs": int(common["seed"].nunique()),
+        "removed_percent": describe(100 * common[common["strategy"] == GRADUAL]["sparsity"]),
+        "psp": {column: {"unit": unit, **_ends(psp, column)} for column, unit in PSP_QUANTITIES.items() if len(psp)},
+        "live_share": _ends(psp.assign(share=psp["live_neurons"] / psp["neurons"]), "share") if len(psp) else None,
+        "hessian": spaces,
+    }
+
+
+def _map(table: pd.DataFrame) -> dict[str, Any]:
+    """The ends of a map, and of each quantity the points of the map where it is lower than at G."""
+    row, grid = table.iloc[0], table[table["point"] == "grid"]
+    ends = {net: table[table["point"] == net].iloc[0] for net in ENDS.values()}
+    lower = {}
+    for column in ("psp_norm", "psp_entropy_1_bits", "psp_entropy_2_bits"):
+        loss = grid.loc[grid[column] < ends["G"][column], "loss_nats"].dropna()
+        lower[column] = {
+            "points": len(loss),
+            "lowest_loss_nats": float(loss.min()) if len(loss) else None,
+        }
+    return {
+        "seed": int(row["seed"]),
+        "level": float(row["level"]),
+        "removed_percent": 100 * float(row["sparsity"]),
+        "part": str(row["part"]),
+        "images": int(row["images"]),
+        "definition": str(row["definition"]),
+        "distance": float(row["distance"]),
+        "points": len(grid),
+        **{net: {column: float(end[column]) for column in SURFACE_QUANTITIES} for net, end in ends.items()},
+        "lower_than_at_G": lower,
+    }

@@ -1,0 +1,67 @@
+"""The paper's PDF: Typst source, numbers and figures in, the same bytes out."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import typst
+
+from sharpminima.errors import FigureError
+from sharpminima.files import atomic_path
+
+_SOURCES = ("*.typ", "*.bib")
+
+
+def compile_paper(
+    source: str | os.PathLike[str],
+    numbers: str | os.PathLike[str],
+    figures: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+) -> None:
+    """Compile a paper to PDF, with the fonts inside Typst and no date.
+
+    The source finds its siblings (other Typst files, references), ``numbers.json`` and ``figures/<name>.svg``
+    beside itself, and in ``sys.inputs.figures`` the names of the figures, separated by commas.
+
+    Raises:
+        FigureError: a file is missing, or the source does not compile.
+    """
+    source = Path(source)
+    with tempfile.TemporaryDirectory(prefix="sharpminima-") as folder:
+        root = Path(folder)
+        (root / "figures").mkdir()
+        names = []
+        try:
+            for pattern in _SOURCES:
+                for path in source.parent.glob(pattern):
+                    shutil.copyfile(path, root / path.name)
+            shutil.copyfile(numbers, root / "numbers.json")
+            for path in map(Path, figures):
+                shutil.copyfile(path, root / "figures" / path.name)
+                names.append(path.stem)
+        except OSError as error:
+            raise FigureError(f"{error.filename}: cannot be read ({error.strerror})") from error
+        if not (root / source.name).exists():
+            raise FigureError(f"{source}: is missing, or does not end in .typ")
+        try:
+            compiler = typst.Compiler(
+                input=root / source.name,
+                root=root,
+                ignore_system_fonts=True,
+                sys_inputs={"figures": ",".join(names)},
+            )
+            pdf, faults = compiler.compile_with_warnings(format="pdf", timestamp=0)
+        except typst.TypstError as error:
+            raise FigureError(f"{source}: {_one_line(error)}") from error
+    if faults:
+        # A missing font or figure only warns; the paper would differ from machine to machine.
+        raise FigureError(f"{source}: " + "; ".join(_one_line(fault) for fault in faults))
+    with atomic_path(out) as scratch:
+        scratch.write_bytes(pdf)
+
+
+def _one_line(fault: typst.TypstError | typst.TypstWarning) -> str:
+    hints = f" ({'; '.join(fault.hints)})" if fault.hints else ""
+    return f"{fault.message}{hints}"

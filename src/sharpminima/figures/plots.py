@@ -1,0 +1,384 @@
+"""The figures: tables in, matplotlib figures out; nothing is computed here that is not drawn."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from sharpminima.errors import FigureError
+from sharpminima.figures.style import COLUMN_WIDTH, FULL_WIDTH, GRADUAL_COLOUR, look_of, styled
+from sharpminima.figures.tables import DENSE, ENDS, GRADUAL, REWIND, errors, panels, unreached
+from sharpminima.layout import level_name
+
+_TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99)  # percent removed
+_LEVELS = 16  # contour levels at most
+_LOG_STEPS = (
+    (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 2, 5),
+    (1, 3),
+    (1,),
+)  # in a decade
+_LOG_FROM = 8.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+_OUTLINE = [withStroke(linewidth=2, foreground="white")]
+
+
+# Fig. 1 --------------------------------------------------------------------------------------------------
+
+
+def error_against_removed(results: pd.DataFrame) -> Figure:
+    """Fig. 1: test error, %, against the share of prunable parameters removed, %.
+
+    Lines: means over runs and replicas at one level; bars: one sample standard deviation; dots: single nets.
+    The removed share spreads its high end (it is the logarithm of the share left). Levels not reached are
+    crosses on the axis.
+
+    Args:
+        results: a results table.
+    """
+    found = panels(results)
+    if not found:
+        raise FigureError("the results table has dense nets only; Fig. 1 shows pruned ones")
+    columns = min(2, len(found))
+    rows = math.ceil(len(found) / columns)
+    with styled():
+        width = FULL_WIDTH if columns > 1 else 4.2
+        figure = Figure(figsize=(width, 2.55 * rows + 0.75), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        entries: dict[str, Line2D] = {}
+        counts: dict[str, set[int]] = {}
+        for index, (axes, (key, nets)) in enumerate(zip(grid.flat, found, strict=False)):
+            _error_panel(axes, key, nets, unreached(results, key), entries, counts)
+            axes.set_title(f"({chr(ord('a') + index)}) {key[1]} / {key[0]}", loc="left")
+            if index % columns == 0:
+                axes.set_ylabel("test error (%)")
+            if index + columns >= len(found):
+                axes.set_xlabel("prunable parameters removed (%)")
+        for axes in list(grid.flat)[len(found) :]:
+            axes.set_axis_off()
+        labels = [f"{name}, {_span(counts[name])}" for name in entries]
+        figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=min(2, columns))
+    return figure
+
+
+def _error_panel(
+    axes: Axes,
+    key: tuple[str, str, str],
+    nets: pd.DataFrame,
+    missed: list[tuple[float, int, float]],
+    entries: dict[str, Line2D],
+    counts: dict[str, set[int]],
+) -> None:
+    summary = errors(nets)
+    pruned = summary[summary["strategy"] != DENSE]
+    left = 100 - pruned["removed_mean"]
+    lowest = min([left.min(), *(100 * (1 - level) for level, _, _ in missed)])
+    highest = max(left.max(), *(100 * (1 - level) for level, _, _ in missed), lowest)
+    axes.set_xscale("log")
+    axes.set_xlim(min(100.0, highest * 1.35), max(lowest, 0.005) / 1.35)
+    for strategy, rows in summary.groupby("strategy", sort=False):
+        look = look_of(str(strategy), key[2])
+        counts.setdefault(look.title, set()).update(int(n) for n in rows["error_n"])
+        if strategy == DENSE:
+            mean, spread = rows["error_mean"].iloc[0], rows["error_sd"].fillna(0).iloc[0]
+            axes.axhspan(mean - spread, mean + spread, color=look.colour, alpha=0.12, linewidth=0)
+            entries[look.title] = axes.axhline(mean, color=look.colour, linestyle="--", linewidth=0.9)
+            continue
+        rows = rows.sort_values("removed_mean")
+        single = nets[nets["strategy"] == strategy]
+        axes.plot(
+            100 * (1 - single["sparsity"]),
+            single["test_error_percent"],
+            linestyle="none",
+            marker=".",
+            markersize=4,
+            markeredgewidth=0,
+            color=look.colour,
+            alpha=0.4,
+        )
+        bars = axes.errorbar(
+            100 - rows["removed_mean"],
+            rows["error_mean"],
+            yerr=rows["error_sd"].fillna(0),
+            color=look.colour,
+            marker=look.marker,
+            markerfacecolor=look.colour if look.main else "white",
+            markeredgewidth=0.8,
+            linestyle="-" if look.main else ":",
+            linewidth=1.2 if look.main else 0.8,
+            elinewidth=0.8,
+            capsize=2,
+            alpha=1 if look.main else 0.8,
+        )
+        entries[look.title] = bars.lines[0]
+    values = nets["test_error_percent"]
+    if values.min() > 0 and values.max() / values.min() > _LOG_FROM:
+        axes.set_yscale("log")
+        axes.set_ylim(values.min() / 1.4, values.max() * 1.4)
+        _plain_log_ticks(axes)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(FixedLocator(_readable_ticks(*axes.get_xlim())))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.6g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    for row, (level, runs, best) in enumerate(missed):
+        axes.plot(
+            100 * (1 - level),
+            0,
+            marker="x",
+            color=GRADUAL_COLOUR,
+            markersize=5,
+            clip_on=False,
+            transform=axes.get_xaxis_transform(),
+            zorder=5,
+        )
+        times = f"{runs} run{'s' if runs > 1 else ''}"
+        note = f"× {level_name(level)} % not reached in {times} (at most {100 * best:.2f} %)"
+        axes.text(
+            0.02,
+            0.98 - 0.075 * row,
+            note,
+            transform=axes.transAxes,
+            va="top",
+            fontsize=7,
+            path_effects=_OUTLINE,
+        )
+
+
+def _readable_ticks(left: float, right: float) -> list[float]:
+    """Shares left, in percent, of the ticks inside the axis; neighbours at least 8 % of it apart."""
+    length, chosen = math.log(left / right), []
+    for removed in _TICKS:
+        share = 100 - removed
+        near = chosen and math.log(chosen[-1] / share) < 0.08 * length
+        if right <= share <= left * 1.000001 and not near:
+            chosen.append(share)
+    return chosen
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    low, high = axes.get_ylim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    axes.yaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _span(counts: set[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"n = {low}" if low == high else f"n = {low}–{high}"
+
+
+# Fig. 2-4 ------------------------------------------------------------------------------------------------
+
+
+def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame) -> Figure:
+    """Fig. 2: (a) loss, nats, over the plane and (c) along the line through G and 1-S; (b) top eigenvalues.
+
+    Args:
+        surface: the surface table of one run.
+        hessian: the Hessian tables of all runs: means as lines, single runs as small markers, hollow where
+            the residual test failed.
+    """
+    with styled():
+        figure = Figure(figsize=(FULL_WIDTH, 4.5), layout="constrained")
+        figure.suptitle(_caption(surface))
+        grid = figure.add_gridspec(2, 2, height_ratios=(3, 1.1), width_ratios=(1.12, 1))
+        plane, cut = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
+        _plane(figure, plane, cut, surface, "loss_nats", "loss (nats)")
+        _spectrum(figure.add_subplot(grid[:, 1]), hessian)
+        plane.set_title("(a) loss", loc="left")
+        cut.set_title(f"(c) loss along y = {_nearest_line(surface):.2g}", loc="left")
+    return figure
+
+
+def norm_plane(surface: pd.DataFrame) -> Figure:
+    """Fig. 3: the PSP norm (mean z^2 of a hidden layer, mean over layers), drawn like Fig. 2 (a) and (c)."""
+    with styled():
+        figure = Figure(figsize=(COLUMN_WIDTH + 0.3, 4.5), layout="constrained")
+        figure.suptitle(_caption(surface, lines=3))
+        plane, cut = figure.subplots(2, 1, height_ratios=(3, 1.1))
+        _plane(figure, plane, cut, surface, "psp_norm", "PSP norm (mean z²)")
+    return figure
+
+
+def entropy_plane(surface: pd.DataFrame) -> Figure:
+    """Fig. 4: PSP-entropy, bits, of (a) first and (b) second order over the plane and along its line."""
+    definition = surface["definition"].iloc[0]
+    with styled():
+        figure = Figure(figsize=(FULL_WIDTH, 4.3), layout="constrained")
+        figure.suptitle(_caption(surface))
+        grid = figure.subplots(2, 2, height_ratios=(3, 1.1))
+        _plane(figure, grid[0, 0], grid[1, 0], surface, "psp_entropy_1_bits", "first order (bits)")
+        _plane(figure, grid[0, 1], grid[1, 1], surface, "psp_entropy_2_bits", "second order (bits)")
+        grid[0, 0].set_title("(a) first-order PSP-entropy", loc="left")
+        grid[0, 1].set_title(f"(b) second order, {definition}", loc="left")
+    return figure
+
+
+def _caption(surface: pd.DataFrame, *, lines: int = 2) -> str:
+    """What a map shows: its level may be lower than the one asked for."""
+    row = surface.iloc[0]
+    net = f"{row['model']} / {row['dataset']}, {row['method']}, seed {row['seed']}"
+    level = f"level {level_name(row['level'])} %, {100 * row['sparsity']:.2f} % removed"
+    data = f"{row['images']} images ({row['part']})"
+    return f"{net}\n{level}; {data}" if lines == 2 else f"{net}\n{level}\n{data}"
+
+
+def _nearest_line(surface: pd.DataFrame) -> float:
+    """The grid's y closest to 0."""
+    y = surface.loc[surface["point"] == "grid", "y"]
+    return float(y.iloc[int(np.argmin(y.abs().to_numpy()))])
+
+
+def _plane(figure: Figure, axes: Axes, cut: Axes, surface: pd.DataFrame, column: str, label: str) -> None:
+    """One quantity as filled contours over the plane, and along the grid's line nearest to G and 1-S."""
+    one_map = surface.groupby(["level", "seed"]).ngroups == 1
+    points = surface[surface["point"] == "grid"]
+    if not one_map or points.empty:
+        raise FigureError("a surface table must hold the map of one run")
+    values = points.pivot(index="y", columns="x", values=column)
+    z = np.ma.masked_invalid(values.to_numpy(dtype=float))
+    norm, levels, ticks = _scale(z)
+    x, y = values.columns.to_numpy(), values.index.to_numpy()
+    filled = axes.contourf(x, y, z, levels=levels, norm=norm, cmap="viridis")
+    axes.contour(x, y, z, levels=levels, colors="white", linewidths=0.25, alpha=0.6)
+    bar = figure.colorbar(filled, cax=axes.inset_axes((1.04, 0, 0.05, 1)), ticks=ticks)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(_decimals(ticks)))
+    bar.ax.minorticks_off()
+    bar.set_label(label)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"x (G at 0, 1-S at 1; distance {surface['distance'].iloc[0]:.3g})")
+    axes.set_ylabel("y (random, orthogonal)")
+    line = values.loc[_nearest_line(surface)]
+    cut.plot(line.index, line.to_numpy(), color="#333333", marker=".", markersize=3, linewidth=0.9)
+    for point, strategy in (("G", GRADUAL), ("1-S", REWIND)):
+        end = surface[surface["point"] == point]
+        if len(end) != 1:
+            raise FigureError(f"a surface table must have one row of the point {point}")
+        value, at = float(end[column].iloc[0]), float(end["x"].iloc[0])
+        colour = look_of(strategy, "").colour
+        for where, height in ((axes, 0.0), (cut, value)):
+            where.plot(
+                at,
+                height,
+                marker="o" if point == "G" else "s",
+                color=colour,
+                markeredgecolor="white",
+                clip_on=False,
+            )
+        axes.annotate(
+            f"{point}\n{_short(value)}",
+            (at, 0.0),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            linespacing=0.95,
+            path_effects=_OUTLINE,
+        )
+    if line.min() > 0 and line.max() / line.min() > _LOG_FROM:
+        cut.set_yscale("log")
+        _plain_log_ticks(cut)
+    else:
+        cut.yaxis.set_major_locator(MaxNLocator(3))
+    cut.set_xlim(x[0], x[-1])
+    cut.set_xlabel("x")
+    cut.set_ylabel(label.replace(" (", "\n("))
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+
+
+def _decimals(ticks: list[float]) -> Callable[[float, Any], str]:
+    """A formatter with as many decimals as tell evenly spaced ticks apart; else six significant digits."""
+    steps = np.diff(ticks)
+    if len(steps) == 0 or not np.allclose(steps, steps[0], rtol=1e-6):
+        return lambda value, _: f"{value:g}"
+    digits = next((d for d in range(9) if abs(round(steps[0], d) - steps[0]) < 1e-6 * steps[0]), 9)
+    return lambda value, _: f"{value:.{digits}f}"
+
+
+def _scale(z: np.ma.MaskedArray) -> tuple[Normalize, list[float], list[float]]:
+    """Colour scale, contour levels and ticks: logarithmic where all values are positive and spread widely."""
+    if z.count() == 0:
+        raise FigureError("no value of the map is finite")
+    low, high = float(z.min()), float(z.max())
+    if low > 0 and high / low > _LOG_FROM:
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found: list[float] = []
+        for steps in _LOG_STEPS:
+            every = [float(f"{step}e{decade}") for decade in decades for step in steps]
+            found = [
+                level
+                for level, after, before in zip(every, [*every[1:], math.inf], [0.0, *every], strict=False)
+                if after > low and before < high
+            ]
+            if len(found) <= _LEVELS:
+                break
+        ticks = [level for level in found if f"{level:e}"[:3] in ("1.0", "2.0", "5.0")]
+        if len(ticks) > 8:
+            ticks = [level for level in ticks if f"{level:e}".startswith("1.0")]
+        ticks = ticks[:: math.ceil(len(ticks) / 8)]
+        return LogNorm(found[0], found[-1]), found, ticks
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    levels = [float(level) for level in MaxNLocator(_LEVELS - 2, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    return Normalize(levels[0], levels[-1]), levels, levels[:: max(1, round(len(levels) / 7))]
+
+
+def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
+    """Top eigenvalues by rank: nets apart by colour, spaces by marker and line."""
+    spaces = {"all": ("o", "-", -0.06), "surviving": ("^", "--", 0.06)}
+    offsets = {GRADUAL: -0.12, REWIND: 0.12}
+    for strategy, net in ENDS.items():
+        for space, (marker, dashes, shift) in spaces.items():
+            rows = hessian[(hessian["strategy"] == strategy) & (hessian["space"] == space)]
+            if rows.empty:
+                continue
+            colour, at = look_of(strategy, "").colour, offsets[strategy] + shift
+            mean = rows.groupby("index")["eigenvalue"].mean()
+            axes.plot(mean.index + at, mean, linestyle=dashes, color=colour, linewidth=1.0)
+            for converged, group in rows.groupby(rows["converged"].astype(bool)):
+                axes.plot(
+                    group["index"] + at,
+                    group["eigenvalue"],
+                    linestyle="none",
+                    marker=marker,
+                    markersize=3.5,
+                    markeredgewidth=0.7,
+                    color=colour,
+                    markerfacecolor=colour if converged else "white",
+                    alpha=0.75,
+                )
+            axes.plot([], [], linestyle=dashes, marker=marker, markersize=3.5, color=colour, label=f"{net}, {space}")
+    if not hessian["converged"].astype(bool).all():
+        hollow = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white", "color": "#444444"}
+        axes.plot([], [], linestyle="none", label="not converged", **hollow)
+    values = hessian["eigenvalue"]
+    if values.min() > 0:
+        axes.set_yscale("log")
+        if values.max() / values.min() < 1000:
+            _plain_log_ticks(axes)
+    else:
+        axes.set_yscale("symlog", linthresh=max(values.abs().max() / 1000, 1e-12))
+        axes.axhline(0, color="#999999", linewidth=0.6)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(hessian["index"].unique())))
+    axes.set_xlabel("rank of the eigenvalue")
+    axes.set_ylabel("eigenvalue of the loss's Hessian (nats)")
+    seeds = hessian["seed"].nunique()
+    axes.set_title(f"(b) Hessian, {seeds} run{'s' if seeds > 1 else ''}", loc="left")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
+    axes.legend(title="net, parameter space", title_fontsize=8, **below)

@@ -1,0 +1,93 @@
+"""How figures look, and how they are saved: the same bytes from the same inputs."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from sharpminima.files import atomic_path
+from sharpminima.pruning.strategies import STRATEGIES
+
+FULL_WIDTH = 6.3  # inches: the text of an A4 page
+COLUMN_WIDTH = 3.3  # inches
+
+_RC = {
+    # Both families ship with matplotlib, so that every machine draws the same glyphs.
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "figure.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType, embedded
+    "svg.fonttype": "path",  # no reader needs the fonts
+    "svg.hashsalt": "sharpminima",
+    "path.simplify": False,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a strategy is drawn in every figure."""
+
+    title: str
+    colour: str  # of Okabe and Ito's palette, told apart by colour-blind readers
+    marker: str
+    main: bool = True  # of the paper's own comparison: filled markers, solid line
+
+
+_SHAPES = {
+    "rewind": ("#D55E00", "s"),
+    "reinit": ("#009E73", "^"),
+    "random-structure": ("#CC79A7", "D"),
+    "random-structure-layerwise": ("#CC79A7", "d"),
+    "rewind-long": ("#E69F00", "s"),
+    "reinit-long": ("#56B4E9", "^"),
+}
+_PAPER = ("rewind", "reinit", "random-structure")
+GRADUAL_COLOUR, DENSE_COLOUR = "#0072B2", "#444444"
+
+
+def look_of(strategy: str, method: str) -> Look:
+    """Title, colour and marker of a strategy; ``gradual`` is the method's own states."""
+    if strategy == "gradual":
+        return Look(f"gradual ({method}, G)", GRADUAL_COLOUR, "o")
+    if strategy == "dense":
+        return Look("dense", DENSE_COLOUR, "")
+    colour, marker = _SHAPES[strategy]
+    return Look(STRATEGIES[strategy].title, colour, marker, strategy in _PAPER)
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """The style, whatever the user's own matplotlib settings are."""
+    with matplotlib.style.context(["default", _RC]):
+        yield
+
+
+def save_figure(figure: Figure, out: str | os.PathLike[str]) -> None:
+    """Write ``out.pdf`` and ``out.svg``; no date and no random id, so equal figures give equal bytes."""
+    metadata = {
+        "pdf": {"Creator": "sharpminima", "Producer": "matplotlib", "CreationDate": None},
+        "svg": {"Creator": "sharpminima", "Date": None},
+    }
+    with styled():
+        for extension, facts in metadata.items():
+            target = Path(f"{os.fspath(out)}.{extension}")
+            with atomic_path(target) as scratch:
+                figure.savefig(scratch, format=extension, metadata=facts)

@@ -1,0 +1,103 @@
+"""The pipeline's tables as figures and numbers read them: checked, and summarised in one way everywhere."""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sharpminima.errors import FigureError
+from sharpminima.steps.analysis import HESSIAN_COLUMNS, PSP_COLUMNS, SURFACE_COLUMNS
+from sharpminima.steps.tables import RESULT_COLUMNS
+
+COLUMNS = {
+    "results": RESULT_COLUMNS,
+    "psp": PSP_COLUMNS,
+    "hessian": HESSIAN_COLUMNS,
+    "surface": SURFACE_COLUMNS,
+}
+EXPERIMENT = ["dataset", "model", "method"]
+DENSE, GRADUAL, REWIND = "dense", "gradual", "rewind"
+ENDS = {GRADUAL: "G", REWIND: "1-S"}
+"""Strategy -> the paper's name of the net."""
+
+
+def read_table(kind: str, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """One or several tables of a kind (``results``, ``psp``, ``hessian``, ``surface``), one below the other.
+
+    Raises:
+        FigureError: a table is missing, empty, or lacks columns.
+    """
+    paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    frames = []
+    for path in paths:
+        try:
+            frame = pd.read_csv(Path(path))
+        except (OSError, ValueError) as error:
+            raise FigureError(f"{path}: cannot be read as a table ({error})") from error
+        missing = [column for column in COLUMNS[kind] if column not in frame]
+        if missing or frame.empty:
+            fault = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
+            raise FigureError(f"{path}: {fault}; remove it, so that it is made again")
+        frames.append(frame[COLUMNS[kind]])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS[kind])
+
+
+def describe(values: Iterable[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (None for a single value) and n.
+
+    Raises:
+        FigureError: there is no value, or one is not finite.
+    """
+    given = [float(value) for value in values]
+    if not given or not all(math.isfinite(value) for value in given):
+        raise FigureError(f"cannot summarise {given}: finite values are needed")
+    mean = math.fsum(given) / len(given)
+    spread = None
+    if len(given) > 1:
+        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in given) / (len(given) - 1))
+    return {"mean": mean, "sd": spread, "n": len(given)}
+
+
+def distinct(results: pd.DataFrame) -> pd.DataFrame:
+    """The nets of a results table, each once: a state that stands for several levels at the highest."""
+    return results[(results["strategy"] == DENSE) | (results["level"] == results["represented_by_level"])]
+
+
+def panels(results: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """(dataset, model, method) and its distinct nets, in the table's order; dense nets belong to each."""
+    nets = distinct(results)
+    pruned = nets[nets["strategy"] != DENSE]
+    found = []
+    for key, rows in pruned.groupby(EXPERIMENT, sort=False):
+        same_net = (nets["dataset"] == key[0]) & (nets["model"] == key[1]) & (nets["strategy"] == DENSE)
+        found.append((key, pd.concat([nets[same_net], rows], ignore_index=True)))
+    return found
+
+
+def errors(nets: pd.DataFrame) -> pd.DataFrame:
+    """One row a strategy and level of one experiment's distinct nets: removed share and test error.
+
+    Columns: strategy, level, ``removed_*`` and ``error_*`` (percent) with mean, sd and n; sd of one net: NaN.
+    """
+    rows = []
+    for (strategy, level), group in nets.groupby(["strategy", "level"], sort=False):
+        removed, error = describe(100 * group["sparsity"]), describe(group["test_error_percent"])
+        rows.append(
+            {
+                "strategy": strategy,
+                "level": level,
+                **{f"removed_{name}": removed[name] for name in ("mean", "sd")},
+                **{f"error_{name}": error[name] for name in ("mean", "sd", "n")},
+            }
+        )
+    return pd.DataFrame(rows).astype({"removed_sd": float, "error_sd": float})
+
+
+def unreached(results: pd.DataFrame, key: Sequence[str]) -> list[tuple[float, int, float]]:
+    """Levels that some runs of an experiment did not reach: (level, runs, highest share they removed)."""
+    rows = results[(results[EXPERIMENT] == list(key)).all(axis=1) & (results["strategy"] == GRADUAL)]
+    missed = rows[~rows["reached"].astype(bool)]
+    return [(float(level), len(group), float(group["sparsity"].max())) for level, group in missed.groupby("level")]

@@ -1,0 +1,81 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sharpminima.config import load_config
+from sharpminima.errors import FigureError
+from sharpminima.figures import plots, style, tables
+from sharpminima.figures.numbers import summarise
+from sharpminima.figures.paper import compile_paper
+
+from . import cases
+
+SOURCE = Path("paper/paper.typ")
+
+
+@pytest.fixture(scope="module")
+def study():
+    config = {"study": "demo", "device": "cpu", "threads": 1, "data_root": None, "results": "results"}
+    return {"name": "demo", **load_config(config)[1].model_dump(mode="json", by_alias=True)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, study):
+    """Numbers and figures of a study with everything."""
+    folder = tmp_path_factory.mktemp("whole")
+    results = cases.write(folder, "results", cases.results() + cases.results(model="lenet300"))
+    psp = [cases.write(folder, "psp", cases.psp(seed=s), f"psp-{s}") for s in cases.SEEDS]
+    hessian = [cases.write(folder, "hessian", cases.hessian(seed=s), f"hessian-{s}") for s in cases.SEEDS]
+    surface = cases.write(folder, "surface", cases.surface())
+    summarise(results, psp, hessian, [surface], study, folder / "numbers.json")
+    plane = tables.read_table("surface", surface)
+    style.save_figure(plots.error_against_removed(tables.read_table("results", results)), folder / "fig1")
+    style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian)), folder / "fig2")
+    style.save_figure(plots.norm_plane(plane), folder / "fig3")
+    style.save_figure(plots.entropy_plane(plane), folder / "fig4")
+    return folder
+
+
+def test_the_paper_of_a_whole_study_is_the_same_twice(whole, tmp_path):
+    figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4)]
+    for name in ("first", "second"):
+        compile_paper(SOURCE, whole / "numbers.json", figures, tmp_path / f"{name}.pdf")
+    first = (tmp_path / "first.pdf").read_bytes()
+    assert first.startswith(b"%PDF")
+    assert first == (tmp_path / "second.pdf").read_bytes()
+
+
+def test_the_paper_of_a_study_with_fig1_only(whole, study, tmp_path):
+    facts = {**study, "seeds": [0], "figures": ["fig1"], "focus": None}
+    results = cases.write(tmp_path, "results", cases.results(seeds=(0,), replicas=1, levels=(0.5,), dataset="mnist"))
+    summarise(results, [], [], [], facts, tmp_path / "numbers.json")
+    compile_paper(SOURCE, tmp_path / "numbers.json", [whole / "fig1.svg"], tmp_path / "paper.pdf")
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_paper_needs_no_facts_of_the_study(whole, tmp_path):
+    summarise(whole / "results.csv", [], [], [], {}, tmp_path / "numbers.json")
+    compile_paper(SOURCE, tmp_path / "numbers.json", [], tmp_path / "paper.pdf")
+
+
+def test_faults_are_one_line(whole, tmp_path):
+    source = tmp_path / "p.typ"
+    source.write_text("#let x = \n#unknown")
+    with pytest.raises(FigureError, match=r"p\.typ: ") as caught:
+        compile_paper(source, whole / "numbers.json", [], tmp_path / "p.pdf")
+    assert "\n" not in str(caught.value)
+    source.write_text('#set text(font: "No Such Font")\nx')
+    with pytest.raises(FigureError, match="no such font"):
+        compile_paper(source, whole / "numbers.json", [], tmp_path / "p.pdf")
+    with pytest.raises(FigureError, match=r"fig9\.svg: cannot be read"):
+        compile_paper(source, whole / "numbers.json", [tmp_path / "fig9.svg"], tmp_path / "p.pdf")
+    with pytest.raises(FigureError, match="is missing"):
+        compile_paper(tmp_path / "q.typ", whole / "numbers.json", [], tmp_path / "p.pdf")
+    assert not (tmp_path / "p.pdf").exists()
+
+
+def test_without_numbers_there_is_no_paper(tmp_path):
+    shutil.copy(SOURCE, tmp_path)
+    with pytest.raises(FigureError, match="cannot be read"):
+        compile_paper(tmp_path / SOURCE.name, tmp_path / "numbers.json", [], tmp_path / "p.pdf")

@@ -1,0 +1,131 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm
+
+from sharpminima.errors import FigureError
+from sharpminima.figures import plots, style, tables
+from sharpminima.pruning import STRATEGIES
+
+from . import cases
+
+
+def _table(folder, kind, rows):
+    return tables.read_table(kind, cases.write(folder, kind, rows))
+
+
+def _texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def _legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_strategy_has_a_look_of_its_own():
+    looks = [style.look_of(name, "lobster") for name in ("gradual", "dense", *STRATEGIES)]
+    assert len({(look.colour, look.marker) for look in looks}) == len(looks)
+    assert len({look.title for look in looks}) == len(looks)
+
+
+def test_fig1_names_missed_levels_and_counts(tmp_path):
+    figure = plots.error_against_removed(_table(tmp_path, "results", cases.results()))
+    assert any("95 % not reached in 1 run (at most 94.50 %)" in text for text in _texts(figure))
+    assert "gradual (lobster, G), n = 2–3" in _legend(figure)
+    assert "new random initialisation, n = 3" in _legend(figure)
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    labels = [axes.xaxis.get_major_formatter()(value, None) for value in axes.get_xticks()]
+    assert {"50", "80", "90", "95"} <= set(labels)
+
+
+def test_fig1_plots_the_sparsity_really_reached(tmp_path):
+    rows = [
+        cases.result(strategy="dense", method="dense", level=0.0, sparsity=0.0),
+        cases.result(level=0.9, sparsity=0.93, test_error_percent=3.0),
+    ]
+    figure = plots.error_against_removed(_table(tmp_path, "results", rows))
+    points = [tuple(line.get_xydata()[0]) for line in figure.axes[0].lines if len(line.get_xydata()) == 1]
+    assert any(np.allclose(point, (7.0, 3.0)) for point in points)
+    assert not any(np.isclose(point[0], 10.0) for point in points)
+
+
+def test_fig1_one_panel_an_experiment_and_the_panels_share_a_legend(tmp_path):
+    rows = cases.results(replicas=1, seeds=(0,)) + cases.results(model="lenet300") + cases.results(model="mlp")
+    rows.append(cases.result(strategy="rewind-long", level=0.95, sparsity=0.955))
+    figure = plots.error_against_removed(_table(tmp_path, "results", rows))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["(a) lenet5 / digits", "(b) lenet300 / digits", "(c) mlp / digits", ""]
+    assert len(_legend(figure)) == len(set(_legend(figure))) == 6
+
+
+def test_fig1_needs_pruned_nets(tmp_path):
+    rows = [cases.result(strategy="dense", method="dense", level=0.0, sparsity=0.0)]
+    with pytest.raises(FigureError, match="dense nets only"):
+        plots.error_against_removed(_table(tmp_path, "results", rows))
+
+
+def test_fig2_axis_follows_the_eigenvalues_signs(tmp_path):
+    surface = _table(tmp_path, "surface", cases.surface())
+    positive = plots.loss_plane(surface, _table(tmp_path, "hessian", cases.hessian()))
+    negative = plots.loss_plane(surface, _table(tmp_path, "hessian", cases.hessian(lowest=-0.3, converged=False)))
+    scales = [[a.get_yscale() for a in f.axes if "Hessian" in a.get_title(loc="left")] for f in (positive, negative)]
+    assert scales == [["log"], ["symlog"]]
+    for figure, hollow in ((positive, False), (negative, True)):
+        [axes] = [a for a in figure.axes if a.get_legend() is not None]
+        assert ("not converged" in [t.get_text() for t in axes.get_legend().get_texts()]) is hollow
+
+
+@pytest.mark.parametrize("grid", [8, 9])
+def test_maps_show_the_values_of_the_ends(tmp_path, grid):
+    surface = _table(tmp_path, "surface", cases.surface(grid=grid))
+    for figure, ends in (
+        (plots.norm_plane(surface), {"G\n1", "1-S\n1.4"}),
+        (plots.entropy_plane(surface), {"G\n2", "1-S\n2.01", "G\n4", "1-S\n3.5"}),
+    ):
+        assert ends <= set(_texts(figure))
+        assert "95.50 % removed" in figure.get_suptitle()
+
+
+def test_a_map_of_two_runs_or_without_ends_is_refused(tmp_path):
+    two = cases.surface(seed=0) + cases.surface(seed=1)
+    with pytest.raises(FigureError, match="one run"):
+        plots.norm_plane(_table(tmp_path, "surface", two))
+    with pytest.raises(FigureError, match="the point G"):
+        plots.norm_plane(_table(tmp_path, "surface", cases.surface()[1:]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.5, 0.9), (1e-3, 3.0), (0.011, 0.097), (1e-9, 1e4), (-1.0, 5.0), (2.0, 2.0)]
+)
+def test_contour_levels_hold_all_values(low, high):
+    norm, levels, ticks = plots._scale(np.ma.masked_invalid([[low, high]]))
+    assert isinstance(norm, LogNorm) == (low > 0 and high / low > 8)
+    assert levels[0] <= low <= high <= levels[-1]
+    assert 2 <= len(ticks) <= 9
+    assert len(levels) <= 18
+
+
+_DRAW = """
+import sys
+from sharpminima.figures import plots, style, tables
+surface, hessian, out = sys.argv[1:]
+figure = plots.loss_plane(tables.read_table("surface", surface), tables.read_table("hessian", hessian))
+style.save_figure(figure, out)
+"""
+
+
+def test_equal_tables_give_equal_bytes_in_another_process(tmp_path):
+    surface = cases.write(tmp_path, "surface", cases.surface())
+    hessian = cases.write(tmp_path, "hessian", cases.hessian())
+    figure = plots.loss_plane(tables.read_table("surface", surface), tables.read_table("hessian", hessian))
+    style.save_figure(figure, tmp_path / "here")
+    command = [sys.executable, "-c", _DRAW, str(surface), str(hessian), str(tmp_path / "there")]
+    subprocess.run(command, check=True)
+    for extension in ("pdf", "svg"):
+        first, second = (Path(tmp_path, f"{name}.{extension}").read_bytes() for name in ("here", "there"))
+        assert first == second
+        assert b"CreationDate" not in first

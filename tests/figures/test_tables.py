@@ -1,0 +1,42 @@
+import pytest
+
+from sharpminima.errors import FigureError
+from sharpminima.figures import tables
+
+from . import cases
+
+
+def test_describe_known_answer():
+    assert tables.describe([1.0, 2.0, 3.0]) == {"mean": 2.0, "sd": 1.0, "n": 3}
+    assert tables.describe([4.0]) == {"mean": 4.0, "sd": None, "n": 1}
+    with pytest.raises(FigureError, match="finite"):
+        tables.describe([1.0, float("nan")])
+    with pytest.raises(FigureError, match="finite"):
+        tables.describe([])
+
+
+def test_a_shared_state_is_counted_once_at_its_highest_level(tmp_path):
+    nets = tables.read_table("results", cases.write(tmp_path, "results", cases.results()))
+    [(key, rows)] = tables.panels(nets)
+    assert key == ("digits", "lenet5", "lobster")
+    gradual = tables.errors(rows).query("strategy == 'gradual'").set_index("level")
+    assert gradual["error_n"].to_dict() == {0.5: 3, 0.8: 2, 0.9: 3, 0.95: 3}
+
+
+def test_levels_not_reached_are_found(tmp_path):
+    nets = tables.read_table("results", cases.write(tmp_path, "results", cases.results()))
+    [(level, runs, best)] = tables.unreached(nets, ("digits", "lenet5", "lobster"))
+    assert (level, runs) == (0.95, 1)
+    assert best == pytest.approx(0.945)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("dataset,model\na,b\n", "lacks the columns"), ("", "cannot be read"), (None, "cannot be read")],
+)
+def test_a_table_that_is_not_one_is_refused(tmp_path, text, fault):
+    path = tmp_path / "results.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(FigureError, match=fault):
+        tables.read_table("results", path)

@@ -1,0 +1,167 @@
+"""The foundations: random numbers, files, progress, evaluation, the command line's manners."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import sharpminima
+from sharpminima.errors import SharpminimaError
+from sharpminima.evaluation import evaluate, gradient_norm
+from sharpminima.files import atomic_path, read_json, write_csv, write_json, write_text
+from sharpminima.models import build_model
+from sharpminima.progress import Progress
+from sharpminima.rng import derive_seed, generator
+
+
+def test_seeds_depend_on_every_part_of_the_role() -> None:
+    parts = [(0,), (1,), (0, "a"), (0, "a", 1), (0, "a", "1"), (0, "a1"), (0, 1, "a"), (0, "a", 1, 0)]
+    seeds = [derive_seed(*part) for part in parts]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    # A golden value: results of old studies must not change their seeds.
+    assert derive_seed(0, "init") == 2410301491197795094
+
+
+def test_generators_leave_the_global_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    a, b = (torch.rand(3, generator=generator(0, "x")) for _ in range(2))
+    assert torch.equal(a, b)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    write_text(path, "old")
+
+    def fail() -> None:
+        with atomic_path(path) as scratch:
+            scratch.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+    assert path.stat().st_mode & 0o444 == 0o444 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    def fill() -> None:
+        with atomic_path(tmp_path / "file"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(SharpminimaError, match=r"file: cannot be written .* free some space"):
+        fill()
+
+
+def test_json_and_csv(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1.5, "a": [None, True]})
+    assert read_json(tmp_path / "a.json") == {"b": 1.5, "a": [None, True]}
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(SharpminimaError, match=r"a.json: is not JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(SharpminimaError, match="cannot be read"):
+        read_json(tmp_path / "none.json")
+    value = 0.1 + 0.2
+    write_csv(tmp_path / "t.csv", [{"x": value, "y": None}], ["x", "y"])
+    assert (tmp_path / "t.csv").read_text() == f"x,y\n{value!r},\n"
+    with pytest.raises(ValueError, match="a row has"):
+        write_csv(tmp_path / "t.csv", [{"x": 1}], ["x", "y"])
+
+
+def test_progress_is_plain_lines_without_a_terminal() -> None:
+    stream = io.StringIO()
+    progress = Progress("dense", stream=stream, every_s=0.0)
+    progress(1, 3, loss=0.123456, sparsity=0.5)
+    progress(2, 3, loss=0.1)
+    progress.note("something")
+    progress(3, 3, loss=0.05)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "dense  epoch 1/3  loss 0.1235  sparsity 0.5"
+    assert lines[1].startswith("dense  epoch 2/3  loss 0.1  at most 0 s left")
+    assert lines[2] == "dense  something"
+    assert lines[3] == "dense  epoch 3/3  loss 0.05"
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_progress_prints_seldom() -> None:
+    stream = io.StringIO()
+    progress = Progress("dense", stream=stream, every_s=1000.0)
+    for epoch in range(1, 100):
+        progress(epoch, 100)
+    progress(100, 100)
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_evaluate_against_one_pass() -> None:
+    model = build_model("lenet300", seed=1).train()
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(53, 1, 28, 28, generator=random)
+    labels = torch.randint(0, 10, (53,), generator=random)
+    found = evaluate(model, images, labels, batch_size=10)
+    assert model.training
+    with torch.no_grad():
+        logits = model(images)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert found.wrong == int((logits.argmax(1) != labels).sum())
+    assert found.error_percent == pytest.approx(100 * found.wrong / 53)
+
+
+def test_gradient_norm_counts_survivors_only() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight.fill_(0.5)
+        model[1].bias.fill_(0.1)
+        model[1].weight[0, 1] = 0.0  # removed: its gradient does not count
+    images = torch.randn(7, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 1, 0, 1, 0, 0])
+    F.cross_entropy(model(images), labels).backward()
+    expected = torch.cat([(p.grad * (p != 0)).flatten() for p in model.parameters()]).norm().item()
+    model.zero_grad()
+    assert gradient_norm(model, images, labels, batch_size=3) == pytest.approx(expected, rel=1e-6)
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sharpminima", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    assert command("--version").stdout.strip() == sharpminima.__version__
+    helped = command("--help")
+    assert helped.returncode == 0
+    for name in (
+        "prepare",
+        "init",
+        "dense",
+        "prune",
+        "retrain",
+        "psp",
+        "hessian",
+        "surface",
+        "table",
+        "figure",
+        "paper",
+    ):
+        assert name in helped.stdout
+    wrong = command(
+        "init", "--data", str(tmp_path / "no"), "--model", "lenet300", "--seed", "0", "--out", str(tmp_path / "w")
+    )
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: ")
+    assert len(wrong.stderr.splitlines()) == 1
