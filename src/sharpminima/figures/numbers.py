@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sharpminima.columns import ALL_LAYERS
 from sharpminima.errors import FigureError
 from sharpminima.figures.statements import OUTCOMES, decide_all
 from sharpminima.figures.style import look_of
@@ -21,7 +22,6 @@ from sharpminima.figures.tables import (
     unreached,
 )
 from sharpminima.files import write_json
-from sharpminima.steps.analysis import ALL_LAYERS
 
 _Path = str | os.PathLike[str]
 PSP_QUANTITIES = {

@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from scipy.special import stdtrit
+
 from sharpminima.figures.tables import describe
 
 AGREES, DISAGREES, UNDECIDED, ABSENT = "agrees", "does not agree", "cannot be told", "not in this study"
@@ -19,19 +21,14 @@ OUTCOMES = (AGREES, DISAGREES, UNDECIDED, ABSENT)
 COMPARABLE = 0.1
 RECOVERED = 0.5
 _NEAR_ACCURACY = 0.2  # percentage points around the 99.20 % that the paper says are "about" that
-_T = {
-    1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
-    12: 2.179, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000, 120: 1.980,
-}  # fmt: skip
-"""Degrees of freedom -> 97.5 % quantile of Student's t."""
 
 _Experiment = Mapping[str, Any]
 _Results = list[dict[str, Any]]
 
 
 def t_quantile(freedom: float) -> float:
-    """97.5 % quantile of Student's t, of the next lower tabulated degrees of freedom (>= 1)."""
-    return _T[max((known for known in _T if known <= freedom), default=1)]
+    """97.5 % quantile of Student's t."""
+    return float(stdtrit(freedom, 0.975))
 
 
 def paired(difference: Mapping[str, Any]) -> dict[str, Any]:

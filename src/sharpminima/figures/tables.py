@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from sharpminima.columns import HESSIAN_COLUMNS, PSP_COLUMNS, RESULT_COLUMNS, SURFACE_COLUMNS
 from sharpminima.errors import FigureError
-from sharpminima.steps.analysis import HESSIAN_COLUMNS, PSP_COLUMNS, SURFACE_COLUMNS
-from sharpminima.steps.tables import RESULT_COLUMNS
 
 COLUMNS = {
     "results": RESULT_COLUMNS,

@@ -10,6 +10,7 @@ from torch import nn
 
 from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_statistics
 from sharpminima.checkpoint import Checkpoint, load_checkpoint
+from sharpminima.columns import ALL_LAYERS, HESSIAN_COLUMNS, KEY_COLUMNS, PSP_COLUMNS, SURFACE_COLUMNS
 from sharpminima.config import AnalysisData, HessianSettings, PspSettings, SurfaceSettings
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
@@ -21,60 +22,7 @@ from sharpminima.rng import generator
 from sharpminima.runtime import configure
 from sharpminima.steps.training import Runtime
 
-KEY_COLUMNS = ["dataset", "model", "method", "strategy", "level", "replica", "seed"]
-PSP_COLUMNS = [
-    *KEY_COLUMNS,
-    "sparsity",
-    "part",
-    "images",
-    "layer",
-    "neurons",
-    "live_neurons",
-    "always_on_share",
-    "always_off_share",
-    "psp_norm",
-    "psp_norm_with_output",
-    "entropy_1_bits",
-    "entropy_1_live_bits",
-    "entropy_2_joint_bits",
-    "entropy_2_joint_live_bits",
-    "entropy_2_agreement_bits",
-]
-HESSIAN_COLUMNS = [
-    *KEY_COLUMNS,
-    "sparsity",
-    "part",
-    "images",
-    "space",
-    "dimension",
-    "index",
-    "eigenvalue",
-    "residual",
-    "converged",
-]
 SURFACE_MEASURES = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2")
-SURFACE_COLUMNS = [
-    "dataset",
-    "model",
-    "method",
-    "level",
-    "replica",
-    "seed",
-    "sparsity",
-    "part",
-    "images",
-    "definition",
-    "point",
-    "x",
-    "y",
-    "distance",
-    "loss_nats",
-    "error_percent",
-    "psp_norm",
-    "psp_entropy_1_bits",
-    "psp_entropy_2_bits",
-]
-ALL_LAYERS = "all"  # the row of a net's mean over its layers or neurons
 
 
 @dataclass(frozen=True)

@@ -5,34 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpminima.checkpoint import read_metadata
+from sharpminima.columns import DENSITY_COLUMNS, RESULT_COLUMNS
 from sharpminima.files import write_csv
-from sharpminima.steps.analysis import KEY_COLUMNS
-
-RESULT_COLUMNS = [
-    *KEY_COLUMNS,
-    "represented_by_level",
-    "reached",
-    "sparsity",
-    "sparsity_all",
-    "parameters",
-    "nonzero",
-    "effective",
-    "compression",
-    "flops_dense",
-    "flops_effective",
-    "test_error_percent",
-    "test_wrong",
-    "test_images",
-    "training_loss_nats",
-    "validation_loss_nats",
-    "test_loss_nats",
-    "best_epoch",
-    "epochs",
-    "gradient_norm",
-    "test_error_after_threshold_percent",
-    "gradient_norm_after_threshold",
-]
-DENSITY_COLUMNS = [*KEY_COLUMNS, "parameter", "density"]
 
 
 def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
