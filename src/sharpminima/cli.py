@@ -30,6 +30,9 @@ OutFolder = Annotated[Path, typer.Option("--out", help="Folder for checkpoint.sa
 SettingsText = Annotated[str, typer.Option("--settings", help="Settings as YAML or JSON text, or a file of them.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; part of the result.")]
+Compaction = Annotated[
+    bool, typer.Option("--compaction/--no-compaction", help="Train without the dead units of a mask; exact.")
+]
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
 
@@ -103,13 +106,14 @@ def prune(
     settings: SettingsText = '{"name": "lobster"}',
     device: Device = "auto",
     threads: Threads = 1,
+    compaction: Compaction = True,
 ) -> None:
     """Run a pruning method and keep a trained state for each requested level."""
     from sharpminima.config import MethodChoice, parse_settings
     from sharpminima.steps import training
 
     method = parse_settings(MethodChoice, settings, "--settings").root
-    training.prune(data, init, method, level, out, training.Runtime(device, threads))
+    training.prune(data, init, method, level, out, training.Runtime(device, threads, compaction))
 
 
 @app.command()
@@ -123,6 +127,7 @@ def retrain(
     settings: SettingsText = "{}",
     device: Device = "auto",
     threads: Threads = 1,
+    compaction: Compaction = True,
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.config import parse_settings
@@ -133,7 +138,7 @@ def retrain(
     if strategy not in STRATEGIES:
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    training.retrain(data, init, pruned, strategy, replicas, recipe, out, training.Runtime(device, threads))
+    training.retrain(data, init, pruned, strategy, replicas, recipe, out, training.Runtime(device, threads, compaction))
 
 
 @app.command()

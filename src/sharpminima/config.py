@@ -152,6 +152,7 @@ class Config(Settings):
     study: str = Field("demo", description="a name in workflow/studies, or the path of a study file")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = Field(1, description="CPU threads of one training or analysis; part of the result")
+    compaction: bool = Field(True, description="train without the dead units of a mask; exact up to rounding")
     data_root: str | None = Field(None, description="folder of raw datasets; null: SHARPMINIMA_DATA, else downloads")
     results: str = "results"
 

@@ -51,7 +51,7 @@ def test_dense_starts_from_init_and_records_what_it_measured(run: Path, digits: 
     facts = checkpoint.metadata
     assert (facts["model"], facts["seed"], facts["strategy"]) == ("lenet300", 5, "dense")
     assert facts["settings"]["max_epochs"] == 3
-    assert facts["runtime"] == {"device": "cpu", "threads": 1}
+    assert facts["runtime"] == {"device": "cpu", "threads": 1, "compaction": True}
     test = load_prepared(digits).split("test")
     found = evaluate(checkpoint.load_into(build_model("lenet300")), test.images, test.labels)
     assert facts["metrics"][0]["test_wrong"] == found.wrong

@@ -85,4 +85,5 @@ def targets():
 
 # Numerical results depend on both, so both are params of every numerical rule.
 RUNTIME = f"--device {CONFIG.device} --threads {CONFIG.threads}"
+MASKED_RUNTIME = f"{RUNTIME} --{'compaction' if CONFIG.compaction else 'no-compaction'}"
 GPU = 0 if CONFIG.device == "cpu" else 1

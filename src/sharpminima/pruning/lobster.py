@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sharpminima.data import Split
-from sharpminima.evaluation import Evaluation, evaluate, gradient_norm
+from sharpminima.evaluation import Evaluation, gradient_norm
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.pruning.method import LevelState, Method, Pruned, Run
 from sharpminima.rng import generator
@@ -62,7 +62,7 @@ def largest_threshold(flat: FlatModel, prunable: Tensor, validation: Split, *, t
 
     def validate(threshold: float) -> Evaluation:
         flat.values.mul_(~((magnitudes < threshold) & (prunable > 0)))
-        measured = evaluate(flat.model, validation.images, validation.labels)
+        measured = flat.evaluate(validation.images, validation.labels)
         flat.restore(before)
         return measured
 
@@ -164,7 +164,7 @@ class _Lobster:
                 "sparsity": reached,
                 "validation_loss_before": before,
                 "validation_loss_after": after.loss,
-                "test_wrong_after": evaluate(flat.model, run.test.images, run.test.labels).wrong,
+                "test_wrong_after": flat.evaluate(run.test.images, run.test.labels).wrong,
                 "gradient_norm_after": gradient_norm(flat.model, run.training.images, run.training.labels),
             }
         )
@@ -206,7 +206,7 @@ def prune(run: Run, settings: LobsterSettings) -> Pruned:
     reached it. Facts of a level: epoch, event (0: none), stage_complete, gradient_norm (of the mean training loss,
     over survivors), and of the net just after its event ``after_threshold``.
     """
-    flat = FlatModel(run.model)
+    flat = FlatModel(run.model, compaction=run.compaction)
     policy = _Lobster(run, settings, flat)
     history = train(
         flat,

@@ -24,6 +24,7 @@ class Run:
     levels: tuple[float, ...]  # requested sparsities over the prunable parameters, ascending
     seed: int
     augment: bool
+    compaction: bool = False
     progress: Progress | None = None
     resume: ResumeFile | None = None
 

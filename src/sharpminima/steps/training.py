@@ -30,16 +30,18 @@ from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, Resum
 
 @dataclass(frozen=True)
 class Runtime:
-    """Device and threads as asked for."""
+    """How numbers are computed, as asked for; recorded with them."""
 
     device: str = "auto"
     threads: int = 1
+    compaction: bool = True
 
 
 class _Job:
     """What every training step needs: data on the device, and what its checkpoints record."""
 
     def __init__(self, data: Path, runtime: Runtime, **facts: Any) -> None:
+        self.runtime = runtime
         self.device = configure(runtime.device, runtime.threads)
         self.dataset: ImageDataset = load_prepared(data)
         self.training = self._split("train")
@@ -49,7 +51,7 @@ class _Job:
         self.facts = {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.sha256,
-            "runtime": {"device": self.device.type, "threads": runtime.threads},
+            "runtime": {**asdict(runtime), "device": self.device.type},
             **facts,
         }
 
@@ -123,6 +125,7 @@ def prune(
         levels=tuple(levels),
         seed=seed,
         augment=job.augment,
+        compaction=runtime.compaction,
         progress=Progress(f"{method.name} {model_name}/{job.dataset.name} seed {seed}"),
         resume=resume,
     )
@@ -233,7 +236,7 @@ def _fit(
     resume: ResumeFile,
 ) -> _Trained:
     """Train with the recipe; the best-validation state, its facts, and the history."""
-    flat = FlatModel(model.to(job.device))
+    flat = FlatModel(model.to(job.device), compaction=job.runtime.compaction)
     if masks is not None:
         flat.set_masks(masks)
     policy = RecipePolicy(settings)

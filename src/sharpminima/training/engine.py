@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from sharpminima.data import Split
 from sharpminima.errors import TrainingError
-from sharpminima.evaluation import evaluate
 from sharpminima.progress import Progress
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training.augment import draw_crops, pad_crop_flip
@@ -74,8 +73,9 @@ def train(
         epoch, first_step, history = saved["epoch"], saved["step"], saved["history"]
         loss_sum.copy_(saved["loss_sum"])
         policy.restore(saved["policy"])
+        if saved["mask"] is not None:
+            flat.set_mask_vector(saved["mask"])
         flat.restore(saved["model"])
-        flat.mask = None if saved["mask"] is None else saved["mask"].to(flat.values.device)
         if sgd.buffer is not None:
             sgd.buffer.copy_(saved["momentum"])
         if progress is not None:
@@ -87,18 +87,18 @@ def train(
         crops = draw_crops(len(order), generator) if augment else None
         batches = order.to(flat.values.device).split(batch_size)
         lr = policy.lr
-        flat.model.train()
+        flat.network.train()
         for number in range(first_step, len(batches)):
             index = batches[number]
             images, labels = training.images[index], training.labels[index]
             if crops is not None:
                 start = number * batch_size
                 images = pad_crop_flip(images, crops[start : start + len(index)].to(images.device))
-            flat.gradients.zero_()
-            loss = F.cross_entropy(flat.model(images), labels)
-            loss.backward()
+            loss = F.cross_entropy(flat.network(images), labels)
+            flat.backward(loss)
             sgd.step(lr)
             policy.after_step(flat)
+            flat.push()
             loss_sum += loss.detach() * len(index)
             if STOP.raised or (resume is not None and resume.due()):
                 first_step = number + 1
@@ -107,7 +107,7 @@ def train(
         epoch += 1
         train_loss = loss_sum.item() / len(order)
         loss_sum.zero_()
-        measured = evaluate(flat.model, validation.images, validation.labels)
+        measured = flat.evaluate(validation.images, validation.labels)
         if not (math.isfinite(train_loss) and math.isfinite(measured.loss)):
             raise TrainingError(
                 f"the loss is {train_loss} after epoch {epoch}: the training diverged; "

@@ -1,10 +1,13 @@
-"""All parameters of a model as one vector, and plain SGD on it."""
+"""All parameters of a model as one vector, the net that stands for them, and plain SGD."""
 
 import torch
 from torch import Tensor, nn
 
+from sharpminima.evaluation import Evaluation, evaluate
 from sharpminima.masks import Masks
+from sharpminima.training.compaction import Compacted, compact
 
+_WORTH = 0.8  # a compacted net with more of the parameters than this costs more in traffic than it saves
 _ALIGNMENT = 16  # elements: every parameter starts on a 64-byte boundary, as if allocated by itself
 
 
@@ -14,14 +17,18 @@ class FlatModel:
     Small nets spend their time in the overhead of an operation a parameter; one vector has it once. The vectors
     have gaps (always zero) that keep each parameter aligned.
 
+    With ``compaction``, forward and backward passes run through the smaller net without the dead units of the mask
+    (`sharpminima.training.compaction`); the vectors stay those of the whole net.
+
     Attributes:
-        values: all parameters [P].
-        gradients: all gradients [P]; ``backward`` adds into them.
+        values: all parameters [P]. After changing them, `push` before the next forward pass.
+        gradients: all gradients [P], of the last `backward`.
         mask: 1.0 where a parameter survives, else 0.0 [P]; None for a dense net.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, *, compaction: bool = False) -> None:
+        self._model = model
+        self._compaction = compaction
         self._slices: dict[str, tuple[int, torch.Size]] = {}
         size = 0
         for name, parameter in model.named_parameters():
@@ -31,11 +38,24 @@ class FlatModel:
         self.values = torch.zeros(size, dtype=first.dtype, device=first.device)
         self.gradients = torch.zeros_like(self.values)
         self.mask: Tensor | None = None
+        self._small: _Small | None = None
         for name, parameter in model.named_parameters():
             view = self.view(self.values, name)
             view.copy_(parameter.data)
             parameter.data = view
             parameter.grad = self.view(self.gradients, name)
+
+    @property
+    def model(self) -> nn.Module:
+        """The whole net, parameters and buffers as they are now."""
+        if self._small is not None:
+            self._small.pull_buffers()
+        return self._model
+
+    @property
+    def network(self) -> nn.Module:
+        """The net to run: the compacted one where there is one."""
+        return self._model if self._small is None else self._small.flat.network
 
     @property
     def sparsity(self) -> float:
@@ -64,13 +84,43 @@ class FlatModel:
             self.view(vector, name).fill_(1.0)
         return vector
 
+    def backward(self, loss: Tensor) -> None:
+        """Set `gradients` to those of ``loss``, which `network` has computed."""
+        if self._small is None:
+            self.gradients.zero_()
+            loss.backward()
+        else:
+            self._small.backward(loss)
+
+    def push(self) -> None:
+        """Give `network` the parameters as they are now."""
+        if self._small is not None:
+            self._small.push()
+
+    def evaluate(self, images: Tensor, labels: Tensor) -> Evaluation:
+        """`evaluate` of the net as it is now."""
+        self.push()
+        return evaluate(self.network, images, labels)
+
     def set_masks(self, masks: Masks) -> None:
         """Remove what ``masks`` do not keep: zero now, and zero gradients from here on."""
         mask = self.indicator(list(self._slices))
         for name, keep in masks.items():
             self.view(mask, name).copy_(keep)
-        self.mask = mask
-        self.values.mul_(mask)
+        self.set_mask_vector(mask)
+
+    @torch.no_grad()
+    def set_mask_vector(self, mask: Tensor) -> None:
+        """As `set_masks`, from the vector that `mask` was [P]."""
+        model = self.model  # before the net that knows the latest buffers goes
+        self.mask = mask.to(self.values.device)
+        self.values.mul_(self.mask)
+        if self._compaction:
+            self._small = None
+            masks = {name: self.view(self.mask, name) > 0 for name in self._slices}
+            compacted = compact(model, masks)
+            if compacted.parameter_count <= _WORTH * sum(shape.numel() for _, shape in self._slices.values()):
+                self._small = _Small(self, model, compacted)
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the parameters and of the model's buffers."""
@@ -78,19 +128,72 @@ class FlatModel:
         copy.update({f"buffer:{name}": b.clone() for name, b in self.model.named_buffers()})
         return copy
 
+    @torch.no_grad()
     def restore(self, snapshot: dict[str, Tensor]) -> None:
         """Put a `snapshot` back."""
         self.values.copy_(snapshot["values"])
-        for name, buffer in self.model.named_buffers():
+        for name, buffer in self._model.named_buffers():
             buffer.copy_(snapshot[f"buffer:{name}"])
+        if self._small is not None:
+            self._small.push_buffers()
+        self.push()
 
     def state_dict(self, snapshot: dict[str, Tensor]) -> dict[str, Tensor]:
         """A `snapshot` as a state dict of the model, on the CPU."""
         state = {}
-        for name, tensor in self.model.state_dict().items():
+        for name, tensor in self._model.state_dict().items():
             stored = self.view(snapshot["values"], name) if name in self._slices else snapshot[f"buffer:{name}"]
             state[name] = stored.detach().to("cpu", copy=True).contiguous().view(tensor.shape)
         return state
+
+
+class _Small:
+    """The compacted net of a `FlatModel`'s mask, and the traffic between the two."""
+
+    def __init__(self, whole: FlatModel, model: nn.Module, compacted: Compacted) -> None:
+        assert whole.mask is not None
+        self._whole = whole
+        self.flat = FlatModel(compacted.model)
+        # Only survivors travel: what else the small net holds is zero in both, and stays so.
+        device = whole.values.device
+        positions = torch.full(self.flat.values.shape, -1, device=device)
+        everywhere = torch.where(whole.mask > 0, torch.arange(len(whole.values), device=device), -1)
+        for name, (full_name, indices) in compacted.parameters.items():
+            part = whole.view(everywhere, full_name)
+            for axis, chosen in enumerate(indices):
+                part = part.index_select(axis, chosen.to(device))
+            self.flat.view(positions, name).copy_(part)
+        self._here = (positions >= 0).nonzero().flatten()
+        self._there = positions[self._here]
+        full_buffers, small_buffers = dict(model.named_buffers()), dict(compacted.model.named_buffers())
+        self._buffers = [
+            (small_buffers[name], full_buffers[full_name], rows.to(device))
+            for name, (full_name, rows) in compacted.buffers.items()
+        ]
+        # What has no channels (BatchNorm counts its batches) is one tensor for both.
+        for name, buffer in small_buffers.items():
+            if name not in compacted.buffers and name in full_buffers:
+                module, _, kind = name.rpartition(".")
+                compacted.model.get_submodule(module).register_buffer(kind, full_buffers[name])
+                assert buffer.shape == full_buffers[name].shape
+        whole.gradients.zero_()  # those of dead units stay so
+        self.push()
+
+    def backward(self, loss: Tensor) -> None:
+        self.flat.backward(loss)
+        self._whole.gradients.index_copy_(0, self._there, self.flat.gradients.index_select(0, self._here))
+
+    @torch.no_grad()
+    def push(self) -> None:
+        self.flat.values.index_copy_(0, self._here, self._whole.values.index_select(0, self._there))
+
+    def pull_buffers(self) -> None:
+        for small, full, rows in self._buffers:
+            full[rows] = small
+
+    def push_buffers(self) -> None:
+        for small, full, rows in self._buffers:
+            small.copy_(full[rows])
 
 
 class Sgd:
