@@ -83,6 +83,7 @@ def compact(model: nn.Module, masks: Keep) -> Compacted:
     layers = _layers(graph)
     inputs, units = _alive(layers, masks)
     small = copy.deepcopy(graph)
+    _pool_first(small)
     parameters: dict[str, tuple[str, tuple[Tensor, ...]]] = {}
     buffers: dict[str, tuple[str, Tensor]] = {}
     for layer in layers:
@@ -111,6 +112,23 @@ def compact(model: nn.Module, masks: Keep) -> Compacted:
             parameters[name] = (name, tuple(torch.arange(size) for size in whole[name].shape[:1]))
             assert parameter.shape == whole[name].shape
     return Compacted(small, parameters, buffers)
+
+
+def _pool_first(graph: fx.GraphModule) -> None:
+    """Swap max(relu(z)) for relu(max(z)): the same values and gradients, and a ReLU on a quarter of the elements.
+
+    Where the largest z of a window is not positive, both give 0 and no gradient; else both pass it to the same z.
+    """
+    modules = dict(graph.named_modules())
+
+    def kind(node: fx.Node) -> type | None:
+        return type(modules[node.target]) if node.op == "call_module" else None
+
+    for pool in graph.graph.nodes:
+        relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
+        if kind(pool) is nn.MaxPool2d and relu is not None and kind(relu) is nn.ReLU and len(relu.users) == 1:
+            relu.target, pool.target = pool.target, relu.target
+    graph.recompile()
 
 
 def _layers(graph: fx.GraphModule) -> list[_Layer]:
