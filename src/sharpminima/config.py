@@ -146,6 +146,12 @@ class Study(Settings):
         return self
 
 
+class DataLocation(Settings):
+    """Where raw datasets lie."""
+
+    root: str | None = Field(None, description="a torchvision root; null: SHARPMINIMA_DATA, else data/downloads")
+
+
 class Config(Settings):
     """``config.yaml``: which study, and where and how it runs."""
 
@@ -153,7 +159,7 @@ class Config(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = Field(1, description="CPU threads of one training or analysis; part of the result")
     compaction: bool = Field(True, description="train without the dead units of a mask; exact up to rounding")
-    data_root: str | None = Field(None, description="folder of raw datasets; null: SHARPMINIMA_DATA, else downloads")
+    data: DataLocation = DataLocation()
     results: str = "results"
 
 

@@ -16,7 +16,7 @@ SOURCE = Path("paper/paper.typ")
 
 @pytest.fixture(scope="module")
 def study():
-    config = {"study": "demo", "device": "cpu", "threads": 1, "data_root": None, "results": "results"}
+    config = {"study": "demo", "device": "cpu", "threads": 1, "data": {"root": None}, "results": "results"}
     return {"name": "demo", **load_config(config)[1].model_dump(mode="json", by_alias=True)}
 
 

@@ -12,7 +12,7 @@ rule prepare:
         mem_mb=2000,
         runtime=30,
     params:
-        root=f"--root {CONFIG.data_root}" if CONFIG.data_root else "",
+        root=f"--root {CONFIG.data.root}" if CONFIG.data.root else "",
         split=f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}",
     message:
         "prepare {wildcards.dataset}"
