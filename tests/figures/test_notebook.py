@@ -120,3 +120,23 @@ def test_a_figure_from_the_command_line_without_a_home(tmp_path, monkeypatch):
     assert "image/svg+xml" in html
     assert "sharpminima-" not in html
     assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_kernel_has_sockets_of_its_own(tmp_path, monkeypatch):
+    """Kernels of parallel jobs share the current folder; sockets there would cross their messages."""
+    monkeypatch.chdir(tmp_path)
+    write = "\n".join(
+        [
+            "import os, pathlib",
+            "from ipykernel.connect import get_connection_file",
+            "facts = pathlib.Path(get_connection_file()).read_text()",
+            "for extension in ('pdf', 'svg'):",
+            "    pathlib.Path(f'{out}.{extension}').write_text(facts)",
+            "assert not list(pathlib.Path().glob('*ipc*')), os.listdir()",
+        ]
+    )
+    execute(_notebook(tmp_path / "n.ipynb", "out = ''", write), tmp_path / "f", {})
+    facts = json.loads((tmp_path / "f.pdf").read_text())
+    assert facts["transport"] == "ipc"
+    assert Path(facts["ip"]).is_absolute()
+    assert not Path(facts["ip"]).is_relative_to(tmp_path)

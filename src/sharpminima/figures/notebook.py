@@ -22,7 +22,7 @@ from sharpminima.files import atomic_path
 EXTENSIONS = ("svg", "html", "pdf")  # what a figure's notebook leaves
 FAILED = "failed.html"
 _KERNEL = "python3"
-_SOCKET_NAME = 60  # characters of a kernel's socket name after its folder's
+_SOCKET_NAME = 10  # characters of a kernel's socket name after its folder's
 _SOCKET_PATH = 107  # characters that the system allows a socket's path
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -101,9 +101,10 @@ def _run(notebook: Path, executed: Path, parameters: Mapping[str, Any], runtime:
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    # Kernels of jobs that run at the same time may draw the same TCP ports; sockets have names of their own.
+    # Kernels of jobs that run at the same time may draw the same TCP ports. Sockets in a folder of their own cannot
+    # be taken for another kernel's; without a path, Jupyter would put them all into the current folder.
     ipc = os.name == "posix" and len(str(runtime)) + _SOCKET_NAME < _SOCKET_PATH
-    config = Config({"KernelManager": {"transport": "ipc"}}) if ipc else Config()
+    config = Config({"KernelManager": {"transport": "ipc", "ip": str(runtime / "socket")}}) if ipc else Config()
     try:
         papermill.execute_notebook(
             notebook,
