@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,6 +32,10 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; part of the result.")]
 Compaction = Annotated[
     bool, typer.Option("--compaction/--no-compaction", help="Train without the dead units of a mask; exact.")
+]
+ReplicaStrategy = Annotated[
+    Literal["auto", "loop", "batched"],
+    typer.Option("--replica-strategy", help="Train replicas in a loop, or as one batched model (auto: on CUDA)."),
 ]
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
@@ -128,6 +132,7 @@ def retrain(
     device: Device = "auto",
     threads: Threads = 1,
     compaction: Compaction = True,
+    replica_strategy: ReplicaStrategy = "auto",
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.config import parse_settings
@@ -138,7 +143,8 @@ def retrain(
     if strategy not in STRATEGIES:
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    training.retrain(data, init, pruned, strategy, replicas, recipe, out, training.Runtime(device, threads, compaction))
+    runtime = training.Runtime(device, threads, compaction, replica_strategy)
+    training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime)
 
 
 @app.command()

@@ -159,6 +159,11 @@ class Config(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = Field(1, description="CPU threads of one training or analysis; part of the result")
     compaction: bool = Field(True, description="train without the dead units of a mask; exact up to rounding")
+    replica_strategy: Literal["auto", "loop", "batched"] = Field(
+        "auto",
+        description="replicas of a retraining: loop, one after the other; batched, as one model with a replica axis; "
+        "auto: batched on CUDA, loop on CPU",
+    )
     data: DataLocation = DataLocation()
     results: str = "results"
 

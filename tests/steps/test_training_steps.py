@@ -1,6 +1,7 @@
 """The steps that make checkpoints, called as the command line does, on the real digits."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,8 @@ from sharpminima.masks import count, sparsity
 from sharpminima.models import build_model
 from sharpminima.settings import RecipeSettings
 from sharpminima.steps import tables, training
+from sharpminima.stop import STOP, Stopped
+from sharpminima.training import RecipePolicy
 
 RECIPE = RecipeSettings(batch_size=50, max_epochs=3)
 LOBSTER = {"name": "lobster", "batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 40}
@@ -176,3 +179,79 @@ def test_a_gpu_slot_without_a_gpu_is_a_loud_warning(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.warns(UserWarning, match="holds a GPU slot .* but runs on the CPU"):
         configure("auto", 1)
+
+
+def batched(run: Path, digits: Path, out: Path, strategy: str = "reinit", replicas: int = 3) -> None:
+    runtime = training.Runtime("cpu", 1, replica_strategy="batched")
+    training.retrain(digits, run / "init", gradual(run, "99.99"), strategy, replicas, RECIPE, out, runtime)
+
+
+@pytest.mark.parametrize("strategy", ["reinit", "random-structure"])
+def test_a_batched_cell_is_the_looped_one_up_to_rounding(
+    run: Path, digits: Path, tmp_path: Path, strategy: str
+) -> None:
+    batched(run, digits, tmp_path / "batched", strategy)
+    training.retrain(digits, run / "init", gradual(run, "99.99"), strategy, 3, RECIPE, tmp_path / "loop", CPU)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("batched", "loop"))
+    for state, looped, masks, looped_masks in zip(one.states, other.states, one.masks, other.masks, strict=True):
+        for name, value in looped.items():
+            torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4)
+        for name, mask in looped_masks.items():
+            assert torch.equal(masks[name], mask)
+            assert not state[name][~mask].any()
+    assert one.metadata["runtime"] == {**other.metadata["runtime"], "replica_strategy": "batched"}
+    assert other.metadata["runtime"]["replica_strategy"] == "loop"
+    rows, looped_rows = (pd.read_csv(tmp_path / name / "history.csv") for name in ("batched", "loop"))
+    pd.testing.assert_frame_equal(rows, looped_rows, rtol=1e-3)
+    assert sorted(p.name for p in (tmp_path / "batched").iterdir()) == ["checkpoint.safetensors", "history.csv"]
+
+
+# 26 steps an epoch of 3 epochs: in the middle, and when the cell is trained but not written.
+@pytest.mark.parametrize("when", ["training", "writing"])
+def test_a_stopped_batch_goes_on_to_the_same_bits(
+    run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    batched(run, digits, tmp_path / "whole")
+    if when == "training":
+        monkeypatch.setattr(RecipePolicy, "after_step", stopping_after(100))
+        expected: type[BaseException] = Stopped
+    else:
+        monkeypatch.setattr(training, "_write_cell", interrupted)
+        expected = KeyboardInterrupt
+    with pytest.raises(expected):
+        batched(run, digits, tmp_path / "cut")
+    monkeypatch.undo()
+    STOP.raised = False
+    left = {"training": "resume-batch.safetensors", "writing": "resume-finished.safetensors"}
+    assert [p.name for p in (tmp_path / "cut").iterdir()] == [left[when]]
+    batched(run, digits, tmp_path / "cut")
+    for name in ("checkpoint.safetensors", "history.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+def stopping_after(calls: int) -> Callable[..., None]:
+    """A policy's ``after_step`` that asks for a stop at its ``calls``-th call."""
+    counted = []
+
+    def after_step(self: RecipePolicy, flat: object) -> None:
+        counted.append(1)
+        STOP.raised = STOP.raised or len(counted) == calls
+
+    return after_step
+
+
+def interrupted(*given: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_auto_is_a_rule_by_device(run: Path, digits: Path) -> None:
+    for asked, device, replicas, used in [
+        ("auto", "cpu", 10, "loop"),
+        ("auto", "cuda", 10, "batched"),
+        ("auto", "cuda", 1, "loop"),
+        ("loop", "cuda", 10, "loop"),
+        ("batched", "cpu", 1, "batched"),
+    ]:
+        job = training._Job(digits, training.Runtime("cpu", 1, replica_strategy=asked))
+        job.device = torch.device(device)
+        assert job.replica_strategy(replicas) == used

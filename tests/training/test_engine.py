@@ -14,6 +14,7 @@ from sharpminima.rng import generator
 from sharpminima.settings import RecipeSettings
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, ResumeFile, train
+from sharpminima.training import resume as resume_module
 
 RECIPE = RecipeSettings(batch_size=16, lr=0.1, momentum=0.9, weight_decay=1e-3, max_epochs=6, patience=2, stop_after=5)
 
@@ -120,6 +121,13 @@ def test_a_resume_file_is_written_when_due_and_only_for_its_fingerprint(tmp_path
     assert ResumeFile(path, fingerprint="other").load() is None
     ResumeFile(path, fingerprint="x").remove()
     assert not path.exists()
+
+
+def test_a_resume_file_of_another_layout_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(resume_module, "_LAYOUT", 1)
+        ResumeFile(tmp_path / "resume", fingerprint="x").save({"epoch": 3})
+    run(RecipePolicy(RECIPE), ResumeFile(tmp_path / "resume", fingerprint="x"))
 
 
 def test_divergence_is_an_error() -> None:

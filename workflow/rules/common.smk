@@ -86,4 +86,5 @@ def targets():
 # Numerical results depend on both, so both are params of every numerical rule.
 RUNTIME = f"--device {CONFIG.device} --threads {CONFIG.threads}"
 MASKED_RUNTIME = f"{RUNTIME} --{'compaction' if CONFIG.compaction else 'no-compaction'}"
+REPLICA_RUNTIME = f"{MASKED_RUNTIME} --replica-strategy {CONFIG.replica_strategy}"
 GPU = 0 if CONFIG.device == "cpu" else 1

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sharpminima.pruning import METHODS, STRATEGIES, Run, strategies
 from sharpminima.rng import derive_seed, generator
 from sharpminima.runtime import configure
 from sharpminima.settings import RecipeSettings
-from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, ResumeFile, train
+from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, ResumeFile, train_replicas
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Runtime:
     device: str = "auto"
     threads: int = 1
     compaction: bool = True
+    replica_strategy: str = "auto"  # of retraining: loop, batched, or auto, a rule by device
 
 
 class _Job:
@@ -51,12 +53,18 @@ class _Job:
         self.facts = {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.sha256,
-            "runtime": {**asdict(runtime), "device": self.device.type},
+            "runtime": {"device": self.device.type, "threads": runtime.threads, "compaction": runtime.compaction},
             **facts,
         }
 
     def _split(self, part: str) -> Split:
         return self.dataset.split(part, device=self.device)
+
+    def replica_strategy(self, replicas: int) -> str:
+        """How replicas are trained: ``auto`` is one batched model on CUDA, and one by one on a CPU."""
+        if self.runtime.replica_strategy != "auto":
+            return self.runtime.replica_strategy
+        return "batched" if self.device.type == "cuda" and replicas > 1 else "loop"
 
     def fingerprint(self, *inputs: Checkpoint) -> str:
         """Identifies settings and inputs, for the resume file."""
@@ -94,7 +102,7 @@ def dense(data: Path, start: Path, settings: RecipeSettings, out: Path, runtime:
     model = initial.load_into(build_model(model_name, num_classes=job.dataset.num_classes))
     resume = ResumeFile(out / "resume.safetensors", fingerprint=job.fingerprint(initial))
     progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")
-    trained = _fit(job, model, settings, None, ("dense", 0), seed, progress, resume)
+    trained = _fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
     _write_cell(job, out, model_name, [trained], None, {})
     resume.remove()
 
@@ -180,12 +188,13 @@ def retrain(
         data, runtime, **facts, strategy=strategy_name, replicas=replicas, settings=settings.model_dump(mode="json")
     )
     represented = known["represented_by"] != known["level"]
+    mode = job.replica_strategy(replicas)
+    job.facts["runtime"]["replica_strategy"] = mode
     fingerprint = job.fingerprint(initial, structure)
     done = _Finished(out / "resume-finished.safetensors", fingerprint)
     label = f"{strategy_name} {model_name}/{job.dataset.name} level {known['level']:g} seed {seed}"
-    masks: list[Masks] = []
-    for replica in range(1 if represented else replicas):
-        model, mask = strategies.start(
+    starts = [
+        strategies.start(
             strategy,
             model_name,
             job.dataset.num_classes,
@@ -194,13 +203,22 @@ def retrain(
             seed=seed,
             replica=replica,
         )
-        masks.append(mask)
-        if represented:
-            done.trained.append((model.state_dict(), {"epoch": 0, "epochs": 0}, []))
-        elif replica >= len(done.trained):
+        for replica in range(1 if represented else replicas)
+    ]
+    masks = [mask for _, mask in starts]
+    if represented:
+        done.trained = [(model.state_dict(), {"epoch": 0, "epochs": 0}, []) for model, _ in starts]
+    elif mode == "batched":
+        if not done.trained:
+            resume = ResumeFile(out / "resume-batch.safetensors", fingerprint=fingerprint)
+            progress = Progress(f"{label} replicas 1-{replicas}")
+            done.add(*_fit_batch(job, starts, settings, strategy_name, seed, progress, resume))
+            resume.remove()
+    else:
+        for replica in range(len(done.trained), replicas):
             progress = Progress(f"{label} replica {replica + 1}/{replicas}")
             resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
-            done.add(_fit(job, model, settings, mask, (strategy_name, replica), seed, progress, resume))
+            done.add(_fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
             resume.remove()
     _write_cell(job, out, model_name, done.trained, masks, {"trained": not represented})
     done.remove()
@@ -217,8 +235,8 @@ class _Finished:
         saved = load_tree(path, fingerprint=fingerprint) or []
         self.trained: list[_Trained] = [tuple(entry) for entry in saved]
 
-    def add(self, trained: _Trained) -> None:
-        self.trained.append(trained)
+    def add(self, *trained: _Trained) -> None:
+        self.trained.extend(trained)
         save_tree(self._path, self.trained, fingerprint=self._fingerprint)
 
     def remove(self) -> None:
@@ -228,33 +246,70 @@ class _Finished:
 def _fit(
     job: _Job,
     model: nn.Module,
-    settings: RecipeSettings,
     masks: Masks | None,
+    settings: RecipeSettings,
     role: tuple[str, int],
     seed: int,
     progress: Progress,
     resume: ResumeFile,
 ) -> _Trained:
-    """Train with the recipe; the best-validation state, its facts, and the history."""
+    """Train one net with the recipe; the best-validation state, its facts, and the history."""
     flat = FlatModel(model.to(job.device), compaction=job.runtime.compaction)
     if masks is not None:
         flat.set_masks(masks)
-    policy = RecipePolicy(settings)
-    history = train(
+    (trained,) = _train_recipe(job, flat, settings, [role], seed, progress, resume)
+    return trained
+
+
+def _fit_batch(
+    job: _Job,
+    starts: Sequence[tuple[nn.Module, Masks]],
+    settings: RecipeSettings,
+    strategy_name: str,
+    seed: int,
+    progress: Progress,
+    resume: ResumeFile,
+) -> list[_Trained]:
+    """As `_fit`, all replicas of a cell as one model."""
+    flat = FlatReplicas([model.to(job.device) for model, _ in starts], compaction=job.runtime.compaction)
+    flat.set_masks([masks for _, masks in starts])
+    roles = [(strategy_name, replica) for replica in range(len(starts))]
+    return _train_recipe(job, flat, settings, roles, seed, progress, resume)
+
+
+def _train_recipe(
+    job: _Job,
+    flat: FlatModel,
+    settings: RecipeSettings,
+    roles: Sequence[tuple[str, int]],
+    seed: int,
+    progress: Progress,
+    resume: ResumeFile,
+) -> list[_Trained]:
+    policies = [RecipePolicy(settings) for _ in roles]
+    histories = train_replicas(
         flat,
         job.training,
         job.validation,
-        policy,
+        policies,
         batch_size=settings.batch_size,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        stream=lambda epoch: generator(seed, *role, "order", epoch),
+        streams=[partial(_order, seed, role) for role in roles],
         augment=job.augment,
         progress=progress,
         resume=resume,
     )
-    assert policy.best.snapshot is not None  # the engine raises before it returns without a finite loss
-    return flat.state_dict(policy.best.snapshot), {"epoch": policy.best.epoch, "epochs": len(history)}, history
+    trained = []
+    for policy, history in zip(policies, histories, strict=True):
+        assert policy.best.snapshot is not None  # the engine raises before it returns without a finite loss
+        facts = {"epoch": policy.best.epoch, "epochs": len(history)}
+        trained.append((flat.state_dict(policy.best.snapshot), facts, history))
+    return trained
+
+
+def _order(seed: int, role: tuple[str, int], epoch: int) -> torch.Generator:
+    return generator(seed, *role, "order", epoch)
 
 
 def _write_cell(

@@ -15,11 +15,13 @@ def draw_crops(images: int, generator: torch.Generator) -> Tensor:
 
 
 def pad_crop_flip(images: Tensor, crops: Tensor) -> Tensor:
-    """Apply `draw_crops` rows [N, 3] to normalised images [N, C, H, W]; the border is zero after normalisation.
+    """Apply `draw_crops` rows [..., 3] to normalised images [..., C, H, W]; the border is zero after normalisation.
 
     The usual torchvision pipeline pads with black before normalising. Zero (the mean) is the choice of most resident
     loaders; the difference is one constant on a border that a crop shows in part.
     """
+    if images.ndim > 4:
+        return pad_crop_flip(images.flatten(0, -4), crops.flatten(0, -2)).view(images.shape)
     count, channels, height, width = images.shape
     padded = F.pad(images, (_PADDING,) * 4)
     rows = crops[:, 0, None] + torch.arange(height, device=images.device)

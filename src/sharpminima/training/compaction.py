@@ -69,19 +69,21 @@ class Compacted:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def compact(model: nn.Module, masks: Keep) -> Compacted:
+def compact(model: nn.Module, *masks: Keep) -> Compacted:
     """Leave out the dead units of ``model``.
 
     Args:
         model: a net that ``torch.fx`` can trace; unchanged.
-        masks: parameter name -> bool, True where it survives; parameters not named all survive.
+        masks: parameter name -> bool, True where it survives; parameters not named all survive. Where several
+            replicas share the net, one each: a unit is left out if it is dead in all of them.
 
     Returns:
         A net with parameters of its own. Where no unit of a layer is alive, one is kept: no layer is empty.
     """
     graph = fx.symbolic_trace(model)
     layers = _layers(graph)
-    inputs, units = _alive(layers, masks)
+    alive = [_alive(layers, each) for each in masks]
+    inputs, units = (_either(sides) for sides in zip(*alive, strict=True))
     small = copy.deepcopy(graph)
     _pool_first(small)
     parameters: dict[str, tuple[str, tuple[Tensor, ...]]] = {}
@@ -208,6 +210,14 @@ def _alive(layers: Iterable[_Layer], masks: Keep) -> tuple[Keep, Keep]:
             kept[0] |= not kept.any()
         inputs[layer.name] = kept
     return inputs, units
+
+
+def _either(sides: Iterable[Keep]) -> Keep:
+    """What one of several keeps."""
+    merged: Keep = {}
+    for side in sides:
+        merged = {name: keep | merged.get(name, keep) for name, keep in side.items()}
+    return merged
 
 
 def _slice(module: nn.Conv2d | nn.Linear, rows: Tensor, columns: Tensor) -> nn.Conv2d | nn.Linear:

@@ -1,11 +1,10 @@
-"""The one training loop: dense training, gradual pruning and retraining all go through `train`."""
+"""The one training loop: dense training, gradual pruning and retraining all go through `train_replicas`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from sharpminima.data import Split
 from sharpminima.errors import TrainingError
@@ -19,6 +18,9 @@ from sharpminima.training.resume import ResumeFile
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "validation_loss", "validation_error_percent", "sparsity"]
 
 
+Stream = Callable[[int], torch.Generator]
+
+
 def train(
     flat: FlatModel,
     training: Split,
@@ -28,51 +30,94 @@ def train(
     batch_size: int,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
-    stream: Callable[[int], torch.Generator],
+    stream: Stream,
     augment: bool = False,
     progress: Progress | None = None,
     resume: ResumeFile | None = None,
 ) -> list[dict[str, Any]]:
-    """Train until ``policy.done``; the policy keeps the states that matter.
+    """`train_replicas` of one net."""
+    (history,) = train_replicas(
+        flat,
+        training,
+        validation,
+        [policy],
+        batch_size=batch_size,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        streams=[stream],
+        augment=augment,
+        progress=progress,
+        resume=resume,
+    )
+    return history
+
+
+def train_replicas(
+    flat: FlatModel,
+    training: Split,
+    validation: Split,
+    policies: Sequence[Policy],
+    *,
+    batch_size: int,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    streams: Sequence[Stream],
+    augment: bool = False,
+    progress: Progress | None = None,
+    resume: ResumeFile | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Train each replica until its policy is done; the policies keep the states that matter.
+
+    A replica that is done leaves ``flat``; the others go on. What each does depends on its own policy and stream
+    only, up to the rounding of sums that one pass makes for all.
 
     Args:
-        flat: the model, changed in place.
+        flat: the model, changed in place: a `FlatModel` for one net, `FlatReplicas` for R nets at once.
         training: normalised images and labels, resident on the model's device.
-        validation: what the policy decides by, after each epoch.
+        validation: what the policies decide by, after each epoch.
+        policies: one a replica. Those of `FlatReplicas` may not change the net.
         batch_size: images a step; the last batch of an epoch may be smaller.
-        stream: epoch number (from 0) -> the generator of that epoch's order and crops. It must depend on nothing
-            else, so that a training resumes from the middle of an epoch without any generator state.
+        streams: one a replica: epoch number (from 0) -> the generator of that epoch's order and crops. It must
+            depend on nothing else, so that a training resumes from the middle of an epoch without generator state.
         augment: pad by 4, crop and flip at random (CIFAR-10).
         resume: where to save the state now and then and on SIGTERM, and to go on from.
 
     Returns:
-        One row an epoch (`HISTORY_COLUMNS`): the mean loss over the epoch's steps, and the validation after it.
+        For each replica, one row an epoch (`HISTORY_COLUMNS`): the mean loss over the epoch's steps, and the
+        validation after it.
 
     Raises:
         TrainingError: the loss is NaN or infinite.
         Stopped: SIGTERM came; the resume file holds the state.
     """
     sgd = Sgd(flat, momentum=momentum, weight_decay=weight_decay)
-    history: list[dict[str, Any]] = []
+    histories: list[list[dict[str, Any]]] = [[] for _ in policies]
+    live = list(range(len(policies)))  # who still trains, in the order of the rows of `flat`
     epoch, first_step = 0, 0
-    loss_sum = torch.zeros((), dtype=torch.float64, device=flat.values.device)
+    loss_sum = torch.zeros(flat.values.shape[:-1], dtype=torch.float64, device=flat.values.device)
 
     def state() -> dict[str, Any]:
         return {
             "epoch": epoch,
             "step": first_step,
             "loss_sum": loss_sum,
-            "history": history,
+            "live": live,
+            "histories": histories,
             "model": flat.snapshot(),
             "mask": flat.mask,
             "momentum": sgd.buffer,
-            "policy": policy.state(),
+            "policies": [policy.state() for policy in policies],
         }
 
     if resume is not None and (saved := resume.load()) is not None:
-        epoch, first_step, history = saved["epoch"], saved["step"], saved["history"]
-        loss_sum.copy_(saved["loss_sum"])
-        policy.restore(saved["policy"])
+        epoch, first_step, histories = saved["epoch"], saved["step"], saved["histories"]
+        for policy, its_state in zip(policies, saved["policies"], strict=True):
+            policy.restore(its_state)
+        if len(saved["live"]) < len(live):
+            live = saved["live"]
+            flat.keep(live)
+            sgd.keep(live)
+        loss_sum = saved["loss_sum"].to(loss_sum.device)
         if saved["mask"] is not None:
             flat.set_mask_vector(saved["mask"])
         flat.restore(saved["model"])
@@ -81,44 +126,64 @@ def train(
         if progress is not None:
             progress.note(f"goes on from {resume.path.name} at epoch {epoch}")
 
-    while not policy.done:
-        generator = stream(epoch)
-        order = torch.randperm(len(training.labels), generator=generator)
-        crops = draw_crops(len(order), generator) if augment else None
-        batches = order.to(flat.values.device).split(batch_size)
-        lr = policy.lr
+    while staying := [place for place, replica in enumerate(live) if not policies[replica].done]:
+        if len(staying) < len(live):
+            live = [live[place] for place in staying]
+            flat.keep(staying)
+            sgd.keep(staying)
+            loss_sum = loss_sum[staying]
+        nets = list(zip([policies[replica] for replica in live], flat.replicas, strict=True))
+        generators = [streams[replica](epoch) for replica in live]
+        images_count = len(training.labels)
+        order = flat.joined([torch.randperm(images_count, generator=generator) for generator in generators])
+        crops = flat.joined([draw_crops(images_count, generator) for generator in generators]) if augment else None
+        batches = order.to(flat.values.device).split(batch_size, dim=-1)
+        rates = [policy.lr for policy, _ in nets]
+        lr = flat.joined_rates(rates)
         flat.network.train()
         for number in range(first_step, len(batches)):
             index = batches[number]
             images, labels = training.images[index], training.labels[index]
             if crops is not None:
                 start = number * batch_size
-                images = pad_crop_flip(images, crops[start : start + len(index)].to(images.device))
-            loss = F.cross_entropy(flat.network(images), labels)
+                images = pad_crop_flip(images, crops[..., start : start + index.shape[-1], :].to(images.device))
+            loss = flat.loss(images, labels)
             flat.backward(loss)
             sgd.step(lr)
-            policy.after_step(flat)
+            for policy, net in nets:
+                policy.after_step(net)
             flat.push()
-            loss_sum += loss.detach() * len(index)
+            loss_sum += loss.detach() * index.shape[-1]
             if STOP.raised or (resume is not None and resume.due()):
                 first_step = number + 1
                 _save_or_stop(resume, state)
         first_step = 0
         epoch += 1
-        train_loss = loss_sum.item() / len(order)
+        train_losses = (loss_sum / images_count).view(-1).tolist()
         loss_sum.zero_()
-        measured = flat.evaluate(validation.images, validation.labels)
-        if not (math.isfinite(train_loss) and math.isfinite(measured.loss)):
-            raise TrainingError(
-                f"the loss is {train_loss} after epoch {epoch}: the training diverged; "
-                f"lower the learning rate (it was {lr}) or its regularisation"
-            )
-        policy.after_epoch(flat, epoch, measured)
-        row = [epoch, lr, train_loss, measured.loss, measured.error_percent, flat.sparsity]
-        history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
+        measured = flat.evaluate_each(validation.images, validation.labels)
+        for replica, (policy, net), rate, train_loss, found in zip(
+            live, nets, rates, train_losses, measured, strict=True
+        ):
+            if not (math.isfinite(train_loss) and math.isfinite(found.loss)):
+                raise TrainingError(
+                    f"the loss is {train_loss} after epoch {epoch}: the training diverged; "
+                    f"lower the learning rate (it was {rate}) or its regularisation"
+                )
+            policy.after_epoch(net, epoch, found)
+            row = [epoch, rate, train_loss, found.loss, found.error_percent, net.sparsity]
+            histories[replica].append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
         if progress is not None:
-            progress(epoch, policy.max_epochs, **{k: v for k, v in history[-1].items() if k != "epoch"})
-    return history
+            _report(progress, epoch, nets[0][0].max_epochs, [histories[replica][-1] for replica in live])
+    return histories
+
+
+def _report(progress: Progress, epoch: int, max_epochs: int, rows: Sequence[dict[str, Any]]) -> None:
+    """One line for all replicas that train: the means of their rows."""
+    shown = {name: sum(row[name] for row in rows) / len(rows) for name in HISTORY_COLUMNS if name != "epoch"}
+    if len(rows) > 1:
+        shown["replicas"] = len(rows)
+    progress(epoch, max_epochs, **shown)
 
 
 def _save_or_stop(resume: ResumeFile | None, state: Callable[[], dict[str, Any]]) -> None:

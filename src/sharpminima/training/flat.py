@@ -1,7 +1,10 @@
 """All parameters of a model as one vector, the net that stands for them, and plain SGD."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sharpminima.evaluation import Evaluation, evaluate
 from sharpminima.masks import Masks
@@ -20,6 +23,8 @@ class FlatModel:
     With ``compaction``, forward and backward passes run through the smaller net without the dead units of the mask
     (`sharpminima.training.compaction`); the vectors stay those of the whole net.
 
+    `sharpminima.training.replicas.FlatReplicas` is the same with a leading axis R on every vector and buffer.
+
     Attributes:
         values: all parameters [P]. After changing them, `push` before the next forward pass.
         gradients: all gradients [P], of the last `backward`.
@@ -27,6 +32,14 @@ class FlatModel:
     """
 
     def __init__(self, model: nn.Module, *, compaction: bool = False) -> None:
+        self._lay_out(model, (), compaction)
+        for name, parameter in model.named_parameters():
+            view = self.view(self.values, name)
+            view.copy_(parameter.data)
+            parameter.data = view
+            parameter.grad = self.view(self.gradients, name)
+
+    def _lay_out(self, model: nn.Module, replicas: tuple[int, ...], compaction: bool) -> None:
         self._model = model
         self._compaction = compaction
         self._slices: dict[str, tuple[int, torch.Size]] = {}
@@ -35,15 +48,10 @@ class FlatModel:
             self._slices[name] = (size, parameter.shape)
             size += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
         first = next(model.parameters())
-        self.values = torch.zeros(size, dtype=first.dtype, device=first.device)
+        self.values = torch.zeros(*replicas, size, dtype=first.dtype, device=first.device)
         self.gradients = torch.zeros_like(self.values)
         self.mask: Tensor | None = None
         self._small: _Small | None = None
-        for name, parameter in model.named_parameters():
-            view = self.view(self.values, name)
-            view.copy_(parameter.data)
-            parameter.data = view
-            parameter.grad = self.view(self.gradients, name)
 
     @property
     def model(self) -> nn.Module:
@@ -60,22 +68,59 @@ class FlatModel:
     @property
     def sparsity(self) -> float:
         """Share of all parameters that the mask removes."""
-        if self.mask is None:
-            return 0.0
-        parameters = sum(shape.numel() for _, shape in self._slices.values())
-        return 1.0 - int(self.mask.count_nonzero()) / parameters
+        return self.sparsity_of(self.mask)
+
+    def sparsity_of(self, mask: Tensor | None) -> float:
+        """`sparsity` of one net with a mask [P]."""
+        return 0.0 if mask is None else 1.0 - int(mask.count_nonzero()) / self._parameter_count
+
+    @property
+    def _parameter_count(self) -> int:
+        return sum(shape.numel() for _, shape in self._slices.values())
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """The buffers of the whole net as they are now, to change in place."""
+        return dict(self.model.named_buffers())
+
+    def adopt_buffer(self, name: str, buffer: Tensor) -> None:
+        """Use ``buffer`` itself as the buffer ``name``."""
+        module, _, kind = name.rpartition(".")
+        self._model.get_submodule(module).register_buffer(kind, buffer)
+
+    def like(self, model: nn.Module) -> "FlatModel":
+        """A model of the same kind for the compacted net ``model``."""
+        return FlatModel(model)
+
+    @property
+    def replicas(self) -> "Sequence[FlatModel]":
+        """The nets one by one: this one."""
+        return [self]
+
+    def joined(self, each: Sequence[Tensor]) -> Tensor:
+        """What there is one of for each of `replicas`, as one tensor: here the only one."""
+        (one,) = each
+        return one
+
+    def joined_rates(self, each: Sequence[float]) -> float | Tensor:
+        """The learning rates of `replicas` as `Sgd.step` takes them."""
+        (one,) = each
+        return one
+
+    def keep(self, places: list[int]) -> None:
+        """Go on with the replicas at ``places`` of the present ones: one net stays as it is."""
 
     def view(self, vector: Tensor, name: str) -> Tensor:
-        """The part of a vector [P] that belongs to parameter ``name``, in the parameter's shape.
+        """The part of a vector [..., P] that belongs to parameter ``name``, in the parameter's shape.
 
         Convolution kernels lie channels last, the order in which the CPU and CUDA libraries are fastest.
         """
         start, shape = self._slices[name]
-        part = vector[start : start + shape.numel()]
+        part, leading = vector[..., start : start + shape.numel()], vector.shape[:-1]
         if len(shape) == 4:
             filters, channels, height, width = shape
-            return part.view(filters, height, width, channels).permute(0, 3, 1, 2)
-        return part.view(shape)
+            return part.view(*leading, filters, height, width, channels).movedim(-1, -3)
+        return part.view(*leading, *shape)
 
     def indicator(self, names: list[str]) -> Tensor:
         """1.0 at the parameters ``names``, else 0.0 [P]."""
@@ -83,6 +128,10 @@ class FlatModel:
         for name in names:
             self.view(vector, name).fill_(1.0)
         return vector
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy [] of images [N, C, H, W] with labels [N]."""
+        return F.cross_entropy(self.network(images), labels)
 
     def backward(self, loss: Tensor) -> None:
         """Set `gradients` to those of ``loss``, which `network` has computed."""
@@ -102,6 +151,10 @@ class FlatModel:
         self.push()
         return evaluate(self.network, images, labels)
 
+    def evaluate_each(self, images: Tensor, labels: Tensor) -> list[Evaluation]:
+        """`evaluate` of each of `replicas`."""
+        return [self.evaluate(images, labels)]
+
     def set_masks(self, masks: Masks) -> None:
         """Remove what ``masks`` do not keep: zero now, and zero gradients from here on."""
         mask = self.indicator(list(self._slices))
@@ -117,29 +170,29 @@ class FlatModel:
         self.values.mul_(self.mask)
         if self._compaction:
             self._small = None
-            masks = {name: self.view(self.mask, name) > 0 for name in self._slices}
-            compacted = compact(model, masks)
-            if compacted.parameter_count <= _WORTH * sum(shape.numel() for _, shape in self._slices.values()):
-                self._small = _Small(self, model, compacted)
+            rows = self.mask.view(-1, self.mask.shape[-1])
+            compacted = compact(model, *({name: self.view(row, name) > 0 for name in self._slices} for row in rows))
+            if compacted.parameter_count <= _WORTH * self._parameter_count:
+                self._small = _Small(self, compacted)
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the parameters and of the model's buffers."""
         copy = {"values": self.values.clone()}
-        copy.update({f"buffer:{name}": b.clone() for name, b in self.model.named_buffers()})
+        copy.update({f"buffer:{name}": buffer.clone() for name, buffer in self.buffers.items()})
         return copy
 
     @torch.no_grad()
     def restore(self, snapshot: dict[str, Tensor]) -> None:
         """Put a `snapshot` back."""
         self.values.copy_(snapshot["values"])
-        for name, buffer in self._model.named_buffers():
+        for name, buffer in self.buffers.items():
             buffer.copy_(snapshot[f"buffer:{name}"])
         if self._small is not None:
             self._small.push_buffers()
         self.push()
 
     def state_dict(self, snapshot: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A `snapshot` as a state dict of the model, on the CPU."""
+        """A `snapshot` of one net as a state dict of the model, on the CPU."""
         state = {}
         for name, tensor in self._model.state_dict().items():
             stored = self.view(snapshot["values"], name) if name in self._slices else snapshot[f"buffer:{name}"]
@@ -150,14 +203,15 @@ class FlatModel:
 class _Small:
     """The compacted net of a `FlatModel`'s mask, and the traffic between the two."""
 
-    def __init__(self, whole: FlatModel, model: nn.Module, compacted: Compacted) -> None:
+    def __init__(self, whole: FlatModel, compacted: Compacted) -> None:
         assert whole.mask is not None
         self._whole = whole
-        self.flat = FlatModel(compacted.model)
+        self.flat = whole.like(compacted.model)
         # Only survivors travel: what else the small net holds is zero in both, and stays so.
         device = whole.values.device
-        positions = torch.full(self.flat.values.shape, -1, device=device)
-        everywhere = torch.where(whole.mask > 0, torch.arange(len(whole.values), device=device), -1)
+        survives = (whole.mask.view(-1, whole.mask.shape[-1]) > 0).any(0)  # in one of the replicas
+        positions = torch.full(self.flat.values.shape[-1:], -1, device=device)
+        everywhere = torch.where(survives, torch.arange(len(survives), device=device), -1)
         for name, (full_name, indices) in compacted.parameters.items():
             part = whole.view(everywhere, full_name)
             for axis, chosen in enumerate(indices):
@@ -165,7 +219,7 @@ class _Small:
             self.flat.view(positions, name).copy_(part)
         self._here = (positions >= 0).nonzero().flatten()
         self._there = positions[self._here]
-        full_buffers, small_buffers = dict(model.named_buffers()), dict(compacted.model.named_buffers())
+        full_buffers, small_buffers = whole.buffers, self.flat.buffers
         self._buffers = [
             (small_buffers[name], full_buffers[full_name], rows.to(device))
             for name, (full_name, rows) in compacted.buffers.items()
@@ -173,27 +227,27 @@ class _Small:
         # What has no channels (BatchNorm counts its batches) is one tensor for both.
         for name, buffer in small_buffers.items():
             if name not in compacted.buffers and name in full_buffers:
-                module, _, kind = name.rpartition(".")
-                compacted.model.get_submodule(module).register_buffer(kind, full_buffers[name])
+                self.flat.adopt_buffer(name, full_buffers[name])
                 assert buffer.shape == full_buffers[name].shape
         whole.gradients.zero_()  # those of dead units stay so
+        self.push_buffers()
         self.push()
 
     def backward(self, loss: Tensor) -> None:
         self.flat.backward(loss)
-        self._whole.gradients.index_copy_(0, self._there, self.flat.gradients.index_select(0, self._here))
+        self._whole.gradients.index_copy_(-1, self._there, self.flat.gradients.index_select(-1, self._here))
 
     @torch.no_grad()
     def push(self) -> None:
-        self.flat.values.index_copy_(0, self._here, self._whole.values.index_select(0, self._there))
+        self.flat.values.index_copy_(-1, self._here, self._whole.values.index_select(-1, self._there))
 
     def pull_buffers(self) -> None:
         for small, full, rows in self._buffers:
-            full[rows] = small
+            full[..., rows] = small
 
     def push_buffers(self) -> None:
         for small, full, rows in self._buffers:
-            small.copy_(full[rows])
+            small.copy_(full[..., rows])
 
 
 class Sgd:
@@ -209,8 +263,8 @@ class Sgd:
         self.buffer = torch.zeros_like(flat.values) if momentum else None
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """One update at learning rate ``lr``."""
+    def step(self, lr: float | Tensor) -> None:
+        """One update at learning rate ``lr``, a number or one a replica [R, 1]."""
         flat, update = self._flat, self._flat.gradients
         if flat.mask is not None:
             update.mul_(flat.mask)
@@ -221,4 +275,12 @@ class Sgd:
             if flat.mask is not None:
                 # A mask set since the last step must not leave momentum that would revive a weight.
                 update.mul_(flat.mask)
-        flat.values.add_(update, alpha=-lr)
+        if isinstance(lr, Tensor):
+            flat.values.addcmul_(update, lr, value=-1)
+        else:
+            flat.values.add_(update, alpha=-lr)
+
+    def keep(self, places: list[int]) -> None:
+        """Go on with some of the replicas, as `FlatReplicas.keep`."""
+        if self.buffer is not None:
+            self.buffer = self.buffer[places]

@@ -6,6 +6,8 @@ from typing import Any
 
 from sharpminima.checkpoint import load_tree, save_tree
 
+_LAYOUT = 2  # raised when the engine saves other keys; files of another layout are ignored
+
 
 class ResumeFile:
     """One file beside a job's output, rewritten now and then, gone when the job is done.
@@ -18,7 +20,7 @@ class ResumeFile:
 
     def __init__(self, path: str | Path, *, fingerprint: str, every_s: float = 60.0) -> None:
         self.path = Path(path)
-        self._fingerprint = fingerprint
+        self._fingerprint = f"layout {_LAYOUT} {fingerprint}"
         self._every_s = every_s
         self._last = time.monotonic()
 
