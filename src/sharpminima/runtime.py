@@ -1,6 +1,8 @@
 """Where and how numbers are computed: device and threads, from the config and recorded with every result."""
 
+import ctypes
 import os
+import sys
 import warnings
 
 import torch
@@ -21,6 +23,7 @@ def configure(device: str, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     # Weights that LOBSTER decays for long become denormal numbers, on which CPUs are ten times slower.
     torch.set_flush_denormal(True)
+    _keep_freed_memory()
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise TrainingError(
@@ -41,3 +44,14 @@ def configure(device: str, threads: int) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda")
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed activations for the next step, which else may cost a page fault a page."""
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 1 << 30)

@@ -251,7 +251,7 @@ def test_a_unit_is_left_out_where_it_is_dead_in_all() -> None:
     masks[1]["3.weight"][:, [4, 7, 9]] = False
     masks[0]["1.weight"][11], masks[0]["1.bias"][11] = False, False  # dead here because it is zero,
     masks[1]["3.weight"][:, 11] = False  # and there because nothing reads it
-    kept = compact(model, *masks).parameters["1.weight"][1][0].tolist()
+    kept = compact(model, *masks).parameters["1.bias"][1].tolist()
     assert kept == [unit for unit in range(16) if unit not in (4, 7, 11)]
 
 

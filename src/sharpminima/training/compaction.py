@@ -12,6 +12,8 @@ bias without input) stays: its bias and its outgoing weights go on learning. So 
 residual addition, and every unit behind a BatchNorm that is needed, since the shift makes it more than zero.
 Parameters of dead units are not forgotten: the full vector keeps them, and weight decay, momentum and LOBSTER's
 decay go on acting on them (`sharpminima.training.flat`).
+
+Of what is left, layers with few survivors compute with those only (`sharpminima.training.sparse`).
 """
 
 import copy
@@ -21,6 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from sharpminima.training.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
+
+_LANES = 16  # filters of a convolution are computed in groups of so many
+_SPARE = 0.5  # idle filters, of those needed, that whole groups are still faster with
 _CHANNELWISE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d, nn.Identity, nn.Dropout)
 Keep = dict[str, Tensor]
 
@@ -60,7 +66,8 @@ class Compacted:
     """A compacted net, and where its tensors lie in the full one."""
 
     model: nn.Module
-    parameters: dict[str, tuple[str, tuple[Tensor, ...]]]  # its name -> (full name, indices of its rows and columns)
+    # Its name -> (full name, place of each element in the flattened full parameter; -1: nowhere, always zero)
+    parameters: dict[str, tuple[str, Tensor]]
     buffers: dict[str, tuple[str, Tensor]]  # its name -> (full name, indices of its channels)
 
     @property
@@ -69,68 +76,120 @@ class Compacted:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def compact(model: nn.Module, *masks: Keep) -> Compacted:
+def compact(model: nn.Module, *masks: Keep, sparse: bool = False) -> Compacted:
     """Leave out the dead units of ``model``.
 
     Args:
         model: a net that ``torch.fx`` can trace; unchanged.
         masks: parameter name -> bool, True where it survives; parameters not named all survive. Where several
             replicas share the net, one each: a unit is left out if it is dead in all of them.
+        sparse: for one mask, let layers with few survivors compute with those only, where that is offered.
 
     Returns:
         A net with parameters of its own. Where no unit of a layer is alive, one is kept: no layer is empty.
     """
-    graph = fx.symbolic_trace(model)
-    layers = _layers(graph)
+    small = copy.deepcopy(reordered(model))
+    layers = _layers(small)
     alive = [_alive(layers, each) for each in masks]
     inputs, units = (_either(sides) for sides in zip(*alive, strict=True))
-    small = copy.deepcopy(graph)
-    _pool_first(small)
-    parameters: dict[str, tuple[str, tuple[Tensor, ...]]] = {}
+    whole = dict(model.named_parameters())
+    chosen: Keep = {}  # the mask of what is left, of layers that become sparse
+    if sparse:
+        for layer in layers:
+            left = masks[0].get(f"{layer.name}.weight")
+            if left is not None and is_offered(layer.module, left.device):
+                left = left[units[layer.name]]
+                left = left if layer.selects else left[:, inputs[layer.name]]
+                if is_worth(left):
+                    chosen[layer.name] = left
+    parameters: dict[str, tuple[str, Tensor]] = {}
     buffers: dict[str, tuple[str, Tensor]] = {}
     for layer in layers:
-        rows, columns = units[layer.name].nonzero().flatten(), inputs[layer.name].nonzero().flatten()
-        smaller = _slice(layer.module, rows, columns)
-        name = layer.name
-        if layer.selects and len(columns) < layer.module.weight.shape[1]:
-            small.set_submodule(name, Selected(smaller, columns))
-            name = f"{name}.linear"
+        name, module = layer.name, layer.module
+        rows, columns = units[name].nonzero().flatten(), inputs[name].nonzero().flatten()
+        places = torch.arange(module.weight.numel()).view(module.weight.shape)[rows]
+        bias_places = rows
+        if name in chosen:
+            left = chosen[name]
+            places = (places if layer.selects else places[:, columns])[left]
+            source = layer.source
+            if source is not None and _has_spare_lanes(source, units[source.name], chosen):
+                left = _padded(left, 1, False)
+            small.set_submodule(name, _sparse(module, places, bias_places, left))
         else:
-            small.set_submodule(name, smaller)
-        parameters[f"{name}.weight"] = (f"{layer.name}.weight", (rows, columns))
-        if layer.module.bias is not None:
-            parameters[f"{name}.bias"] = (f"{layer.name}.bias", (rows,))
+            places = places[:, columns]
+            if _has_spare_lanes(layer, units[name], chosen):
+                places, bias_places = _padded(places, 0, -1), _padded(bias_places, 0, -1)
+            smaller = _slice(module, places, bias_places)
+            if layer.selects and len(columns) < module.weight.shape[1]:
+                small.set_submodule(name, Selected(smaller, columns))
+                name = f"{name}.linear"
+            else:
+                small.set_submodule(name, smaller)
+        parameters[f"{name}.weight"] = (f"{layer.name}.weight", places)
+        if module.bias is not None:
+            parameters[f"{name}.bias"] = (f"{layer.name}.bias", bias_places)
         for norm_name in layer.norms:
             norm = small.get_submodule(norm_name)
             small.set_submodule(norm_name, _slice_norm(norm, rows))
             for kind, _ in norm.named_parameters():
-                parameters[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", (rows,))
+                parameters[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
             for kind, buffer in norm.named_buffers():
                 if buffer.ndim:
                     buffers[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
-    whole = dict(model.named_parameters())
     for name, parameter in small.named_parameters():
         if name not in parameters:
-            parameters[name] = (name, tuple(torch.arange(size) for size in whole[name].shape[:1]))
+            parameters[name] = (name, torch.arange(parameter.numel()).view(parameter.shape))
             assert parameter.shape == whole[name].shape
+    _pool_batch_last(small)
     return Compacted(small, parameters, buffers)
 
 
-def _pool_first(graph: fx.GraphModule) -> None:
-    """Swap max(relu(z)) for relu(max(z)): the same values and gradients, and a ReLU on a quarter of the elements.
+def reordered(model: nn.Module) -> fx.GraphModule:
+    """The same net with max(relu(z)) as relu(max(z)): equal values and gradients, and a ReLU on fewer elements.
 
     Where the largest z of a window is not positive, both give 0 and no gradient; else both pass it to the same z.
+    Its modules are the model's own.
     """
-    modules = dict(graph.named_modules())
-
-    def kind(node: fx.Node) -> type | None:
-        return type(modules[node.target]) if node.op == "call_module" else None
-
+    graph = fx.symbolic_trace(model)
     for pool in graph.graph.nodes:
         relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
-        if kind(pool) is nn.MaxPool2d and relu is not None and kind(relu) is nn.ReLU and len(relu.users) == 1:
+        if _kind(graph, pool) is nn.MaxPool2d and _kind(graph, relu) is nn.ReLU and len(relu.users) == 1:
             relu.target, pool.target = pool.target, relu.target
     graph.recompile()
+    return graph
+
+
+def _kind(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
+    """The class of the module that a node calls."""
+    return type(graph.get_submodule(node.target)) if node is not None and node.op == "call_module" else None
+
+
+def _pool_batch_last(graph: fx.GraphModule) -> None:
+    """Let a pooling right behind a sparse convolution take its maps as they lie."""
+    for pool in graph.graph.nodes:
+        if _kind(graph, pool) in (nn.MaxPool2d, nn.AvgPool2d) and _kind(graph, pool.args[0]) is SparseConv2d:
+            batch_last = f"{pool.name}_batch_last"  # a module of its own: the net may use one pooling several times
+            graph.add_submodule(batch_last, BatchLast(graph.get_submodule(pool.target)))
+            pool.target = batch_last
+    graph.recompile()
+
+
+def _has_spare_lanes(layer: _Layer, units: Tensor, sparse: Keep) -> bool:
+    """Whether a dense convolution computes whole groups of filters: where the next layer skips the idle ones freely."""
+    reader = layer.consumer
+    if layer.name in sparse or layer.norms or reader is None or reader.name not in sparse:
+        return False
+    count = int(units.count_nonzero())
+    few = -count % _LANES <= _SPARE * count
+    return few and isinstance(layer.module, nn.Conv2d) and isinstance(reader.module, nn.Conv2d)
+
+
+def _padded(tensor: Tensor, axis: int, value: float) -> Tensor:
+    """``tensor`` with an axis filled up to whole `_LANES` with ``value``."""
+    shape = list(tensor.shape)
+    shape[axis] = -shape[axis] % _LANES
+    return torch.cat([tensor, tensor.new_full(shape, value)], dim=axis)
 
 
 def _layers(graph: fx.GraphModule) -> list[_Layer]:
@@ -220,17 +279,32 @@ def _either(sides: Iterable[Keep]) -> Keep:
     return merged
 
 
-def _slice(module: nn.Conv2d | nn.Linear, rows: Tensor, columns: Tensor) -> nn.Conv2d | nn.Linear:
+def _taken(parameter: Tensor, places: Tensor) -> Tensor:
+    """The elements at ``places`` of the flattened parameter; zero where a place is -1."""
+    places = places.to(parameter.device)
+    return parameter.detach().reshape(-1)[places.clamp(min=0)] * (places >= 0)
+
+
+def _slice(module: nn.Conv2d | nn.Linear, places: Tensor, bias_places: Tensor) -> nn.Conv2d | nn.Linear:
     smaller = copy.deepcopy(module)
-    device = module.weight.device
-    smaller.weight = nn.Parameter(module.weight.detach()[rows.to(device)][:, columns.to(device)].clone())
+    smaller.weight = nn.Parameter(_taken(module.weight, places))
     if module.bias is not None:
-        smaller.bias = nn.Parameter(module.bias.detach()[rows.to(device)].clone())
+        smaller.bias = nn.Parameter(_taken(module.bias, bias_places))
     if isinstance(smaller, nn.Linear):
-        smaller.out_features, smaller.in_features = len(rows), len(columns)
+        smaller.out_features, smaller.in_features = places.shape
     else:
-        smaller.out_channels, smaller.in_channels = len(rows), len(columns)
+        smaller.out_channels, smaller.in_channels = places.shape[:2]
     return smaller
+
+
+def _sparse(
+    module: nn.Conv2d | nn.Linear, places: Tensor, bias_places: Tensor, mask: Tensor
+) -> SparseConv2d | SparseLinear:
+    weight = _taken(module.weight, places)
+    bias = None if module.bias is None else _taken(module.bias, bias_places)
+    return (
+        SparseLinear(weight, bias, mask) if isinstance(module, nn.Linear) else SparseConv2d(module, weight, bias, mask)
+    )
 
 
 def _slice_norm(norm: nn.BatchNorm2d, rows: Tensor) -> nn.BatchNorm2d:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sharpminima.data import Split
 from sharpminima.errors import TrainingError
@@ -143,7 +144,7 @@ def train_replicas(
         flat.network.train()
         for number in range(first_step, len(batches)):
             index = batches[number]
-            images, labels = training.images[index], training.labels[index]
+            images, labels = _taken(training.images, index), _taken(training.labels, index)
             if crops is not None:
                 start = number * batch_size
                 images = pad_crop_flip(images, crops[..., start : start + index.shape[-1], :].to(images.device))
@@ -176,6 +177,11 @@ def train_replicas(
         if progress is not None:
             _report(progress, epoch, nets[0][0].max_epochs, [histories[replica][-1] for replica in live])
     return histories
+
+
+def _taken(tensor: Tensor, index: Tensor) -> Tensor:
+    """``tensor[index]``, faster."""
+    return tensor.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 def _report(progress: Progress, epoch: int, max_epochs: int, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sharpminima.evaluation import Evaluation, evaluate
 from sharpminima.masks import Masks
-from sharpminima.training.compaction import Compacted, compact
+from sharpminima.training.compaction import Compacted, compact, reordered
 
 _WORTH = 0.8  # a compacted net with more of the parameters than this costs more in traffic than it saves
 _ALIGNMENT = 16  # elements: every parameter starts on a 64-byte boundary, as if allocated by itself
@@ -27,7 +27,7 @@ class FlatModel:
 
     Attributes:
         values: all parameters [P]. After changing them, `push` before the next forward pass.
-        gradients: all gradients [P], of the last `backward`.
+        gradients: all gradients [P], of the last `backward`; zero where the mask removes.
         mask: 1.0 where a parameter survives, else 0.0 [P]; None for a dense net.
     """
 
@@ -41,6 +41,7 @@ class FlatModel:
 
     def _lay_out(self, model: nn.Module, replicas: tuple[int, ...], compaction: bool) -> None:
         self._model = model
+        self._net = reordered(model) if compaction else model  # the same modules and parameters
         self._compaction = compaction
         self._slices: dict[str, tuple[int, torch.Size]] = {}
         size = 0
@@ -63,7 +64,7 @@ class FlatModel:
     @property
     def network(self) -> nn.Module:
         """The net to run: the compacted one where there is one."""
-        return self._model if self._small is None else self._small.flat.network
+        return self._net if self._small is None else self._small.flat.network
 
     @property
     def sparsity(self) -> float:
@@ -87,6 +88,10 @@ class FlatModel:
         """Use ``buffer`` itself as the buffer ``name``."""
         module, _, kind = name.rpartition(".")
         self._model.get_submodule(module).register_buffer(kind, buffer)
+
+    def _compacted(self, model: nn.Module, mask: Tensor) -> Compacted:
+        """The net without what the mask [..., P] leaves dead."""
+        return compact(model, {name: self.view(mask, name) > 0 for name in self._slices}, sparse=True)
 
     def like(self, model: nn.Module) -> "FlatModel":
         """A model of the same kind for the compacted net ``model``."""
@@ -135,11 +140,16 @@ class FlatModel:
 
     def backward(self, loss: Tensor) -> None:
         """Set `gradients` to those of ``loss``, which `network` has computed."""
-        if self._small is None:
-            self.gradients.zero_()
-            loss.backward()
-        else:
+        if self._small is not None:
             self._small.backward(loss)
+            return
+        self._differentiate(loss)
+        if self.mask is not None:
+            self.gradients.mul_(self.mask)
+
+    def _differentiate(self, loss: Tensor) -> None:
+        self.gradients.zero_()
+        loss.backward()
 
     def push(self) -> None:
         """Give `network` the parameters as they are now."""
@@ -170,8 +180,7 @@ class FlatModel:
         self.values.mul_(self.mask)
         if self._compaction:
             self._small = None
-            rows = self.mask.view(-1, self.mask.shape[-1])
-            compacted = compact(model, *({name: self.view(row, name) > 0 for name in self._slices} for row in rows))
+            compacted = self._compacted(model, self.mask)
             if compacted.parameter_count <= _WORTH * self._parameter_count:
                 self._small = _Small(self, compacted)
 
@@ -212,11 +221,9 @@ class _Small:
         survives = (whole.mask.view(-1, whole.mask.shape[-1]) > 0).any(0)  # in one of the replicas
         positions = torch.full(self.flat.values.shape[-1:], -1, device=device)
         everywhere = torch.where(survives, torch.arange(len(survives), device=device), -1)
-        for name, (full_name, indices) in compacted.parameters.items():
-            part = whole.view(everywhere, full_name)
-            for axis, chosen in enumerate(indices):
-                part = part.index_select(axis, chosen.to(device))
-            self.flat.view(positions, name).copy_(part)
+        for name, (full_name, places) in compacted.parameters.items():
+            part, places = whole.view(everywhere, full_name).reshape(-1), places.to(device)
+            self.flat.view(positions, name).copy_(torch.where(places >= 0, part[places.clamp(min=0)], -1))
         self._here = (positions >= 0).nonzero().flatten()
         self._there = positions[self._here]
         full_buffers, small_buffers = whole.buffers, self.flat.buffers
@@ -253,7 +260,7 @@ class _Small:
 class Sgd:
     """SGD with momentum and weight decay, the same arithmetic as ``torch.optim.SGD``, on a `FlatModel`.
 
-    Removed parameters have their gradient masked first, so weights, gradients and momentum all stay zero there.
+    Removed parameters have no gradient, so weights and momentum stay zero there as well.
     """
 
     def __init__(self, flat: FlatModel, *, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
@@ -266,8 +273,6 @@ class Sgd:
     def step(self, lr: float | Tensor) -> None:
         """One update at learning rate ``lr``, a number or one a replica [R, 1]."""
         flat, update = self._flat, self._flat.gradients
-        if flat.mask is not None:
-            update.mul_(flat.mask)
         if self._weight_decay:
             update = update.add(flat.values, alpha=self._weight_decay)
         if self.buffer is not None:

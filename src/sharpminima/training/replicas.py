@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sharpminima.evaluation import Evaluation
 from sharpminima.masks import Masks
+from sharpminima.training.compaction import Compacted, compact
 from sharpminima.training.flat import FlatModel
 
 _BATCH = 1000  # images of all replicas together in a pass of an evaluation
@@ -56,6 +57,10 @@ class FlatReplicas(FlatModel):
         """Use ``buffer`` [R, ...] itself as the buffer ``name``."""
         self._stacked[name] = buffer
 
+    def _compacted(self, model: nn.Module, mask: Tensor) -> Compacted:
+        """As of one net; a unit is left out where it is dead in all."""
+        return compact(model, *({name: self.view(row, name) > 0 for name in self._slices} for row in mask))
+
     def like(self, model: nn.Module) -> "FlatReplicas":
         """As many replicas of ``model``, whose parameters come by `push`: those of the template are not masked."""
         flat = FlatReplicas([model] * len(self.values))
@@ -82,9 +87,11 @@ class FlatReplicas(FlatModel):
 
     def backward(self, loss: Tensor) -> None:
         """Set `gradients` [R, P] to those of `loss` [R], each replica's of its own."""
+        super().backward(loss)
         if self._small is not None:
-            self._small.backward(loss)
-            return
+            self.gradients.mul_(self.mask)  # what survives in one replica only has travelled for all
+
+    def _differentiate(self, loss: Tensor) -> None:
         # Not into ``.grad``: autograd wants gradients without gaps between the replicas.
         found = torch.autograd.grad(loss.sum(), list(self._parameters.values()))
         for name, gradient in zip(self._parameters, found, strict=True):
@@ -116,7 +123,7 @@ class FlatReplicas(FlatModel):
             return self._small.flat._logits(images, shared=shared)
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
-            return functional_call(self._model, (parameters, buffers), (images,))
+            return functional_call(self._net, (parameters, buffers), (images,))
 
         run = torch.vmap(one, in_dims=(0, 0, None if shared else 0))
         return run(self._parameters, self._stacked, images)

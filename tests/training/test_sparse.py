@@ -1,0 +1,145 @@
+"""Layers of survivors against the dense layers that hold zeros, in float64."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sharpminima.checkpoint import load_checkpoint
+from sharpminima.models import build_model
+from sharpminima.training import FlatModel
+from sharpminima.training.compaction import compact, reordered
+from sharpminima.training.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
+
+MASKS = Path(__file__).parents[2] / "benchmarks" / "masks"
+
+
+def draws(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gradients(output: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Of a sum that weighs every output differently."""
+    return torch.autograd.grad((output * torch.arange(output.numel()).view(output.shape).cos()).sum(), inputs)
+
+
+def check(sparse: nn.Module, dense: nn.Module, mask: Tensor, features: Tensor) -> None:
+    with torch.no_grad():
+        dense.weight *= mask
+    found, expected = sparse(features), dense(features)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    to_features, to_weight, to_bias = gradients(found, features, sparse.weight, sparse.bias)
+    wanted = gradients(expected, features, dense.weight, dense.bias)
+    torch.testing.assert_close(to_features, wanted[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(to_weight, wanted[1][mask], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(to_bias, wanted[2], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("batch", [1, 6])
+def test_linear(density: float, batch: int) -> None:
+    dense = nn.Linear(11, 7, dtype=torch.float64)
+    mask = torch.rand(7, 11, generator=draws(0)) < density
+    sparse = SparseLinear(dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
+    features = torch.randn(batch, 11, generator=draws(1), dtype=torch.float64, requires_grad=True)
+    check(sparse, dense, mask, features)
+    assert sparse(features).T.is_contiguous()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels_last=st.booleans(),
+    density=st.sampled_from([0.02, 0.3, 1.0]),
+    seed=st.integers(0, 100),
+)
+def test_convolution(
+    stride: int,
+    padding: int,
+    dilation: int,
+    kernel: tuple[int, int],
+    channels_last: bool,
+    density: float,
+    seed: int,
+) -> None:
+    dense = nn.Conv2d(3, 4, kernel, stride=stride, padding=padding, dilation=dilation, dtype=torch.float64)
+    mask = torch.rand(dense.weight.shape, generator=draws(seed)) < density
+    sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = torch.randn(5, 3, 9, 7, generator=draws(seed + 1), dtype=torch.float64).contiguous(memory_format=layout)
+    check(sparse, dense, mask, images.requires_grad_())
+
+
+def test_maps_of_one_layer_enter_the_next_without_a_copy() -> None:
+    mask = torch.rand(4, 3, 3, 3, generator=draws(0)) < 0.5
+    first = SparseConv2d(nn.Conv2d(3, 4, 3), torch.randn(int(mask.sum())), None, mask)
+    pool = BatchLast(nn.MaxPool2d(2))
+    maps = F.relu(pool(first(torch.randn(6, 3, 10, 10))))
+    assert maps.flatten(1).T.is_contiguous()
+    assert maps.flatten(1).data_ptr() == maps.data_ptr()
+    torch.testing.assert_close(pool(maps), nn.MaxPool2d(2)(maps.contiguous()))
+
+
+def test_which_layers_are_worth_it() -> None:
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[:16] = True
+    assert is_worth(mask)
+    mask[16, 0] = True
+    assert not is_worth(mask)
+    assert not is_worth(torch.zeros(63, 64, dtype=torch.bool))
+
+
+def test_which_layers_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    offered = torch.backends.mkl.is_available()
+    assert is_offered(nn.Linear(3, 3), cpu) == offered
+    assert is_offered(nn.Conv2d(3, 4, 3, padding=1), cpu) == offered
+    assert not is_offered(nn.Conv2d(4, 4, 3, groups=2), cpu)
+    assert not is_offered(nn.Conv2d(3, 4, 3, padding="same"), cpu)
+    assert not is_offered(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), cpu)
+    assert not is_offered(nn.Linear(3, 3), torch.device("cuda"))
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert not is_offered(nn.Linear(3, 3), cpu)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="products of sparse matrices come from MKL")
+def test_lenet5_at_a_real_mask_keeps_its_function_with_spare_lanes() -> None:
+    checkpoint = load_checkpoint(MASKS / "lenet5-99.57.safetensors")
+    masks = checkpoint.masks[0]
+    model = build_model("lenet5", seed=3)
+    flat = FlatModel(model, compaction=True)
+    flat.set_masks(masks)
+    modules = {name: type(module) for name, module in flat.network.named_modules()}
+    assert modules["conv2"] is SparseConv2d
+    assert modules["fc1"] is SparseLinear
+    assert flat.network.get_submodule("conv1").out_channels == 16  # 11 are alive
+    images = torch.randn(8, 1, 28, 28, generator=draws(0))
+    torch.testing.assert_close(flat.network(images), model(images), rtol=1e-5, atol=1e-6)
+    # In the batch-last order, only the pooling behind the sparse convolution changes.
+    assert sum(kind is BatchLast for kind in modules.values()) == 1
+
+
+def test_relu_after_pooling_is_the_same_net() -> None:
+    model = build_model("lenet5", seed=1)
+    images = torch.randn(4, 1, 28, 28, generator=draws(0))
+    graph = reordered(model)
+    order = [node.target for node in graph.graph.nodes if node.op == "call_module"]
+    assert order[:2] == ["conv1", "pool"]
+    assert isinstance(graph.get_submodule(order[2]), nn.ReLU)
+    ours, theirs = graph(images), model(images)
+    assert torch.equal(ours, theirs)
+    theirs_and_ours = gradients(theirs, *model.parameters()), gradients(ours, *graph.parameters())
+    for expected, found in zip(*theirs_and_ours, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_parameters_without_a_mask_stay_dense() -> None:
+    small = compact(build_model("lenet5"), {}, sparse=True)
+    assert not any(isinstance(module, SparseConv2d | SparseLinear) for module in small.model.modules())
