@@ -121,6 +121,28 @@ def prune(
 
 
 @app.command()
+def tune(
+    data: DataFile,
+    init: InitFile,
+    grid: Annotated[str, typer.Option("--grid", help="Settings to try as YAML or JSON: name -> list of values.")],
+    level: Annotated[list[float], typer.Option("--level", help="Requested sparsity in (0, 1); repeat, ascending.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for trials.csv and the trials.")],
+    settings: SettingsText = '{"name": "lobster"}',
+    device: Device = "auto",
+    threads: Threads = 1,
+    compaction: Compaction = True,
+) -> None:
+    """Try a method's free settings, and compare them on the validation split alone."""
+    from sharpminima.config import MethodChoice, parse_settings
+    from sharpminima.figures.options import parse_mapping
+    from sharpminima.steps import training, tuning
+
+    method = parse_settings(MethodChoice, settings, "--settings").root
+    runtime = training.Runtime(device, threads, compaction)
+    tuning.tune(data, init, method, parse_mapping(grid, "--grid"), level, out, runtime)
+
+
+@app.command()
 def retrain(
     data: DataFile,
     init: InitFile,
