@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.data import Split
+from sharpminima.errors import TrainingError
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
-from sharpminima.models.resnet import ResNetCifar
 from sharpminima.rng import generator
 from sharpminima.settings import RecipeSettings
 from sharpminima.stop import STOP, Stopped
@@ -23,43 +23,12 @@ from sharpminima.training import flat as flat_module
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 from sharpminima.training.compaction import compact
 
+from .cases import NETS, build, images_of
+
 PLAIN = RecipeSettings(lr=0.1, batch_size=20, max_epochs=4)
 HEAVY = RecipeSettings(lr=0.05, batch_size=20, max_epochs=4, momentum=0.9, weight_decay=1e-2)
 # Rates fall and trainings end at different epochs.
 STOPPING = RecipeSettings(lr=0.1, batch_size=20, max_epochs=14, momentum=0.5, patience=1, stop_after=2)
-
-
-class Convolutional(nn.Module):
-    """LeNet-5 in small."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 8, 3, padding=1)
-        self.relu1, self.relu2, self.relu3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
-        self.pool = nn.MaxPool2d(2)
-        self.fc1, self.fc2 = nn.Linear(72, 12), nn.Linear(12, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.pool(self.relu2(self.conv2(self.relu1(self.conv1(images)))))
-        return self.fc2(self.relu3(self.fc1(features.flatten(1))))
-
-
-NETS: dict[str, Callable[[], nn.Module]] = {
-    "linear": lambda: nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 9), nn.ReLU(), nn.Linear(9, 3)
-    ),
-    "convolutional": Convolutional,
-    "batchnorm": lambda: nn.Sequential(
-        nn.Conv2d(1, 6, 3, bias=False),
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.Conv2d(6, 4, 3),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(64, 3),
-    ),
-    "residual": lambda: ResNetCifar(8, 3),
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,22 +46,6 @@ def _stop_signal() -> Iterator[None]:
     yield
     signal.signal(signal.SIGTERM, before)
     STOP.raised = False
-
-
-def build(kind: str, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return NETS[kind]().double()
-
-
-def images_of(kind: str, count: int, seed: int) -> Split:
-    random = torch.Generator().manual_seed(seed)
-    shape = (3, 8, 8) if kind == "residual" else (1, 8, 8)
-    images = torch.randn(count, *shape, generator=random, dtype=torch.float64)
-    labels = torch.randint(0, 3, (count,), generator=random)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[0, 2 * label : 2 * label + 3] += 0.8
-    return Split(images=images, labels=labels)
 
 
 def draw_masks(model: nn.Module, seed: int) -> Masks:
@@ -358,3 +311,9 @@ def test_a_batch_on_cuda_is_the_loop_on_the_cpu(name: str) -> None:
     for history, other in zip(*found, strict=True):
         for row, other_row in zip(history, other, strict=True):
             assert row == pytest.approx(other_row, rel=1e-5)
+
+
+def test_a_replica_that_diverges_is_named() -> None:
+    recipe = PLAIN.model_copy(update={"lr": 1e300})
+    with pytest.raises(TrainingError, match=r"the loss of replica 2 is (nan|inf)"):
+        run("linear", [0, 1], PLAIN, policies=[RecipePolicy(PLAIN), RecipePolicy(recipe)])

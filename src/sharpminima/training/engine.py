@@ -167,8 +167,9 @@ def train_replicas(
             live, nets, rates, train_losses, measured, strict=True
         ):
             if not (math.isfinite(train_loss) and math.isfinite(found.loss)):
+                which = f" of replica {replica + 1}" if len(policies) > 1 else ""
                 raise TrainingError(
-                    f"the loss is {train_loss} after epoch {epoch}: the training diverged; "
+                    f"the loss{which} is {train_loss} after epoch {epoch}: the training diverged; "
                     f"lower the learning rate (it was {rate}) or its regularisation"
                 )
             policy.after_epoch(net, epoch, found)
