@@ -37,6 +37,9 @@ ReplicaStrategy = Annotated[
     Literal["auto", "loop", "batched"],
     typer.Option("--replica-strategy", help="Train replicas in a loop, or as one batched model (auto: on CUDA)."),
 ]
+Precision = Annotated[
+    Literal["float32", "tf32"], typer.Option("--precision", help="Of training on CUDA; tf32 is faster and coarser.")
+]
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
 
@@ -91,6 +94,7 @@ def dense(
     settings: SettingsText = "{}",
     device: Device = "auto",
     threads: Threads = 1,
+    precision: Precision = "float32",
 ) -> None:
     """Train the dense net from W0."""
     from sharpminima.config import parse_settings
@@ -98,7 +102,7 @@ def dense(
     from sharpminima.steps import training
 
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    training.dense(data, init, recipe, out, training.Runtime(device, threads))
+    training.dense(data, init, recipe, out, training.Runtime(device, threads, precision=precision))
 
 
 @app.command()
@@ -111,13 +115,15 @@ def prune(
     device: Device = "auto",
     threads: Threads = 1,
     compaction: Compaction = True,
+    precision: Precision = "float32",
 ) -> None:
     """Run a pruning method and keep a trained state for each requested level."""
     from sharpminima.config import MethodChoice, parse_settings
     from sharpminima.steps import training
 
     method = parse_settings(MethodChoice, settings, "--settings").root
-    training.prune(data, init, method, level, out, training.Runtime(device, threads, compaction))
+    runtime = training.Runtime(device, threads, compaction, precision=precision)
+    training.prune(data, init, method, level, out, runtime)
 
 
 @app.command()
@@ -131,6 +137,7 @@ def tune(
     device: Device = "auto",
     threads: Threads = 1,
     compaction: Compaction = True,
+    precision: Precision = "float32",
 ) -> None:
     """Try a method's free settings, and compare them on the validation split alone."""
     from sharpminima.config import MethodChoice, parse_settings
@@ -138,7 +145,7 @@ def tune(
     from sharpminima.steps import training, tuning
 
     method = parse_settings(MethodChoice, settings, "--settings").root
-    runtime = training.Runtime(device, threads, compaction)
+    runtime = training.Runtime(device, threads, compaction, precision=precision)
     tuning.tune(data, init, method, parse_mapping(grid, "--grid"), level, out, runtime)
 
 
@@ -155,6 +162,7 @@ def retrain(
     threads: Threads = 1,
     compaction: Compaction = True,
     replica_strategy: ReplicaStrategy = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.config import parse_settings
@@ -165,7 +173,7 @@ def retrain(
     if strategy not in STRATEGIES:
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    runtime = training.Runtime(device, threads, compaction, replica_strategy)
+    runtime = training.Runtime(device, threads, compaction, replica_strategy, precision)
     training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime)
 
 

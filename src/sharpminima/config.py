@@ -164,6 +164,9 @@ class Config(Settings):
         description="replicas of a retraining: loop, one after the other; batched, as one model with a replica axis; "
         "auto: batched on CUDA, loop on CPU",
     )
+    precision: Literal["float32", "tf32"] = Field(
+        "float32", description="of training on CUDA; tf32 is faster and coarser, and its results are not comparable"
+    )
     data: DataLocation = DataLocation()
     results: str = "results"
 

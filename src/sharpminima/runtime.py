@@ -10,15 +10,16 @@ import torch
 from sharpminima.errors import TrainingError
 
 
-def configure(device: str, threads: int) -> torch.device:
+def configure(device: str, threads: int, precision: str = "float32") -> torch.device:
     """Set threads and determinism for this process and return the device.
 
     Args:
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         threads: CPU threads of the numerical library. Results depend on it in the last bits.
+        precision: of CUDA's products: ``float32``, or ``tf32``, which keeps 10 bits of a mantissa.
 
     Raises:
-        TrainingError: ``cuda`` asked for where there is none.
+        TrainingError: ``cuda`` asked for where there is none, or ``tf32`` on a CPU.
     """
     torch.set_num_threads(threads)
     # Weights that LOBSTER decays for long become denormal numbers, on which CPUs are ten times slower.
@@ -30,6 +31,8 @@ def configure(device: str, threads: int) -> torch.device:
             "device: cuda asked for, but torch sees no CUDA device here; "
             "install a CUDA build of torch (make TORCH_INDEX=...), ask for a GPU node, or set device: auto"
         )
+    if precision == "tf32" and (device == "cpu" or not cuda):
+        raise TrainingError("precision: tf32 asked for, which CPUs do not have; set precision: float32, or use CUDA")
     if device == "cpu" or not cuda:
         if device == "auto" and os.environ.get("CUDA_VISIBLE_DEVICES"):
             warnings.warn(
@@ -40,9 +43,9 @@ def configure(device: str, threads: int) -> torch.device:
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    # TF32 keeps 10 bits of a mantissa: too coarse for eigenvalues, and results would differ from the CPU's.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    # Off unless asked for: too coarse for eigenvalues, and results would differ from the CPU's.
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     return torch.device("cuda")
 
 

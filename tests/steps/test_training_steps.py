@@ -54,7 +54,7 @@ def test_dense_starts_from_init_and_records_what_it_measured(run: Path, digits: 
     facts = checkpoint.metadata
     assert (facts["model"], facts["seed"], facts["strategy"]) == ("lenet300", 5, "dense")
     assert facts["settings"]["max_epochs"] == 3
-    assert facts["runtime"] == {"device": "cpu", "threads": 1, "compaction": True}
+    assert facts["runtime"] == {"device": "cpu", "threads": 1, "compaction": True, "precision": "float32"}
     test = load_prepared(digits).split("test")
     found = evaluate(checkpoint.load_into(build_model("lenet300")), test.images, test.labels)
     assert facts["metrics"][0]["test_wrong"] == found.wrong
@@ -169,6 +169,24 @@ def test_cuda_without_cuda_is_an_error(run: Path, digits: Path, tmp_path: Path) 
         pytest.skip("this machine has CUDA")
     with pytest.raises(SharpminimaError, match="device: cuda asked for, but torch sees no CUDA device"):
         training.dense(digits, run / "init", RECIPE, tmp_path, training.Runtime("cuda", 1))
+
+
+def test_tf32_on_a_cpu_is_an_error(run: Path, digits: Path, tmp_path: Path) -> None:
+    runtime = training.Runtime("cpu", 1, precision="tf32")
+    with pytest.raises(SharpminimaError, match="precision: tf32 asked for, which CPUs do not have"):
+        training.dense(digits, run / "init", RECIPE, tmp_path, runtime)
+
+
+@pytest.mark.gpu
+def test_tf32_is_off_unless_asked_for() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA")
+    from sharpminima.runtime import configure
+
+    for precision in ("tf32", "float32"):
+        configure("cuda", 1, precision)
+        assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+        assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
 
 
 def test_a_gpu_slot_without_a_gpu_is_a_loud_warning(monkeypatch: pytest.MonkeyPatch) -> None:

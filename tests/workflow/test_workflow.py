@@ -112,6 +112,14 @@ def test_the_dag_of_the_paper_study_is_known_from_the_config_alone(tmp_path: Pat
     assert {"prune_mnist_lenet5_lobster", "prune_cifar10_resnet32_lobster"} < found
 
 
+def test_the_precision_reaches_trainings_only(tmp_path: Path) -> None:
+    printed = snakemake(checkout(tmp_path), "precision=tf32", "--dry-run", "--printshellcmds")
+    commands = [line.split() for line in printed.splitlines() if line.strip().startswith("sharpminima ")]
+    with_precision = {words[1] for words in commands if "--precision" in words}
+    assert with_precision == {"dense", "prune", "retrain"}
+    assert all(words[words.index("--precision") + 1] == "tf32" for words in commands if "--precision" in words)
+
+
 def test_config_faults_stop_snakemake_with_a_list(tmp_path: Path) -> None:
     folder = checkout(tmp_path)
     study = folder / "tests/studies/tiny.yaml"

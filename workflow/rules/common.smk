@@ -85,6 +85,9 @@ def targets():
 
 # Numerical results depend on both, so both are params of every numerical rule.
 RUNTIME = f"--device {CONFIG.device} --threads {CONFIG.threads}"
-MASKED_RUNTIME = f"{RUNTIME} --{'compaction' if CONFIG.compaction else 'no-compaction'}"
+# The default is not spelled out: it came later, and what was trained before has it.
+PRECISION = "" if CONFIG.precision == "float32" else f" --precision {CONFIG.precision}"
+DENSE_RUNTIME = RUNTIME + PRECISION
+MASKED_RUNTIME = f"{DENSE_RUNTIME} --{'compaction' if CONFIG.compaction else 'no-compaction'}"
 REPLICA_RUNTIME = f"{MASKED_RUNTIME} --replica-strategy {CONFIG.replica_strategy}"
 GPU = 0 if CONFIG.device == "cpu" else 1

@@ -40,7 +40,7 @@ rule dense:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=dense_settings,
-        runtime=RUNTIME,
+        runtime=DENSE_RUNTIME,
         out=lambda wildcards, output: Path(output.checkpoint).parent,
     message:
         "dense {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"

@@ -37,6 +37,7 @@ class Runtime:
     threads: int = 1
     compaction: bool = True
     replica_strategy: str = "auto"  # of retraining: loop, batched, or auto, a rule by device
+    precision: str = "float32"  # of training; analyses take float32
 
 
 class _Job:
@@ -44,7 +45,7 @@ class _Job:
 
     def __init__(self, data: Path, runtime: Runtime, **facts: Any) -> None:
         self.runtime = runtime
-        self.device = configure(runtime.device, runtime.threads)
+        self.device = configure(runtime.device, runtime.threads, runtime.precision)
         self.dataset: ImageDataset = load_prepared(data)
         self.training = self._split("train")
         self.validation = self._split("validation")
@@ -53,7 +54,12 @@ class _Job:
         self.facts = {
             "dataset": self.dataset.name,
             "dataset_sha256": self.dataset.sha256,
-            "runtime": {"device": self.device.type, "threads": runtime.threads, "compaction": runtime.compaction},
+            "runtime": {
+                "device": self.device.type,
+                "threads": runtime.threads,
+                "compaction": runtime.compaction,
+                "precision": runtime.precision,
+            },
             **facts,
         }
 
