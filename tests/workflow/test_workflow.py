@@ -114,10 +114,9 @@ def test_the_dag_of_the_paper_study_is_known_from_the_config_alone(tmp_path: Pat
 
 def test_the_precision_reaches_trainings_only(tmp_path: Path) -> None:
     printed = snakemake(checkout(tmp_path), "precision=tf32", "--dry-run", "--printshellcmds")
-    commands = [line.split() for line in printed.splitlines() if line.strip().startswith("sharpminima ")]
-    with_precision = {words[1] for words in commands if "--precision" in words}
-    assert with_precision == {"dense", "prune", "retrain"}
-    assert all(words[words.index("--precision") + 1] == "tf32" for words in commands if "--precision" in words)
+    commands = re.findall(r"sharpminima (\w+) (.*)", printed)
+    assert {name for name, options in commands if "--precision tf32" in options} == {"dense", "prune", "retrain"}
+    assert {"psp", "hessian", "surface"} <= {name for name, _ in commands}
 
 
 def test_config_faults_stop_snakemake_with_a_list(tmp_path: Path) -> None:
