@@ -10,11 +10,11 @@ from torch import Tensor
 from sharpminima.data import Split
 from sharpminima.errors import TrainingError
 from sharpminima.progress import Progress
+from sharpminima.resume import ResumeFile
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 from sharpminima.training.flat import FlatModel, Sgd
 from sharpminima.training.policy import Policy
-from sharpminima.training.resume import ResumeFile
 
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "validation_loss", "validation_error_percent", "sparsity"]
 
