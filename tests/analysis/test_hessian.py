@@ -194,12 +194,13 @@ def test_all_eigenvalues_of_a_small_space():
     assert (result.dimension, result.iterations) == (3, 3)
 
 
-def lanczos(matrix, k, tol=1e-10, max_iterations=5000, seed=0):
+def lanczos(matrix, k, block_size=1, tol=1e-10, max_iterations=5000, seed=0):
     matrix = torch.as_tensor(matrix, dtype=torch.float64)
     vectors, iterations, scale = largest_eigenpairs(
-        lambda vector: matrix @ vector,
+        lambda vectors: vectors @ matrix,
         len(matrix),
         k,
+        block_size=block_size,
         tol=tol,
         max_iterations=max_iterations,
         rounding=1e-14,
@@ -216,6 +217,7 @@ def rotated(spectrum, seed=0):
     return basis * np.asarray(spectrum) @ basis.T
 
 
+@pytest.mark.parametrize("block_size", [1, 2, 3, 8])
 @pytest.mark.parametrize(
     "spectrum",
     [
@@ -229,17 +231,17 @@ def rotated(spectrum, seed=0):
     ],
     ids=["uniform", "outliers", "multiple", "top-zero", "negative", "zero", "identity"],
 )
-def test_lanczos_on_known_spectra(spectrum):
-    values, iterations = lanczos(rotated(spectrum), 5)
+def test_lanczos_on_known_spectra(spectrum, block_size):
+    values, iterations = lanczos(rotated(spectrum), 5, block_size)
     np.testing.assert_allclose(values, np.sort(spectrum)[::-1][:5], atol=1e-8)
     assert iterations < 1000
 
 
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.integers(0, 5), st.data())
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 5), st.data())
 @settings(deadline=None, max_examples=60)
-def test_lanczos_on_any_small_spectrum(spectrum, seed, data):
+def test_lanczos_on_any_small_spectrum(spectrum, block_size, seed, data):
     k = data.draw(st.integers(1, len(spectrum)))
-    values, iterations = lanczos(rotated(np.array(spectrum, dtype=float), seed), k, seed=seed)
+    values, iterations = lanczos(rotated(np.array(spectrum, dtype=float), seed), k, block_size, seed=seed)
     np.testing.assert_allclose(values, np.sort(spectrum)[::-1][:k], atol=1e-8)
     assert iterations <= len(spectrum)
 
