@@ -1,4 +1,4 @@
-"""What is measured of a trained net: PSP-entropy, the Hessian's largest eigenvalues, the loss surface."""
+"""What is measured of a trained net: PSP-entropy, the Hessian's spectrum, the loss surface."""
 
 from sharpminima.analysis.entropy import (
     DEFINITIONS,
@@ -10,12 +10,15 @@ from sharpminima.analysis.entropy import (
 )
 from sharpminima.analysis.hessian import HessianEigenvalues, HessianVectorProduct, hessian_eigenvalues
 from sharpminima.analysis.preactivations import capture_preactivations, preactivations
+from sharpminima.analysis.spectrum import HessianDensity, HessianTrace, hessian_density, hessian_trace
 from sharpminima.analysis.surface import MEASURES, LossSurface, Plane, loss_surface
 
 __all__ = [
     "DEFINITIONS",
     "MEASURES",
+    "HessianDensity",
     "HessianEigenvalues",
+    "HessianTrace",
     "HessianVectorProduct",
     "LayerStatistics",
     "LossSurface",
@@ -23,7 +26,9 @@ __all__ = [
     "PspEntropy",
     "PspStatistics",
     "capture_preactivations",
+    "hessian_density",
     "hessian_eigenvalues",
+    "hessian_trace",
     "loss_surface",
     "preactivations",
     "psp_entropy",

@@ -29,7 +29,7 @@ from sharpminima.rng import generator
 SCALINGS = (None, "parameter")
 """Coordinates of the Hessian: those of the weights, or relative changes of each weight (`HessianVectorProduct`)."""
 
-_TOGETHER = 4  # vectors that one forward and backward pass serves; more of them leave a CPU's cache
+TOGETHER = 4  # vectors that one forward and backward pass serves; more of them leave a CPU's cache
 _BATCH = {"cpu": 125, "cuda": 1000}  # images a pass
 _BLOCK = {"cpu": 1, "cuda": 4}  # vectors of a Lanczos block; on a CPU fewer products count for more
 
@@ -134,10 +134,16 @@ class HessianVectorProduct:
         return full
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """H v, float64, of one vector [dimension] or of each of several [b, dimension]."""
+        """H v, float64, of one vector [dimension] or of each of several [b, dimension].
+
+        Raises:
+            AnalysisError: a product is NaN or infinite.
+        """
         block = vectors.to(self.device).reshape(-1, self.dimension)
-        products = torch.cat([self._products(part) for part in block.split(_TOGETHER)])
+        products = torch.cat([self._products(part) for part in block.split(TOGETHER)])
         self.calls += len(block)
+        if not products.isfinite().all():
+            raise AnalysisError("a Hessian-vector product holds NaN or infinity; check the weights and the images")
         return products.view(vectors.shape)
 
     def _products(self, vectors: Tensor) -> Tensor:
