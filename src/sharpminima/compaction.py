@@ -82,7 +82,7 @@ class Compacted:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def compact(model: nn.Module, *masks: Keep, sparse: bool = False) -> Compacted:
+def compact(model: nn.Module, *masks: Keep, sparse: bool = False, observed: bool = False) -> Compacted:
     """Leave out the dead units of ``model``.
 
     Args:
@@ -90,6 +90,8 @@ def compact(model: nn.Module, *masks: Keep, sparse: bool = False) -> Compacted:
         masks: parameter name -> bool, True where it survives; parameters not named all survive. Where several
             replicas share the net, one each: a unit is left out if it is dead in all of them.
         sparse: for one mask, let layers with few survivors compute with those only, where that is offered.
+        observed: keep all that a ReLU of the whole net sees, but zeros: units that nothing reads stay, and every
+            pooling stays behind its ReLU.
 
     Returns:
         A net with parameters of its own. Where no unit of a layer is alive, one is kept: no layer is empty.
@@ -97,9 +99,9 @@ def compact(model: nn.Module, *masks: Keep, sparse: bool = False) -> Compacted:
     Raises:
         NotCompactable: see there.
     """
-    small = copy.deepcopy(reordered(model))
+    small = copy.deepcopy(_traced(model) if observed else reordered(model))
     layers = _layers(small)
-    alive = [_alive(layers, each) for each in masks]
+    alive = [_alive(layers, each, observed) for each in masks]
     inputs, units = (_either(sides) for sides in zip(*alive, strict=True))
     whole = dict(model.named_parameters())
     chosen: Keep = {}  # the mask of what is left, of layers that become sparse
@@ -279,8 +281,8 @@ def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
     return called and node.args[1:] == (1,) and not node.kwargs
 
 
-def _alive(layers: Iterable[_Layer], masks: Keep) -> tuple[Keep, Keep]:
-    """Inputs and units to keep, by layer."""
+def _alive(layers: Iterable[_Layer], masks: Keep, unread: bool) -> tuple[Keep, Keep]:
+    """Inputs and units to keep, by layer; ``unread`` units too, or not."""
     order = list(layers)
     connected: Keep = {}  # [units, inputs]: is any weight of the pair left?
     zero: Keep = {}  # units that are exactly zero
@@ -301,7 +303,7 @@ def _alive(layers: Iterable[_Layer], masks: Keep) -> tuple[Keep, Keep]:
         needed = torch.ones(len(zero[layer.name]), dtype=torch.bool)
         if layer.consumer is not None:
             read = connected[layer.consumer.name][units[layer.consumer.name]].any(0)
-            needed = read.view(len(needed), -1).any(1) & ~zero[layer.name]
+            needed = (read.view(len(needed), -1).any(1) | unread) & ~zero[layer.name]
             needed[0] |= not needed.any()
         units[layer.name] = needed
     inputs: Keep = {}

@@ -25,6 +25,7 @@ from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.analysis._reduced import reduced
 from sharpminima.errors import AnalysisError
 from sharpminima.rng import generator
+from sharpminima.stop import STOP, Stopped
 
 SCALINGS = (None, "parameter")
 """Coordinates of the Hessian: those of the weights, or relative changes of each weight (`HessianVectorProduct`)."""
@@ -138,6 +139,7 @@ class HessianVectorProduct:
 
         Raises:
             AnalysisError: a product is NaN or infinite.
+            Stopped: SIGTERM came (where `sharpminima.stop` catches it).
         """
         block = vectors.to(self.device).reshape(-1, self.dimension)
         products = torch.cat([self._products(part) for part in block.split(TOGETHER)])
@@ -158,6 +160,8 @@ class HessianVectorProduct:
         }
         total = torch.zeros_like(flat, dtype=torch.float64)
         for batch, target in zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True):
+            if STOP.raised:
+                raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
             total += self._batch_products(self._as_computed(batch), target, directions)
         full = total.new_zeros(len(flat), self._total)
         full[:, self._places] = total / len(self.labels)
