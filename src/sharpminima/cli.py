@@ -232,6 +232,42 @@ def surface(
 
 
 @app.command()
+def line(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Largest Hessian eigenvalues along the line from G to 1-S."""
+    from sharpminima.config import LineSettings, parse_settings
+    from sharpminima.steps import analysis, training
+
+    chosen = parse_settings(LineSettings, settings, "--settings")
+    analysis.line(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+
+
+@app.command()
+def barrier(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Loss and error along the line from G to 1-S, and how far above the line between the ends'."""
+    from sharpminima.config import BarrierSettings, parse_settings
+    from sharpminima.steps import analysis, training
+
+    chosen = parse_settings(BarrierSettings, settings, "--settings")
+    analysis.barrier(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+
+
+@app.command()
 def table(
     checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints, in the order of the rows.")],
     out: OutFile,

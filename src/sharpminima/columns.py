@@ -31,13 +31,9 @@ HESSIAN_COLUMNS = [
     "residual",
     "converged",
 ]
+_PAIR_COLUMNS = [column for column in KEY_COLUMNS if column != "strategy"]  # of G and 1-S together
 SURFACE_COLUMNS = [
-    "dataset",
-    "model",
-    "method",
-    "level",
-    "replica",
-    "seed",
+    *_PAIR_COLUMNS,
     "sparsity",
     "part",
     "images",
@@ -51,6 +47,32 @@ SURFACE_COLUMNS = [
     "psp_norm",
     "psp_entropy_1_bits",
     "psp_entropy_2_bits",
+]
+LINE_COLUMNS = [
+    *_PAIR_COLUMNS,
+    "sparsity",
+    "part",
+    "images",
+    "distance",
+    "x",
+    "space",
+    "dimension",
+    "index",
+    "eigenvalue",
+    "residual",
+    "converged",
+]
+BARRIER_COLUMNS = [
+    *_PAIR_COLUMNS,
+    "sparsity",
+    "part",
+    "images",
+    "distance",
+    "x",
+    "loss_nats",
+    "error_percent",
+    "loss_excess_nats",
+    "error_excess_percent",
 ]
 ALL_LAYERS = "all"  # the row of a net's mean over its layers or neurons
 RESULT_COLUMNS = [

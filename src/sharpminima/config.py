@@ -74,12 +74,29 @@ class SurfaceSettings(AnalysisData):
     definition: Literal["joint", "agreement"] = "joint"
 
 
+class LineSettings(HessianSettings):
+    """Largest eigenvalues along the line from G to 1-S."""
+
+    points: Annotated[int, Field(ge=2, description="even positions, G and 1-S among them")] = 11
+
+
+class BarrierSettings(Settings):
+    """Loss and error along the line from G to 1-S."""
+
+    revision: Literal[1] = 1
+    parts: Annotated[tuple[Literal["train", "validation", "test"], ...], Field(min_length=1)] = ("train", "test")
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of each part; null: all")] = None
+    points: Annotated[int, Field(ge=3, description="even positions, G and 1-S among them")] = 41
+
+
 class AnalysisSettings(Settings):
-    """What is measured at G and 1-S, and on the plane between them."""
+    """What is measured at G and 1-S, on the plane through them, and on the line between them."""
 
     psp: PspSettings = PspSettings()
     hessian: HessianSettings = HessianSettings()
     surface: SurfaceSettings = SurfaceSettings()
+    line: LineSettings = LineSettings()
+    barrier: BarrierSettings = BarrierSettings()
 
 
 class Experiment(Settings):

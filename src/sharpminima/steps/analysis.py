@@ -1,6 +1,7 @@
-"""Steps that measure G (gradual) and 1-S (rewind) of one run at one level, and the plane between them."""
+"""Steps that measure G (gradual) and 1-S (rewind) of one run at one level, and the plane and line between them."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,38 @@ from typing import Any
 import torch
 from torch import nn
 
-from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_statistics
+from sharpminima.analysis import (
+    hessian_along_line,
+    hessian_eigenvalues,
+    loss_barrier,
+    loss_surface,
+    psp_statistics,
+)
 from sharpminima.checkpoint import Checkpoint, load_checkpoint
-from sharpminima.columns import ALL_LAYERS, HESSIAN_COLUMNS, KEY_COLUMNS, PSP_COLUMNS, SURFACE_COLUMNS
-from sharpminima.config import AnalysisData, HessianSettings, PspSettings, SurfaceSettings
+from sharpminima.columns import (
+    ALL_LAYERS,
+    BARRIER_COLUMNS,
+    HESSIAN_COLUMNS,
+    KEY_COLUMNS,
+    LINE_COLUMNS,
+    PSP_COLUMNS,
+    SURFACE_COLUMNS,
+)
+from sharpminima.config import (
+    AnalysisData,
+    BarrierSettings,
+    HessianSettings,
+    LineSettings,
+    PspSettings,
+    SurfaceSettings,
+)
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.files import write_csv
 from sharpminima.masks import Masks
 from sharpminima.models import build_model
 from sharpminima.progress import Progress
+from sharpminima.resume import FinishedParts
 from sharpminima.rng import generator
 from sharpminima.runtime import configure
 from sharpminima.steps.training import Runtime
@@ -119,7 +142,6 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
     """All measures over the plane through G (0, 0) and 1-S (1, 0); one row a grid point, and one for each end."""
     (center, target), dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
-    progress = Progress(f"surface {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
     found = loss_surface(
         center.model,
         target.model,
@@ -131,15 +153,10 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
         seed=center.key["seed"],
         definition=settings.definition,
         measures=SURFACE_MEASURES,
-        progress=lambda done, total: progress(done, total, unit="point"),
+        progress=_progress("surface", center),
+        resume=_resume_path(out),
     )
-    common = {k: v for k, v in center.key.items() if k != "strategy"} | {
-        "sparsity": center.sparsity,
-        "part": settings.part,
-        "images": len(split.labels),
-        "definition": settings.definition,
-        "distance": found.distance,
-    }
+    common = _pair_key(center, settings.part, split, found.distance) | {"definition": settings.definition}
 
     def row(point: str, x: float, y: float, values: dict[str, float]) -> dict[str, Any]:
         measured = [values[name] for name in SURFACE_MEASURES]
@@ -151,6 +168,92 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
         for j, x in enumerate(found.x.tolist()):
             rows.append(row("grid", x, y, {name: float(v[i, j]) for name, v in found.values.items()}))
     write_csv(out, rows, SURFACE_COLUMNS)
+
+
+def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: Path, runtime: Runtime) -> None:
+    """Largest eigenvalues along the line from G (x = 0) to 1-S (x = 1), in both spaces."""
+    (center, target), dataset, device = _load(data, gradual, rewind, runtime)
+    split = _images(dataset, settings, device)
+    facts = [center.key, center.sparsity, target.sparsity, dataset.sha256, settings.model_dump(mode="json")]
+    finished = FinishedParts(_resume_path(out, "finished"), fingerprint=json.dumps([*facts, device.type]))
+    for space, masks in [("all", None), ("surviving", center.masks)][len(finished.parts) :]:
+        found = hessian_along_line(
+            center.model,
+            target.model,
+            split.images,
+            split.labels,
+            points=settings.points,
+            k=settings.eigenvalues,
+            masks=masks,
+            tol=settings.tolerance,
+            seed=center.key["seed"],
+            progress=_progress(f"line, {space} parameters,", center),
+            resume=_resume_path(out),
+        )
+        common = _pair_key(center, settings.part, split, found.distance)
+        finished.add(
+            [
+                {
+                    **common,
+                    "x": x,
+                    "space": found.space,
+                    "dimension": found.dimension,
+                    "index": index + 1,
+                    "eigenvalue": float(found.eigenvalues[row, index]),
+                    "residual": float(found.residuals[row, index]),
+                    "converged": bool(found.converged[row, index]),
+                }
+                for row, x in enumerate(found.x.tolist())
+                for index in range(settings.eigenvalues)
+            ]
+        )
+    write_csv(out, (row for part in finished.parts for row in part), LINE_COLUMNS)
+    finished.remove()
+
+
+def barrier(data: Path, gradual: Path, rewind: Path, settings: BarrierSettings, out: Path, runtime: Runtime) -> None:
+    """Loss and error along the line from G (x = 0) to 1-S (x = 1), on each part of the data."""
+    (center, target), dataset, device = _load(data, gradual, rewind, runtime)
+    rows = []
+    for part in settings.parts:
+        split = _images(dataset, AnalysisData(part=part, images=settings.images), device)
+        found = loss_barrier(
+            center.model,
+            target.model,
+            split.images,
+            split.labels,
+            points=settings.points,
+            masks=center.masks,
+            progress=_progress(f"barrier, {part} images,", center),
+            resume=_resume_path(out, part),
+        )
+        common = _pair_key(center, part, split, found.distance)
+        columns = (found.x, found.loss, found.error, found.loss_excess, found.error_excess)
+        for values in zip(*(column.tolist() for column in columns), strict=True):
+            rows.append(common | dict(zip(BARRIER_COLUMNS[-len(values) :], values, strict=True)))
+    write_csv(out, rows, BARRIER_COLUMNS)
+
+
+def _pair_key(center: _End, part: str, split: Split, distance: float) -> dict[str, Any]:
+    """The columns that all rows of a table of both nets share."""
+    key = {column: value for column, value in center.key.items() if column != "strategy"}
+    return {
+        **key,
+        "sparsity": center.sparsity,
+        "part": part,
+        "images": len(split.labels),
+        "distance": distance,
+    }
+
+
+def _progress(what: str, center: _End) -> Callable[[int, int], None]:
+    progress = Progress(f"{what} {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
+    return lambda done, total: progress(done, total, unit="point")
+
+
+def _resume_path(out: Path, part: str | None = None) -> Path:
+    """The resume file beside a table; gone when the table is there."""
+    return out.with_name("-".join(filter(None, (out.stem, "resume", part))) + ".safetensors")
 
 
 def _load(
