@@ -286,6 +286,17 @@ def paper(
 
 
 @app.command()
+def methods() -> None:
+    """List the pruning methods: name, kind, paper, and settings with their defaults."""
+    from sharpminima.pruning import METHODS
+
+    for name, method in METHODS.items():
+        defaults = method.settings().model_dump(mode="json", by_alias=True, exclude={"revision", "dense", "recipe"})
+        typer.echo(f"{name} ({method.kind}): {method.paper}")
+        typer.echo("  " + ", ".join(f"{key}: {value}" for key, value in defaults.items()))
+
+
+@app.command()
 def schema(
     folder: Annotated[Path, typer.Argument(help="Folder for config.schema.json and study.schema.json.")],
 ) -> None:

@@ -156,7 +156,7 @@ class Layout:
                 for seed in self.study.seeds
             ]
             paths += [self.cell(**cell.key) for cell in self.cells(experiment)]
-        return paths
+        return list(dict.fromkeys(paths))  # methods share the dense nets of their dataset and model
 
     def analyses(self) -> list[tuple[Experiment, AnalysisSettings, dict[str, str]]]:
         """(experiment, settings, wildcards without the seed) of each analysis: always at the highest level."""
