@@ -1,4 +1,4 @@
-"""SIGTERM as a request: a training reads it between two steps, saves its state and stops."""
+"""SIGTERM as a request: a job reads it between two steps, saves its state and stops."""
 
 import signal
 from types import FrameType

@@ -1,7 +1,9 @@
 """Small nets and random images that the tests of the analyses share; float64 unless said otherwise."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sharpminima.models import INPUT_SHAPES, build_model
 from sharpminima.models.resnet import ResNetCifar
@@ -81,3 +83,28 @@ def data_for(name: str, samples: int) -> tuple[Tensor, Tensor]:
 def images_of_states(states: Tensor) -> Tensor:
     """Images [N, 1, 1, neurons] for `identity_net` that put its neurons into ``states`` [N, neurons]."""
     return (states.double() * 2 - 1)[:, None, None, :]
+
+
+def full_hessian(model, images, labels) -> np.ndarray:
+    """The Hessian of the mean cross-entropy, row by row: the gradient of each entry of the gradient."""
+    model.eval()
+    parameters = list(model.parameters())
+    loss = F.cross_entropy(model(images), labels)
+    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+    rows = [
+        torch.cat([part.flatten() for part in torch.autograd.grad(entry, parameters, retain_graph=True)])
+        for entry in torch.cat([part.flatten() for part in gradient])
+    ]
+    return torch.stack(rows).numpy()
+
+
+def random_masks(model, density, seed=0):
+    """Masks for the weights of ``model`` (its biases survive), and whether each parameter survives, [P]."""
+    draw = torch.Generator().manual_seed(seed)
+    masks = {
+        name: (torch.rand(parameter.shape, generator=draw) < density).to(torch.uint8)
+        for name, parameter in model.named_parameters()
+        if name.endswith("weight")
+    }
+    kept = [masks.get(name, torch.ones_like(p)).flatten().bool() for name, p in model.named_parameters()]
+    return masks, torch.cat(kept).numpy()

@@ -14,43 +14,16 @@ from sharpminima.rng import generator
 from . import cases
 
 
-def full_hessian(model, images, labels) -> np.ndarray:
-    """The Hessian of the mean cross-entropy, row by row: the gradient of each entry of the gradient."""
-    model.eval()
-    parameters = list(model.parameters())
-    loss = F.cross_entropy(model(images), labels)
-    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
-    rows = [
-        torch.cat([part.flatten() for part in torch.autograd.grad(entry, parameters, retain_graph=True)])
-        for entry in torch.cat([part.flatten() for part in gradient])
-    ]
-    return torch.stack(rows).numpy()
-
-
-def random_masks(model, density, seed=0):
-    """Masks for the weights of ``model`` (its biases survive), and whether each parameter survives, [P]."""
-    draw = torch.Generator().manual_seed(seed)
-    masks = {
-        name: (torch.rand(parameter.shape, generator=draw) < density).to(torch.uint8)
-        for name, parameter in model.named_parameters()
-        if name.endswith("weight")
-    }
-    kept = [masks.get(name, torch.ones_like(p)).flatten().bool() for name, p in model.named_parameters()]
-    return masks, torch.cat(kept).numpy()
-
-
 @pytest.mark.parametrize("build", [cases.mlp, cases.conv_net])
 @pytest.mark.parametrize("masked", [False, True])
 def test_against_the_full_hessian(build, masked):
     model = build(1)
     images, labels = cases.data(30)
-    masks, kept = random_masks(model, 0.3)
+    masks, kept = cases.random_masks(model, 0.3)
     if masked:
-        with torch.no_grad():
-            for name, mask in masks.items():
-                model.get_parameter(name).mul_(mask)
+        prune(model, masks)
     result = hessian_eigenvalues(model, images, labels, masks=masks if masked else None, tol=1e-8, batch_size=7)
-    hessian = full_hessian(model, images, labels)
+    hessian = cases.full_hessian(model, images, labels)
     if not masked:
         kept = np.ones_like(kept)
     expected = np.linalg.eigh(hessian[np.ix_(kept, kept)])[0][::-1]
@@ -75,8 +48,8 @@ def test_against_the_full_hessian(build, masked):
 def test_product_is_exact(build):
     model = build()
     images, labels = cases.data(20)
-    masks, kept = random_masks(model, 0.5)
-    hessian = full_hessian(model, images, labels)
+    masks, kept = cases.random_masks(model, 0.5)
+    hessian = cases.full_hessian(model, images, labels)
     vector = torch.randn(int(kept.sum()), generator=generator(0, "test"), dtype=torch.float64)
     product = HessianVectorProduct(model, images, labels, masks=masks, batch_size=6)
     np.testing.assert_allclose(product(vector), hessian[np.ix_(kept, kept)] @ vector.numpy(), atol=1e-14)
@@ -86,6 +59,165 @@ def test_product_is_exact(build):
     expanded = product.expand(vector)
     assert torch.equal(expanded[torch.from_numpy(kept)], vector)
     assert not expanded[~torch.from_numpy(kept)].any()
+
+
+def prune(model, masks):
+    with torch.no_grad():
+        for name, mask in masks.items():
+            model.get_parameter(name).mul_(mask)
+
+
+def dead_units(build):
+    """A net with units that are zero, one that is a constant, one that leads nowhere, and the masks that made them."""
+    model = build(2)
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    masks = {name: torch.ones_like(parameter) for name, parameter in model.named_parameters()}
+    masks[f"{layers[0]}.weight"][0] = 0
+    masks[f"{layers[0]}.bias"][0] = 0
+    masks[f"{layers[1]}.weight"][:3] = 0
+    masks[f"{layers[1]}.bias"][:2] = 0
+    masks[f"{layers[2]}.weight"][:, 3] = 0
+    prune(model, masks)
+    return model, masks, torch.cat([mask.flatten().bool() for mask in masks.values()])
+
+
+@pytest.mark.parametrize("build", [cases.mlp, cases.conv_net])
+@pytest.mark.parametrize("masked", [False, True])
+def test_products_without_dead_units_are_exact(build, masked):
+    model, masks, kept = dead_units(build)
+    images, labels = cases.data(20)
+    product = HessianVectorProduct(model, images, labels, masks=masks if masked else None, batch_size=9)
+    hessian = torch.from_numpy(cases.full_hessian(model, images, labels))
+    if masked:
+        hessian = hessian[kept][:, kept]
+    # Really computed by a smaller net, which still has the curvature of a unit that leads nowhere, or not.
+    computed = sum(parameter.numel() for parameter in product._net.parameters())
+    needed = int((hessian != 0).any(1).sum())
+    assert needed <= computed < len(kept) - 10
+    assert (product.dimension, len(hessian)) == ((int(kept.sum()),) * 2 if masked else (len(kept),) * 2)
+    vectors = torch.randn(6, product.dimension, generator=generator(0, "test"), dtype=torch.float64)
+    torch.testing.assert_close(product(vectors), vectors @ hessian, rtol=0, atol=1e-14)
+
+
+def test_masks_over_weights_that_are_not_zero_remove_no_unit():
+    model, masks, kept = dead_units(cases.conv_net)
+    with torch.no_grad():
+        model.conv.weight[0] = 1.0
+    images, labels = cases.data(20)
+    hessian = torch.from_numpy(cases.full_hessian(model, images, labels))[kept][:, kept]
+    product = HessianVectorProduct(model, images, labels, masks=masks)
+    vector = torch.ones(product.dimension, dtype=torch.float64)
+    torch.testing.assert_close(product(vector), hessian @ vector, rtol=0, atol=1e-14)
+
+
+class Tied(nn.Module):
+    """Uses one layer twice and a parameter of its own, so that it cannot be compacted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.out, self.relu = nn.Linear(12, 12), nn.Linear(12, 3), nn.ReLU()
+        self.gain = nn.Parameter(torch.full((12,), 1.5))
+
+    def forward(self, images):
+        features = self.relu(self.hidden(images.flatten(1)))
+        return self.out(self.relu(self.hidden(features)) * self.gain)
+
+
+class Deciding(nn.Module):
+    """Looks at its images, so that it cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(12, 3)
+
+    def forward(self, images):
+        return self.out(images.flatten(1) if images.sum() > 1e9 else images.flatten(1) * 2)
+
+
+@pytest.mark.parametrize("build", [Tied, Deciding])
+def test_nets_that_cannot_be_compacted(build):
+    model = cases.seeded(build)
+    images, labels = cases.data(10)
+    with torch.no_grad():
+        next(model.parameters())[0] = 0
+    product = HessianVectorProduct(model, images, labels)
+    hessian = torch.from_numpy(cases.full_hessian(model, images, labels))
+    torch.testing.assert_close(product(torch.eye(len(hessian)).double()), hessian, rtol=0, atol=1e-13)
+
+
+def test_several_vectors_at_once():
+    model, (images, labels) = cases.mlp(), cases.data(10)
+    product = HessianVectorProduct(model, images, labels)
+    vectors = torch.randn(7, product.dimension, generator=generator(0, "test"), dtype=torch.float64)
+    together = product(vectors)
+    assert product.calls == 7
+    for vector, found in zip(vectors, together, strict=True):
+        torch.testing.assert_close(product(vector), found, rtol=0, atol=1e-14)
+
+
+def test_products_in_float64_of_a_float32_net():
+    model, (images, labels) = cases.mlp().float(), cases.data(10)
+    images = images.float()
+    options = {"k": 3, "tol": 1e-11}
+    result = hessian_eigenvalues(model, images, labels, dtype=torch.float64, **options)
+    assert result.converged.all()
+    assert next(model.parameters()).dtype == torch.float32
+    expected = np.linalg.eigvalsh(cases.full_hessian(model.double(), images.double(), labels))[::-1]
+    np.testing.assert_allclose(result.eigenvalues, expected[:3], rtol=1e-10)
+    assert (result.residuals <= 1e-11 * expected[0]).all()
+
+
+def test_parameter_scaling_is_the_hessian_of_relative_changes():
+    model, (images, labels) = cases.conv_net(), cases.data(20)
+    masks, kept = cases.random_masks(model, 0.5)
+    prune(model, masks)
+    weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).abs().numpy()
+    hessian = weights[:, None] * cases.full_hessian(model, images, labels) * weights
+    for chosen, rows in ((None, np.ones_like(kept)), (masks, kept)):
+        found = hessian_eigenvalues(model, images, labels, k=3, masks=chosen, scaling="parameter", tol=1e-8)
+        expected = np.linalg.eigvalsh(hessian[np.ix_(rows, rows)])[::-1]
+        np.testing.assert_allclose(found.eigenvalues, expected[:3], rtol=1e-6)
+        assert found.scaling == "parameter"
+
+
+def test_parameter_scaling_does_not_see_the_scale_of_relu_layers():
+    model, (images, labels) = cases.conv_net(), cases.data(20)
+    rescaled = cases.conv_net()
+    with torch.no_grad():
+        for parameter in rescaled.conv.parameters():
+            parameter.mul_(8)
+        rescaled.hidden.weight.div_(8)
+        # A unit of its own scale each.
+        factors = torch.linspace(0.2, 5, 5, dtype=torch.float64)
+        rescaled.hidden.weight.mul_(factors[:, None])
+        rescaled.hidden.bias.mul_(factors)
+        rescaled.out.weight.div_(factors)
+    torch.testing.assert_close(model(images), rescaled(images))
+
+    def largest(net, scaling):
+        return hessian_eigenvalues(net, images, labels, tol=1e-9, scaling=scaling).eigenvalues
+
+    torch.testing.assert_close(largest(model, "parameter"), largest(rescaled, "parameter"), rtol=1e-9, atol=0)
+    assert largest(rescaled, None)[0] > 2 * largest(model, None)[0]
+
+
+@pytest.mark.parametrize("block_size", [2, 4])
+def test_blocks_find_the_same_eigenvalues_in_fewer_steps(block_size):
+    model, (images, labels) = cases.mlp(), cases.data(20)
+    alone = hessian_eigenvalues(model, images, labels, tol=1e-7)
+    found = hessian_eigenvalues(model, images, labels, tol=1e-7, block_size=block_size)
+    torch.testing.assert_close(found.eigenvalues, alone.eigenvalues, rtol=1e-9, atol=0)
+    assert found.converged.all()
+    assert found.iterations < alone.iterations
+    assert found.hvps <= block_size * found.iterations + 5
+    assert (alone.block_size, found.block_size) == (1, block_size)
+
+
+def test_a_block_finds_a_multiple_eigenvalue_at_once():
+    # The 3 is double among a spread of others: a single vector sees one copy of it.
+    matrix = rotated(np.r_[[3, 3, 2.5], np.linspace(0, 1, 300)])
+    values, _ = lanczos(matrix, 3, 2)
+    np.testing.assert_allclose(values, [3, 3, 2.5], atol=1e-8)
 
 
 def test_a_parameter_outside_the_graph_has_no_curvature():
@@ -112,7 +244,7 @@ def test_batchnorm_uses_its_running_statistics_and_keeps_them():
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    expected = np.linalg.eigh(full_hessian(model, images, labels))[0][::-1]
+    expected = np.linalg.eigh(cases.full_hessian(model, images, labels))[0][::-1]
     np.testing.assert_allclose(result.eigenvalues, expected[:3], rtol=1e-6)
 
 
@@ -189,17 +321,18 @@ def test_all_eigenvalues_of_a_small_space():
     masks = {"1.weight": torch.zeros(3, 12)}
     images, labels = cases.data(9)
     result = hessian_eigenvalues(model, images, labels, k=3, masks=masks)
-    hessian = full_hessian(model, images, labels)[-3:, -3:]
+    hessian = cases.full_hessian(model, images, labels)[-3:, -3:]
     np.testing.assert_allclose(result.eigenvalues, np.linalg.eigvalsh(hessian)[::-1], atol=1e-14)
     assert (result.dimension, result.iterations) == (3, 3)
 
 
-def lanczos(matrix, k, tol=1e-10, max_iterations=5000, seed=0):
+def lanczos(matrix, k, block_size=1, tol=1e-10, max_iterations=5000, seed=0):
     matrix = torch.as_tensor(matrix, dtype=torch.float64)
     vectors, iterations, scale = largest_eigenpairs(
-        lambda vector: matrix @ vector,
+        lambda vectors: vectors @ matrix,
         len(matrix),
         k,
+        block_size=block_size,
         tol=tol,
         max_iterations=max_iterations,
         rounding=1e-14,
@@ -216,6 +349,7 @@ def rotated(spectrum, seed=0):
     return basis * np.asarray(spectrum) @ basis.T
 
 
+@pytest.mark.parametrize("block_size", [1, 2, 3, 8])
 @pytest.mark.parametrize(
     "spectrum",
     [
@@ -229,17 +363,17 @@ def rotated(spectrum, seed=0):
     ],
     ids=["uniform", "outliers", "multiple", "top-zero", "negative", "zero", "identity"],
 )
-def test_lanczos_on_known_spectra(spectrum):
-    values, iterations = lanczos(rotated(spectrum), 5)
+def test_lanczos_on_known_spectra(spectrum, block_size):
+    values, iterations = lanczos(rotated(spectrum), 5, block_size)
     np.testing.assert_allclose(values, np.sort(spectrum)[::-1][:5], atol=1e-8)
     assert iterations < 1000
 
 
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.integers(0, 5), st.data())
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 5), st.data())
 @settings(deadline=None, max_examples=60)
-def test_lanczos_on_any_small_spectrum(spectrum, seed, data):
+def test_lanczos_on_any_small_spectrum(spectrum, block_size, seed, data):
     k = data.draw(st.integers(1, len(spectrum)))
-    values, iterations = lanczos(rotated(np.array(spectrum, dtype=float), seed), k, seed=seed)
+    values, iterations = lanczos(rotated(np.array(spectrum, dtype=float), seed), k, block_size, seed=seed)
     np.testing.assert_allclose(values, np.sort(spectrum)[::-1][:k], atol=1e-8)
     assert iterations <= len(spectrum)
 
@@ -260,6 +394,10 @@ def test_errors():
     )
     fails("max_iterations is 4; 5 eigenvalues take at least 5", max_iterations=4)
     fails("tol is 0", tol=0)
+    fails("block_size is 0; give at least 1", block_size=0)
+    fails("no scaling 'filter'; give None or 'parameter'", scaling="filter")
+    fails("computed in torch.int64; give a floating point dtype", dtype=torch.int64)
+    fails("batch size is 0", batch_size=0)
     fails("masks for 9.weight, 9.x, which the model does not have", masks={"9.x": images, "9.weight": images})
     fails(r"mask of 1.weight has shape \[6\], the parameter \[6, 12\]", masks={"1.weight": torch.ones(6)})
     fails("mask of 1.bias holds other values than 0 and 1", masks={"1.bias": torch.full((6,), 0.5)})

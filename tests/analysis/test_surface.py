@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import pytest
 import torch
@@ -6,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy
+from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy, psp_statistics, surface
 from sharpminima.analysis.surface import _axis
 from sharpminima.errors import AnalysisError
 from sharpminima.evaluation import evaluate
+from sharpminima.stop import STOP, Stopped
 
 from . import cases
 
@@ -209,6 +211,140 @@ def test_batch_size_does_not_matter():
     parts = loss_surface(center, target, images, labels, grid=(2, 2), batch_size=5)
     for name in whole.values:
         torch.testing.assert_close(whole.values[name], parts.values[name], rtol=1e-12, atol=0)
+
+
+def pruned_pair_with_dead_units(build):
+    """A pair whose masks leave units without weights, units that nothing reads, and a constant one."""
+    center, target = build(0), build(1)
+    layers = [name for name, module in center.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    masks = {name: torch.ones_like(parameter) for name, parameter in center.named_parameters()}
+    masks[f"{layers[0]}.weight"][0] = 0
+    masks[f"{layers[0]}.bias"][0] = 0
+    masks[f"{layers[1]}.weight"][:3] = 0
+    masks[f"{layers[1]}.bias"][:2] = 0
+    masks[f"{layers[2]}.weight"][:, 3] = 0
+    with torch.no_grad():
+        for model in (center, target):
+            for name, mask in masks.items():
+                model.get_parameter(name).mul_(mask)
+    return center, target, masks
+
+
+@pytest.mark.parametrize("build", [cases.mlp, cases.conv_net])
+@pytest.mark.parametrize("definition", ["joint", "agreement"])
+def test_neurons_that_are_not_computed_are_counted(build, definition, monkeypatch):
+    center, target, masks = pruned_pair_with_dead_units(build)
+    images, labels = cases.data(30)
+    computed = []
+
+    def spied(model, *data, **options):
+        computed.append(sum(parameter.numel() for parameter in model.parameters()))
+        return psp_statistics(model, *data, **options)
+
+    monkeypatch.setattr(surface, "psp_statistics", spied)
+    options = {"masks": masks, "seed": 3, "definition": definition}
+    result = loss_surface(center, target, images, labels, grid=(2, 2), measures=tuple(MEASURES), **options)
+    whole = sum(parameter.numel() for parameter in center.parameters())
+    assert computed[:2] == [whole] * 2  # the ends
+    assert all((count < whole - 20) == (definition == "joint") for count in computed[2:])
+    plane = Plane(center, target, masks=masks, seed=3)
+    for row, y in enumerate(result.y.tolist()):
+        for column, x in enumerate(result.x.tolist()):
+            for name, value in all_measures(plane.model_at(x, y), images, labels, definition).items():
+                assert result.values[name][row, column].item() == pytest.approx(value, rel=1e-12), (name, x, y)
+
+
+def test_a_layer_whose_neurons_are_all_zero_but_one():
+    # What is computed of the first layer is one neuron, so that it has no pairs; the whole has.
+    center, target = cases.mlp(0), cases.mlp(1)
+    masks = {"1.weight": torch.zeros(6, 12), "1.bias": torch.zeros(6), "3.weight": torch.zeros(4, 6)}
+    masks |= {"1.weight": masks["1.weight"].index_fill(0, torch.tensor([2]), 1.0), "3.bias": torch.zeros(4)}
+    with torch.no_grad():
+        for model in (center, target):
+            for name, mask in masks.items():
+                model.get_parameter(name).mul_(mask)
+    images, labels = cases.data(30)
+    result = loss_surface(center, target, images, labels, grid=(2, 1), masks=masks, measures=tuple(MEASURES))
+    plane = Plane(center, target, masks=masks)
+    for column, x in enumerate(result.x.tolist()):
+        for name, value in all_measures(plane.model_at(x), images, labels).items():
+            assert result.values[name][0, column].item() == pytest.approx(value, rel=1e-12), name
+    assert result.values["psp_entropy_2"].min() > 0
+
+
+def interrupted_after(points):
+    """A progress function that stands for a SIGTERM after so many points."""
+
+    def progress(done, total):
+        STOP.raised = done == points
+
+    return progress
+
+
+@pytest.fixture
+def _no_signal():
+    yield
+    STOP.raised = False
+
+
+@pytest.mark.usefixtures("_no_signal")
+def test_a_stopped_map_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    center, target, masks = pruned_pair(cases.conv_net)
+    images, labels = cases.data(12)
+    options = {"grid": (3, 2), "masks": masks}
+    expected = loss_surface(center, target, images, labels, **options)
+    path = tmp_path / "map.resume"
+    with pytest.raises(Stopped, match=r"its state is in .*map\.resume"):
+        loss_surface(center, target, images, labels, resume=path, progress=interrupted_after(4), **options)
+    STOP.raised = False
+    # Any other argument makes the file another's: all its points are measured.
+    others = ({"seed": 1}, {"batch_size": 5}, {"masks": None}, {"span": (-1.0, 2.0)}, {"measures": ["loss"]})
+    calls = []
+    for other in others:
+        copied = shutil.copy(path, tmp_path / "other.resume")
+        changed = {**options, **other, "resume": copied, "progress": lambda done, total: calls.append(done)}
+        loss_surface(center, target, images, labels, **changed)
+        assert calls == [1, 2, 3, 4, 5, 6], other
+        calls.clear()
+    result = loss_surface(
+        center, target, images, labels, resume=path, progress=lambda done, total: calls.append(done), **options
+    )
+    assert calls == [5, 6]
+    assert not path.exists()
+    for name in expected.values:
+        assert torch.equal(result.values[name], expected.values[name])
+    assert result.center_values == expected.center_values
+
+
+@pytest.mark.usefixtures("_no_signal")
+def test_a_killed_map_goes_on_from_what_was_saved_when_due(tmp_path):
+    center, target, _ = pruned_pair()
+    images, labels = cases.data(9)
+    path = tmp_path / "map.resume"
+
+    def killed(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loss_surface(center, target, images, labels, grid=(3, 2), resume=path, save_every_s=0.0, progress=killed)
+    calls = []
+    loss_surface(
+        center,
+        target,
+        images,
+        labels,
+        grid=(3, 2),
+        resume=path,
+        progress=lambda done, total: calls.append(done),
+    )
+    assert calls == [3, 4, 5, 6]
+
+
+@pytest.mark.usefixtures("_no_signal")
+def test_sigterm_without_a_resume_file():
+    with pytest.raises(Stopped, match="nothing was kept"):
+        loss_surface(cases.mlp(0), cases.mlp(1), *cases.data(6), grid=(2, 1), progress=interrupted_after(1))
 
 
 def test_progress_counts_the_points():

@@ -14,8 +14,9 @@ from sharpminima.evaluation import Evaluation, evaluate
 from sharpminima.masks import sparsity
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.lobster import LobsterSettings, _Lobster, largest_threshold
+from sharpminima.resume import ResumeFile
 from sharpminima.stop import STOP, Stopped
-from sharpminima.training import FlatModel, ResumeFile, Sgd
+from sharpminima.training import FlatModel, Sgd
 
 SETTINGS = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 2, "max_epochs": 60, "batch_size": 20})
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from sharpminima import sparse as sparse_module
+from sharpminima.compaction import compact
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
 from sharpminima.pruning import METHODS, Run
@@ -17,8 +19,6 @@ from sharpminima.rng import generator
 from sharpminima.settings import RecipeSettings
 from sharpminima.training import FlatModel, RecipePolicy, Sgd, train
 from sharpminima.training import flat as flat_module
-from sharpminima.training import sparse as sparse_module
-from sharpminima.training.compaction import compact
 
 from .cases import NETS, build, images_of
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpminima.checkpoint import load_checkpoint
+from sharpminima.compaction import compact, reordered
 from sharpminima.models import build_model
+from sharpminima.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
 from sharpminima.training import FlatModel
-from sharpminima.training.compaction import compact, reordered
-from sharpminima.training.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
 
 MASKS = Path(__file__).parents[2] / "benchmarks" / "masks"
 

@@ -5,6 +5,7 @@ Tartaglione et al., ICANN 2020, Fig. 2-4: between the gradually pruned net G and
 
 import copy
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +19,14 @@ from sharpminima.analysis._inputs import (
     count_outputs,
     surviving,
 )
-from sharpminima.analysis.entropy import PspStatistics, check_order, psp_statistics
+from sharpminima.analysis._reduced import Observed
+from sharpminima.analysis._resume import resume_file
+from sharpminima.analysis.entropy import PspEntropy, PspStatistics, check_order, psp_statistics
 from sharpminima.errors import AnalysisError
 from sharpminima.evaluation import evaluate
+from sharpminima.resume import save_or_stop
 from sharpminima.rng import generator
+from sharpminima.stop import STOP
 
 MEASURES: dict[str, tuple[int, str] | None] = {
     "loss": None,
@@ -122,6 +127,10 @@ class Plane:
         for name, tensor in _state(model).items():
             tensor.copy_(state[name].view_as(tensor))
 
+    def tensors(self) -> list[Tensor]:
+        """All that defines the plane: the ends' weights and buffers, and the second axis."""
+        return [*(value for end in self._ends.values() for value in end.values()), self._second]
+
     def model_at(self, x: float, y: float = 0.0) -> nn.Module:
         """A new model at the point (x, y), for instance for the Hessian along the line between the ends."""
         model = copy.deepcopy(self._template)
@@ -146,30 +155,102 @@ def _axis(points: int, span: tuple[float, float]) -> Tensor:
     return torch.where(((axis - nearest).abs() < 1e-9) & ((nearest == 0) | (nearest == 1)), nearest.abs(), axis)
 
 
-def _measure(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    measures: Sequence[str],
-    definition: str,
-    batch_size: int,
-) -> dict[str, float]:
-    """The ``measures`` of one model, from one pass over the data."""
-    orders = {entry[0] for entry in map(MEASURES.__getitem__, measures) if entry}
-    if orders:
-        pairs = 2 in orders and definition == "joint"
-        statistics: PspStatistics = psp_statistics(model, images, labels, pairs=pairs, batch_size=batch_size)
-        evaluation = statistics.evaluation
-        entropies = {order: statistics.entropy(order, definition) for order in orders}
-    else:
-        evaluation = evaluate(model, images, labels, batch_size=batch_size)
-    values = {"loss": evaluation.loss, "error": evaluation.error_percent}
-    for name in measures:
-        if entry := MEASURES[name]:
-            values[name] = getattr(entropies[entry[0]], entry[1])
-        if not math.isfinite(values[name]):
-            raise AnalysisError(f"the {name} is {values[name]}; take a smaller span or check the weights")
-    return {name: values[name] for name in measures}
+class _Meter:
+    """Measures the points of a plane, each in one pass over the data."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        images: Tensor,
+        labels: Tensor,
+        measures: Sequence[str],
+        definition: str,
+        batch_size: int,
+        masks: Mapping[str, Tensor] | None,
+    ) -> None:
+        self._plane, self._data, self._batch_size = plane, (images, labels), batch_size
+        self._measures, self._definition = measures, definition
+        self._orders = {entry[0] for name in measures if (entry := MEASURES[name])}
+        self._model = plane.model_at(0.0)
+        survivors = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self._model.named_parameters()}
+        if 2 not in self._orders or definition == "joint":  # `_with_zero_neurons` cannot tell the agreement
+            survivors |= dict(masks or {})
+        self._observed = Observed(self._model, survivors)
+        self._neurons: dict[str, int] | None = None  # of the whole net, by layer
+
+    def whole(self, x: float, y: float) -> dict[str, float]:
+        """The measures of the point (x, y), by the whole net."""
+        self._plane.move(self._model, x, y)
+        return self._located(self._model, x, y)
+
+    def reduced(self, x: float, y: float) -> dict[str, float]:
+        """The same up to rounding, without the units that the masks make zero; after `whole` of any point."""
+        self._plane.move(self._model, x, y)
+        self._observed.follow()
+        return self._located(self._observed.net, x, y)
+
+    def _located(self, model: nn.Module, x: float, y: float) -> dict[str, float]:
+        try:
+            return self._measure(model)
+        except AnalysisError as error:
+            raise AnalysisError(f"at the point ({x:g}, {y:g}) of the plane: {error}") from error
+
+    def _measure(self, model: nn.Module) -> dict[str, float]:
+        if self._orders:
+            pairs = 2 in self._orders and self._definition == "joint"
+            statistics = psp_statistics(model, *self._data, pairs=pairs, batch_size=self._batch_size)
+            evaluation = statistics.evaluation
+            entropies = self._entropies(statistics)
+        else:
+            evaluation = evaluate(model, *self._data, batch_size=self._batch_size)
+        values = {"loss": evaluation.loss, "error": evaluation.error_percent}
+        for name in self._measures:
+            if entry := MEASURES[name]:
+                values[name] = entropies[entry]
+            if not math.isfinite(values[name]):
+                raise AnalysisError(f"the {name} is {values[name]}; take a smaller span or check the weights")
+        return {name: values[name] for name in self._measures}
+
+    def _entropies(self, statistics: PspStatistics) -> dict[tuple[int, str], float]:
+        """The PSP measures of the whole net; neurons that are missing are always off, with z = 0."""
+        first = statistics.entropy()
+        if self._neurons is None:
+            self._neurons = first.neurons
+        missing = {layer: count - first.neurons[layer] for layer, count in self._neurons.items()}
+        found = {1: first}
+        if 2 in self._orders and (max(first.neurons.values()) > 1 or max(self._neurons.values()) == 1):
+            found[2] = statistics.entropy(2, self._definition)
+        fields = {entry for entry in MEASURES.values() if entry}
+        values = {(order, field): getattr(found[order], field) for order, field in fields if order in found}
+        if any(missing.values()):
+            values |= _with_zero_neurons(first, found.get(2), missing)
+        return values
+
+
+def _with_zero_neurons(
+    first: PspEntropy, second: PspEntropy | None, missing: Mapping[str, int]
+) -> dict[tuple[int, str], float]:
+    """Measures that neurons with z = 0 on all images change, once ``missing`` of each layer are counted.
+
+    Such a neuron has no entropy, and a pair with it has that of its partner; live neurons are as many as before.
+    """
+    neurons = {layer: count + missing[layer] for layer, count in first.neurons.items()}
+    entropies = {layer: first.per_layer[layer] * count for layer, count in first.neurons.items()}
+    norms = [first.norm_per_layer[layer] * count / neurons[layer] for layer, count in first.neurons.items()]
+    layers = len(norms)
+    output_norm = first.norm_with_output * (layers + 1) - first.norm * layers
+    pairs = []
+    for layer, count in first.neurons.items():
+        if neurons[layer] > 1:
+            within = second.per_layer.get(layer, 0.0) * math.comb(count, 2) if second else 0.0
+            pairs.append((within + entropies[layer] * missing[layer]) / math.comb(neurons[layer], 2))
+    values = {
+        (1, "mean"): math.fsum(entropies.values()) / sum(neurons.values()),
+        (1, "norm"): math.fsum(norms) / layers,
+        (1, "norm_with_output"): math.fsum([*norms, output_norm]) / (layers + 1),
+        (2, "mean"): math.fsum(pairs) / max(1, len(pairs)),
+    }
+    return values if second else {**values, (2, "mean_live"): 0.0}
 
 
 def loss_surface(
@@ -184,15 +265,21 @@ def loss_surface(
     seed: int = 0,
     definition: str = "joint",
     measures: Sequence[str] = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2"),
-    batch_size: int = 1000,
+    batch_size: int = 250,
     progress: Callable[[int, int], None] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    save_every_s: float = 60.0,
 ) -> LossSurface:
     """Loss, error, PSP norm and PSP-entropies on a grid in the plane through two minima.
 
     The origin is ``center`` (G), the first axis ends in ``target`` (1-S), the second is random; see `Plane`,
     also for BatchNorm's running statistics, which come from the nearer end along the first axis. Every
-    point takes one pass over the data. Not every grid holds the two ends (51 points over -0.5 ... 1.5 do not,
-    41 do): their own values are always in ``center_values`` and ``target_values``.
+    point takes one pass over the data, the points one by one: on a CPU, several at once (vmap) take twice as long.
+    In a masked plane, units without any surviving weight or bias are not computed: their pre-activations are 0
+    everywhere, and they enter the measures in closed form. The ends are measured by the whole nets.
+
+    Not every grid holds the two ends (51 points over -0.5 ... 1.5 do not, 41 do): their own values are always in
+    ``center_values`` and ``target_values``.
 
     Args:
         center, target: two nets of the same parameters; they are not modified.
@@ -205,11 +292,15 @@ def loss_surface(
         definition: of order 2, "joint" or "agreement".
         measures: names from `MEASURES`.
         progress: called with (points done, points in all) after each point of the grid.
+        resume: a file for the finished points, written now and then and on SIGTERM, and removed at the end. A call
+            with the same arguments goes on from it, to the same bits; a file of other arguments is ignored.
+        save_every_s: seconds between two writes of it.
 
     Raises:
         AnalysisError: as for `Plane` and, where PSP measures are asked for, `psp_statistics`; a measure or
             definition that is not offered; a grid below 1 or a span that does not rise; a measure that is not
             finite.
+        Stopped: SIGTERM came (where `sharpminima.stop` catches it).
     """
     measures = tuple(measures)
     unknown = [name for name in measures if name not in MEASURES]
@@ -223,29 +314,43 @@ def loss_surface(
     check_images(images, labels, batch_size)
     count_labels(labels, count_outputs(center, images))
     plane = Plane(center, target, masks=masks, seed=seed)
-    model = plane.model_at(0.0)
+    meter = _Meter(plane, images, labels, measures, definition, batch_size, masks)
+    file = None
+    if resume is not None:
+        settings = {
+            "of": "loss_surface",
+            "grid": list(grid),
+            "span": list(span),
+            "seed": seed,
+            "definition": definition,
+            "measures": list(measures),
+            "batch_size": batch_size,
+            "masks": sorted(masks or {}),
+        }
+        tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items())), images, labels]
+        file = resume_file(resume, settings, tensors, save_every_s)
 
-    def at(x: float, y: float) -> dict[str, float]:
-        plane.move(model, x, y)
-        try:
-            return _measure(model, images, labels, measures, definition, batch_size)
-        except AnalysisError as error:
-            raise AnalysisError(f"at the point ({x:g}, {y:g}) of the plane: {error}") from error
-
-    ends = {(0.0, 0.0): at(0.0, 0.0), (1.0, 0.0): at(1.0, 0.0)}
+    ends = {(0.0, 0.0): meter.whole(0.0, 0.0), (1.0, 0.0): meter.whole(1.0, 0.0)}
     xs, ys = _axis(grid[0], span), _axis(grid[1], span)
-    values = {name: torch.empty(len(ys), len(xs), dtype=torch.float64) for name in measures}
-    for row, y in enumerate(ys.tolist()):
-        for column, x in enumerate(xs.tolist()):
-            point = ends[x, y] if (x, y) in ends else at(x, y)
-            for name in measures:
-                values[name][row, column] = point[name]
-            if progress:
-                progress(row * len(xs) + column + 1, len(xs) * len(ys))
+    points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
+    table = torch.empty(len(points), len(measures), dtype=torch.float64)
+    done = 0
+    if file is not None and (saved := file.load()) is not None:
+        done, table = saved["done"], saved["table"]
+    for number in range(done, len(points)):
+        point = points[number]
+        found = ends[point] if point in ends else meter.reduced(*point)
+        table[number] = torch.tensor([found[name] for name in measures], dtype=torch.float64)
+        if progress:
+            progress(number + 1, len(points))
+        if STOP.raised or (file is not None and file.due()):
+            save_or_stop(file, lambda done=number + 1: {"done": done, "table": table})
+    if file is not None:
+        file.remove()
     return LossSurface(
         x=xs,
         y=ys,
-        values=values,
+        values={name: table[:, column].view(len(ys), len(xs)).clone() for column, name in enumerate(measures)},
         center_values=ends[0.0, 0.0],
         target_values=ends[1.0, 0.0],
         distance=plane.distance,

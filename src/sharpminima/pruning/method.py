@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from sharpminima.data import Split
 from sharpminima.masks import Masks
 from sharpminima.progress import Progress
+from sharpminima.resume import ResumeFile
 from sharpminima.settings import Settings
-from sharpminima.training import ResumeFile
 
 
 @dataclass(frozen=True)

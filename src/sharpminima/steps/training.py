@@ -23,10 +23,11 @@ from sharpminima.measures import measure
 from sharpminima.models import INPUT_SHAPES, build_model
 from sharpminima.progress import Progress
 from sharpminima.pruning import METHODS, STRATEGIES, Run, strategies
+from sharpminima.resume import ResumeFile
 from sharpminima.rng import derive_seed, generator
 from sharpminima.runtime import configure
 from sharpminima.settings import RecipeSettings
-from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, ResumeFile, train_replicas
+from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, train_replicas
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from torch import Tensor
 from sharpminima.data import Split
 from sharpminima.errors import TrainingError
 from sharpminima.progress import Progress
-from sharpminima.stop import STOP, Stopped
+from sharpminima.resume import ResumeFile, save_or_stop
+from sharpminima.stop import STOP
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 from sharpminima.training.flat import FlatModel, Sgd
 from sharpminima.training.policy import Policy
-from sharpminima.training.resume import ResumeFile
 
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "validation_loss", "validation_error_percent", "sparsity"]
 
@@ -157,7 +157,7 @@ def train_replicas(
             loss_sum += loss.detach() * index.shape[-1]
             if STOP.raised or (resume is not None and resume.due()):
                 first_step = number + 1
-                _save_or_stop(resume, state)
+                save_or_stop(resume, state)
         first_step = 0
         epoch += 1
         train_losses = (loss_sum / images_count).view(-1).tolist()
@@ -191,11 +191,3 @@ def _report(progress: Progress, epoch: int, max_epochs: int, rows: Sequence[dict
     if len(rows) > 1:
         shown["replicas"] = len(rows)
     progress(epoch, max_epochs, **shown)
-
-
-def _save_or_stop(resume: ResumeFile | None, state: Callable[[], dict[str, Any]]) -> None:
-    if resume is not None:
-        resume.save(state())
-    if STOP.raised:
-        kept = f"its state is in {resume.path}" if resume is not None else "nothing was kept"
-        raise Stopped(f"stopped by SIGTERM; {kept}")

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sharpminima.compaction import Compacted, compact, reordered
 from sharpminima.evaluation import Evaluation, evaluate
 from sharpminima.masks import Masks
-from sharpminima.training.compaction import Compacted, compact, reordered
 
 _WORTH = 0.8  # a compacted net with more of the parameters than this costs more in traffic than it saves
 _ALIGNMENT = 16  # elements: every parameter starts on a 64-byte boundary, as if allocated by itself
@@ -21,7 +21,7 @@ class FlatModel:
     have gaps (always zero) that keep each parameter aligned.
 
     With ``compaction``, forward and backward passes run through the smaller net without the dead units of the mask
-    (`sharpminima.training.compaction`); the vectors stay those of the whole net.
+    (`sharpminima.compaction`); the vectors stay those of the whole net.
 
     `sharpminima.training.replicas.FlatReplicas` is the same with a leading axis R on every vector and buffer.
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from sharpminima.compaction import Compacted, compact
 from sharpminima.evaluation import Evaluation
 from sharpminima.masks import Masks
-from sharpminima.training.compaction import Compacted, compact
 from sharpminima.training.flat import FlatModel
 
 _BATCH = 1000  # images of all replicas together in a pass of an evaluation

@@ -1,10 +1,12 @@
-"""Resume files: what a killed training goes on from, to the same bits."""
+"""Resume files: what a killed job goes on from, to the same bits."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sharpminima.checkpoint import load_tree, save_tree
+from sharpminima.stop import STOP, Stopped
 
 _LAYOUT = 2  # raised when the engine saves other keys; files of another layout are ignored
 
@@ -46,3 +48,16 @@ class ResumeFile:
     def remove(self) -> None:
         """Remove the file; the job is done."""
         self.path.unlink(missing_ok=True)
+
+
+def save_or_stop(resume: ResumeFile | None, state: Callable[[], Any]) -> None:
+    """Save a job's state, where there is a file for it; on SIGTERM the job ends there.
+
+    Raises:
+        Stopped: SIGTERM came; the resume file, where there is one, holds the state.
+    """
+    if resume is not None:
+        resume.save(state())
+    if STOP.raised:
+        kept = f"its state is in {resume.path}" if resume is not None else "nothing was kept"
+        raise Stopped(f"stopped by SIGTERM; {kept}")

@@ -13,22 +13,27 @@ residual addition, and every unit behind a BatchNorm that is needed, since the s
 Parameters of dead units are not forgotten: the full vector keeps them, and weight decay, momentum and LOBSTER's
 decay go on acting on them (`sharpminima.training.flat`).
 
-Of what is left, layers with few survivors compute with those only (`sharpminima.training.sparse`).
+Of what is left, layers with few survivors compute with those only (`sharpminima.sparse`).
 """
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
-from sharpminima.training.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
+from sharpminima.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
 
 _LANES = 16  # filters of a convolution are computed in groups of so many
 _SPARE = 0.5  # idle filters, of those needed, that whole groups are still faster with
 _CHANNELWISE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d, nn.Identity, nn.Dropout)
 Keep = dict[str, Tensor]
+
+
+class NotCompactable(ValueError):
+    """The graph of a net cannot be traced, or a layer or a parameter of it is used in several places."""
 
 
 @dataclass
@@ -41,6 +46,7 @@ class _Layer:
     consumer: "_Layer | None" = None  # the only layer that reads its units; None: several, or the output
     norms: tuple[str, ...] = ()  # BatchNorms between it and its consumer
     selects: bool = False  # reads the flattened images, so that single pixels may be left out
+    rectified: bool = False  # an nn.ReLU, and nothing that shifts before it, takes its units
 
     def spread(self, units: Tensor) -> Tensor:
         """Units of the source [U] as inputs of this layer [U * positions]: a flattened map gives several a unit."""
@@ -76,7 +82,7 @@ class Compacted:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def compact(model: nn.Module, *masks: Keep, sparse: bool = False) -> Compacted:
+def compact(model: nn.Module, *masks: Keep, sparse: bool = False, observed: bool = False) -> Compacted:
     """Leave out the dead units of ``model``.
 
     Args:
@@ -84,13 +90,18 @@ def compact(model: nn.Module, *masks: Keep, sparse: bool = False) -> Compacted:
         masks: parameter name -> bool, True where it survives; parameters not named all survive. Where several
             replicas share the net, one each: a unit is left out if it is dead in all of them.
         sparse: for one mask, let layers with few survivors compute with those only, where that is offered.
+        observed: keep all that a ReLU of the whole net sees, but zeros: units that nothing reads stay, and every
+            pooling stays behind its ReLU.
 
     Returns:
         A net with parameters of its own. Where no unit of a layer is alive, one is kept: no layer is empty.
+
+    Raises:
+        NotCompactable: see there.
     """
-    small = copy.deepcopy(reordered(model))
+    small = copy.deepcopy(_traced(model) if observed else reordered(model))
     layers = _layers(small)
-    alive = [_alive(layers, each) for each in masks]
+    alive = [_alive(layers, each, observed) for each in masks]
     inputs, units = (_either(sides) for sides in zip(*alive, strict=True))
     whole = dict(model.named_parameters())
     chosen: Keep = {}  # the mask of what is left, of layers that become sparse
@@ -145,13 +156,48 @@ def compact(model: nn.Module, *masks: Keep, sparse: bool = False) -> Compacted:
     return Compacted(small, parameters, buffers)
 
 
+def zero_masks(model: nn.Module) -> Keep:
+    """Masks under which `compact` keeps the derivatives with respect to *all* parameters, of any order.
+
+    They remove the weights and biases of units that are exactly zero before their ReLU, no others. A ReLU passes no
+    gradient at 0, so nothing depends on those, nor on the weights that read the unit. Units with a gradient all stay,
+    also those whose outgoing weights are zero.
+
+    Raises:
+        NotCompactable: see there.
+    """
+    masks: Keep = {}
+    for layer in _layers(_traced(model)):
+        module = layer.module
+        if layer.rectified:
+            fed = module.weight.detach().flatten(1).any(1)
+            masks[f"{layer.name}.weight"] = fed.view(-1, *[1] * (module.weight.ndim - 1)).expand_as(module.weight)
+            if module.bias is not None:
+                masks[f"{layer.name}.bias"] = module.bias.detach() != 0
+    return masks
+
+
+def _traced(model: nn.Module) -> fx.GraphModule:
+    try:
+        graph = fx.symbolic_trace(model)
+    except Exception as error:  # whatever the model's own code makes of a proxy
+        raise NotCompactable(f"the graph of the model cannot be traced: {error}") from error
+    called = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    several = [name for name, count in called.items() if count > 1 and list(graph.get_submodule(name).parameters())]
+    if several or any(node.op == "get_attr" for node in graph.graph.nodes):
+        raise NotCompactable("the model uses a layer several times, or a parameter outside its layer")
+    if len(dict(model.named_parameters())) < len(dict(model.named_parameters(remove_duplicate=False))):
+        raise NotCompactable("layers of the model share a parameter")
+    return graph
+
+
 def reordered(model: nn.Module) -> fx.GraphModule:
     """The same net with max(relu(z)) as relu(max(z)): equal values and gradients, and a ReLU on fewer elements.
 
     Where the largest z of a window is not positive, both give 0 and no gradient; else both pass it to the same z.
     Its modules are the model's own.
     """
-    graph = fx.symbolic_trace(model)
+    graph = _traced(model)
     for pool in graph.graph.nodes:
         relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
         if _kind(graph, pool) is nn.MaxPool2d and _kind(graph, relu) is nn.ReLU and len(relu.users) == 1:
@@ -206,6 +252,7 @@ def _layers(graph: fx.GraphModule) -> list[_Layer]:
         while len(reader.users) == 1:
             (reader,) = reader.users
             module = modules.get(reader.target) if reader.op == "call_module" else None
+            layer.rectified |= isinstance(module, nn.ReLU) and not norms
             if reader in found:
                 layer.consumer, found[reader].source, layer.norms = found[reader], layer, tuple(norms)
                 break
@@ -234,8 +281,8 @@ def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
     return called and node.args[1:] == (1,) and not node.kwargs
 
 
-def _alive(layers: Iterable[_Layer], masks: Keep) -> tuple[Keep, Keep]:
-    """Inputs and units to keep, by layer."""
+def _alive(layers: Iterable[_Layer], masks: Keep, unread: bool) -> tuple[Keep, Keep]:
+    """Inputs and units to keep, by layer; ``unread`` units too, or not."""
     order = list(layers)
     connected: Keep = {}  # [units, inputs]: is any weight of the pair left?
     zero: Keep = {}  # units that are exactly zero
@@ -256,7 +303,7 @@ def _alive(layers: Iterable[_Layer], masks: Keep) -> tuple[Keep, Keep]:
         needed = torch.ones(len(zero[layer.name]), dtype=torch.bool)
         if layer.consumer is not None:
             read = connected[layer.consumer.name][units[layer.consumer.name]].any(0)
-            needed = read.view(len(needed), -1).any(1) & ~zero[layer.name]
+            needed = (read.view(len(needed), -1).any(1) | unread) & ~zero[layer.name]
             needed[0] |= not needed.any()
         units[layer.name] = needed
     inputs: Keep = {}
