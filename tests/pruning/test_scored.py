@@ -15,9 +15,10 @@ from sharpminima.masks import Masks, count
 from sharpminima.pruning import METHODS, Pruned, Run, scored
 from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best
 from sharpminima.pruning.scored import SCORED, ScoredSettings, find_masks
+from sharpminima.resume import ResumeFile
 from sharpminima.settings import RecipeSettings
 from sharpminima.stop import STOP, Stopped
-from sharpminima.training import RecipePolicy, ResumeFile
+from sharpminima.training import RecipePolicy
 
 from .test_lobster import net, split
 

@@ -20,9 +20,10 @@ from sharpminima.masks import Masks, apply_masks, prunable_parameters, sparsity
 from sharpminima.pruning.criteria import CRITERIA, Candidate
 from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best, survivors_at
 from sharpminima.pruning.method import LevelState, Method, Pruned, Run
+from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
 from sharpminima.settings import PositiveInt, RecipeSettings, Settings
-from sharpminima.training import FlatModel, RecipePolicy, ResumeFile, train
+from sharpminima.training import FlatModel, RecipePolicy, train
 
 _REVIVES = ("force",)  # criteria that score removed weights too
 
