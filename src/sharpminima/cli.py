@@ -43,6 +43,7 @@ ReplicaStrategy = Annotated[
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
 
+StageName = Annotated[Literal["runs", "analysis"], typer.Argument(help="runs or analysis.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="A study; default: the one that config.yaml names.")]
 ConfigText = Annotated[str | None, typer.Option("--config", help="YAML or JSON in place of config.yaml.")]
 
@@ -297,6 +298,43 @@ def provenance(
     for name in figure:
         found = chain(layout, name)
         typer.echo(json.dumps(found, indent=2, sort_keys=True) if as_json else "\n".join(lines(found)))
+
+
+@app.command()
+def settings(study: StudyName = None) -> None:
+    """Write the settings of training and of analysis, on which DVC's stages depend."""
+    from sharpminima.layout import STAGES
+    from sharpminima.tracking import write_settings
+
+    for stage in STAGES:
+        write_settings(_layout(study), stage)
+
+
+@app.command()
+def restore(stage: StageName, study: StudyName = None) -> None:
+    """Bring back what DVC tracks of a stage, check it, and let Snakemake take it as made."""
+    from sharpminima.tracking import restore as restore_stage
+
+    restore_stage(_layout(study), stage)
+
+
+@app.command()
+def record(stage: StageName, study: StudyName = None) -> None:
+    """Record what made each file of a stage, beside the files."""
+    from sharpminima.tracking import write_record
+
+    write_record(_layout(study), stage)
+
+
+@app.command()
+def track(
+    push: Annotated[bool, typer.Option("--push/--no-push", help="Push to the default remote.")] = True,
+) -> None:
+    """After a Snakemake run: record the tracked studies in DVC."""
+    from sharpminima.tracking import track as track_studies
+
+    studies = track_studies(push=push)
+    typer.echo(f"recorded {', '.join(studies)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")
 
 
 @app.command()

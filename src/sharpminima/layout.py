@@ -14,6 +14,8 @@ from typing import Any
 from sharpminima.config import AnalysisSettings, Config, Experiment, StrategySettings, Study, study_name
 
 CHECKPOINT = "checkpoint.safetensors"
+STAGES = ("runs", "analysis")
+"""The stages of DVC that hold tracked files: what training makes, what is measured at it."""
 HISTORY = "history.csv"
 EVENTS = "events.json"
 GRADUAL = "gradual"  # the strategy name of a method's own states
@@ -187,7 +189,20 @@ class Layout:
         figures = [self.figure_tables(figure) for figure in self.study.figures]
         return sorted({str(tables["surface"]) for tables in figures if "surface" in tables})
 
+    def settings(self, stage: str) -> str:
+        """The settings of a stage, on which its DVC stage depends."""
+        return f"{self.root}/settings/{stage}.json"
+
+    def record(self, stage: str) -> str:
+        """What made each file of a stage: tracked with the files."""
+        return f"{self.runs_folder if stage == 'runs' else self.analysis_folder}/record.json"
+
     # Jobs -------------------------------------------------------------------------------------------------------
+
+    def stage_jobs(self, stage: str) -> list[Job]:
+        """The jobs whose files a stage of DVC tracks (see `STAGES`): prepared data are not among them."""
+        jobs = self.training_jobs() if stage == "runs" else self.analysis_jobs()
+        return [job for job in jobs if job.rule != "prepare"]
 
     def jobs(self) -> list[Job]:
         """Every job of the study up to its tables, each after those whose files it reads."""

@@ -53,4 +53,4 @@ rule table:
 # Every table, and the numbers drawn from them.
 rule analysis:
     input:
-        [path for job in LAYOUT.analysis_jobs() for path in job.outputs],
+        [path for job in LAYOUT.stage_jobs("analysis") for path in job.outputs],

@@ -3,9 +3,12 @@ import json
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
 from sharpminima.layout import NUMBERS_CODE, PAPER, PLOTTING, Layout, experiment_key
+from sharpminima.tracking import adopt, dvc_at_work
 
 try:
     LAYOUT = Layout(*load_config(config))
@@ -14,6 +17,17 @@ except ConfigError as error:
     sys.exit(f"error: {error}")
 
 CONFIG, STUDY = LAYOUT.config, LAYOUT.study
+
+if workflow.is_main_process:
+    # Files that DVC has brought come with the record of what made them.
+    adopt(LAYOUT)
+    if message := dvc_at_work():
+        print(f"warning: {message}", file=sys.stderr)
+
+
+onstart:
+    if message := dvc_at_work():
+        raise WorkflowError(message)
 
 
 wildcard_constraints:

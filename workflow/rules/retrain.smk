@@ -35,4 +35,4 @@ rule retrain:
 # Everything that training makes.
 rule runs:
     input:
-        [path for job in LAYOUT.training_jobs() if job.rule != "prepare" for path in job.outputs],
+        [path for job in LAYOUT.stage_jobs("runs") for path in job.outputs],

@@ -1,0 +1,49 @@
+"""Files that DVC has brought, taken as made by Snakemake."""
+
+from pathlib import Path
+from typing import Any
+
+from sharpminima.layout import STAGES, Layout
+from sharpminima.tracking._known import Known
+from sharpminima.tracking._locks import snakemake_is_at_work
+from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes
+from sharpminima.tracking._record import read_record
+
+_OLDER_NS = 1_000_000_000
+
+
+def adopt(layout: Layout) -> int:
+    """Give Snakemake the notes that belong to tracked files; returns the number of files that had none, or others.
+
+    A file is adopted where its bytes are those of its record. Its note then says what made it, whatever the config is
+    now: Snakemake compares, and makes it again where settings have changed. DVC writes files in no order: a file gets
+    no older than what it was made from, and older than an input that is another one now. Other files, and those of a
+    study without records, are left alone.
+    """
+    if not any(Path(layout.record(stage)).is_file() for stage in STAGES) or snakemake_is_at_work():
+        return 0
+    entries = [entry for stage in STAGES for entry in read_record(layout, stage)]
+    notes, known = Notes(), Known()
+    adopted = sum(_adopt(entry, notes, known) for entry in entries)
+    known.save()
+    return adopted
+
+
+def _adopt(entry: dict[str, Any], notes: Notes, known: Known) -> int:
+    outputs = [path for path, digest in entry["outputs"].items() if known.sha256(path) == digest]
+    found = {path: known.sha256(path) for path in entry["inputs"]}
+    same = [known.mtime_ns(path) for path, digest in entry["inputs"].items() if found[path] == digest]
+    other = [known.mtime_ns(path) for path, digest in entry["inputs"].items() if found[path] not in (None, digest)]
+    adopted = 0
+    for path in outputs:
+        mtime_ns = max([known.mtime_ns(path), *same])
+        if other:
+            mtime_ns = min(mtime_ns, min(other) - _OLDER_NS)
+        if mtime_ns != known.mtime_ns(path):
+            known.set_mtime_ns(path, mtime_ns)
+        note = notes.read(path)
+        is_noted = note is not None and all(note[name] == entry[name] for name in COMPARED)
+        if not is_noted or abs(note["endtime"] - mtime_ns / 1e9) > TIME_TOLERANCE_S:
+            notes.write(path, entry, entry["inputs"], mtime_ns)
+        adopted += not is_noted
+    return adopted

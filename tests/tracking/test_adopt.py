@@ -1,0 +1,138 @@
+"""Three jobs, each from the one before: what Snakemake is told of files that DVC has put there."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sharpminima.config import load_config
+from sharpminima.errors import SharpminimaError
+from sharpminima.files import sha256_file, write_json, write_text
+from sharpminima.layout import Layout
+from sharpminima.tracking import adopt
+from sharpminima.tracking._known import Known
+from sharpminima.tracking._notes import Notes
+
+STUDY = Path("tests/studies/tiny.yaml").resolve()
+DATA, INIT, NET, TABLE = (
+    "results/tiny/data/d",
+    "results/tiny/runs/init",
+    "results/tiny/runs/net",
+    "results/tiny/analysis/t",
+)
+SECOND = 1_000_000_000
+
+
+def entry(rule: str, inputs: list[str], output: str) -> dict[str, object]:
+    return {
+        "rule": rule,
+        "params": [f"'{rule} settings'"],
+        "input": inputs,
+        "code": f"sharpminima {rule}",
+        "shellcmd": f"sharpminima {rule} {output}",
+        "inputs": {path: sha256_file(path) for path in inputs},
+        "outputs": {output: sha256_file(output)},
+    }
+
+
+def set_time(path: str, seconds: int) -> None:
+    os.utime(path, ns=(seconds * SECOND, seconds * SECOND))
+
+
+def time_of(path: str) -> float:
+    return Path(path).stat().st_mtime_ns / SECOND
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
+    """Files as a pull leaves them: written last to first, no notes, no data."""
+    found = Layout(*load_config({"study": str(STUDY)}))
+    monkeypatch.chdir(tmp_path)
+    for seconds, path in enumerate((TABLE, NET, INIT, DATA), start=1000):
+        write_text(path, path)
+        set_time(path, seconds)
+    runs = [entry("init", [DATA], INIT), entry("dense", [DATA, INIT], NET)]
+    for stage, jobs in (("runs", runs), ("analysis", [entry("psp", [NET], TABLE)])):
+        write_json(found.record(stage), {"format": 1, "jobs": jobs})
+    Path(DATA).unlink()
+    return found
+
+
+def test_pulled_files_get_their_notes_and_an_order(layout: Layout) -> None:
+    assert adopt(layout) == 3
+    assert time_of(INIT) <= time_of(NET) <= time_of(TABLE)
+    note = Notes().read(NET)
+    assert note is not None
+    assert (note["rule"], note["params"], note["input"]) == ("dense", ["'dense settings'"], [DATA, INIT])
+    assert note["endtime"] == pytest.approx(time_of(NET), abs=1e-6)
+    before = {path: time_of(path) for path in (INIT, NET, TABLE)}
+    assert adopt(layout) == 0
+    assert {path: time_of(path) for path in before} == before
+
+
+def test_data_made_later_do_not_outdate_what_was_made_from_the_same(layout: Layout) -> None:
+    adopt(layout)
+    write_text(DATA, DATA)
+    set_time(DATA, 5000)
+    adopt(layout)
+    assert time_of(DATA) <= time_of(INIT) <= time_of(NET) <= time_of(TABLE)
+
+
+def test_other_data_outdate_what_was_made_from_them(layout: Layout) -> None:
+    adopt(layout)
+    write_text(DATA, "another split")
+    adopt(layout)
+    assert time_of(DATA) > time_of(INIT)
+    assert time_of(DATA) > time_of(NET)
+
+
+def test_a_file_of_the_users_own_is_left_alone_and_outdates_what_came_from_another(layout: Layout) -> None:
+    write_text(NET, "trained otherwise")
+    set_time(NET, 900)
+    assert adopt(layout) == 2
+    assert time_of(NET) == 900
+    assert Notes().read(NET) is None
+    assert time_of(TABLE) < time_of(NET)
+
+
+def test_a_file_brought_back_gets_its_time_back(layout: Layout) -> None:
+    adopt(layout)
+    before = time_of(INIT)
+    Path(INIT).unlink()
+    assert adopt(layout) == 0
+    write_text(INIT, INIT)
+    assert time_of(INIT) > before
+    adopt(layout)
+    assert time_of(INIT) == before
+
+
+def test_a_note_of_other_settings_is_replaced(layout: Layout) -> None:
+    adopt(layout)
+    notes = Notes()
+    notes.write(NET, entry("dense", [INIT], NET) | {"params": ["'another recipe'"]}, {}, 1000 * SECOND)
+    assert adopt(layout) == 1
+    assert Notes().read(NET)["params"] == ["'dense settings'"]
+
+
+def test_nothing_is_touched_while_snakemake_is_at_work(layout: Layout) -> None:
+    write_text(".snakemake/locks/0.output.lock", TABLE)
+    assert adopt(layout) == 0
+    assert time_of(TABLE) == 1000
+
+
+def test_a_record_of_another_format_is_refused(layout: Layout) -> None:
+    write_json(layout.record("runs"), {"format": 2, "jobs": []})
+    with pytest.raises(SharpminimaError, match=r"record\.json: has format 2, this version reads 1"):
+        adopt(layout)
+
+
+def test_hashes_follow_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text("a", "one")
+    known = Known()
+    first = known.sha256("a")
+    assert (first, known.sha256("none")) == (sha256_file("a"), None)
+    known.save()
+    write_text("a", "two")
+    assert Known().sha256("a") == sha256_file("a") != first
