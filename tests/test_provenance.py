@@ -1,56 +1,20 @@
 """The chain of a figure, from files that no training made: what is hashed, what follows from what, what is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from sharpminima.checkpoint import save_checkpoint
-from sharpminima.config import load_config
 from sharpminima.errors import CheckpointError, SharpminimaError
-from sharpminima.files import sha256_file, write_text
-from sharpminima.layout import Job, Layout
+from sharpminima.files import sha256_file
+from sharpminima.layout import Layout
 from sharpminima.provenance import chain, lines, write_chains
 
-STUDY = Path("tests/studies/tiny.yaml").resolve()
 
-
-def make(layout: Layout) -> None:
-    """Every file of the study up to its figures: checkpoints of one tensor, other files of their own path."""
-    for job in layout.jobs():
-        for path in job.outputs:
-            if path.endswith(".safetensors"):
-                _checkpoint(job, path)
-            elif job.rule != "prepare":
-                write_text(path, path)
-    for name in layout.study.figures:
-        job = layout.figure_job(name)
-        for path in (*job.inputs, *job.outputs):
-            if not Path(path).exists():
-                write_text(path, path)
-
-
-def _checkpoint(job: Job, path: str) -> None:
-    if job.rule == "prepare":
-        return  # the chain does not read the images
-    weight, keep = torch.arange(4.0), torch.tensor([False, True, True, True])
-    metadata = {"dataset_sha256": "d" * 64, "seed": 0, "strategy": job.rule, "settings": job.settings}
-    masks = None if job.rule in ("init", "dense") else [{"weight": keep}]
-    save_checkpoint(path, [{"weight": weight}], masks=masks, metadata=metadata)
-
-
-@pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
-    found = Layout(*load_config({"study": str(STUDY)}))
-    monkeypatch.chdir(tmp_path)
-    make(found)
-    return found
-
-
-def test_a_chain_reaches_from_the_figure_to_the_raw_data(layout: Layout) -> None:
-    found = chain(layout, "fig3")
+def test_a_chain_reaches_from_the_figure_to_the_raw_data(synthetic: Layout) -> None:
+    found = chain(synthetic, "fig3")
     origins = found["origins"]
     assert found["files"] == ["results/tiny/figures/fig3.pdf", "results/tiny/figures/fig3.svg"]
     drawn = origins[found["files"][0]]
@@ -72,9 +36,9 @@ def test_a_chain_reaches_from_the_figure_to_the_raw_data(layout: Layout) -> None
             assert node["sha256"] == sha256_file(path), path
 
 
-def test_a_chain_holds_what_the_figure_needs_and_nothing_else(layout: Layout) -> None:
+def test_a_chain_holds_what_the_figure_needs_and_nothing_else(synthetic: Layout) -> None:
     checkpoints = {
-        name: [path for path, node in chain(layout, name)["origins"].items() if node["kind"] == "checkpoint"]
+        name: [path for path, node in chain(synthetic, name)["origins"].items() if node["kind"] == "checkpoint"]
         for name in ("fig1", "fig3")
     }
     assert any("/reinit/" in path for path in checkpoints["fig1"])
@@ -82,34 +46,34 @@ def test_a_chain_holds_what_the_figure_needs_and_nothing_else(layout: Layout) ->
     assert len(checkpoints["fig3"]) == 3  # W0, G, 1-S
 
 
-def test_the_json_beside_a_figure_is_the_same_in_another_place(layout: Layout, tmp_path: Path) -> None:
-    write_chains(layout, ["fig1", "fig3"])
-    first = Path(layout.provenance("fig3")).read_bytes()
-    assert json.loads(first) == chain(layout, "fig3")
+def test_the_json_beside_a_figure_is_the_same_in_another_place(synthetic: Layout, tmp_path: Path) -> None:
+    write_chains(synthetic, ["fig1", "fig3"])
+    first = Path(synthetic.provenance("fig3")).read_bytes()
+    assert json.loads(first) == chain(synthetic, "fig3")
     assert str(tmp_path).encode() not in first
-    write_chains(layout, ["fig3"])
-    assert Path(layout.provenance("fig3")).read_bytes() == first
+    write_chains(synthetic, ["fig3"])
+    assert Path(synthetic.provenance("fig3")).read_bytes() == first
 
 
-def test_the_printed_chain_names_each_file_once(layout: Layout) -> None:
-    found = chain(layout, "fig2")
+def test_the_printed_chain_names_each_file_once(synthetic: Layout) -> None:
+    found = chain(synthetic, "fig2")
     printed = list(lines(found))
     for path in found["origins"]:
         assert sum(f" {path}: sha256" in line for line in printed) == 1, path
 
 
-def test_what_is_missing_damaged_or_mixed_is_refused(layout: Layout) -> None:
+def test_what_is_missing_damaged_or_mixed_is_refused(synthetic: Layout) -> None:
     with pytest.raises(SharpminimaError, match="fig9: study tiny has no such figure; it draws fig1"):
-        chain(layout, "fig9")
-    path = Path(layout.cell(**next(layout.cells(layout.study.experiments[0])).key))
+        chain(synthetic, "fig9")
+    path = Path(synthetic.cell(**next(synthetic.cells(synthetic.study.experiments[0])).key))
     before = path.read_bytes()
     path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     with pytest.raises(CheckpointError, match="is damaged"):
-        chain(layout, "fig1")
+        chain(synthetic, "fig1")
     save_checkpoint(path, [{"weight": torch.ones(2)}], metadata={"dataset_sha256": "e" * 64})
     with pytest.raises(SharpminimaError, match=r"was trained on other data \(eeeeeeeeeeee\)"):
-        chain(layout, "fig1")
+        chain(synthetic, "fig1")
     path.write_bytes(before)
-    Path(layout.table("results")).unlink()
+    Path(synthetic.table("results")).unlink()
     with pytest.raises(SharpminimaError, match=r"results\.csv: is missing; run `snakemake`, or `dvc pull`"):
-        chain(layout, "fig1")
+        chain(synthetic, "fig1")

@@ -15,12 +15,8 @@ from sharpminima.tracking._known import Known
 from sharpminima.tracking._notes import Notes
 
 STUDY = Path("tests/studies/tiny.yaml").resolve()
-DATA, INIT, NET, TABLE = (
-    "results/tiny/data/d",
-    "results/tiny/runs/init",
-    "results/tiny/runs/net",
-    "results/tiny/analysis/t",
-)
+DATA, INIT = "results/tiny/data/digits.safetensors", "results/tiny/runs/init"
+NET, TABLE = "results/tiny/runs/net", "results/tiny/analysis/table"
 SECOND = 1_000_000_000
 
 
@@ -73,10 +69,12 @@ def test_pulled_files_get_their_notes_and_an_order(layout: Layout) -> None:
 
 def test_data_made_later_do_not_outdate_what_was_made_from_the_same(layout: Layout) -> None:
     adopt(layout)
+    before = {path: time_of(path) for path in (INIT, NET, TABLE)}
     write_text(DATA, DATA)
     set_time(DATA, 5000)
     adopt(layout)
-    assert time_of(DATA) <= time_of(INIT) <= time_of(NET) <= time_of(TABLE)
+    assert time_of(DATA) <= min(before.values())
+    assert {path: time_of(path) for path in before} == before
 
 
 def test_other_data_outdate_what_was_made_from_them(layout: Layout) -> None:

@@ -23,22 +23,25 @@ def adopt(layout: Layout) -> int:
     if not any(Path(layout.record(stage)).is_file() for stage in STAGES) or snakemake_is_at_work():
         return 0
     entries = [entry for stage in STAGES for entry in read_record(layout, stage)]
+    tracked = {path for entry in entries for path in entry["outputs"]}
     notes, known = Notes(), Known()
-    adopted = sum(_adopt(entry, notes, known) for entry in entries)
+    adopted = sum(_adopt(entry, tracked, notes, known) for entry in entries)
     known.save()
     return adopted
 
 
-def _adopt(entry: dict[str, Any], notes: Notes, known: Known) -> int:
+def _adopt(entry: dict[str, Any], tracked: set[str], notes: Notes, known: Known) -> int:
     outputs = [path for path, digest in entry["outputs"].items() if known.sha256(path) == digest]
     found = {path: known.sha256(path) for path in entry["inputs"]}
-    same = [known.mtime_ns(path) for path, digest in entry["inputs"].items() if found[path] == digest]
-    other = [known.mtime_ns(path) for path, digest in entry["inputs"].items() if found[path] not in (None, digest)]
+    same = [path for path, digest in entry["inputs"].items() if found[path] == digest]
+    other = [path for path, digest in entry["inputs"].items() if found[path] not in (None, digest)]
+    earliest = max((known.mtime_ns(path) for path in same if path in tracked), default=0)
+    latest = min((known.mtime_ns(path) - _OLDER_NS for path in other), default=None)
     adopted = 0
     for path in outputs:
-        mtime_ns = max([known.mtime_ns(path), *same])
-        if other:
-            mtime_ns = min(mtime_ns, min(other) - _OLDER_NS)
+        mtime_ns = max(known.mtime_ns(path), earliest)
+        if latest is not None:
+            mtime_ns = min(mtime_ns, latest)
         if mtime_ns != known.mtime_ns(path):
             known.set_mtime_ns(path, mtime_ns)
         note = notes.read(path)
@@ -46,4 +49,8 @@ def _adopt(entry: dict[str, Any], notes: Notes, known: Known) -> int:
         if not is_noted or abs(note["endtime"] - mtime_ns / 1e9) > TIME_TOLERANCE_S:
             notes.write(path, entry, entry["inputs"], mtime_ns)
         adopted += not is_noted
+        for data in same:
+            # Made anew here, with the same bytes.
+            if data.endswith(".safetensors") and data not in tracked and known.mtime_ns(data) > mtime_ns:
+                known.set_mtime_ns(data, mtime_ns)
     return adopted

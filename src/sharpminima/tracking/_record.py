@@ -95,13 +95,17 @@ def check_files(layout: Layout, stage: str, notes: Notes) -> None:
                 continue
             if path.endswith(".safetensors"):
                 load_checkpoint(path)
-            elif not _is_as_noted(path, notes):
+            elif fault := _fault(path, notes):
                 raise SharpminimaError(
-                    f"{path}: was changed or damaged after it was made; `dvc checkout {path}` brings it back, or "
-                    "remove it, so that it is made again"
+                    f"{path}: {fault}; `dvc checkout {path}` brings back what DVC tracks, or remove it, so that it is "
+                    "made again"
                 )
 
 
-def _is_as_noted(path: str, notes: Notes) -> bool:
+def _fault(path: str, notes: Notes) -> str | None:
     note = notes.read(path)
-    return note is not None and abs(Path(path).stat().st_mtime - note["endtime"]) <= TIME_TOLERANCE_S
+    if note is None:
+        return "Snakemake has no note of making it"
+    if abs(Path(path).stat().st_mtime - note["endtime"]) > TIME_TOLERANCE_S:
+        return "was changed or damaged after it was made"
+    return None
