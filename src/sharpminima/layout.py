@@ -9,6 +9,7 @@ the same line.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sharpminima.config import AnalysisSettings, Config, Experiment, StrategySettings, Study, study_name
@@ -77,7 +78,7 @@ class Layout:
         """The study's name."""
         return study_name(self.config)
 
-    @property
+    @cached_property
     def root(self) -> str:
         """The study's folder."""
         return f"{self.config.results}/{self.name}"

@@ -143,7 +143,7 @@ class Repository:
         finally:
             file.write_text(text)
             self.do("git", "checkout", "--quiet", "dvc.lock")
-            self.do("dvc", "checkout", "--quiet", "settings@tiny")
+            self.do("dvc", "checkout", "--quiet", "--force", "settings@tiny")
 
 
 def clone(source: Repository, folder: Path) -> Repository:
@@ -238,123 +238,116 @@ def test_a_raised_revision_concerns_the_runs_of_its_method(tracked: Repository) 
     assert planned.keys().isdisjoint({"prepare", "init", "dense"})
 
 
-# A fresh clone -------------------------------------------------------------------------------------------------------
+# A clone whose Snakemake has run none of the jobs: it knows what made the files by their records ----------------------
 
 
 @pytest.fixture(scope="module")
-def drawn(tracked: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A fresh clone, pulled and reproduced; trainings fail."""
-    found = clone(tracked, tmp_path_factory.mktemp("drawn") / "clone")
+def pulled(tracked: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A fresh clone with what the remote holds; nothing is drawn."""
+    found = clone(tracked, tmp_path_factory.mktemp("pulled") / "clone")
     assert not list(found.folder.glob("results/tiny/figures/*"))
-    found.do("dvc", "repro")
     return found
 
 
-@pytest.mark.slow
-def test_a_fresh_clone_draws_every_figure_to_the_same_bytes_without_training_or_data(drawn: Repository) -> None:
-    calls = [call.split() for call in drawn.calls()]
-    assert sorted(call[1] for call in calls if call[0] == "figure") == [f"notebooks/fig{i}.ipynb" for i in (1, 2, 3, 4)]
-    assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
-    assert not (drawn.folder / "results/tiny/data").exists()
-    assert drawn.wrong_sums() == []
-    drawn.do("git", "diff", "--exit-code")
-    assert drawn.changed() == set()
-    assert drawn.planned() == {}
+def assert_only_drawing_is_left(repository: Repository) -> None:
+    assert repository.changed() == {*FIGURE_STAGES, "paper@tiny"}
+    assert repository.planned().keys() == {"fig1", "fig2", "fig3", "fig4", "provenance", "paper", "all"}
 
 
 @pytest.mark.slow
-def test_a_training_parameter_edited_in_a_clone_retrains_what_it_touches(drawn: Repository) -> None:
-    """The clone's Snakemake has run none of the jobs: it knows what made the files by their records."""
-    drawn.calls()
-    with drawn.edited(STUDY, "random-structure: { replicas: 2", "random-structure: { replicas: 1"):
-        drawn.do("dvc", "repro", "analysis@tiny", training=True)
-        calls = [call.split() for call in drawn.calls()]
+def test_a_training_parameter_edited_in_a_clone_retrains_what_it_touches(pulled: Repository) -> None:
+    with pulled.edited(STUDY, "random-structure: { replicas: 2", "random-structure: { replicas: 1"):
+        pulled.do("dvc", "repro", "runs@tiny", training=True)
+        calls = [call.split() for call in pulled.calls()]
         trained = [call for call in calls if call[0] in TRAINING]
         assert [call[call.index("--strategy") + 1] for call in trained] == ["random-structure"]
-        names = {call[0] for call in calls} - TRAINING
-        assert names == {"settings", "restore", "record", "prepare", "table", "numbers"}
-        assert drawn.changed() == {"fig1@tiny", "paper@tiny"}
-        assert drawn.planned().keys() == {"fig1", "provenance", "paper", "all"}
-    drawn.do("git", "checkout", "--quiet", ".")
-    drawn.do("dvc", "checkout")
-    assert drawn.changed() == set()
-    assert drawn.planned() == {}
+        assert [call[0] for call in calls if call[0] not in TRAINING] == ["settings", "restore", "prepare", "record"]
+    pulled.do("dvc", "checkout")
+    assert_only_drawing_is_left(pulled)
 
 
 @pytest.mark.slow
-def test_a_deleted_checkpoint_comes_back_and_is_not_trained(drawn: Repository) -> None:
-    checkpoint = drawn.folder / REINIT
+def test_a_deleted_checkpoint_comes_back_and_is_not_trained(pulled: Repository) -> None:
+    checkpoint = pulled.folder / REINIT
     before = sha256_file(checkpoint)
     checkpoint.unlink()
-    drawn.do("dvc", "repro", "--pull", "runs@tiny")
+    shutil.rmtree(pulled.folder / ".dvc/cache")
+    pulled.do("dvc", "repro", "--pull", "runs@tiny")
     assert sha256_file(checkpoint) == before
-    # From the remote, where the cache has lost it as well.
-    checkpoint.unlink()
-    shutil.rmtree(drawn.folder / ".dvc/cache")
-    drawn.do("dvc", "repro", "runs@tiny")
-    assert sha256_file(checkpoint) == before
-    drawn.do("dvc", "pull")
-    assert drawn.changed() == set()
-    assert drawn.planned() == {}
+    assert not TRAINING.intersection(call.split()[0] for call in pulled.calls())
+    pulled.do("dvc", "pull")
+    assert_only_drawing_is_left(pulled)
 
 
 @pytest.mark.slow
-def test_a_flipped_byte_is_found_and_refused(drawn: Repository) -> None:
-    checkpoint = drawn.folder / REINIT
+def test_a_flipped_byte_is_found_and_refused(pulled: Repository) -> None:
+    checkpoint, table = pulled.folder / REINIT, pulled.folder / PSP
     content = bytearray(checkpoint.read_bytes())
     content[-1] ^= 1
     checkpoint.write_bytes(content)
-    assert drawn.changed() >= {"runs@tiny"}
+    assert "runs@tiny" in pulled.changed()
     damaged = f"error: {REINIT}: is damaged (its SHA-256 does not agree)"
-    assert damaged in drawn.refuse("dvc", "repro")
-    assert damaged in drawn.refuse("sharpminima", "track")
-    assert damaged in drawn.refuse("sharpminima", "provenance", "fig1")
-    table = drawn.folder / PSP
+    assert damaged in pulled.refuse("dvc", "repro")
+    assert damaged in pulled.refuse("sharpminima", "track")
+    pulled.do("dvc", "checkout", "--force", REINIT)
+
     table.write_text(table.read_text().replace("gradual", "Gradual"))
     edited = f"error: {PSP}: was changed or damaged after it was made; `dvc checkout {PSP}` brings back"
-    drawn.do("dvc", "checkout", "--force", REINIT)
-    assert edited in drawn.refuse("dvc", "repro")
-    assert edited in drawn.refuse("sharpminima", "track")
-    drawn.do("dvc", "checkout", "--force", PSP)
-    assert drawn.changed() == set()
-    assert drawn.planned() == {}
+    assert edited in pulled.refuse("dvc", "repro")
+    pulled.do("dvc", "checkout", "--force", PSP)
+    assert_only_drawing_is_left(pulled)
 
 
 # Two commits ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_both_tools_agree_again_at_an_older_commit(tracked: Repository, tmp_path: Path) -> None:
-    repository = clone(tracked, tmp_path / "clone")
-    study = repository.folder / STUDY
+def test_both_tools_agree_again_at_an_older_commit(tracked: Repository) -> None:
+    older = tracked.do("git", "rev-parse", "HEAD").strip()
+    study = tracked.folder / STUDY
     study.write_text(study.read_text().replace("reinit: { replicas: 2", "reinit: { replicas: 1"))
-    repository.do("snakemake", "--cores", "2", "--", "data")
-    repository.do("snakemake", "--cores", "2", training=True)
-    repository.do("sharpminima", "track")
-    repository.commit("Draw one new initialisation")
-    assert repository.changed() == set()
+    tracked.calls()
+    tracked.do("snakemake", "--cores", "2", training=True)
+    assert sum(call.split()[0] in TRAINING for call in tracked.calls()) == 1
+    tracked.do("sharpminima", "track")
+    newer = tracked.commit("Draw one new initialisation")
 
-    metrics = json.loads(repository.do("dvc", "metrics", "diff", "--json", "HEAD~1"))["diff"]
-    (values,) = metrics.values()
-    errors = {key: change for key, change in values.items() if "test_error_percent" in key}
+    (values,) = json.loads(tracked.do("dvc", "metrics", "diff", "--json", older, newer)).values()
+    errors = {key for key in values if "test_error_percent" in key}
     assert errors
     assert all("reinit" in key for key in errors), "the other strategies are the same"
-    plots = json.loads(repository.do("dvc", "plots", "diff", "--json", "HEAD~1"))["data"]
-    (points,) = (points for name, points in plots.items() if "results.csv" in name)
-    rows = [row for point in points for row in json.loads(point["content"])["data"]["values"]]
-    counts = {
-        rev: sum(row["strategy"] == "reinit" and row["rev"] == rev for row in rows) for rev in {r["rev"] for r in rows}
-    }
-    assert sorted(counts.values()) == [1, 2]
+    plots = json.loads(tracked.do("dvc", "plots", "diff", "--json", older, newer))["data"]
+    ((plot,),) = plots.values()
+    reinit = [row["rev"] for row in plot["content"]["data"]["values"] if row["strategy"] == "reinit"]
+    assert sorted(reinit.count(rev) for rev in set(reinit)) == [1, 2]
 
-    repository.do("git", "checkout", "--quiet", "HEAD~1")
-    repository.do("dvc", "checkout")
-    assert repository.changed() == {"fig1@tiny", "paper@tiny"}
-    assert repository.planned().keys() == {"fig1", "provenance", "paper", "all"}
-    repository.do("dvc", "repro")
-    assert repository.wrong_sums() == []
-    assert repository.changed() == set()
-    assert repository.planned() == {}
+    tracked.do("git", "checkout", "--quiet", older)
+    tracked.do("dvc", "checkout")
+    assert tracked.changed() == {"fig1@tiny", "paper@tiny"}
+    assert tracked.planned().keys() == {"fig1", "provenance", "paper", "all"}
+    tracked.do("dvc", "repro")
+    assert tracked.wrong_sums() == []
+    assert tracked.changed() == set()
+    assert tracked.planned() == {}
+
+
+# A fresh clone -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_draws_every_figure_to_the_same_bytes_without_training_or_data(
+    tracked: Repository, tmp_path: Path
+) -> None:
+    fresh = clone(tracked, tmp_path / "clone")
+    fresh.do("dvc", "repro")
+    calls = [call.split() for call in fresh.calls()]
+    assert sorted(call[1] for call in calls if call[0] == "figure") == [f"notebooks/fig{i}.ipynb" for i in (1, 2, 3, 4)]
+    assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
+    assert not (fresh.folder / "results/tiny/data").exists()
+    assert fresh.wrong_sums() == []
+    fresh.do("git", "diff", "--exit-code")
+    assert fresh.changed() == set()
+    assert fresh.planned() == {}
 
 
 # What goes wrong -----------------------------------------------------------------------------------------------------
@@ -426,7 +419,7 @@ def test_without_a_remote_or_with_a_remote_that_lacks_objects(tracked: Repositor
     assert "failed to pull" in repository.refuse("dvc", "pull")
     message = repository.refuse("dvc", "repro")
     assert re.search(r"error: results/tiny/runs/\S+: tracked by DVC, but neither here, nor in its cache, nor", message)
-    assert repository.calls() == ["restore runs --study tiny"]
+    assert repository.calls()[-1] == "restore runs --study tiny"
     # As after an interrupted pull: what is there stays, what was missing comes.
     lacking.write_bytes(content)
     repository.do("dvc", "pull")
@@ -441,6 +434,36 @@ def test_a_moved_repository_has_nothing_to_do(tracked: Repository, tmp_path: Pat
     copy = Repository(tmp_path / "copy")
     assert copy.changed() == set()
     assert copy.planned() == {}
+
+
+def read_only(folder: Path) -> tuple[str, ...]:
+    """What a command starts with so that it cannot write into a folder, whoever runs it."""
+    if os.geteuid() != 0:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(path.stat().st_mode & ~0o222)
+        return ()
+    mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+    command = ("unshare", "--mount", "sh", "-c", mount, "sh", str(folder))
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+        pytest.skip("root writes everywhere, and a read-only mount is not allowed here")
+    return command
+
+
+@pytest.mark.slow
+def test_a_read_only_cache_serves_and_is_named_where_it_would_be_written(tracked: Repository, tmp_path: Path) -> None:
+    tracked.do("git", "clone", "--quiet", str(tracked.folder), str(tmp_path / "clone"))
+    repository, cache = Repository(tmp_path / "clone"), tmp_path / "cache"
+    repository.do("dvc", "cache", "dir", "--local", str(cache))
+    repository.do("dvc", "pull")
+    shutil.rmtree(repository.folder / "results")
+    command = read_only(cache)
+    repository.do(*command, "dvc", "checkout")
+    (repository.folder / REINIT).unlink()
+    repository.do(*command, "dvc", "repro", "runs@tiny")
+    assert repository.changed() == {*FIGURE_STAGES, "paper@tiny"}
+    with repository.edited(STUDY, "eigenvalues: 2", "eigenvalues: 1"):
+        message = repository.refuse(*command, "dvc", "repro", "settings@tiny")
+    assert re.search(rf"(Read-only file system|Permission denied): '{cache}", message)
 
 
 # The two DAGs --------------------------------------------------------------------------------------------------------

@@ -26,10 +26,13 @@ def tracked_studies() -> list[str]:
         SharpminimaError: there is no ``dvc.yaml`` here, or it names none.
     """
     try:
-        pipeline = yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))
-        return [name for group in pipeline["vars"] for name in group.get("tracked", [])]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise SharpminimaError(f"{_PIPELINE}: names no tracked studies ({error}); run this in the checkout") from error
+        groups = yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))["vars"]
+        found = [name for group in groups if isinstance(group, dict) for name in group.get("tracked", [])]
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        found = []
+    if not found:
+        raise SharpminimaError(f"{_PIPELINE}: names no tracked studies; run this in the top folder of the checkout")
+    return found
 
 
 def track(*, push: bool = True) -> list[str]:
