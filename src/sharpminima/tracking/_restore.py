@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sharpminima.errors import SharpminimaError
+from sharpminima.errors import DataError, SharpminimaError
 from sharpminima.files import atomic_path
-from sharpminima.layout import Layout
+from sharpminima.layout import Job, Layout
 from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes
@@ -26,6 +26,7 @@ def restore(layout: Layout, stage: str) -> None:
 
     Raises:
         SharpminimaError: Snakemake is at work, a tracked file is to be had nowhere, or one was changed by hand.
+        DataError: images are needed and not to be had.
         CheckpointError: a checkpoint is damaged.
     """
     refuse_if_snakemake_is_at_work()
@@ -33,10 +34,20 @@ def restore(layout: Layout, stage: str) -> None:
     _fetch([path for path in wanted if not Path(path).exists()])
     check_files(layout, stage, Notes())
     adopt(layout)
-    data = [job.outputs[0] for job in layout.training_jobs() if job.rule == "prepare"]
-    if not all(Path(path).exists() for path in data) and "prepare" in planned(layout, "--", stage):
-        snakemake(layout, "--cores", "1", "--", "data", quiet=False)
+    missing = [job for job in layout.training_jobs() if job.rule == "prepare" and not Path(job.outputs[0]).exists()]
+    if missing and "prepare" in planned(layout, "--", stage):
+        _prepare(layout, missing)
         adopt(layout)
+
+
+def _prepare(layout: Layout, missing: Sequence[Job]) -> None:
+    try:
+        snakemake(layout, "--cores", "1", "--", "data")
+    except SharpminimaError as error:
+        logs = [Path(layout.root, "logs", "prepare", f"{job.settings['dataset']}.log") for job in missing]
+        last = [log.read_text(encoding="utf-8").strip().rpartition("\n")[2] for log in logs if log.is_file()]
+        reason = "; ".join(line.removeprefix("error: ") for line in last) or str(error)
+        raise DataError(f"settings have changed, so that images are needed again: {reason}") from error
 
 
 def _fetch(missing: Sequence[str]) -> None:
@@ -63,16 +74,14 @@ def _fetch(missing: Sequence[str]) -> None:
         )
 
 
-def snakemake(layout: Layout, *arguments: str, quiet: bool = True) -> str:
-    """Run Snakemake on the study; what it printed, where ``quiet``.
+def snakemake(layout: Layout, *arguments: str) -> str:
+    """Run Snakemake on the study and return what it printed.
 
     Raises:
         SharpminimaError: it failed; the message ends with its last lines.
     """
     command = [sys.executable, "-m", "snakemake", "--config", f"study={layout.config.study}", *arguments]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if quiet else None, text=True, check=False
-    )
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         last = "\n".join(done.stdout.splitlines()[-5:])
         raise SharpminimaError(f"Snakemake stopped with status {done.returncode}: {' '.join(arguments)}\n{last}")
