@@ -10,7 +10,7 @@ from sharpminima.config import load_config
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import sha256_file, write_json, write_text
 from sharpminima.layout import Layout
-from sharpminima.tracking import adopt
+from sharpminima.tracking import adopt, data_to_make_first
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._notes import Notes
 
@@ -134,3 +134,12 @@ def test_hashes_follow_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     known.save()
     write_text("a", "two")
     assert Known().sha256("a") == sha256_file("a") != first
+
+
+def test_data_are_asked_for_where_making_them_would_outdate_everything(layout: Layout) -> None:
+    rules = {"prepare", "init", "dense"}
+    assert "-- data` first" in str(data_to_make_first(layout, rules))
+    assert data_to_make_first(layout, {"prepare", "data"}) is None
+    assert data_to_make_first(layout, {"fig1"}) is None
+    Path(layout.record("runs")).unlink()
+    assert data_to_make_first(layout, rules) is None

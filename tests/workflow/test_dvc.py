@@ -257,6 +257,9 @@ def assert_only_drawing_is_left(repository: Repository) -> None:
 @pytest.mark.slow
 def test_a_training_parameter_edited_in_a_clone_retrains_what_it_touches(pulled: Repository) -> None:
     with pulled.edited(STUDY, "random-structure: { replicas: 2", "random-structure: { replicas: 1"):
+        data = "results/tiny/data/digits.safetensors: missing, and made in this run, would have everything made again"
+        assert data in pulled.refuse("snakemake", "--cores", "1")
+        assert pulled.calls() == []
         pulled.do("dvc", "repro", "runs@tiny", training=True)
         calls = [call.split() for call in pulled.calls()]
         trained = [call for call in calls if call[0] in TRAINING]

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
 from sharpminima.layout import NUMBERS_CODE, PAPER, PLOTTING, Layout, experiment_key
-from sharpminima.tracking import adopt, dvc_at_work
+from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
 try:
     LAYOUT = Layout(*load_config(config))
@@ -26,7 +26,8 @@ if workflow.is_main_process:
 
 
 onstart:
-    if message := dvc_at_work():
+    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    if message := dvc_at_work() or data_to_make_first(LAYOUT, planned):
         raise WorkflowError(message)
 
 

@@ -5,10 +5,19 @@ where it ran. DVC brings files without them. So each tracked folder holds a reco
 Snakemake's notes (`write_record`) and given back to Snakemake where DVC has put the same bytes (`adopt`).
 """
 
-from sharpminima.tracking._adopt import adopt
+from sharpminima.tracking._adopt import adopt, data_to_make_first
 from sharpminima.tracking._locks import dvc_at_work
 from sharpminima.tracking._record import write_record, write_settings
 from sharpminima.tracking._restore import restore
 from sharpminima.tracking._track import track, tracked_studies
 
-__all__ = ["adopt", "dvc_at_work", "restore", "track", "tracked_studies", "write_record", "write_settings"]
+__all__ = [
+    "adopt",
+    "data_to_make_first",
+    "dvc_at_work",
+    "restore",
+    "track",
+    "tracked_studies",
+    "write_record",
+    "write_settings",
+]

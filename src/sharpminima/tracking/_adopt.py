@@ -30,6 +30,22 @@ def adopt(layout: Layout) -> int:
     return adopted
 
 
+def data_to_make_first(layout: Layout, rules: set[str]) -> str | None:
+    """What a user should do before Snakemake runs jobs of these rules, if data are among them that a clone lacks.
+
+    What Snakemake makes outdates all that comes after it, even where the bytes are those of the record: `adopt` sees
+    that only before the next run.
+    """
+    missing = [job.outputs[0] for job in layout.training_jobs() if job.rule == "prepare"]
+    missing = [path for path in missing if not Path(path).exists()]
+    if not missing or not {"prepare", "init"} <= rules or not Path(layout.record("runs")).is_file():
+        return None
+    return (
+        f"{', '.join(missing)}: missing, and made in this run, would have everything made again that DVC has brought; "
+        f"run `snakemake --cores 1 --config study={layout.config.study} -- data` first"
+    )
+
+
 def _adopt(entry: dict[str, Any], tracked: set[str], notes: Notes, known: Known) -> int:
     outputs = [path for path, digest in entry["outputs"].items() if known.sha256(path) == digest]
     found = {path: known.sha256(path) for path in entry["inputs"]}
