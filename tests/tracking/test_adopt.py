@@ -9,7 +9,7 @@ import pytest
 from sharpminima.config import load_config
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import sha256_file, write_json, write_text
-from sharpminima.layout import Layout
+from sharpminima.layout import STAGES, Layout
 from sharpminima.tracking import adopt, data_to_make_first
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._notes import Notes
@@ -94,6 +94,19 @@ def test_a_file_of_the_users_own_is_left_alone_and_outdates_what_came_from_anoth
     assert time_of(TABLE) < time_of(NET)
 
 
+def test_a_file_made_here_to_the_same_bytes_from_edited_code_stays_made(layout: Layout) -> None:
+    """Else it would be made again and again, and could never be recorded."""
+    adopt(layout)
+    record, later = layout.record("analysis"), Path(layout.record("analysis")).stat().st_mtime + 10
+    write_text(INIT, "another W0")
+    os.utime(INIT, (later, later))
+    os.utime(NET, (later + 1, later + 1))
+    made = {"rule": "dense", "input": [DATA, INIT], "params": ["'dense settings'"], "code": "sharpminima dense"}
+    Notes().write(NET, made | {"shellcmd": ""}, {INIT: sha256_file(INIT)}, Path(NET).stat().st_mtime_ns)
+    assert adopt(layout) == 0
+    assert time_of(NET) > time_of(INIT) > Path(record).stat().st_mtime
+
+
 def test_a_file_brought_back_gets_its_time_back(layout: Layout) -> None:
     adopt(layout)
     before = time_of(INIT)
@@ -105,12 +118,18 @@ def test_a_file_brought_back_gets_its_time_back(layout: Layout) -> None:
     assert time_of(INIT) == before
 
 
-def test_a_note_of_other_settings_is_replaced(layout: Layout) -> None:
+@pytest.mark.parametrize(("made_at", "params"), [(1500, "'dense settings'"), (2500, "'another recipe'")])
+def test_the_later_of_record_and_note_counts_for_equal_bytes(layout: Layout, made_at: int, params: str) -> None:
+    """Settings may change without changing the bytes: of a file made here since, the note is right."""
     adopt(layout)
-    notes = Notes()
-    notes.write(NET, entry("dense", [INIT], NET) | {"params": ["'another recipe'"]}, {}, 1000 * SECOND)
-    assert adopt(layout) == 1
-    assert Notes().read(NET)["params"] == ["'dense settings'"]
+    for stage in STAGES:
+        set_time(layout.record(stage), 2000)
+    set_time(NET, made_at)
+    made = {"rule": "dense", "input": [INIT], "params": ["'another recipe'"], "code": "", "shellcmd": ""}
+    Notes().write(NET, made, {}, made_at * SECOND)
+    adopt(layout)
+    assert Notes().read(NET)["params"] == [params]
+    assert time_of(NET) == made_at
 
 
 def test_nothing_is_touched_while_snakemake_is_at_work(layout: Layout) -> None:

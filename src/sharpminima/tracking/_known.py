@@ -13,14 +13,11 @@ class Known:
 
     def __init__(self) -> None:
         self._seen: dict[str, list[int | str]] = read_json(_CACHE) if _CACHE.is_file() else {}
+        self._earlier: dict[str, int] = {}
         self._before = {path: list(facts) for path, facts in self._seen.items()}
 
     def sha256(self, path: str) -> str | None:
-        """Hash of a file, None where there is none.
-
-        A file that was written again with the same bytes (deleted and fetched, say) gets the time back that it had:
-        nothing that was made from it is out of date.
-        """
+        """Hash of a file, None where there is none."""
         try:
             stat = Path(path).stat()
         except FileNotFoundError:
@@ -30,10 +27,13 @@ class Known:
             return str(digest)
         found = sha256_file(path)
         if found == digest:
-            os.utime(path, ns=(stat.st_atime_ns, int(mtime_ns or 0)))
-        else:
-            self._seen[path] = [stat.st_size, stat.st_mtime_ns, found]
+            self._earlier[path] = int(str(mtime_ns))
+        self._seen[path] = [stat.st_size, stat.st_mtime_ns, found]
         return found
+
+    def earlier_mtime_ns(self, path: str) -> int | None:
+        """The time that a hashed file had before the same bytes were written again (deleted and fetched, say)."""
+        return self._earlier.get(path)
 
     def mtime_ns(self, path: str) -> int:
         """Time of modification of a file that was hashed."""

@@ -8,6 +8,7 @@ from sharpminima.data import DATASETS
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import read_json, sha256_file, write_json
 from sharpminima.layout import Layout
+from sharpminima.tracking._known import Known
 from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes
 
 FORMAT = 1
@@ -54,7 +55,7 @@ def write_record(layout: Layout, stage: str) -> None:
         SharpminimaError: a file is missing, or was not made by Snakemake as it is now.
         CheckpointError: a checkpoint is damaged.
     """
-    notes = Notes()
+    notes, known = Notes(), Known()
     before = read_record(layout, stage)
     inputs_before = {path: digest for entry in before for path, digest in entry["inputs"].items()}
     entries = []
@@ -65,20 +66,20 @@ def write_record(layout: Layout, stage: str) -> None:
             raise SharpminimaError(f"{job.outputs[0]}: Snakemake has no note of making it; remove it and run snakemake")
         entries.append(
             {
-                "inputs": {path: _input_sha256(path, inputs_before) for path in note["input"]},
-                "outputs": {path: sha256_file(path) for path in job.outputs},
+                "inputs": {path: _input_sha256(path, known, inputs_before) for path in note["input"]},
+                "outputs": {path: known.sha256(path) for path in job.outputs},
                 **{name: note[name] for name in (*COMPARED, "shellcmd")},
             }
         )
     write_json(layout.record(stage), {"format": FORMAT, "jobs": entries})
+    known.save()
 
 
-def _input_sha256(path: str, before: dict[str, str]) -> str:
-    if Path(path).is_file():
-        return sha256_file(path)
-    if path in before:  # prepared data that no job needed
-        return before[path]
-    raise SharpminimaError(f"{path}: is missing; run snakemake")
+def _input_sha256(path: str, known: Known, before: dict[str, str]) -> str:
+    found = known.sha256(path) or before.get(path)  # prepared data that no job needed are not there
+    if found is None:
+        raise SharpminimaError(f"{path}: is missing; run snakemake")
+    return found
 
 
 def check_files(layout: Layout, stage: str, notes: Notes) -> None:
