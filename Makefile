@@ -1,5 +1,6 @@
 # make        set-up and the default study: every figure and the paper
 # make test   set-up and the tests
+# make track  set-up and, after a run, the tracked studies recorded in DVC (docs/dvc.md)
 # make bench  set-up and the training benchmark (minutes); BENCH='--models lenet300' gives it options
 #
 # pip's own configuration is honoured. TORCH_INDEX=URL takes torch and torchvision from that index, e.g. one of
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.installed
 # Snakemake and papermill look for their programs on the path.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: all setup test bench lint format schemas lock clean
+.PHONY: all setup test track bench lint format schemas lock clean
 
 all: setup
 	$(RUN) snakemake --cores $(CORES)
@@ -31,6 +32,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 test: setup
 	$(RUN) pytest
+
+track: setup
+	$(RUN) sharpminima track
 
 bench: setup
 	$(BIN)/python -m benchmarks.training $(BENCH)

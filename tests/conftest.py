@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sharpminima.checkpoint import save_checkpoint
+from sharpminima.config import load_config
 from sharpminima.data import prepare_dataset
+from sharpminima.files import write_text
+from sharpminima.layout import Job, Layout
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +24,32 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
     prepare_dataset("digits", path, progress=lambda _: None)
     return path
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """The tiny study in an empty folder, finished without a training: all files but data, figures included.
+
+    Checkpoints hold one tensor; every other file holds its own path.
+    """
+    layout = Layout(*load_config({"study": str(ROOT / "tests/studies/tiny.yaml")}))
+    monkeypatch.chdir(tmp_path)
+    for job in [*layout.jobs(), *(layout.figure_job(name) for name in layout.study.figures)]:
+        for path in (*job.inputs, *job.outputs) if job.rule == "figure" else job.outputs:
+            if path.endswith(".safetensors"):
+                _save_net(job, path)
+            elif not Path(path).exists():
+                write_text(path, path)
+    return layout
+
+
+def _save_net(job: Job, path: str) -> None:
+    if job.rule == "prepare":
+        return
+    weight, keep = torch.arange(4.0), torch.tensor([False, True, True, True])
+    metadata = {"dataset_sha256": "d" * 64, "seed": 0, "strategy": job.rule, "settings": job.settings}
+    masks = None if job.rule in ("init", "dense") else [{"weight": keep}]
+    save_checkpoint(path, [{"weight": weight}], masks=masks, metadata=metadata)
 
 
 @pytest.fixture(autouse=True)

@@ -19,12 +19,17 @@ from sharpminima.files import read_json, write_json
 from sharpminima.masks import random_masks
 from sharpminima.models import MODELS, build_model
 from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning.scored import SCORED
 from sharpminima.rng import derive_seed, generator
 from sharpminima.settings import RecipeSettings
 from sharpminima.training import FlatModel, RecipePolicy, train
 
 GOLDEN = Path(__file__).with_name("golden.json")
-METHOD_SETTINGS = {"lobster": {"batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 14}}
+_SHORT = {"recipe": {"batch_size": 50, "max_epochs": 2}, "dense": {"batch_size": 50, "max_epochs": 2}, "probes": 3}
+METHOD_SETTINGS = {
+    "lobster": {"batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 14},
+    **dict.fromkeys(SCORED, _SHORT),
+}
 
 
 def _sha256(*tensors: torch.Tensor) -> str:

@@ -4,13 +4,16 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 import sharpminima
 from sharpminima.errors import ConfigError, SharpminimaError
 from sharpminima.stop import STOP, Stopped
+
+if TYPE_CHECKING:
+    from sharpminima.layout import Layout
 
 app = typer.Typer(
     name="sharpminima",
@@ -42,6 +45,18 @@ Precision = Annotated[
 ]
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
+
+StageName = Annotated[Literal["runs", "analysis"], typer.Argument(help="runs or analysis.")]
+StudyName = Annotated[str | None, typer.Option("--study", help="A study; default: the one that config.yaml names.")]
+ConfigText = Annotated[str | None, typer.Option("--config", help="YAML or JSON in place of config.yaml.")]
+
+
+def _layout(study: str | None, config: str | None = None) -> "Layout":
+    """The layout of a study."""
+    from sharpminima.config import read_config
+    from sharpminima.layout import Layout
+
+    return Layout(*read_config(study, config))
 
 
 def _version(wanted: bool) -> None:
@@ -300,12 +315,17 @@ def numbers(
     hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
     surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
     study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
+    metrics: Annotated[Path | None, typer.Option("--metrics", help="The main ones, for `dvc metrics`.")] = None,
 ) -> None:
     """Summarise the tables as the numbers that the paper's text and tables show."""
+    from sharpminima.figures.metrics import main_numbers
     from sharpminima.figures.numbers import summarise
     from sharpminima.figures.options import parse_mapping
+    from sharpminima.files import read_json, write_json
 
     summarise(results, psp or [], hessian or [], surface or [], parse_mapping(study, "--study"), out)
+    if metrics is not None:
+        write_json(metrics, main_numbers(read_json(out)))
 
 
 @app.command()
@@ -314,11 +334,84 @@ def paper(
     numbers: Annotated[Path, typer.Option("--numbers", help="Numbers (sharpminima numbers).")],
     out: OutFile,
     figure: Annotated[list[Path] | None, typer.Option("--figure", help="SVG figures; repeat.")] = None,
+    provenance: Annotated[
+        list[Path] | None, typer.Option("--provenance", help="What they come from (sharpminima provenance); repeat.")
+    ] = None,
 ) -> None:
     """Compile the paper from its source, the figures and the numbers."""
     from sharpminima.figures.paper import compile_paper
 
-    compile_paper(source, numbers, figure or [], out)
+    compile_paper(source, numbers, figure or [], out, provenance=provenance or [])
+
+
+@app.command()
+def provenance(
+    figure: Annotated[list[str], typer.Argument(help="Figures of the study: fig1 ...")],
+    study: StudyName = None,
+    config: ConfigText = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write JSON beside each figure; print nothing.")] = False,
+) -> None:
+    """What a figure comes from: notebook, tables, checkpoints and masks, settings, data, version."""
+    import json
+
+    from sharpminima.provenance import chain, lines, write_chains
+
+    layout = _layout(study, config)
+    if write:
+        write_chains(layout, figure)
+        return
+    for name in figure:
+        found = chain(layout, name)
+        typer.echo(json.dumps(found, indent=2, sort_keys=True) if as_json else "\n".join(lines(found)))
+
+
+@app.command()
+def settings(study: StudyName = None) -> None:
+    """Write the settings of training and of analysis, on which DVC's stages depend."""
+    from sharpminima.layout import STAGES
+    from sharpminima.tracking import write_settings
+
+    for stage in STAGES:
+        write_settings(_layout(study), stage)
+
+
+@app.command()
+def restore(stage: StageName, study: StudyName = None) -> None:
+    """Bring back what DVC tracks of a stage, check it, and let Snakemake take it as made."""
+    from sharpminima.tracking import restore as restore_stage
+
+    restore_stage(_layout(study), stage)
+
+
+@app.command()
+def record(stage: StageName, study: StudyName = None) -> None:
+    """Record what made each file of a stage, beside the files."""
+    from sharpminima.tracking import write_record
+
+    write_record(_layout(study), stage)
+
+
+@app.command()
+def track(
+    push: Annotated[bool, typer.Option("--push/--no-push", help="Push to the default remote.")] = True,
+) -> None:
+    """After a Snakemake run: record the tracked studies in DVC."""
+    from sharpminima.tracking import track as track_studies
+
+    studies = track_studies(push=push)
+    typer.echo(f"recorded {', '.join(studies)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")
+
+
+@app.command()
+def methods() -> None:
+    """List the pruning methods: name, kind, paper, and settings with their defaults."""
+    from sharpminima.pruning import METHODS
+
+    for name, method in METHODS.items():
+        defaults = method.settings().model_dump(mode="json", by_alias=True, exclude={"revision", "dense", "recipe"})
+        typer.echo(f"{name} ({method.kind}): {method.paper}")
+        typer.echo("  " + ", ".join(f"{key}: {value}" for key, value in defaults.items()))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from sharpminima.models import INPUT_SHAPES, MODELS
 from sharpminima.pruning import METHODS, STRATEGIES
 from sharpminima.settings import PositiveInt, RecipeSettings, Settings
 
+CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
 FIGURES = ("fig1", "fig2", "fig3", "fig4")
 
@@ -207,6 +208,24 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     if faults or checked is None or study is None:
         raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in faults))
     return checked, study
+
+
+def read_config(study: str | None = None, text: str | None = None) -> tuple[Config, Study]:
+    """The config of this checkout, as Snakemake would read it.
+
+    Args:
+        study: in place of the one that the config names.
+        text: YAML or JSON, in place of ``config.yaml``.
+
+    Raises:
+        ConfigError: there is no ``config.yaml`` here, or the config or the study has faults.
+    """
+    if text is None and not CONFIG_FILE.is_file():
+        raise ConfigError(f"{CONFIG_FILE}: there is none here; run this in the checkout's top folder")
+    config = _read_yaml(CONFIG_FILE) if text is None else _parse_yaml(text, "--config")
+    if not isinstance(config, dict):
+        raise ConfigError(f"{CONFIG_FILE if text is None else '--config'}: a mapping is needed, {config!r} given")
+    return load_config(config if study is None else {**config, "study": study})
 
 
 def study_name(config: Config) -> str:

@@ -1,17 +1,32 @@
-"""Where everything lies: ``results/<study>/dataset/model/method/level/strategy/...``; one function a kind of file.
+"""Where everything lies; one function a kind of file.
 
-Snakemake's rules, DVC's stages and the command line take their paths from here. The functions accept either
-values or wildcards (``"{seed}"``), so that a rule's pattern and a target's path are one and the same line.
+``results/<study>/runs/dataset/model/method/level/strategy/...`` holds what training makes, ``analysis/`` what is
+measured at it, beside ``data/``, ``tables/`` and ``figures/``: whole folders, so that DVC tracks ``runs`` and
+``analysis`` as one output each. Snakemake's rules, DVC's stages and the command line take their paths from here. The
+functions accept either values or wildcards (``"{seed}"``), so that a rule's pattern and a target's path are one and
+the same line.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sharpminima.config import AnalysisSettings, Config, Experiment, StrategySettings, Study, study_name
 
 CHECKPOINT = "checkpoint.safetensors"
+STAGES = ("runs", "analysis")
+"""The stages of DVC that hold tracked files: what training makes, what is measured at it."""
+HISTORY = "history.csv"
+EVENTS = "events.json"
 GRADUAL = "gradual"  # the strategy name of a method's own states
+REWIND = "rewind"  # the strategy whose nets are 1-S
+PAPER = "paper/build/paper.pdf"
+_FIGURES = "src/sharpminima/figures"
+PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
+"""The code that figures share, as files of a checkout."""
+NUMBERS_CODE = tuple(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "statements", "metrics"))
+"""The code that the paper's numbers come from."""
 CELL = "level-{level}/{strategy}/seed-{seed}"  # under a method's folder
 RUN = "run/seed-{seed}"
 
@@ -19,6 +34,16 @@ RUN = "run/seed-{seed}"
 def level_name(level: float) -> str:
     """A level as it stands in paths: 0.9957 is ``99.57`` (percent)."""
     return f"{100 * level:.6g}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: what it reads and makes, and the settings on which its numbers depend."""
+
+    rule: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,12 +78,22 @@ class Layout:
         """The study's name."""
         return study_name(self.config)
 
-    @property
+    @cached_property
     def root(self) -> str:
         """The study's folder."""
         return f"{self.config.results}/{self.name}"
 
     # Paths ------------------------------------------------------------------------------------------------------
+
+    @property
+    def runs_folder(self) -> str:
+        """Folder of all that training makes: W0, checkpoints with their masks, histories."""
+        return f"{self.root}/runs"
+
+    @property
+    def analysis_folder(self) -> str:
+        """Folder of the tables that are measured at the checkpoints."""
+        return f"{self.root}/analysis"
 
     def prepared(self, dataset: str = "{dataset}") -> str:
         """The prepared dataset."""
@@ -66,7 +101,7 @@ class Layout:
 
     def init(self, dataset: str = "{dataset}", model: str = "{model}", seed: int | str = "{seed}", **_: Any) -> str:
         """W0 of a run."""
-        return f"{self.root}/{dataset}/{model}/init/seed-{seed}.safetensors"
+        return f"{self.runs_folder}/{dataset}/{model}/init/seed-{seed}.safetensors"
 
     def dense(
         self,
@@ -77,11 +112,11 @@ class Layout:
         **_: Any,
     ) -> str:
         """A file of a dense training."""
-        return f"{self.root}/{dataset}/{model}/dense/seed-{seed}/{file}"
+        return f"{self.runs_folder}/{dataset}/{model}/dense/seed-{seed}/{file}"
 
     def method(self, dataset: str = "{dataset}", model: str = "{model}", method: str = "{method}", **_: Any) -> str:
         """Folder of a method."""
-        return f"{self.root}/{dataset}/{model}/{method}"
+        return f"{self.runs_folder}/{dataset}/{model}/{method}"
 
     def run(self, file: str, seed: int | str = "{seed}", **key: Any) -> str:
         """A file that a method's run writes beside its states."""
@@ -98,13 +133,29 @@ class Layout:
         """A file of one cell; the strategy ``gradual`` is the method's own state."""
         return f"{self.method(**key)}/{CELL.format(level=level, strategy=strategy, seed=seed)}/{file}"
 
-    def analysis(self, name: str = "{analysis}", **key: Any) -> str:
+    def analysis(
+        self,
+        name: str = "{analysis}",
+        dataset: str = "{dataset}",
+        model: str = "{model}",
+        method: str = "{method}",
+        level: str = "{level}",
+        seed: int | str = "{seed}",
+    ) -> str:
         """The table of one analysis of G and 1-S at one level of one run."""
-        return self.cell(file=f"{name}.csv", strategy="analysis", **key)
+        return f"{self.analysis_folder}/{name}/{dataset}/{model}/{method}/level-{level}/seed-{seed}.csv"
 
     def table(self, name: str) -> str:
         """A table of the study."""
         return f"{self.root}/tables/{name}.csv"
+
+    def numbers(self) -> str:
+        """All numbers of the paper's text and tables."""
+        return f"{self.root}/tables/numbers.json"
+
+    def metrics(self) -> str:
+        """The main numbers of the study, one a key: what ``dvc metrics`` shows."""
+        return f"{self.root}/tables/metrics.json"
 
     def figure(self, name: str) -> str:
         """A figure of the study, without its extension."""
@@ -121,7 +172,123 @@ class Layout:
             tables["hessian"] = [self.analysis("hessian", **self.focus(), seed=seed) for seed in self.study.seeds]
         return tables
 
+    def tables_of(self, name: str) -> list[str]:
+        """The tables of `figure_tables`, as one list."""
+        tables = self.figure_tables(name).values()
+        return [path for value in tables for path in (value if isinstance(value, list) else [value])]
+
+    def provenance(self, name: str) -> str:
+        """The record of all that a figure comes from, beside it."""
+        return f"{self.figure(name)}.json"
+
+    def analysis_tables(self, name: str) -> list[str]:
+        """The tables of one analysis, of every run that has it."""
+        return [self.analysis(name, **key, seed=seed) for _, _, key in self.analyses() for seed in self.study.seeds]
+
+    def mapped_surfaces(self) -> list[str]:
+        """The maps that the figures show, and no others: they are the dearest of the analyses."""
+        figures = [self.figure_tables(figure) for figure in self.study.figures]
+        return sorted({str(tables["surface"]) for tables in figures if "surface" in tables})
+
+    def settings(self, stage: str) -> str:
+        """The settings of a stage, on which its DVC stage depends."""
+        return f"{self.root}/settings/{stage}.json"
+
+    def record(self, stage: str) -> str:
+        """What made each file of a stage: tracked with the files."""
+        return f"{self.runs_folder if stage == 'runs' else self.analysis_folder}/record.json"
+
     # Jobs -------------------------------------------------------------------------------------------------------
+
+    def stage_jobs(self, stage: str) -> list[Job]:
+        """The jobs whose files a stage of DVC tracks (see `STAGES`): prepared data are not among them."""
+        jobs = self.training_jobs() if stage == "runs" else self.analysis_jobs()
+        return [job for job in jobs if job.rule != "prepare"]
+
+    def jobs(self) -> list[Job]:
+        """Every job of the study up to its tables, each after those whose files it reads."""
+        return [*self.training_jobs(), *self.analysis_jobs()]
+
+    def training_jobs(self) -> list[Job]:
+        """The jobs that make data, W0, checkpoints and masks."""
+        jobs: dict[tuple[str, ...], Job] = {}  # by outputs: experiments share data, W0 and dense nets
+
+        def add(rule: str, inputs: list[str], outputs: list[str], **settings: Any) -> None:
+            jobs.setdefault(tuple(outputs), Job(rule, tuple(inputs), tuple(outputs), settings))
+
+        for experiment in self.study.experiments:
+            key = experiment_key(experiment)
+            data = self.prepared(experiment.dataset)
+            dense = self.experiment(experiment.dataset, experiment.model).dense.model_dump(mode="json")
+            add("prepare", [], [data], dataset=experiment.dataset, **self.study.data.model_dump(mode="json"))
+            for seed in self.study.seeds:
+                init = self.init(**key, seed=seed)
+                add("init", [data], [init])
+                add(
+                    "dense",
+                    [data, init],
+                    [self.dense(file, **key, seed=seed) for file in (CHECKPOINT, HISTORY)],
+                    **dense,
+                )
+                gradual = {
+                    level: self.cell(**key, level=level, strategy=GRADUAL, seed=seed)
+                    for level in self.levels(experiment)
+                }
+                record = [self.run(file, **key, seed=seed) for file in (HISTORY, EVENTS)]
+                method = experiment.method.model_dump(mode="json", by_alias=True)
+                add("prune", [data, init], [*gradual.values(), *record], **method, levels=list(experiment.levels))
+            for cell in self.cells(experiment):
+                inputs = [
+                    data,
+                    self.init(**key, seed=cell.seed),
+                    self.cell(**key, level=cell.level, strategy=GRADUAL, seed=cell.seed),
+                ]
+                outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
+                replicas = experiment.strategies[cell.strategy].replicas
+                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **dense)
+        return list(jobs.values())
+
+    def analysis_jobs(self) -> list[Job]:
+        """The jobs that make the tables."""
+        jobs, mapped = [], self.mapped_surfaces()
+        for experiment, analysis, key in self.analyses():
+            for seed in self.study.seeds:
+                ends = [self.cell(**key, strategy=strategy, seed=seed) for strategy in (GRADUAL, REWIND)]
+                for name, settings in analysis:
+                    table = self.analysis(name, **key, seed=seed)
+                    if name != "surface" or table in mapped:
+                        inputs = (self.prepared(experiment.dataset), *ends)
+                        jobs.append(Job(name, inputs, (table,), settings.model_dump(mode="json")))
+        measured = tuple(path for job in jobs for path in job.outputs)
+        results = self.table("results")
+        jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))
+        jobs.append(Job("numbers", (results, *measured), (self.numbers(), self.metrics()), self.facts()))
+        return jobs
+
+    def figure_job(self, name: str) -> Job:
+        """The job that draws a figure."""
+        outputs = [f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg")]
+        return Job("figure", (f"notebooks/{name}.ipynb", *PLOTTING, *self.tables_of(name)), tuple(outputs), {})
+
+    def ancestry(self, *figures: str) -> list[Job]:
+        """The jobs whose files figures come from, and those that draw them, each after those whose files it reads."""
+        drawing = [self.figure_job(name) for name in figures]
+        wanted, found = {path for job in drawing for path in job.inputs}, []
+        for job in reversed(self.jobs()):
+            if wanted.intersection(job.outputs):
+                wanted.update(job.inputs)
+                found.append(job)
+        return [*reversed(found), *drawing]
+
+    def origins(self, *figures: str) -> list[str]:
+        """The files that figures come from, without the prepared data: checkpoints hold the hash of theirs."""
+        jobs = self.ancestry(*figures)
+        data = {path for job in jobs if job.rule == "prepare" for path in job.outputs}
+        return sorted({path for job in jobs for path in job.inputs} - data)
+
+    def facts(self) -> dict[str, Any]:
+        """The study as the paper states it."""
+        return {"name": self.name, **self.study.model_dump(mode="json", by_alias=True)}
 
     def experiment(self, dataset: str, model: str, method: str | None = None) -> Experiment:
         """The experiment of that name; without a method, the first of that dataset and model."""
@@ -156,7 +323,7 @@ class Layout:
                 for seed in self.study.seeds
             ]
             paths += [self.cell(**cell.key) for cell in self.cells(experiment)]
-        return paths
+        return list(dict.fromkeys(paths))  # methods share the dense nets of their dataset and model
 
     def analyses(self) -> list[tuple[Experiment, AnalysisSettings, dict[str, str]]]:
         """(experiment, settings, wildcards without the seed) of each analysis: always at the highest level."""

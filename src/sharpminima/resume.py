@@ -22,6 +22,7 @@ class ResumeFile:
 
     def __init__(self, path: str | Path, *, fingerprint: str, every_s: float = 60.0) -> None:
         self.path = Path(path)
+        self._job = fingerprint
         self._fingerprint = f"layout {_LAYOUT} {fingerprint}"
         self._every_s = every_s
         self._last = time.monotonic()
@@ -29,6 +30,11 @@ class ResumeFile:
     def load(self) -> Any | None:
         """The last saved tree, or None."""
         return load_tree(self.path, fingerprint=self._fingerprint)
+
+    def beside(self, name: str) -> "ResumeFile":
+        """A file of its own for a part of the job."""
+        path = self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}")
+        return ResumeFile(path, fingerprint=f"{self._job} {name}", every_s=self._every_s)
 
     def due(self) -> bool:
         """Whether it is time to write again."""

@@ -8,6 +8,7 @@ from sharpminima.errors import FigureError
 from sharpminima.figures import plots, style, tables
 from sharpminima.figures.numbers import summarise
 from sharpminima.figures.paper import compile_paper
+from sharpminima.files import write_json
 
 from . import cases
 
@@ -57,6 +58,24 @@ def test_the_paper_of_a_study_with_fig1_only(whole, study, tmp_path):
 def test_the_paper_needs_no_facts_of_the_study(whole, tmp_path):
     summarise(whole / "results.csv", [], [], [], {}, tmp_path / "numbers.json")
     compile_paper(SOURCE, tmp_path / "numbers.json", [], tmp_path / "paper.pdf")
+
+
+def test_the_chains_of_the_figures_are_attached_and_listed(whole, tmp_path):
+    svg, table, data = "results/demo/figures/fig1.svg", "results/demo/tables/results.csv", "results/demo/data/digits"
+    origins = {
+        "notebooks/fig1.ipynb": {"kind": "notebook", "sha256": "1" * 64},
+        data: {"kind": "data", "sha256": "2" * 64, "settings": {"dataset": "digits"}},
+        table: {"kind": "table", "sha256": "3" * 64, "from": [data]},
+        svg: {"kind": "figure", "sha256": "4" * 64, "from": ["notebooks/fig1.ipynb", table]},
+    }
+    found = {"figure": "fig1", "files": [svg], "package": {"version": "1.2.3"}, "origins": origins}
+    write_json(tmp_path / "fig1.json", found)
+    for name in ("first", "second"):
+        out = tmp_path / f"{name}.pdf"
+        compile_paper(SOURCE, whole / "numbers.json", [whole / "fig1.svg"], out, provenance=[tmp_path / "fig1.json"])
+    pdf = (tmp_path / "first.pdf").read_bytes()
+    assert b"provenance/fig1.json" in pdf
+    assert pdf == (tmp_path / "second.pdf").read_bytes()
 
 
 def test_faults_are_one_line(whole, tmp_path):

@@ -31,6 +31,17 @@ def test_every_strategy_has_a_look_of_its_own():
     assert len({look.title for look in looks}) == len(looks)
 
 
+def test_fig1_names_the_methods_where_there_are_several(tmp_path):
+    rows = cases.results(seeds=(0,)) + [row | {"method": "snip"} for row in cases.results(seeds=(0,))]
+    figure = plots.error_against_removed(_table(tmp_path, "results", rows))
+    assert {axes.get_title(loc="left") for axes in figure.axes} == {
+        "(a) lenet5 / digits, lobster",
+        "(b) lenet5 / digits, snip",
+    }
+    assert any("the method (snip)" in entry for entry in _legend(figure))
+    assert any("gradual (lobster, G)" in entry for entry in _legend(figure))
+
+
 def test_fig1_names_missed_levels_and_counts(tmp_path):
     figure = plots.error_against_removed(_table(tmp_path, "results", cases.results()))
     assert any("95 % not reached in 1 run (at most 94.50 %)" in text for text in _texts(figure))

@@ -48,3 +48,9 @@ rule table:
         "table of results"
     shell:
         "sharpminima table {input.checkpoints} --out {output.results} --density {output.density} > {log} 2>&1"
+
+
+# Every table, and the numbers drawn from them.
+rule analysis:
+    input:
+        [path for job in LAYOUT.stage_jobs("analysis") for path in job.outputs],

@@ -3,9 +3,12 @@ import json
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
-from sharpminima.layout import Layout, experiment_key
+from sharpminima.layout import NUMBERS_CODE, PAPER, PLOTTING, Layout, experiment_key
+from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
 try:
     LAYOUT = Layout(*load_config(config))
@@ -14,6 +17,18 @@ except ConfigError as error:
     sys.exit(f"error: {error}")
 
 CONFIG, STUDY = LAYOUT.config, LAYOUT.study
+
+if workflow.is_main_process:
+    # Files that DVC has brought come with the record of what made them.
+    adopt(LAYOUT)
+    if message := dvc_at_work():
+        print(f"warning: {message}", file=sys.stderr)
+
+
+onstart:
+    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    if message := dvc_at_work() or data_to_make_first(LAYOUT, planned):
+        raise WorkflowError(message)
 
 
 wildcard_constraints:
@@ -52,26 +67,6 @@ def analysis_settings(wildcards):
     return getattr(analysis, wildcards.analysis).model_dump_json()
 
 
-PLOTTING = [f"src/sharpminima/figures/{module}.py" for module in ("style", "tables", "plots", "notebook")]
-
-
-def tables_of(figure):
-    """Input: the tables of a figure, as one list."""
-    tables = LAYOUT.figure_tables(figure).values()
-    return [path for value in tables for path in (value if isinstance(value, list) else [value])]
-
-
-def analysis_tables(name):
-    """Input: the tables of one analysis, of every run that has it."""
-    return [LAYOUT.analysis(name, **key, seed=seed) for _, _, key in LAYOUT.analyses() for seed in STUDY.seeds]
-
-
-def mapped_surface():
-    """Input: the map that the figures show, and no other: they are the dearest of the analyses."""
-    figures = [LAYOUT.figure_tables(figure) for figure in STUDY.figures]
-    return sorted({tables["surface"] for tables in figures if "surface" in tables})
-
-
 def options(name):
     """Params function: an input's files as repeated options."""
     return lambda wildcards, input: " ".join(f"--{name} {path}" for path in input.get(name, []))
@@ -79,8 +74,8 @@ def options(name):
 
 def targets():
     """What the study ends with."""
-    wanted = [f"{LAYOUT.figure(name)}.pdf" for name in STUDY.figures]
-    return [*wanted, LAYOUT.table("results"), *(["paper/build/paper.pdf"] if STUDY.paper else [])]
+    drawn = [path for name in STUDY.figures for path in (f"{LAYOUT.figure(name)}.pdf", LAYOUT.provenance(name))]
+    return [*drawn, LAYOUT.table("results"), LAYOUT.metrics(), *([PAPER] if STUDY.paper else [])]
 
 
 # Numerical results depend on both, so both are params of every numerical rule.

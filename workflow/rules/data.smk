@@ -18,3 +18,8 @@ rule prepare:
         "prepare {wildcards.dataset}"
     shell:
         "sharpminima prepare {wildcards.dataset} {params.root} {params.split} --out {output.data} > {log} 2>&1"
+
+
+rule data:
+    input:
+        sorted({LAYOUT.prepared(experiment.dataset) for experiment in STUDY.experiments}),

@@ -7,7 +7,7 @@ for NAME in STUDY.figures:
             NAME
         input:
             notebook=f"notebooks/{NAME}.ipynb",
-            tables=tables_of(NAME),
+            tables=LAYOUT.tables_of(NAME),
             code=PLOTTING,
         output:
             pdf=report(f"{LAYOUT.figure(NAME)}.pdf", caption=f"../report/{NAME}.rst", category="Figures"),
@@ -31,3 +31,29 @@ for NAME in STUDY.figures:
             f"figure {NAME}"
         shell:
             "sharpminima figure {input.notebook} --parameters {params.parameters:q} --out {params.out} > {log} 2>&1"
+
+
+rule provenance:
+    input:
+        drawn=[f"{LAYOUT.figure(name)}.{extension}" for name in STUDY.figures for extension in ("pdf", "svg")],
+        made=LAYOUT.origins(*STUDY.figures),
+    output:
+        records=[LAYOUT.provenance(name) for name in STUDY.figures],
+    log:
+        log_of("provenance"),
+    benchmark:
+        benchmark_of("provenance")
+    conda:
+        "../envs/sharpminima.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        figures=" ".join(STUDY.figures),
+        # Without the data's folder, which differs from machine to machine.
+        config=CONFIG.model_dump_json(exclude={"data"}),
+    message:
+        "what each figure comes from"
+    shell:
+        "sharpminima provenance {params.figures} --config {params.config:q} --write > {log} 2>&1"

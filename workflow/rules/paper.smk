@@ -1,12 +1,13 @@
 rule numbers:
     input:
         results=LAYOUT.table("results"),
-        psp=analysis_tables("psp"),
-        hessian=analysis_tables("hessian"),
-        surface=mapped_surface(),
-        code=[f"src/sharpminima/figures/{module}.py" for module in ("tables", "numbers", "statements")],
+        psp=LAYOUT.analysis_tables("psp"),
+        hessian=LAYOUT.analysis_tables("hessian"),
+        surface=LAYOUT.mapped_surfaces(),
+        code=NUMBERS_CODE,
     output:
-        numbers=f"{LAYOUT.root}/tables/numbers.json",
+        numbers=LAYOUT.numbers(),
+        metrics=LAYOUT.metrics(),
     log:
         log_of("numbers"),
     benchmark:
@@ -22,23 +23,24 @@ rule numbers:
         hessian=options("hessian"),
         surface=options("surface"),
         # The paper states the settings of all that it shows.
-        study=json.dumps({"name": LAYOUT.name, **STUDY.model_dump(mode="json", by_alias=True)}, sort_keys=True),
+        study=json.dumps(LAYOUT.facts(), sort_keys=True),
     message:
         "numbers of the paper"
     shell:
         "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface}"
-        " --study {params.study:q} --out {output.numbers} > {log} 2>&1"
+        " --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
 
 
 rule paper:
     input:
         source="paper/paper.typ",
         siblings=["paper/format.typ", "paper/references.bib"],
-        numbers=f"{LAYOUT.root}/tables/numbers.json",
+        numbers=LAYOUT.numbers(),
         figure=[f"{LAYOUT.figure(name)}.svg" for name in STUDY.figures],
+        provenance=[LAYOUT.provenance(name) for name in STUDY.figures],
         code="src/sharpminima/figures/paper.py",
     output:
-        pdf=report("paper/build/paper.pdf", caption="../report/paper.rst", category="Paper"),
+        pdf=report(PAPER, caption="../report/paper.rst", category="Paper"),
     log:
         log_of("paper"),
     benchmark:
@@ -51,7 +53,9 @@ rule paper:
         runtime=10,
     params:
         figure=options("figure"),
+        provenance=options("provenance"),
     message:
         "the paper's PDF"
     shell:
-        "sharpminima paper {input.source} --numbers {input.numbers} {params.figure} --out {output.pdf} > {log} 2>&1"
+        "sharpminima paper {input.source} --numbers {input.numbers} {params.figure} {params.provenance}"
+        " --out {output.pdf} > {log} 2>&1"

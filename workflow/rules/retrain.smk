@@ -30,3 +30,9 @@ rule retrain:
         "sharpminima retrain --data {input.data} --init {input.init} --pruned {input.pruned}"
         " --strategy {wildcards.strategy} --replicas {params.replicas} --settings {params.settings:q}"
         " {params.runtime} --out {params.out} > {log} 2>&1"
+
+
+# Everything that training makes.
+rule runs:
+    input:
+        [path for job in LAYOUT.stage_jobs("runs") for path in job.outputs],

@@ -19,11 +19,14 @@ def compile_paper(
     numbers: str | os.PathLike[str],
     figures: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
+    *,
+    provenance: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
     """Compile a paper to PDF, with the fonts inside Typst and no date.
 
-    The source finds its siblings (other Typst files, references), ``numbers.json`` and ``figures/<name>.svg``
-    beside itself, and in ``sys.inputs.figures`` the names of the figures, separated by commas.
+    The source finds its siblings (other Typst files, references), ``numbers.json``, ``figures/<name>.svg`` and
+    ``provenance/<name>.json`` beside itself, and in ``sys.inputs`` the names of the ``figures`` and of those that
+    have a ``provenance``, separated by commas.
 
     Raises:
         FigureError: a file is missing, or the source does not compile.
@@ -31,16 +34,16 @@ def compile_paper(
     source = Path(source)
     with tempfile.TemporaryDirectory(prefix="sharpminima-") as folder:
         root = Path(folder)
-        (root / "figures").mkdir()
-        names = []
+        given = {"figures": [Path(path) for path in figures], "provenance": [Path(path) for path in provenance]}
         try:
             for pattern in _SOURCES:
                 for path in source.parent.glob(pattern):
                     shutil.copyfile(path, root / path.name)
             shutil.copyfile(numbers, root / "numbers.json")
-            for path in map(Path, figures):
-                shutil.copyfile(path, root / "figures" / path.name)
-                names.append(path.stem)
+            for kind, paths in given.items():
+                (root / kind).mkdir()
+                for path in paths:
+                    shutil.copyfile(path, root / kind / path.name)
         except OSError as error:
             raise FigureError(f"{error.filename}: cannot be read ({error.strerror})") from error
         if not (root / source.name).exists():
@@ -50,7 +53,7 @@ def compile_paper(
                 input=root / source.name,
                 root=root,
                 ignore_system_fonts=True,
-                sys_inputs={"figures": ",".join(names)},
+                sys_inputs={kind: ",".join(path.stem for path in paths) for kind, paths in given.items()},
             )
             pdf, faults = compiler.compile_with_warnings(format="pdf", timestamp=0)
         except typst.TypstError as error:

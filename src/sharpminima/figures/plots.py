@@ -55,9 +55,11 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         entries: dict[str, Line2D] = {}
         counts: dict[str, set[int]] = {}
+        methods = len({key[2] for key, _ in found})
         for index, (axes, (key, nets)) in enumerate(zip(grid.flat, found, strict=False)):
             _error_panel(axes, key, nets, unreached(results, key), entries, counts)
-            axes.set_title(f"({chr(ord('a') + index)}) {key[1]} / {key[0]}", loc="left")
+            method = f", {key[2]}" if methods > 1 else ""
+            axes.set_title(f"({chr(ord('a') + index)}) {key[1]} / {key[0]}{method}", loc="left")
             if index % columns == 0:
                 axes.set_ylabel("test error (%)")
             if index + columns >= len(found):

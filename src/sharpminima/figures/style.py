@@ -10,7 +10,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from sharpminima.files import atomic_path
-from sharpminima.pruning.strategies import STRATEGIES
+from sharpminima.pruning import METHODS, STRATEGIES
 
 FULL_WIDTH = 6.3  # inches: the text of an A4 page
 COLUMN_WIDTH = 3.3  # inches
@@ -64,9 +64,11 @@ GRADUAL_COLOUR, DENSE_COLOUR = "#0072B2", "#444444"
 
 
 def look_of(strategy: str, method: str) -> Look:
-    """Title, colour and marker of a strategy; ``gradual`` is the method's own states."""
+    """Title, colour and marker of a strategy; ``gradual`` is the method's own states, whatever its kind."""
     if strategy == "gradual":
-        return Look(f"gradual ({method}, G)", GRADUAL_COLOUR, "o")
+        chosen = METHODS.get(method)
+        title = f"gradual ({method}, G)" if chosen is None or chosen.kind == "gradual" else f"the method ({method})"
+        return Look(title, GRADUAL_COLOUR, "o")
     if strategy == "dense":
         return Look("dense", DENSE_COLOUR, "")
     colour, marker = _SHAPES[strategy]

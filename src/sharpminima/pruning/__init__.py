@@ -2,10 +2,12 @@
 
 from sharpminima.pruning import lobster
 from sharpminima.pruning.method import LevelState, Method, Pruned, Run
+from sharpminima.pruning.scored import SCORED
 from sharpminima.pruning.strategies import STRATEGIES, Strategy
 
 METHODS: dict[str, Method] = {
     "lobster": lobster.METHOD,
+    **SCORED,
 }
 """Name -> method."""
 

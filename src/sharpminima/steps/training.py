@@ -157,7 +157,7 @@ def prune(
             "represented_by": highest[state.facts["event"]],
             "reached": state.reached,
             "method_epochs": pruned.epochs,
-            "metrics": [{**job.metrics(model_name, state.state, state.masks), **state.facts, "epochs": pruned.epochs}],
+            "metrics": [{**job.metrics(model_name, state.state, state.masks), "epochs": pruned.epochs, **state.facts}],
         }
         folder = out / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed)
         save_checkpoint(folder / CHECKPOINT, [state.state], masks=[state.masks], metadata=metadata)

@@ -1,0 +1,38 @@
+"""The main numbers of a study, one a key, for ``dvc metrics``: means over runs and replicas."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sharpminima.layout import level_name
+
+
+def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Errors, removed shares and what was measured at G and 1-S, out of `sharpminima.figures.numbers.summarise`.
+
+    Keys: ``dataset/model/method``, then ``level-L`` and strategy, or a measured quantity and net. Beside them
+    ``outcomes``, the count of each outcome over the paper's statements.
+    """
+    found: dict[str, Any] = {"outcomes": dict(numbers["outcomes"])}
+    for experiment in numbers["experiments"]:
+        levels = {
+            f"level-{level_name(level['level'])}": {
+                strategy: {name: cell[name]["mean"] for name in ("test_error_percent", "removed_percent")}
+                for strategy, cell in level["strategies"].items()
+            }
+            for level in experiment["levels"]
+        }
+        dense, analysis = experiment["dense"], experiment["analysis"]
+        key = "/".join(experiment[name] for name in ("dataset", "model", "method"))
+        found[key] = {
+            **({"dense": {"test_error_percent": dense["test_error_percent"]["mean"]}} if dense else {}),
+            **levels,
+            **(_measured(analysis) if analysis else {}),
+        }
+    return found
+
+
+def _measured(analysis: Mapping[str, Any]) -> dict[str, Any]:
+    quantities = dict(analysis["psp"])
+    for space, spectrum in analysis["hessian"].items():
+        quantities[f"largest_eigenvalue_{space}"] = spectrum["ranks"][0]
+    return {name: {net: ends[net]["mean"] for net in ("G", "1-S")} for name, ends in quantities.items()}

@@ -1,0 +1,163 @@
+"""What a figure comes from: figure <- notebook, code <- tables <- checkpoints and masks <- settings, data, version.
+
+The chain is read from the files themselves: their SHA-256, and what each checkpoint records of its making. It holds
+neither dates nor absolute paths, so that equal files give an equal chain on every machine.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sharpminima import __version__
+from sharpminima.checkpoint import load_checkpoint
+from sharpminima.data import DATASETS
+from sharpminima.errors import SharpminimaError
+from sharpminima.files import sha256_file, write_json
+from sharpminima.layout import Job, Layout
+from sharpminima.masks import Masks, pack_bits
+
+_CHECKPOINT_FACTS = ("model", "method", "strategy", "level", "seed", "replicas", "levels", "settings", "runtime")
+_SHORT = 12  # hexadecimal digits of a hash in print
+
+
+def chain(layout: Layout, figure: str) -> dict[str, Any]:
+    """The chain of one figure.
+
+    Returns:
+        ``figure``, ``study``, ``package`` (name and version), ``files`` (the figure's own) and ``origins``: path ->
+        ``kind`` (figure, notebook, code, table, checkpoint, data), ``sha256``, ``from`` (paths), and for what was
+        computed ``step``, ``settings`` and ``runtime``. Data have the SHA-256 of their content and of the raw files.
+
+    Raises:
+        SharpminimaError: the study does not draw the figure, or a file is missing.
+        CheckpointError: a checkpoint is damaged.
+    """
+    if figure not in layout.study.figures:
+        drawn = ", ".join(layout.study.figures)
+        raise SharpminimaError(f"{figure}: study {layout.name} has no such figure; it draws {drawn}")
+    jobs = layout.ancestry(figure)
+    used = {path for job in jobs for path in job.inputs}
+    origins: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        for path in job.inputs:
+            if path not in origins:  # no job makes it
+                kind = "notebook" if path.endswith(".ipynb") else "code"
+                origins[path] = {"kind": kind, "sha256": _sha256(path)}
+        for path in job.outputs:
+            if job.rule == "prepare":
+                origins[path] = {"kind": "data", **_raw_data(job)}
+            elif job.rule == "figure" or path in used:
+                origins[path] = _made(layout, job, path, origins)
+    return {
+        "figure": figure,
+        "study": layout.name,
+        "package": {"name": "sharpminima", "version": __version__},
+        "files": [path for path, node in origins.items() if node["kind"] == "figure"],
+        "origins": origins,
+    }
+
+
+def write_chains(layout: Layout, figures: Sequence[str]) -> None:
+    """Write each figure's chain as JSON beside it."""
+    for figure in figures:
+        write_json(layout.provenance(figure), chain(layout, figure))
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The chain as an indented list; what was shown before is named again by its path only."""
+    package = found["package"]
+    yield f"{found['figure']} of study {found['study']}, {package['name']} {package['version']}"
+    first, *others = found["files"]
+    for path in others:  # drawn by one notebook from the same tables
+        yield f"  {_head(path, found['origins'][path])}"
+    yield from _branch(first, found["origins"], set(), 1)
+
+
+def _branch(path: str, origins: Mapping[str, Any], shown: set[str], depth: int) -> Iterator[str]:
+    node, indent = origins[path], "  " * depth
+    if path in shown:
+        yield f"{indent}{node['kind']} {path} (above)"
+        return
+    shown.add(path)
+    yield indent + _head(path, node)
+    if node["kind"] == "data":
+        for name, digest in node["raw_sha256"].items():
+            yield f"{indent}  raw {name}: sha256 {digest[:_SHORT]}"
+    for origin in node.get("from", []):
+        yield from _branch(origin, origins, shown, depth + 1)
+
+
+def _head(path: str, node: Mapping[str, Any]) -> str:
+    facts = [f"sha256 {node['sha256'][:_SHORT]}"]
+    if "mask_sha256" in node:
+        masks = node["mask_sha256"]
+        facts.append("mask " + ", ".join(mask[:_SHORT] for mask in ([masks] if isinstance(masks, str) else masks)))
+    if "version" in node:
+        facts.append(f"version {node['version']}")
+    for name in ("settings", "runtime"):
+        if node.get(name):
+            facts.append(f"{name} " + ", ".join(f"{key} {_plain(value)}" for key, value in node[name].items()))
+    return f"{node['kind']} {path}: {'; '.join(facts)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "/".join(map(_plain, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _sha256(path: str) -> str:
+    if not Path(path).is_file():
+        raise SharpminimaError(f"{path}: is missing; run `snakemake`, or `dvc pull` and `dvc repro`")
+    return sha256_file(path)
+
+
+def _raw_data(job: Job) -> dict[str, Any]:
+    """Facts of a dataset; the content's hash follows from the checkpoints trained on it, which need no images."""
+    spec = DATASETS[job.settings["dataset"]]
+    return {"source": spec.source, "raw_sha256": dict(spec.raw_sha256), "settings": job.settings}
+
+
+def _made(layout: Layout, job: Job, path: str, origins: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if path.endswith(".safetensors"):
+        return _checkpoint(job, path, origins)
+    kind = "figure" if job.rule == "figure" else "table"
+    node: dict[str, Any] = {"kind": kind, "sha256": _sha256(path), "step": job.rule, "from": list(job.inputs)}
+    if job.settings:
+        node |= {"settings": job.settings, "runtime": layout.config.model_dump(include={"device", "threads"})}
+    return node
+
+
+def _checkpoint(job: Job, path: str, origins: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    checkpoint = load_checkpoint(path)
+    known = checkpoint.metadata
+    for origin in job.inputs:
+        if origins[origin]["kind"] == "data":
+            content = origins[origin].setdefault("sha256", known["dataset_sha256"])
+            if content != known["dataset_sha256"]:
+                raise SharpminimaError(
+                    f"{path}: was trained on other data ({known['dataset_sha256'][:_SHORT]}) than the checkpoints "
+                    f"before it ({content[:_SHORT]}); run `snakemake`"
+                )
+    node = {
+        "kind": "checkpoint",
+        "sha256": _sha256(path),
+        "step": job.rule,
+        "version": known["version"],
+        **{name: known[name] for name in _CHECKPOINT_FACTS if name in known},
+        "from": list(job.inputs),
+    }
+    if checkpoint.masks is not None:
+        digests = [_mask_sha256(masks) for masks in checkpoint.masks]
+        node["mask_sha256"] = digests[0] if len(set(digests)) == 1 else digests
+    return node
+
+
+def _mask_sha256(masks: Masks) -> str:
+    """SHA-256 over the packed bits of all masks of a net, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(masks):
+        digest.update(f"{name}|{list(masks[name].shape)}|".encode())
+        digest.update(pack_bits(masks[name]).numpy().tobytes())
+    return digest.hexdigest()

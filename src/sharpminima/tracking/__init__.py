@@ -1,0 +1,23 @@
+"""Snakemake and DVC on the same files: what the one has made and the other keeps, both take as made.
+
+Snakemake decides by its own notes (parameters, inputs, times) whether a file is up to date; they stay on the machine
+where it ran. DVC brings files without them. So each tracked folder holds a record of what made its files, written from
+Snakemake's notes (`write_record`) and given back to Snakemake where DVC has put the same bytes (`adopt`).
+"""
+
+from sharpminima.tracking._adopt import adopt, data_to_make_first
+from sharpminima.tracking._locks import dvc_at_work
+from sharpminima.tracking._record import write_record, write_settings
+from sharpminima.tracking._restore import restore
+from sharpminima.tracking._track import track, tracked_studies
+
+__all__ = [
+    "adopt",
+    "data_to_make_first",
+    "dvc_at_work",
+    "restore",
+    "track",
+    "tracked_studies",
+    "write_record",
+    "write_settings",
+]

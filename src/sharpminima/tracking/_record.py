@@ -1,0 +1,112 @@
+"""The record of a tracked folder: which job made each file, from what, with which settings."""
+
+from pathlib import Path
+from typing import Any
+
+from sharpminima.checkpoint import load_checkpoint
+from sharpminima.data import DATASETS
+from sharpminima.errors import SharpminimaError
+from sharpminima.files import read_json, sha256_file, write_json
+from sharpminima.layout import Layout
+from sharpminima.tracking._known import Known
+from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes
+
+FORMAT = 1
+
+
+def write_settings(layout: Layout, stage: str) -> None:
+    """Write all settings on which the files of a stage depend: what DVC compares to know whether it is up to date."""
+    names = {"device", "threads"} | ({"compaction", "replica_strategy"} if stage == "runs" else set())
+    datasets = sorted({experiment.dataset for experiment in layout.study.experiments})
+    write_json(
+        layout.settings(stage),
+        {
+            "data": {
+                name: {"raw_sha256": dict(DATASETS[name].raw_sha256), **layout.study.data.model_dump(mode="json")}
+                for name in datasets
+            },
+            "jobs": [
+                {"rule": job.rule, "outputs": list(job.outputs), "settings": job.settings}
+                for job in layout.stage_jobs(stage)
+            ],
+            "runtime": layout.config.model_dump(mode="json", include=names),
+        },
+    )
+
+
+def read_record(layout: Layout, stage: str) -> list[dict[str, Any]]:
+    """The entries of a stage's record, each after those whose files it reads; empty where there is no record.
+
+    An entry holds ``inputs`` and ``outputs`` (path -> SHA-256) and what Snakemake notes of the job.
+    """
+    path = Path(layout.record(stage))
+    if not path.is_file():
+        return []
+    found = read_json(path)
+    if found.get("format") != FORMAT:
+        raise SharpminimaError(f"{path}: has format {found.get('format')}, this version reads {FORMAT}; `make track`")
+    return list(found["jobs"])
+
+
+def write_record(layout: Layout, stage: str) -> None:
+    """Write the record of a stage after Snakemake has made its files.
+
+    Raises:
+        SharpminimaError: a file is missing, or was not made by Snakemake as it is now.
+        CheckpointError: a checkpoint is damaged.
+    """
+    notes, known = Notes(), Known()
+    before = read_record(layout, stage)
+    inputs_before = {path: digest for entry in before for path, digest in entry["inputs"].items()}
+    entries = []
+    check_files(layout, stage, notes)
+    for job in layout.stage_jobs(stage):
+        note = notes.read(job.outputs[0])
+        if note is None:
+            raise SharpminimaError(f"{job.outputs[0]}: Snakemake has no note of making it; remove it and run snakemake")
+        entries.append(
+            {
+                "inputs": {path: _input_sha256(path, known, inputs_before) for path in note["input"]},
+                "outputs": {path: known.sha256(path) for path in job.outputs},
+                **{name: note[name] for name in (*COMPARED, "shellcmd")},
+            }
+        )
+    write_json(layout.record(stage), {"format": FORMAT, "jobs": entries})
+    known.save()
+
+
+def _input_sha256(path: str, known: Known, before: dict[str, str]) -> str:
+    found = known.sha256(path) or before.get(path)  # prepared data that no job needed are not there
+    if found is None:
+        raise SharpminimaError(f"{path}: is missing; run snakemake")
+    return found
+
+
+def check_files(layout: Layout, stage: str, notes: Notes) -> None:
+    """Refuse a file that differs from its record although no job has made it so: damaged, or changed by hand.
+
+    Raises:
+        SharpminimaError: there is such a file.
+        CheckpointError: such a file is a checkpoint, and is damaged.
+    """
+    recorded = {path: digest for entry in read_record(layout, stage) for path, digest in entry["outputs"].items()}
+    for job in layout.stage_jobs(stage):
+        for path in job.outputs:
+            if not Path(path).is_file() or sha256_file(path) == recorded.get(path):
+                continue
+            if path.endswith(".safetensors"):
+                load_checkpoint(path)
+            elif fault := _fault(path, notes):
+                raise SharpminimaError(
+                    f"{path}: {fault}; `dvc checkout {path}` brings back what DVC tracks, or remove it, so that it is "
+                    "made again"
+                )
+
+
+def _fault(path: str, notes: Notes) -> str | None:
+    note = notes.read(path)
+    if note is None:
+        return "Snakemake has no note of making it"
+    if abs(Path(path).stat().st_mtime - note["endtime"]) > TIME_TOLERANCE_S:
+        return "was changed or damaged after it was made"
+    return None

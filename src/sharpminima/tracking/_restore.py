@@ -1,0 +1,95 @@
+"""What a DVC stage begins with: its files brought back and checked, so that Snakemake makes what has changed only."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sharpminima.errors import DataError, SharpminimaError
+from sharpminima.files import atomic_path
+from sharpminima.layout import Job, Layout
+from sharpminima.tracking._adopt import adopt
+from sharpminima.tracking._locks import refuse_if_snakemake_is_at_work
+from sharpminima.tracking._notes import Notes
+from sharpminima.tracking._record import check_files
+
+_SHOWN = 3  # files named in a message
+
+
+def restore(layout: Layout, stage: str) -> None:
+    """Prepare the files of a stage for Snakemake.
+
+    What DVC tracks and the workspace lacks is taken from its cache, else from the default remote: a deleted file is
+    not made again while its settings are the same. Prepared data that are missing are made first where a job of the
+    stage needs them; made in the same run, Snakemake would take all that ever came from them for out of date.
+
+    Raises:
+        SharpminimaError: Snakemake is at work, a tracked file is to be had nowhere, or one was changed by hand.
+        DataError: images are needed and not to be had.
+        CheckpointError: a checkpoint is damaged.
+    """
+    refuse_if_snakemake_is_at_work()
+    wanted = [layout.record(stage), *(path for job in layout.stage_jobs(stage) for path in job.outputs)]
+    _fetch([path for path in wanted if not Path(path).exists()])
+    check_files(layout, stage, Notes())
+    adopt(layout)
+    missing = [job for job in layout.training_jobs() if job.rule == "prepare" and not Path(job.outputs[0]).exists()]
+    if missing and "prepare" in planned(layout, "--", stage):
+        _prepare(layout, missing)
+        adopt(layout)
+
+
+def _prepare(layout: Layout, missing: Sequence[Job]) -> None:
+    try:
+        snakemake(layout, "--cores", "1", "--", "data")
+    except SharpminimaError as error:
+        logs = [Path(layout.root, "logs", "prepare", f"{job.settings['dataset']}.log") for job in missing]
+        last = [log.read_text(encoding="utf-8").strip().rpartition("\n")[2] for log in logs if log.is_file()]
+        reason = "; ".join(line.removeprefix("error: ") for line in last) or str(error)
+        raise DataError(f"settings have changed, so that images are needed again: {reason}") from error
+
+
+def _fetch(missing: Sequence[str]) -> None:
+    """Bring back those of the files that DVC tracks."""
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    if not missing:
+        return
+    files = DVCFileSystem()
+    tracked = [path for path in missing if files.exists(path)]
+    lost = []
+    for path in tracked:
+        try:
+            with atomic_path(path) as scratch:
+                files.get_file(path, str(scratch))
+        except (DvcException, FileNotFoundError, SharpminimaError):
+            lost.append(path)
+    if lost:
+        named = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
+        raise SharpminimaError(
+            f"{named}: tracked by DVC, but neither here, nor in its cache, nor in its default remote; `dvc pull` from "
+            "a remote that has them (`dvc remote list`), or make them again with `snakemake`, which trains"
+        )
+
+
+def snakemake(layout: Layout, *arguments: str) -> str:
+    """Run Snakemake on the study and return what it printed.
+
+    Raises:
+        SharpminimaError: it failed; the message ends with its last lines.
+    """
+    command = [sys.executable, "-m", "snakemake", "--config", f"study={layout.config.study}", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        last = "\n".join(done.stdout.splitlines()[-5:])
+        raise SharpminimaError(f"Snakemake stopped with status {done.returncode}: {' '.join(arguments)}\n{last}")
+    return done.stdout
+
+
+def planned(layout: Layout, *arguments: str) -> dict[str, int]:
+    """What Snakemake would do: rule -> number of jobs."""
+    printed = snakemake(layout, "--dry-run", *arguments)
+    table = printed.partition("Job stats:")[2].partition("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}

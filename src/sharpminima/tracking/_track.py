@@ -1,0 +1,92 @@
+"""After a Snakemake run: everything that it made recorded, hashed and kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from sharpminima.config import STUDIES, read_config
+from sharpminima.errors import SharpminimaError
+from sharpminima.files import sha256_file, write_text
+from sharpminima.layout import PAPER, STAGES, Layout
+from sharpminima.tracking._adopt import adopt
+from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snakemake_is_at_work
+from sharpminima.tracking._notes import Notes
+from sharpminima.tracking._record import check_files, write_record, write_settings
+from sharpminima.tracking._restore import planned
+
+_PIPELINE = Path("dvc.yaml")
+
+
+def tracked_studies() -> list[str]:
+    """The studies that ``dvc.yaml`` tracks.
+
+    Raises:
+        SharpminimaError: there is no ``dvc.yaml`` here, or it names none.
+    """
+    try:
+        groups = yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))["vars"]
+        found = [name for group in groups if isinstance(group, dict) for name in group.get("tracked", [])]
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        found = []
+    if not found:
+        raise SharpminimaError(f"{_PIPELINE}: names no tracked studies; run this in the top folder of the checkout")
+    return found
+
+
+def track(*, push: bool = True) -> list[str]:
+    """Record all tracked studies in DVC, and push what the default remote lacks; returns the studies' names.
+
+    Writes each study's settings, its records, and ``workflow/studies/<study>.sha256`` with the SHA-256 of figures,
+    paper and tables, in the format of ``sha256sum``; then `dvc commit` takes the files as the outputs of its stages.
+
+    Raises:
+        SharpminimaError: Snakemake or DVC is at work, Snakemake has something to do, or DVC failed.
+        CheckpointError: a checkpoint is damaged.
+    """
+    refuse_if_snakemake_is_at_work()
+    refuse_if_dvc_is_at_work()
+    studies = tracked_studies()
+    for name in studies:
+        layout = Layout(*read_config(name))
+        adopt(layout)
+        notes = Notes()
+        for stage in STAGES:
+            # Before Snakemake is asked: a damaged file is named as such, not what would be made again after it.
+            check_files(layout, stage, notes)
+        missing = planned(layout)
+        if missing:
+            jobs = ", ".join(f"{count} {rule}" for rule, count in missing.items() if rule != "all")
+            raise SharpminimaError(
+                f"study {name} is not up to date, Snakemake would run {jobs}: run "
+                f"`snakemake --cores all --config study={name}` first"
+            )
+        for stage in STAGES:
+            write_settings(layout, stage)
+            write_record(layout, stage)
+        _write_sums(layout)
+    _dvc("commit", "--force")
+    if push:
+        _dvc("push")
+    return studies
+
+
+def _write_sums(layout: Layout) -> None:
+    paths = [path for job in layout.analysis_jobs() for path in job.outputs]
+    for name in layout.study.figures:
+        paths += [*layout.figure_job(name).outputs, layout.provenance(name)]
+    if layout.study.paper:
+        paths.append(PAPER)
+    sums = "".join(f"{sha256_file(path)}  {path}\n" for path in sorted(paths))
+    write_text(STUDIES / f"{layout.name}.sha256", sums)
+
+
+def _dvc(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        reason = " ".join(line for line in done.stderr.splitlines() if line.strip())
+        cure = ""
+        if "Permission denied" in reason or "Read-only" in reason:
+            cure = "; is the cache read-only? `dvc cache dir --local FOLDER` chooses one that is not"
+        raise SharpminimaError(f"dvc {' '.join(arguments)} failed: {reason}{cure}")

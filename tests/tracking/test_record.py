@@ -1,0 +1,92 @@
+"""The record of a stage: from Snakemake's notes, refused where a file is not what they say."""
+
+from pathlib import Path
+
+import pytest
+
+from sharpminima.errors import CheckpointError, SharpminimaError
+from sharpminima.files import read_json, sha256_file, write_text
+from sharpminima.layout import STAGES, Layout
+from sharpminima.tracking import write_record, write_settings
+from sharpminima.tracking._notes import Notes
+from sharpminima.tracking._record import read_record
+
+
+@pytest.fixture
+def noted(synthetic: Layout) -> Layout:
+    """The finished study, with data and with Snakemake's notes on every file."""
+    data = synthetic.prepared("digits")
+    write_text(data, "images")
+    notes = Notes()
+    for stage in STAGES:
+        for job in synthetic.stage_jobs(stage):
+            made = {"rule": job.rule, "params": [], "input": sorted(job.inputs), "code": "", "shellcmd": job.rule}
+            for path in job.outputs:
+                notes.write(path, made, {}, Path(path).stat().st_mtime_ns)
+    return synthetic
+
+
+def test_a_record_holds_every_file_of_the_stage_with_its_inputs(noted: Layout) -> None:
+    for stage in STAGES:
+        write_record(noted, stage)
+        entries = read_record(noted, stage)
+        outputs = {path: digest for entry in entries for path, digest in entry["outputs"].items()}
+        assert outputs == {path: sha256_file(path) for job in noted.stage_jobs(stage) for path in job.outputs}
+        for entry in entries:
+            assert entry["inputs"] == {path: sha256_file(path) for path in entry["input"]}
+    before = Path(noted.record("runs")).read_bytes()
+    write_record(noted, "runs")
+    assert Path(noted.record("runs")).read_bytes() == before
+
+
+def test_data_that_are_not_there_keep_their_hash(noted: Layout) -> None:
+    data = Path(noted.prepared("digits"))
+    digest = sha256_file(data)
+    write_record(noted, "runs")
+    data.unlink()
+    write_record(noted, "runs")
+    assert read_record(noted, "runs")[0]["inputs"] == {str(data): digest}
+    Path(noted.record("runs")).unlink()
+    with pytest.raises(SharpminimaError, match=r"digits\.safetensors: is missing; run snakemake"):
+        write_record(noted, "runs")
+
+
+def test_a_file_that_snakemake_did_not_make_is_refused(noted: Layout) -> None:
+    table = Path(noted.table("results"))
+    write_record(noted, "analysis")
+    content = table.read_text()
+    table.write_text("better numbers")
+    with pytest.raises(
+        SharpminimaError, match=r"results\.csv: was changed or damaged after it was made; `dvc checkout"
+    ):
+        write_record(noted, "analysis")
+    table.write_text(content)
+    write_record(noted, "analysis")  # the bytes of the record, whatever their time
+
+
+def test_a_damaged_checkpoint_is_refused(noted: Layout) -> None:
+    path = Path(noted.checkpoints()[0])
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        write_record(noted, "runs")
+
+
+def test_a_file_without_a_note_is_refused(synthetic: Layout) -> None:
+    with pytest.raises(SharpminimaError, match="Snakemake has no note of making it"):
+        write_record(synthetic, "runs")
+
+
+def test_settings_hold_what_numbers_depend_on_and_no_place(synthetic: Layout, tmp_path: Path) -> None:
+    for stage in STAGES:
+        write_settings(synthetic, stage)
+    runs, analysis = (read_json(synthetic.settings(stage)) for stage in STAGES)
+    assert runs["runtime"].keys() == {"device", "threads", "compaction", "replica_strategy"}
+    assert analysis["runtime"].keys() == {"device", "threads"}
+    (prune,) = [job for job in runs["jobs"] if job["rule"] == "prune"]
+    assert prune["settings"]["revision"] == 1
+    assert prune["settings"]["lambda"] == 4e-3
+    assert {job["rule"] for job in analysis["jobs"]} == {"psp", "hessian", "surface", "table", "numbers"}
+    assert list(runs["data"]["digits"]["raw_sha256"]) == ["sklearn.datasets.load_digits"]
+    assert str(tmp_path) not in Path(synthetic.settings("runs")).read_text()

@@ -1,0 +1,66 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sharpminima.errors import DataError, SharpminimaError
+from sharpminima.files import write_text
+from sharpminima.layout import Layout
+from sharpminima.tracking import _restore, restore
+
+
+def plan(*rules: str) -> str:
+    """What a dry run prints."""
+    return "Job stats:\njob count\n---\n" + "".join(f"{rule}    1\n" for rule in rules) + "total 1\n"
+
+
+@pytest.fixture
+def plain(synthetic: Layout, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """The finished study in an empty DVC repository, every file as it should be."""
+    from dvc.repo import Repo
+
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(Path("site").resolve()))
+    Repo.init(no_scm=True).close()
+    monkeypatch.setattr(_restore, "check_files", lambda *_: None)
+    return synthetic
+
+
+def test_images_that_are_needed_and_not_to_be_had_are_one_clear_error(
+    plain: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def snakemake(layout: Layout, *arguments: str) -> str:
+        if "--dry-run" in arguments:
+            return plan("analyse", "prepare", "analysis")
+        fault = "error: /data: MNIST/raw missing; copy the raw files there, or name the folder"
+        write_text(f"{layout.root}/logs/prepare/digits.log", f"looking\n{fault}\n")
+        raise SharpminimaError("Snakemake stopped with status 1")
+
+    monkeypatch.setattr(_restore, "snakemake", snakemake)
+    fault = "^settings have changed, so that images are needed again: /data: MNIST/raw missing; copy the raw files"
+    with pytest.raises(DataError, match=fault):
+        restore(plain, "analysis")
+
+
+def test_images_are_not_asked_for_where_no_job_reads_them(plain: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(_restore, "snakemake", lambda _, *arguments: asked.append(arguments) or plan("numbers"))
+    restore(plain, "analysis")
+    assert asked == [("--dry-run", "--", "analysis")]
+    write_text(plain.prepared("digits"), "images")
+    asked.clear()
+    restore(plain, "analysis")
+    assert asked == []
+
+
+def test_a_file_that_dvc_does_not_track_is_left_to_snakemake(plain: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_restore, "snakemake", lambda *_: plan("dense"))
+    Path(plain.checkpoints()[0]).unlink()
+    restore(plain, "runs")
+    assert not Path(plain.checkpoints()[0]).exists()
+
+
+def test_nothing_is_restored_while_snakemake_is_at_work(plain: Layout) -> None:
+    write_text(".snakemake/locks/0.output.lock", "a")
+    with pytest.raises(SharpminimaError, match="Snakemake is at work"):
+        restore(plain, "runs")
+    shutil.rmtree(".snakemake/locks")

@@ -1,0 +1,43 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sharpminima.errors import SharpminimaError
+from sharpminima.files import write_text
+from sharpminima.tracking import tracked_studies
+from sharpminima.tracking._track import _dvc
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_tracked_studies_are_those_of_the_pipeline() -> None:
+    write_text("dvc.yaml", "vars:\n  - tracked: [demo, paper]\n  - other: 1\n")
+    assert tracked_studies() == ["demo", "paper"]
+
+
+@pytest.mark.parametrize("text", [None, "stages: {}", "vars: [x]", "vars: ["])
+def test_a_pipeline_without_tracked_studies_is_refused(text: str | None) -> None:
+    if text is not None:
+        write_text("dvc.yaml", text)
+    with pytest.raises(SharpminimaError, match=r"dvc\.yaml: names no tracked studies"):
+        tracked_studies()
+
+
+@pytest.mark.parametrize(
+    ("printed", "cure"),
+    [
+        ("ERROR: [Errno 13] Permission denied: '/shared/cache/files'", "is the cache read-only"),
+        ("ERROR: [Errno 30] Read-only file system: '/shared/cache/files'", "is the cache read-only"),
+        ("ERROR: no remote specified", "no remote specified$"),
+    ],
+)
+def test_a_fault_of_dvc_is_one_line_with_its_cure(printed: str, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 255, stderr=f"\n{printed}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(SharpminimaError, match=rf"^dvc commit failed: ERROR: .*{cure}") as caught:
+        _dvc("commit")
+    assert "\n" not in str(caught.value)
