@@ -311,6 +311,7 @@ def figure(
 def numbers(
     results: Annotated[Path, typer.Option("--results", help="Table of results.")],
     out: OutFile,
+    claims: Annotated[Path, typer.Option("--claims", help="The claims ledger.")] = Path("paper/claims.yaml"),
     psp: Annotated[list[Path] | None, typer.Option("--psp", help="PSP tables; repeat.")] = None,
     hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
     surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
@@ -323,9 +324,28 @@ def numbers(
     from sharpminima.figures.options import parse_mapping
     from sharpminima.files import read_json, write_json
 
-    summarise(results, psp or [], hessian or [], surface or [], parse_mapping(study, "--study"), out)
+    summarise(results, psp or [], hessian or [], surface or [], claims, parse_mapping(study, "--study"), out)
     if metrics is not None:
         write_json(metrics, main_numbers(read_json(out)))
+
+
+@app.command()
+def claims(
+    study: StudyName = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table, without the other readings.")] = False,
+) -> None:
+    """Print the paper's claims, what a study measured, and the verdicts."""
+    from sharpminima.claims import as_markdown, as_text
+    from sharpminima.files import read_json
+
+    layout = _layout(study)
+    numbers = Path(layout.numbers())
+    if not numbers.is_file():
+        raise ConfigError(
+            f"{numbers}: is missing; `snakemake --cores all --config study={layout.name} -- numbers` makes it"
+        )
+    judged = read_json(numbers)["claims"]
+    typer.echo(as_markdown(judged) if markdown else as_text(judged))
 
 
 @app.command()

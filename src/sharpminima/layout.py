@@ -22,10 +22,15 @@ EVENTS = "events.json"
 GRADUAL = "gradual"  # the strategy name of a method's own states
 REWIND = "rewind"  # the strategy whose nets are 1-S
 PAPER = "paper/build/paper.pdf"
+CLAIMS = "paper/claims.yaml"
 _FIGURES = "src/sharpminima/figures"
 PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
 """The code that figures share, as files of a checkout."""
-NUMBERS_CODE = tuple(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "statements", "metrics"))
+NUMBERS_CODE = (
+    *(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "metrics")),
+    *(f"src/sharpminima/claims/_{module}.py" for module in ("ledger", "judge", "verdict")),
+    "src/sharpminima/intervals.py",
+)
 """The code that the paper's numbers come from."""
 CELL = "level-{level}/{strategy}/seed-{seed}"  # under a method's folder
 RUN = "run/seed-{seed}"

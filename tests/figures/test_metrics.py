@@ -11,18 +11,18 @@ def test_main_numbers_are_means_of_the_tables(tmp_path):
     results = cases.write(tmp_path, "results", cases.results())
     psp = [cases.write(tmp_path, "psp", cases.psp(seed=seed), f"psp-{seed}") for seed in cases.SEEDS]
     hessian = [cases.write(tmp_path, "hessian", cases.hessian(seed=seed), f"hessian-{seed}") for seed in cases.SEEDS]
-    summarise(results, psp, hessian, [], {}, tmp_path / "numbers.json")
+    summarise(results, psp, hessian, [], "paper/claims.yaml", {}, tmp_path / "numbers.json")
     found = main_numbers(read_json(tmp_path / "numbers.json"))
     net = found["digits/lenet5/lobster"]
     assert net["dense"] == {"test_error_percent": pytest.approx(1.1)}
     assert net["level-90"]["gradual"]["test_error_percent"] == pytest.approx(1.45)
     assert net["psp_norm"] == pytest.approx({"G": 1.0, "1-S": 2.1})
     assert net["largest_eigenvalue_all"] == pytest.approx({"G": 41.0, "1-S": 11.0})
-    assert sum(found["outcomes"].values()) > 0
+    assert sum(found["claims"].values()) > 0
 
 
 def test_a_study_without_analysis_has_errors_only(tmp_path):
     results = cases.write(tmp_path, "results", cases.results(levels=(0.5,)))
-    summarise(results, [], [], [], {}, tmp_path / "numbers.json")
+    summarise(results, [], [], [], "paper/claims.yaml", {}, tmp_path / "numbers.json")
     net = main_numbers(read_json(tmp_path / "numbers.json"))["digits/lenet5/lobster"]
     assert net.keys() == {"dense", "level-50"}

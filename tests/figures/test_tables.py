@@ -6,15 +6,6 @@ from sharpminima.figures import tables
 from . import cases
 
 
-def test_describe_known_answer():
-    assert tables.describe([1.0, 2.0, 3.0]) == {"mean": 2.0, "sd": 1.0, "n": 3}
-    assert tables.describe([4.0]) == {"mean": 4.0, "sd": None, "n": 1}
-    with pytest.raises(FigureError, match="finite"):
-        tables.describe([1.0, float("nan")])
-    with pytest.raises(FigureError, match="finite"):
-        tables.describe([])
-
-
 def test_a_shared_state_is_counted_once_at_its_highest_level(tmp_path):
     nets = tables.read_table("results", cases.write(tmp_path, "results", cases.results()))
     [(key, rows)] = tables.panels(nets)

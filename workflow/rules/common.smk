@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
-from sharpminima.layout import NUMBERS_CODE, PAPER, PLOTTING, Layout, experiment_key
+from sharpminima.layout import CLAIMS, NUMBERS_CODE, PAPER, PLOTTING, Layout, experiment_key
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
 try:

@@ -4,6 +4,7 @@ rule numbers:
         psp=LAYOUT.analysis_tables("psp"),
         hessian=LAYOUT.analysis_tables("hessian"),
         surface=LAYOUT.mapped_surfaces(),
+        claims=CLAIMS,
         code=NUMBERS_CODE,
     output:
         numbers=LAYOUT.numbers(),
@@ -28,7 +29,7 @@ rule numbers:
         "numbers of the paper"
     shell:
         "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface}"
-        " --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
+        " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
 
 
 rule paper:

@@ -10,9 +10,9 @@ def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Errors, removed shares and what was measured at G and 1-S, out of `sharpminima.figures.numbers.summarise`.
 
     Keys: ``dataset/model/method``, then ``level-L`` and strategy, or a measured quantity and net. Beside them
-    ``outcomes``, the count of each outcome over the paper's statements.
+    ``claims``, the count of each verdict over the paper's claims.
     """
-    found: dict[str, Any] = {"outcomes": dict(numbers["outcomes"])}
+    found: dict[str, Any] = {"claims": dict(numbers["verdicts"])}
     for experiment in numbers["experiments"]:
         levels = {
             f"level-{level_name(level['level'])}": {

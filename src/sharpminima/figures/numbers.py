@@ -7,21 +7,21 @@ from typing import Any
 
 import pandas as pd
 
+from sharpminima.claims import VERDICTS, judge, read_ledger
 from sharpminima.columns import ALL_LAYERS
 from sharpminima.errors import FigureError
-from sharpminima.figures.statements import OUTCOMES, decide_all
 from sharpminima.figures.style import look_of
 from sharpminima.figures.tables import (
     DENSE,
     ENDS,
     EXPERIMENT,
     GRADUAL,
-    describe,
     panels,
     read_table,
     unreached,
 )
 from sharpminima.files import write_json
+from sharpminima.intervals import describe
 
 _Path = str | os.PathLike[str]
 PSP_QUANTITIES = {
@@ -42,18 +42,21 @@ def summarise(
     psp: Iterable[_Path],
     hessian: Iterable[_Path],
     surface: Iterable[_Path],
+    claims: _Path,
     study: Mapping[str, Any],
     out: _Path,
 ) -> None:
-    """Write ``out``: means, standard deviations and counts, and what they say of the paper's statements.
+    """Write ``out``: means, standard deviations and counts, and the verdicts on the paper's claims.
 
     Args:
         results: the study's table of results.
         psp, hessian: tables of every run that was analysed.
         surface: tables of the maps that the figures show.
+        claims: the claims ledger.
         study: the study as its file says it; copied.
 
     Raises:
+        ConfigError: the ledger has faults.
         FigureError: a table is missing or holds what cannot be summarised.
     """
     nets = read_table("results", results)
@@ -70,13 +73,13 @@ def summarise(
         }
         for key, rows in panels(nets)
     ]
-    statements = decide_all(experiments)
-    outcomes = [result["outcome"] for statement in statements for result in statement["results"]]
+    judged = judge(read_ledger(claims), experiments)
+    verdicts = [claim["verdict"] for claim in judged]
     numbers = {
         "study": dict(study),
         "experiments": experiments,
-        "statements": statements,
-        "outcomes": {outcome: outcomes.count(outcome) for outcome in OUTCOMES},
+        "claims": judged,
+        "verdicts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
     }
     try:
         write_json(Path(out), numbers)

@@ -1,10 +1,8 @@
 """The pipeline's tables as figures and numbers read them: checked, and summarised in one way everywhere."""
 
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,6 +15,7 @@ from sharpminima.columns import (
     SURFACE_COLUMNS,
 )
 from sharpminima.errors import FigureError
+from sharpminima.intervals import describe
 
 COLUMNS = {
     "results": RESULT_COLUMNS,
@@ -51,22 +50,6 @@ def read_table(kind: str, paths: str | os.PathLike[str] | Iterable[str | os.Path
             raise FigureError(f"{path}: {fault}; remove it, so that it is made again")
         frames.append(frame[COLUMNS[kind]])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS[kind])
-
-
-def describe(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None for a single value) and n.
-
-    Raises:
-        FigureError: there is no value, or one is not finite.
-    """
-    given = [float(value) for value in values]
-    if not given or not all(math.isfinite(value) for value in given):
-        raise FigureError(f"cannot summarise {given}: finite values are needed")
-    mean = math.fsum(given) / len(given)
-    spread = None
-    if len(given) > 1:
-        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in given) / (len(given) - 1))
-    return {"mean": mean, "sd": spread, "n": len(given)}
 
 
 def distinct(results: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,25 @@
+"""The claims ledger: the paper's claims, the rules that decide them, and their verdicts by the numbers of a study.
+
+The ledger is ``paper/claims.yaml``. A verdict is computed, never typed: *reproduced* where the whole interval of a
+difference lies where the paper says, *not reproduced* where the whole interval lies outside, else *undecided*, with the
+number of replicas that would decide it if mean and spread stayed as they are.
+"""
+
+from sharpminima.claims._judge import judge
+from sharpminima.claims._ledger import Claim, Ledger, read_ledger
+from sharpminima.claims._text import as_markdown, as_text
+from sharpminima.claims._verdict import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, VERDICTS
+
+__all__ = [
+    "ABSENT",
+    "NOT_REPRODUCED",
+    "REPRODUCED",
+    "UNDECIDED",
+    "VERDICTS",
+    "Claim",
+    "Ledger",
+    "as_markdown",
+    "as_text",
+    "judge",
+    "read_ledger",
+]

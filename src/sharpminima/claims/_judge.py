@@ -1,0 +1,209 @@
+"""Claims held against the summarised numbers of a study."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import singledispatch
+from typing import Any
+
+from sharpminima.claims._ledger import (
+    CarryOver,
+    Eigenvalue,
+    Ledger,
+    LowerElsewhere,
+    Nets,
+    Positive,
+    Psp,
+    Reached,
+)
+from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide
+from sharpminima.intervals import describe, paired, unpaired
+
+_Experiment = Mapping[str, Any]
+_Result = dict[str, Any]
+_UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "epochs": "epochs"}
+_NAMES = {"test_error_percent": "test error", "training_loss_nats": "training loss", "epochs": "epochs of training"}
+_PSP = {
+    "psp_norm": "PSP norm",
+    "psp_norm_with_output": "PSP norm with the output layer",
+    "entropy_1_bits": "first order",
+    "entropy_1_live_bits": "first order, live neurons",
+    "entropy_2_joint_bits": "second order, joint",
+    "entropy_2_joint_live_bits": "second order, joint, live neurons",
+    "entropy_2_agreement_bits": "second order, agreement",
+    "psp_entropy_1_bits": "first-order entropy",
+    "psp_entropy_2_bits": "second-order entropy",
+}
+_SHORT = {"gradual": "G", "rewind": "1-S"}
+_UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")  # one net a run
+
+
+def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, Any]]:
+    """Every claim with its verdict, and a result for each test and experiment that bears on it.
+
+    A result: dataset, model, method, ``stated`` (whether the paper states the claim for it), ``sensitivity`` (whether
+    it is another reading, which decides nothing), ``detail`` (what was compared), ``values`` (name, unit, mean, sd,
+    n), the difference's ``interval`` or None, ``verdict``, and ``replicas_needed`` where more of them would decide.
+
+    Args:
+        ledger: the claims.
+        experiments: as `sharpminima.figures.numbers` summarises them.
+    """
+    judged: dict[str, dict[str, Any]] = {}
+    for claim in ledger.claims:
+        results = [
+            {**_key(e), "stated": _place(e) in claim.stated_for, "sensitivity": test in claim.sensitivity, **result}
+            for test in (*claim.tests, *claim.sensitivity)
+            if not isinstance(test, CarryOver)
+            for e in experiments
+            if claim.elsewhere or _place(e) in claim.stated_for
+            for result in examine(test, e)
+        ]
+        carried = [
+            {**result, "stated": True, "detail": f"{name}: {result['detail']}"}
+            for test in claim.tests
+            if isinstance(test, CarryOver)
+            for name in test.claims
+            for result in judged[name]["results"]
+            if not result["sensitivity"] and _place(result) in claim.stated_for
+        ]
+        results += carried
+        deciding = [result for result in results if result["stated"] and not result["sensitivity"]]
+        needed = [result["replicas_needed"] for result in deciding if result["verdict"] == UNDECIDED]
+        judged[claim.id] = {
+            **claim.model_dump(mode="json", include={"id", "source", "says", "stated_for"}),
+            "verdict": common(result["verdict"] for result in deciding),
+            "replicas_needed": max(needed) if needed and None not in needed else None,
+            "results": results,
+        }
+    return list(judged.values())
+
+
+def _key(experiment: _Experiment) -> dict[str, Any]:
+    return {name: experiment[name] for name in ("dataset", "model", "method")}
+
+
+def _place(experiment: _Experiment) -> str:
+    return f"{experiment['dataset']}/{experiment['model']}"
+
+
+@singledispatch
+def examine(test: Any, experiment: _Experiment) -> Iterator[_Result]:
+    """The results of a test in one experiment; none where the experiment lacks what is compared."""
+    raise TypeError(type(test).__name__)
+
+
+def _result(detail: str, values: Sequence[tuple[str, str, Mapping[str, Any]]], **decided: Any) -> _Result:
+    shown = [
+        {"name": name, "unit": unit, **{part: value[part] for part in ("mean", "sd", "n")}}
+        for name, unit, value in values
+    ]
+    return {"detail": detail, "values": shown, "interval": None, "replicas_needed": None, **decided}
+
+
+@examine.register
+def _nets(test: Nets, experiment: _Experiment) -> Iterator[_Result]:
+    cells = _cells(test, experiment)
+    known = [name for name in test.first if name in cells]
+    if not known or (isinstance(test.second, str) and test.second not in cells):
+        return
+    first = min(known, key=lambda name: cells[name][test.quantity]["mean"])
+    if first in _UNDRAWN and test.second in _UNDRAWN:
+        found = _by_run(cells[first], cells[test.second], test.quantity)
+        if found is None:
+            return
+        groups, difference = found
+        decided = decide(lambda n: paired(difference, n), test.is_, test.bound)
+    else:
+        published = {"mean": test.second, "sd": 0.0, "n": None}
+        of_second = cells[test.second][test.quantity] if isinstance(test.second, str) else published
+        groups = (cells[first][test.quantity], of_second)
+        decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound)
+    names = [_SHORT.get(first, first), _SHORT.get(test.second, test.second)]
+    if not isinstance(test.second, str):
+        names[1] = "published"
+    values = [(name, _UNITS[test.quantity], group) for name, group in zip(names, groups, strict=True)]
+    where = f"{test.level} level" if isinstance(test.level, str) else f"{100 * test.level:.6g} %"
+    yield _result(f"{_NAMES[test.quantity]}, {where}", values, **decided)
+
+
+def _cells(test: Nets, experiment: _Experiment) -> dict[str, Any]:
+    levels = experiment["levels"]
+    if test.level == "highest":
+        found = [entry for entry in levels if abs(entry["level"] - experiment["highest"]["level"]) < 1e-9]
+    elif test.level == "lowest":
+        found = levels[:1]
+    else:
+        found = [entry for entry in levels if abs(entry["level"] - test.level) < 1e-9]
+    if not found:
+        return {}
+    dense = {"dense": experiment["dense"]} if experiment["dense"] else {}
+    return {**found[0]["strategies"], **dense}
+
+
+def _by_run(first: Mapping[str, Any], second: Mapping[str, Any], quantity: str) -> Any:
+    values = first["by_seed"][quantity], second["by_seed"][quantity]
+    runs = [seed for seed in values[0] if seed in values[1]]
+    if not runs:
+        return None
+    groups = tuple(describe(value[seed] for seed in runs) for value in values)
+    return groups, describe(values[0][seed] - values[1][seed] for seed in runs)
+
+
+@examine.register
+def _reached(test: Reached, experiment: _Experiment) -> Iterator[_Result]:
+    highest = experiment["highest"]
+    if highest["level"] < test.level - 1e-9:
+        return
+    reached, runs = highest["runs_that_reached"], highest["runs"]
+    verdict = REPRODUCED if reached == runs else UNDECIDED if reached else NOT_REPRODUCED
+    values = [("G", "%", highest["removed_percent"])]
+    yield _result(f"{reached} of {runs} runs removed {100 * test.level:.6g} %", values, verdict=verdict)
+
+
+@examine.register
+def _psp(test: Psp, experiment: _Experiment) -> Iterator[_Result]:
+    quantity = (experiment["analysis"] or {}).get("psp", {}).get(test.quantity)
+    if quantity is None:
+        return
+    size = (abs(quantity["G"]["mean"]) + abs(quantity["1-S"]["mean"])) / 2 if test.relative else 1.0
+    decided = decide(lambda n: paired(quantity["difference"], n), test.is_, test.bound * size)
+    values = [(net, quantity["unit"], quantity[net]) for net in ("G", "1-S")]
+    yield _result(_PSP.get(test.quantity, test.quantity), values, **decided)
+
+
+@examine.register
+def _eigenvalue(test: Eigenvalue, experiment: _Experiment) -> Iterator[_Result]:
+    spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
+    if spectrum is None:
+        return
+    first = spectrum["ranks"][0]
+    decided = decide(lambda n: paired(first["difference"], n), test.is_, test.bound)
+    yield _result(f"largest eigenvalue, {test.space} parameters", _ends(first), **decided)
+
+
+def _ends(quantity: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    return [(net, "", quantity[net]) for net in ("G", "1-S")]
+
+
+@examine.register
+def _positive(test: Positive, experiment: _Experiment) -> Iterator[_Result]:
+    spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
+    if spectrum is None:
+        return
+    verdict = REPRODUCED if spectrum["positive"] == spectrum["values"] else NOT_REPRODUCED
+    detail = f"{spectrum['positive']} of {spectrum['values']} values positive, {test.space} parameters; the lowest rank"
+    yield _result(detail, _ends(spectrum["ranks"][-1]), verdict=verdict)
+
+
+@examine.register
+def _lower_elsewhere(test: LowerElsewhere, experiment: _Experiment) -> Iterator[_Result]:
+    for one in experiment["maps"]:
+        lower, at_g = one["lower_than_at_G"][test.quantity], one["G"]["loss_nats"]
+        values = [("loss at G", "nats", describe([at_g]))]
+        verdict = NOT_REPRODUCED
+        if lower["points"]:
+            values.append(("lowest loss there", "nats", describe([lower["lowest_loss_nats"]])))
+            verdict = REPRODUCED if lower["lowest_loss_nats"] > at_g else NOT_REPRODUCED
+        detail = (
+            f"{_PSP[test.quantity]} lower than at G on {lower['points']} of {one['points']} points (run {one['seed']})"
+        )
+        yield _result(detail, values, verdict=verdict)

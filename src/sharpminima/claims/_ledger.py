@@ -1,0 +1,135 @@
+"""The ledger's file: claims with their sources and tests, checked when read."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from sharpminima.claims._verdict import Side
+from sharpminima.errors import ConfigError
+from sharpminima.settings import Settings
+
+Place = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9]+$", description="dataset/model")]
+
+
+class _Difference(Settings):
+    """Where a difference must lie."""
+
+    is_: Annotated[Side, Field(alias="is")]
+    bound: float = Field(0.0, description="in the quantity's unit")
+    relative: bool = Field(False, description="bound as a share of the mean size of the two values")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "_Difference":
+        if self.is_ == "within" and self.bound <= 0:
+            raise ValueError("`is: within` needs a bound above 0")
+        if self.relative and self.is_ != "within":
+            raise ValueError("relative bounds are for `is: within`")
+        return self
+
+
+class Nets(_Difference):
+    """A quantity of trained nets at a level: first - second, in pairs by run where neither is drawn anew."""
+
+    kind: Literal["nets"]
+    quantity: Literal["test_error_percent", "training_loss_nats", "epochs"]
+    level: Literal["highest", "lowest"] | float = "highest"
+    first: Annotated[tuple[str, ...], Field(min_length=1, description="strategies; the one of the lowest mean counts")]
+    second: str | float = Field(description="a strategy, dense, or a published value")
+
+
+class Reached(Settings):
+    """Whether the method's runs removed the share."""
+
+    kind: Literal["reached"]
+    level: float
+
+
+class Psp(_Difference):
+    """A quantity of the PSP tables: G - 1-S, in pairs by run."""
+
+    kind: Literal["psp"]
+    quantity: str
+
+
+class Eigenvalue(_Difference):
+    """The largest eigenvalue of the Hessian: G - 1-S, in pairs by run."""
+
+    kind: Literal["eigenvalue"]
+    space: str
+
+
+class Positive(Settings):
+    """Whether all eigenvalues that were computed are positive."""
+
+    kind: Literal["positive"]
+    space: str
+
+
+class LowerElsewhere(Settings):
+    """Whether points of the map have less of a quantity than G, all of them at a higher loss."""
+
+    kind: Literal["lower-elsewhere"]
+    quantity: Literal["psp_norm", "psp_entropy_1_bits", "psp_entropy_2_bits"]
+
+
+class CarryOver(Settings):
+    """Whether claims hold in the experiments for which the paper does not state them."""
+
+    kind: Literal["carry-over"]
+    claims: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+Test = Annotated[Nets | Reached | Psp | Eigenvalue | Positive | LowerElsewhere | CarryOver, Field(discriminator="kind")]
+
+
+class Claim(Settings):
+    """One claim of the paper."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    source: str = Field(description="where the paper says it")
+    says: str
+    stated_for: tuple[Place, ...] = Field((), description="experiments that decide; others are shown beside them")
+    elsewhere: bool = Field(True, description="whether other experiments are shown beside them at all")
+    tests: tuple[Test, ...] = Field(description="all must be reproduced")
+    sensitivity: tuple[Test, ...] = Field((), description="other readings of the claim: shown, but decide nothing")
+
+
+class Ledger(Settings):
+    """All claims."""
+
+    claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Ledger":
+        names = [claim.id for claim in self.claims]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"ids stand once; {', '.join(twice)} repeated")
+        for place, claim in enumerate(self.claims):
+            for test in (*claim.tests, *claim.sensitivity):
+                if isinstance(test, CarryOver) and (other := set(test.claims) - set(names[:place])):
+                    raise ValueError(
+                        f"{claim.id}: carries over {', '.join(sorted(other))}, which do not stand before it"
+                    )
+        return self
+
+
+def read_ledger(path: str | os.PathLike[str]) -> Ledger:
+    """The ledger in a file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or has faults, each named with its place.
+    """
+    try:
+        return Ledger.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'whole file'}: {item['msg']}" for item in error.errors()
+        )
+        raise ConfigError(f"{path}: {faults}") from error

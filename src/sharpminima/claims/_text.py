@@ -1,0 +1,58 @@
+"""Verdicts as text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sharpminima.claims._verdict import UNDECIDED
+
+_Claim = Mapping[str, Any]
+
+
+def as_text(claims: Sequence[_Claim]) -> str:
+    """Each claim with its verdict, and below it what was compared; other readings are marked with ``~``."""
+    lines = []
+    for claim in claims:
+        lines += [f"{_verdict(claim)}: {claim['says']} [{claim['id']}; {claim['source']}]"]
+        for result in claim["results"]:
+            mark = "~" if result["sensitivity"] else "-" if result["stated"] else "+"
+            place = f"{result['model']} on {result['dataset']}"
+            lines.append(f"  {mark} {place}, {result['detail']}: {measured(result)}; {_verdict(result)}")
+    return "\n".join(lines)
+
+
+def as_markdown(claims: Sequence[_Claim]) -> str:
+    """A table of the claims, with what decides them."""
+    rows = ["| the paper says | where | measured | verdict |", "| --- | --- | --- | --- |"]
+    for claim in claims:
+        deciding = [result for result in claim["results"] if result["stated"] and not result["sensitivity"]]
+        shown = "<br>".join(
+            f"{result['model']}/{result['dataset']}, {result['detail']}: {measured(result)}" for result in deciding
+        )
+        rows.append(f"| {claim['says']} | {claim['source']} | {shown or '–'} | **{_verdict(claim)}** |")
+    return "\n".join(rows)
+
+
+def measured(result: _Claim) -> str:
+    """Values and difference of a result: mean ± standard deviation (n), the interval in brackets."""
+    shown = [
+        f"{value['name']} {_number(value['mean'])}"
+        + (f" ± {_number(value['sd'])}" if value["sd"] else "")
+        + (f" {value['unit']}" if value["unit"] else "")
+        + (f" (n = {value['n']})" if value["n"] is not None else "")
+        for value in result["values"]
+    ]
+    interval = result["interval"]
+    if interval is not None:
+        ends = "" if interval["low"] is None else f" [{_number(interval['low'])}, {_number(interval['high'])}]"
+        shown.append(f"difference {_number(interval['mean'])}{ends}")
+    return ", ".join(shown)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _verdict(judged: _Claim) -> str:
+    needed = judged["replicas_needed"]
+    hint = f" ({needed} replicas would decide)" if judged["verdict"] == UNDECIDED and needed else ""
+    return judged["verdict"] + hint

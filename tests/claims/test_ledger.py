@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from sharpminima.claims import read_ledger
+from sharpminima.errors import ConfigError
+
+CLAIM = """
+claims:
+  - id: gap
+    source: Fig. 1
+    says: something
+    stated_for: [mnist/lenet5]
+    tests:
+      - {kind: nets, quantity: test_error_percent, first: [rewind], second: gradual, is: above}
+"""
+
+
+def test_the_papers_ledger_is_whole():
+    claims = read_ledger("paper/claims.yaml").claims
+    assert {"retraining-fails", "sharper", "lower-norm", "higher-second-order", "carries-over", "transfer"} <= {
+        claim.id for claim in claims
+    }
+    assert all(claim.says and claim.source for claim in claims)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("kind: nets", "kind: guess", "claims.0.tests.0"),
+        ("is: above", "is: larger", "claims.0.tests.0.nets.is"),
+        ("is: above", "is: within", "needs a bound above 0"),
+        ("is: above", "is: above, relative: true", "relative bounds"),
+        ("source: Fig. 1\n", "", "source"),
+        ("mnist/lenet5", "mnist", "stated_for"),
+        ("tests:", "verdict: reproduced\n    tests:", "claims.0.verdict"),
+    ],
+)
+def test_faults_are_named(tmp_path, before, after, fault):
+    path = tmp_path / "claims.yaml"
+    assert before in CLAIM
+    path.write_text(CLAIM.replace(before, after))
+    with pytest.raises(ConfigError, match=fault):
+        read_ledger(path)
+
+
+def test_a_claim_carries_over_only_what_stands_before_it(tmp_path):
+    path = tmp_path / "claims.yaml"
+    text = Path("paper/claims.yaml").read_text()
+    path.write_text(text.replace("          - sharper\n", "          - transfer\n"))
+    with pytest.raises(ConfigError, match="carries-over: carries over transfer"):
+        read_ledger(path)
+
+
+def test_ids_stand_once(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIM + CLAIM.partition("claims:")[2])
+    with pytest.raises(ConfigError, match="gap repeated"):
+        read_ledger(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        read_ledger(tmp_path / "absent.yaml")

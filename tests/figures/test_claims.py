@@ -1,0 +1,164 @@
+import json
+
+import pytest
+
+from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, as_markdown, as_text, judge, read_ledger
+from sharpminima.claims._ledger import Ledger
+from sharpminima.figures.numbers import summarise
+from sharpminima.files import read_json
+
+from . import cases
+
+LENET5, LENET300 = {"dataset": "mnist", "model": "lenet5"}, {"dataset": "mnist", "model": "lenet300"}
+NETS = {"kind": "nets", "quantity": "test_error_percent", "first": ["rewind"], "second": "gradual", "is": "above"}
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory):
+    """LeNet-5 with an analysis and a map, LeNet-300 with an analysis: the summarised synthetic tables."""
+    folder = tmp_path_factory.mktemp("tables")
+
+    def write(kind, name, rows):
+        return cases.write(folder, kind, rows, name)
+
+    results = write("results", "results", [row for net in (LENET5, LENET300) for row in cases.results(**net)])
+    analyses = {
+        kind: [
+            write(kind, f"{kind}-{net['model']}-{seed}", [{**row, **net} for row in rows(seed=seed)])
+            for net in (LENET5, LENET300)
+            for seed in cases.SEEDS
+        ]
+        for kind, rows in (("psp", cases.psp), ("hessian", cases.hessian))
+    }
+    surface = [write("surface", "surface", [{**row, **LENET5} for row in cases.surface()])]
+    out = folder / "numbers.json"
+    summarise(results, analyses["psp"], analyses["hessian"], surface, "paper/claims.yaml", {}, out)
+    return read_json(out)["experiments"]
+
+
+def claim(*tests, stated_for=("mnist/lenet5",), sensitivity=(), name="one"):
+    return {
+        "id": name,
+        "source": "Fig. 1",
+        "says": "something",
+        "stated_for": list(stated_for),
+        "tests": list(tests),
+        "sensitivity": list(sensitivity),
+    }
+
+
+def judged(experiments, *claims):
+    return judge(Ledger.model_validate({"claims": list(claims)}), experiments)
+
+
+def test_a_difference_of_runs_is_paired(experiments):
+    (one,) = judged(experiments, claim(NETS))
+    result = one["results"][0]
+    # The runs' own differences at the highest level are 5.10, 5.15, 5.20.
+    assert result["interval"]["mean"] == pytest.approx(5.15)
+    assert result["interval"]["high"] - result["interval"]["mean"] == pytest.approx(4.302653 * 0.05 / 3**0.5)
+    assert (one["verdict"], result["verdict"], result["replicas_needed"]) == (REPRODUCED, REPRODUCED, None)
+
+
+def test_replicas_are_compared_as_groups(experiments):
+    (one,) = judged(experiments, claim({**NETS, "first": ["reinit"], "second": "rewind"}))
+    values = {value["name"]: value for value in one["results"][0]["values"]}
+    assert values["reinit"]["mean"] == pytest.approx(8.8)
+    assert values["1-S"]["n"] == 3
+
+
+def test_the_other_sign_is_not_reproduced(experiments):
+    assert judged(experiments, claim({**NETS, "is": "below"}))[0]["verdict"] == NOT_REPRODUCED
+
+
+def test_the_best_of_several_strategies_counts(experiments):
+    (one,) = judged(experiments, claim({**NETS, "first": ["random-structure", "rewind"]}))
+    assert [value["name"] for value in one["results"][0]["values"]] == ["1-S", "G"]
+
+
+def test_a_published_value(experiments):
+    near = {**NETS, "first": ["gradual"], "second": 1.6, "is": "within", "bound": 0.5}
+    assert judged(experiments, claim(near))[0]["verdict"] == REPRODUCED
+    assert judged(experiments, claim({**near, "second": 3.0}))[0]["verdict"] == NOT_REPRODUCED
+
+
+def test_one_failing_net_refutes(experiments):
+    both = ("mnist/lenet5", "mnist/lenet300")
+    low = {**NETS, "level": "lowest", "is": "below", "bound": 0.5}
+    assert judged(experiments, claim(low, stated_for=both))[0]["verdict"] == REPRODUCED
+    assert (
+        judged(experiments, claim(low, NETS, {**NETS, "is": "below"}, stated_for=both))[0]["verdict"] == NOT_REPRODUCED
+    )
+
+
+def test_other_readings_decide_nothing(experiments):
+    (one,) = judged(experiments, claim(NETS, sensitivity=[{**NETS, "is": "below"}]))
+    assert [result["verdict"] for result in one["results"] if result["sensitivity"]] == [NOT_REPRODUCED] * 2
+    assert one["verdict"] == REPRODUCED
+
+
+def test_a_net_of_which_the_paper_is_silent_decides_only_what_carries_over(experiments):
+    first = claim({"kind": "psp", "quantity": "psp_norm", "is": "below"}, name="norm")
+    carry = claim({"kind": "carry-over", "claims": ["norm"]}, stated_for=["mnist/lenet300"], name="carry")
+    norm, carried = judged(experiments, first, carry)
+    assert [(r["model"], r["stated"]) for r in norm["results"]] == [("lenet5", True), ("lenet300", False)]
+    assert [(r["model"], r["detail"]) for r in carried["results"]] == [("lenet300", "norm: PSP norm")]
+    assert (norm["verdict"], carried["verdict"]) == (REPRODUCED, REPRODUCED)
+
+
+def test_a_claim_on_one_place_is_not_tried_elsewhere(experiments):
+    (one,) = judged(experiments, claim(NETS) | {"elsewhere": False})
+    assert [result["model"] for result in one["results"]] == ["lenet5"]
+
+
+def test_comparable_is_relative_to_the_size(experiments):
+    near = {"kind": "psp", "quantity": "entropy_1_bits", "is": "within", "bound": 0.1, "relative": True}
+    assert judged(experiments, claim(near))[0]["verdict"] == REPRODUCED
+    assert judged(experiments, claim({**near, "quantity": "psp_norm"}))[0]["verdict"] == NOT_REPRODUCED
+
+
+def test_eigenvalues(experiments):
+    tests = [{"kind": "positive", "space": "all"}, {"kind": "eigenvalue", "space": "all", "is": "above"}]
+    (one,) = judged(experiments, claim(*tests))
+    assert one["verdict"] == REPRODUCED
+    assert "30 of 30 values positive" in one["results"][0]["detail"]
+    assert judged(experiments, claim({**tests[1], "space": "rows"}))[0]["results"] == []
+
+
+def test_levels_that_were_not_reached(experiments):
+    (one,) = judged(experiments, claim({"kind": "reached", "level": 0.95}))
+    assert (one["verdict"], one["results"][0]["detail"]) == (UNDECIDED, "2 of 3 runs removed 95 %")
+    assert judged(experiments, claim({"kind": "reached", "level": 0.99}))[0]["verdict"] == ABSENT
+
+
+def test_maps_are_searched_for_less_at_a_lower_loss(experiments):
+    test = claim({"kind": "lower-elsewhere", "quantity": "psp_norm"})
+    one = json.loads(json.dumps(experiments))
+    lower = one[0]["maps"][0]["lower_than_at_G"]["psp_norm"] = {"points": 4, "lowest_loss_nats": 9.0}
+    (found,) = judged(one, test)
+    assert "lower than at G on 4 of" in found["results"][0]["detail"]
+    assert found["verdict"] == REPRODUCED
+    lower["lowest_loss_nats"] = 0.0
+    assert judged(one, test)[0]["verdict"] == NOT_REPRODUCED
+
+
+def test_what_no_study_measured_is_absent(experiments):
+    assert judged(experiments, claim(NETS, stated_for=["cifar10/resnet32"]))[0]["verdict"] == ABSENT
+    assert judged(experiments, claim({**NETS, "first": ["rewind-long"]}))[0]["results"] == []
+
+
+def test_text_names_verdicts_values_and_other_readings(experiments):
+    found = judged(experiments, claim(NETS, sensitivity=[{**NETS, "is": "below"}]))
+    text = as_text(found)
+    assert text.startswith("reproduced: something [one; Fig. 1]")
+    assert "  - lenet5 on mnist, test error, highest level: 1-S 6.7 ± 0.1 % (n = 3), G 1.55 ± 0.05 % (n = 3)" in text
+    assert "  ~ lenet5 on mnist" in text
+    assert "  + lenet300 on mnist" in text
+    assert as_markdown(found).splitlines()[2].startswith("| something | Fig. 1 | lenet5/mnist, test error")
+
+
+def test_every_claim_of_the_paper_is_judged(experiments):
+    found = judge(read_ledger("paper/claims.yaml"), experiments)
+    verdicts = {claim["id"]: claim["verdict"] for claim in found}
+    assert verdicts["lower-norm"] == verdicts["sharper"] == verdicts["higher-second-order"] == REPRODUCED
+    assert verdicts["resnet-gap"] == verdicts["transfer"] == ABSENT

@@ -1,0 +1,55 @@
+import math
+
+import pytest
+
+from sharpminima import intervals
+from sharpminima.errors import FigureError
+
+
+def test_describe_known_answer():
+    assert intervals.describe([1.0, 2.0, 3.0]) == {"mean": 2.0, "sd": 1.0, "n": 3}
+    assert intervals.describe([4.0]) == {"mean": 4.0, "sd": None, "n": 1}
+    with pytest.raises(FigureError, match="finite"):
+        intervals.describe([1.0, float("nan")])
+    with pytest.raises(FigureError, match="finite"):
+        intervals.describe([])
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(2, 12.7062), (3, 4.30265), (11, 2.22814)])
+def test_paired_known_answer(n, quantile):
+    half = quantile * 0.5 / math.sqrt(n)
+    expected = {"mean": 1.0, "low": 1 - half, "high": 1 + half}
+    assert intervals.paired({"mean": 1.0, "sd": 0.5, "n": n}) == pytest.approx(expected, rel=1e-5)
+    assert intervals.paired({"mean": 1.0, "sd": 0.5, "n": 5}, n) == pytest.approx(expected, rel=1e-5)
+
+
+def test_welch_known_answer():
+    first, second = {"mean": 3.0, "sd": 1.0, "n": 4}, {"mean": 1.0, "sd": 2.0, "n": 4}
+    # Standard error sqrt(1/4 + 1), 75/17 degrees of freedom: a quantile between those of 4 (2.776) and 5 (2.571).
+    half = 2.677175 * math.sqrt(1.25)
+    expected = {"mean": 2.0, "low": 2 - half, "high": 2 + half}
+    assert intervals.unpaired(first, second) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_published_value_has_no_spread():
+    # One-sample interval: the degrees of freedom are those of the measured group.
+    half = 4.302653 * 0.3 / math.sqrt(3)
+    found = intervals.unpaired({"mean": 1.0, "sd": 0.3, "n": 3}, {"mean": 0.8, "sd": 0.0, "n": None})
+    assert found == pytest.approx({"mean": 0.2, "low": 0.2 - half, "high": 0.2 + half})
+
+
+def test_single_nets_have_no_interval():
+    single, several = {"mean": 1.0, "sd": None, "n": 1}, {"mean": 0.5, "sd": 0.1, "n": 3}
+    unknown = {"low": None, "high": None}
+    assert intervals.paired(single) == {"mean": 1.0, **unknown}
+    assert intervals.unpaired(single, several) == {"mean": 0.5, **unknown}
+    assert intervals.unpaired(several, single) == {"mean": -0.5, **unknown}
+
+
+@pytest.mark.parametrize("smallest", [2, 3, 57, 10_000])
+def test_enough_is_the_smallest_number(smallest):
+    assert intervals.enough(lambda n: n >= smallest) == smallest
+
+
+def test_enough_without_an_end():
+    assert intervals.enough(lambda n: False) is None
