@@ -1,15 +1,10 @@
-"""Hessian-vector products and the top-5 eigenvalues: ours against the usual ways, on LeNet-5 at LOBSTER's masks.
+"""Hessian-vector products and the top-5 eigenvalues: ours against the usual ways, on LeNet-5 at LOBSTER's masks."""
 
-``python -m benchmarks._hessian`` from the root of the checkout.
-"""
-
-import argparse
-import os
+import importlib.util
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +14,15 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks._setup import RECIPES, Setup, find_root
+from benchmarks._pruned import MASKS, Pruned, described, load_pruned, timed
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
-from sharpminima.checkpoint import load_checkpoint
-from sharpminima.data import Split
-from sharpminima.data.prepare import DEFAULT_ROOT, ROOT_VARIABLE
+from sharpminima.data.prepare import DEFAULT_ROOT
 from sharpminima.masks import Masks
-from sharpminima.models import build_model
 from sharpminima.rng import generator
-from sharpminima.runtime import configure
 
-MASKS = Path(__file__).with_name("masks")
 TOLERANCE = 1e-3  # of the eigenvalues, relative
 STEPS = 20  # of power iteration, the paper's
 WANTED = 5
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """A LeNet-5 that LOBSTER pruned, and MNIST's training images, class-balanced."""
-
-    model: nn.Module
-    masks: Masks
-    split: Split
-    synthetic: bool  # were the raw files not found?
-
-
-def load(level: str, images: int, *, data: Path, masks: Path, device: str, threads: int) -> Pruned:
-    """The net at a level (percent, as in the file's name) and so many images."""
-    where = configure(device, threads)
-    root = find_root("mnist", data)
-    dataset = Setup("lenet5", RECIPES["lenet5"], root, device, threads).images()
-    checkpoint = load_checkpoint(masks / f"lenet5-{level}.safetensors")
-    assert checkpoint.masks is not None
-    return Pruned(
-        model=checkpoint.load_into(build_model("lenet5")).to(where).eval(),
-        masks={name: mask.to(where) for name, mask in checkpoint.masks[0].items()},
-        split=dataset.subset("train", images, generator(0, "benchmark", "images"), device=where),
-        synthetic=root is None,
-    )
 
 
 def hessian(
@@ -73,8 +38,8 @@ def hessian(
 ) -> list[dict[str, Any]]:
     """Rows of both tables: `_product_rows`, on ``product_images``, and `_eigenvalue_rows`, on ``images``."""
     options: dict[str, Any] = {"data": data, "masks": masks, "device": device, "threads": threads}
-    rows = _product_rows(load(level, product_images, **options), repeats)
-    rows += _eigenvalue_rows(load(level, images, **options))
+    rows = _product_rows(load_pruned(level, product_images, **options), repeats)
+    rows += _eigenvalue_rows(load_pruned(level, images, **options))
     return [{"level": level, "device": device, "threads": threads, **row} for row in rows]
 
 
@@ -94,16 +59,18 @@ def _product_rows(net: Pruned, repeats: int) -> list[dict[str, Any]]:
         "ours, 1 vector": (1, lambda: ours(vectors[:1])),
         "ours, 4 vectors": (4, lambda: ours(vectors)),
     }
-    ways |= _curvlinops(net, vectors)
+    absent = importlib.util.find_spec("curvlinops") is None
+    if not absent:
+        ways |= _curvlinops(net, vectors)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     errors = {}
     for number in range(repeats + 1):  # the first warms up
         for name in list(ways) if number % 2 else reversed(ways):
             count, way = ways[name]
-            taken, products = _timed(way)
+            taken, products = timed(way)
             seconds[name].append(taken / count)
             errors[name] = float((products - expected[: len(products)]).norm() / expected[: len(products)].norm())
-    return [
+    rows = [
         {
             "table": "product",
             "way": name,
@@ -115,14 +82,9 @@ def _product_rows(net: Pruned, repeats: int) -> list[dict[str, Any]]:
         }
         for name, taken in seconds.items()
     ]
-
-
-def _timed(way: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    found = way()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, found
+    if absent:
+        rows.append({"table": "product", "way": "curvlinops", "images": len(labels), "synthetic": net.synthetic})
+    return rows
 
 
 def _double_backward(net: Pruned, vector: Tensor, batch_size: int) -> Tensor:
@@ -141,11 +103,9 @@ def _double_backward(net: Pruned, vector: Tensor, batch_size: int) -> Tensor:
 
 
 def _curvlinops(net: Pruned, vectors: Tensor) -> dict[str, tuple[int, Callable[[], Tensor]]]:
-    """curvlinops's operator, where it is installed: `pip install .[bench]`."""
-    try:
-        from curvlinops import HessianLinearOperator
-    except ImportError:
-        return {}
+    """curvlinops's operator."""
+    from curvlinops import HessianLinearOperator
+
     batches = list(zip(net.split.images.split(125), net.split.labels.split(125), strict=True))
     operator = HessianLinearOperator(
         net.model, nn.CrossEntropyLoss(), list(net.model.parameters()), batches, check_deterministic=False
@@ -172,7 +132,7 @@ def _eigenvalue_rows(net: Pruned) -> list[dict[str, Any]]:
         }
         for name, way in ways.items():
             calls, spent = operator.calls, time.process_time()
-            seconds, (values, vectors, hvps) = _timed(way)
+            seconds, (values, vectors, hvps) = timed(way)
             spent = time.process_time() - spent
             hvps = hvps or operator.calls - calls
             residuals = (operator(vectors) - values[:, None] * vectors).norm(dim=1)
@@ -247,6 +207,8 @@ def _power_iteration(operator: HessianVectorProduct) -> _Found:
 
 
 def _line(row: dict[str, Any]) -> str:
+    if "seconds" not in row:
+        return f"{row['way']:34} not installed (pip install .[bench]); not measured"
     if row["table"] == "product":
         return (
             f"{row['way']:34} {row['seconds']:8.3f} s (median {row['median_seconds']:.3f})"
@@ -268,33 +230,6 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
     ):
         chosen = [row for row in rows if row["table"] == table]
         if chosen:
-            first = chosen[0]
-            kind = "SYNTHETIC images" if first["synthetic"] else "MNIST training images"
-            lines += ["", f"{title}: LeNet-5 at {first['level']} %, {first['images']:,} {kind}, {first['device']}, "]
-            lines[-1] += f"{first['threads']} threads"
+            lines += ["", f"{title}: {described(chosen[0])}"]
             lines += [f"  {_line(row)}" for row in chosen]
     return "\n".join(lines)
-
-
-def parser(description: str) -> argparse.ArgumentParser:
-    """Options that the benchmarks of the analysis share."""
-    options = argparse.ArgumentParser(description=description.partition("\n")[0])
-    options.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: all")
-    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: %(default)s")
-    options.add_argument("--data", type=Path, default=Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT))
-    options.add_argument("--masks", type=Path, default=MASKS)
-    options.add_argument("--images", type=int, default=10_000, help="default: %(default)s")
-    return options
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    options = parser(__doc__ or "")
-    options.add_argument("--level", default="98", help="percent removed; default: %(default)s")
-    options.add_argument("--repeats", type=int, default=5, help="of the products; default: %(default)s")
-    print(render(hessian(**vars(options.parse_args(arguments)))))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

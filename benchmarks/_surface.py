@@ -1,12 +1,8 @@
-"""Points a second of a map of LeNet-5's loss surface, with all measures, at LOBSTER's masks.
-
-``python -m benchmarks._surface`` from the root of the checkout.
-"""
+"""Points a second of a map of LeNet-5's loss surface, with all measures, at LOBSTER's masks."""
 
 import copy
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks._hessian import MASKS, Pruned, load, parser
+from benchmarks._pruned import MASKS, Pruned, described, load_pruned
 from sharpminima.analysis import loss_surface
 from sharpminima.data.prepare import DEFAULT_ROOT
 from sharpminima.rng import generator
@@ -39,7 +35,7 @@ def surface(
     threads: int = 1,
 ) -> list[dict[str, Any]]:
     """Seconds a point, by what is measured: the median over a grid of ``points`` x 2 of the usual span."""
-    net = load(level, images, data=data, masks=masks, device=device, threads=threads)
+    net = load_pruned(level, images, data=data, masks=masks, device=device, threads=threads)
     target = _another(net)
     rows = []
     for name, measures in MEASURES.items():
@@ -89,11 +85,9 @@ def _another(net: Pruned) -> nn.Module:
 def render(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text."""
     first = rows[0]
-    kind = "SYNTHETIC images" if first["synthetic"] else "MNIST training images"
     lines = [
         "",
-        f"Loss surface: LeNet-5 at {first['level']} %, {first['images']:,} {kind}, {first['device']}, "
-        f"{first['threads']} threads; a map of 51 x 51 is scaled from {first['points']} points",
+        f"Loss surface: {described(first)}; a map of 51 x 51 is scaled from {first['points']} points",
     ]
     for row in rows:
         lines.append(
@@ -101,16 +95,3 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
             f"  {1 / row['seconds']:6.2f} points/s  51 x 51: {row['scaled_map_minutes']:6.1f} min"
         )
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    options = parser(__doc__ or "")
-    options.add_argument("--level", default="99.57", help="percent removed; default: %(default)s")
-    options.add_argument("--points", type=int, default=4, help="along the line; default: %(default)s")
-    print(render(surface(**vars(options.parse_args(arguments)))))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
