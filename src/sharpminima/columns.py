@@ -7,6 +7,7 @@ PSP_COLUMNS = [
     "part",
     "images",
     "layer",
+    "class",
     "neurons",
     "live_neurons",
     "always_on_share",
@@ -19,6 +20,7 @@ PSP_COLUMNS = [
     "entropy_2_joint_live_bits",
     "entropy_2_agreement_bits",
 ]
+NEURON_COLUMNS = [*KEY_COLUMNS, "sparsity", "part", "images", "layer", "neuron", "class", "entropy_1_bits"]
 HESSIAN_COLUMNS = [
     *KEY_COLUMNS,
     "sparsity",
@@ -74,7 +76,7 @@ BARRIER_COLUMNS = [
     "loss_excess_nats",
     "error_excess_percent",
 ]
-ALL_LAYERS = "all"  # the row of a net's mean over its layers or neurons
+ALL = "all"  # in place of a layer: the net's mean over its layers or neurons; of a class: the sum over classes
 RESULT_COLUMNS = [
     *KEY_COLUMNS,
     "represented_by_level",

@@ -30,17 +30,23 @@ def whole(tmp_path_factory, study):
     psp = [cases.write(folder, "psp", cases.psp(seed=s), f"psp-{s}") for s in cases.SEEDS]
     hessian = [cases.write(folder, "hessian", cases.hessian(seed=s), f"hessian-{s}") for s in cases.SEEDS]
     surface = cases.write(folder, "surface", cases.surface())
-    summarise(results, psp, hessian, [surface], CLAIMS, study, folder / "numbers.json")
+    barrier = [cases.write(folder, "barrier", cases.barrier(seed=s), f"barrier-{s}") for s in cases.SEEDS]
+    summarise(results, psp, hessian, [surface], CLAIMS, study, folder / "numbers.json", barrier=barrier)
     plane = tables.read_table("surface", surface)
     style.save_figure(plots.error_against_removed(tables.read_table("results", results)), folder / "fig1")
-    style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian)), folder / "fig2")
+    line = tables.read_table(
+        "line", [cases.write(folder, "line", cases.line(seed=s), f"line-{s}") for s in cases.SEEDS]
+    )
+    neurons = tables.read_table("neurons", cases.write(folder, "neurons", cases.neurons()))
+    style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian), line), folder / "fig2")
+    style.save_figure(plots.class_entropies(tables.read_table("psp", psp[0]), neurons), folder / "fig5")
     style.save_figure(plots.norm_plane(plane), folder / "fig3")
     style.save_figure(plots.entropy_plane(plane), folder / "fig4")
     return folder
 
 
 def test_the_paper_of_a_whole_study_is_the_same_twice(whole, tmp_path):
-    figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4)]
+    figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4, 5)]
     for name in ("first", "second"):
         compile_paper(SOURCE, whole / "numbers.json", figures, tmp_path / f"{name}.pdf")
     first = (tmp_path / "first.pdf").read_bytes()

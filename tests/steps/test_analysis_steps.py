@@ -9,9 +9,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sharpminima.analysis import psp_entropy
 from sharpminima.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.cli import app
-from sharpminima.columns import BARRIER_COLUMNS, HESSIAN_COLUMNS, LINE_COLUMNS, SURFACE_COLUMNS
+from sharpminima.columns import (
+    BARRIER_COLUMNS,
+    HESSIAN_COLUMNS,
+    LINE_COLUMNS,
+    NEURON_COLUMNS,
+    PSP_COLUMNS,
+    SURFACE_COLUMNS,
+)
 from sharpminima.config import LineSettings, SurfaceSettings
 from sharpminima.data import load_prepared
 from sharpminima.evaluation import evaluate
@@ -161,3 +169,37 @@ def test_a_stopped_map_goes_on(nets: tuple[Path, Path, Path], tmp_path: Path, mo
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert list(read_table("surface", out).columns) == SURFACE_COLUMNS
     assert not (tmp_path / "surface-resume.safetensors").exists()
+
+
+def test_psp_by_layer_and_by_class(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    table = command("psp", nets, tmp_path / "psp.csv", images=100)
+    assert list(table.columns) == PSP_COLUMNS
+    whole = table[table["class"] == "all"]
+    assert list(whole["layer"]) == ["2", "4", "all"] * 2
+    within = table[table["class"] != "all"]
+    assert list(within["class"].unique()) == list("0123456789")
+    for strategy in ("gradual", "rewind"):
+        for layer in ("2", "4"):
+            rows = within[(within["strategy"] == strategy) & (within["layer"] == layer)]
+            (its_layer,) = whole[(whole["strategy"] == strategy) & (whole["layer"] == layer)].to_dict("records")
+            assert len(rows) == 10
+            for column in ("entropy_1_bits", "entropy_2_joint_bits", "entropy_2_agreement_bits"):
+                assert rows[column].sum() == pytest.approx(its_layer[column], rel=1e-12)
+            assert (rows["live_neurons"] <= its_layer["live_neurons"]).all()
+
+
+def test_neurons_are_those_that_vary_within_a_class(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    table = command("neurons", nets, tmp_path / "neurons.csv", images=100)
+    assert list(table.columns) == NEURON_COLUMNS
+    split = load_prepared(nets[0]).subset("train", 100, generator(0, "analysis-images", "digits"))
+    for strategy, path in (("gradual", nets[1]), ("rewind", nets[2])):
+        net = load_checkpoint(path).load_into(build_model("lenet300"))
+        expected = psp_entropy(net, split.images, split.labels).per_neuron
+        for layer, entropies in expected.items():
+            rows = table[(table["strategy"] == strategy) & (table["layer"].astype(str) == layer)]
+            found = torch.zeros_like(entropies)
+            found[rows["class"].astype(int).to_numpy(), rows["neuron"].to_numpy()] = torch.tensor(
+                rows["entropy_1_bits"].to_numpy()
+            )
+            assert len(rows) == int((entropies > 0).sum()) > 0
+            assert torch.equal(found, entropies)

@@ -10,6 +10,7 @@ from sharpminima.columns import (
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
     LINE_COLUMNS,
+    NEURON_COLUMNS,
     PSP_COLUMNS,
     RESULT_COLUMNS,
     SURFACE_COLUMNS,
@@ -20,6 +21,7 @@ from sharpminima.intervals import describe
 COLUMNS = {
     "results": RESULT_COLUMNS,
     "psp": PSP_COLUMNS,
+    "neurons": NEURON_COLUMNS,
     "hessian": HESSIAN_COLUMNS,
     "surface": SURFACE_COLUMNS,
     "line": LINE_COLUMNS,

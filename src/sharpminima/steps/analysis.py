@@ -1,7 +1,7 @@
 """Steps that measure G (gradual) and 1-S (rewind) of one run at one level, and the plane and line between them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,17 @@ from sharpminima.analysis import (
     hessian_eigenvalues,
     loss_barrier,
     loss_surface,
+    psp_entropy,
     psp_statistics,
 )
 from sharpminima.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.columns import (
-    ALL_LAYERS,
+    ALL,
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
     KEY_COLUMNS,
     LINE_COLUMNS,
+    NEURON_COLUMNS,
     PSP_COLUMNS,
     SURFACE_COLUMNS,
 )
@@ -31,6 +33,7 @@ from sharpminima.config import (
     BarrierSettings,
     HessianSettings,
     LineSettings,
+    NeuronSettings,
     PspSettings,
     SurfaceSettings,
 )
@@ -59,21 +62,28 @@ class _End:
 
 
 def psp(data: Path, gradual: Path, rewind: Path, settings: PspSettings, out: Path, runtime: Runtime) -> None:
-    """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S; one row a layer, and one for all."""
+    """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S.
+
+    One row a net, one a layer, and one a layer and class; the last are entropies within the class, which sum to those
+    of the layer, and the neurons whose state is not the same on all its images.
+    """
     ends, dataset, device = _load(data, gradual, rewind, runtime)
     images = _images(dataset, settings, device)
-    write_csv(out, (row for end in ends for row in _psp_rows(end, images, settings)), PSP_COLUMNS)
+    rows = (row for end in ends for row in _psp_rows(end, images, settings, dataset.class_names))
+    write_csv(out, rows, PSP_COLUMNS)
 
 
-def _psp_rows(end: _End, split: Split, settings: PspSettings) -> Iterator[dict[str, Any]]:
+def _psp_rows(end: _End, split: Split, settings: PspSettings, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
     statistics = psp_statistics(end.model, split.images, split.labels, pairs=True)
     first, joint = statistics.entropy(), statistics.entropy(order=2)
     agreement = statistics.entropy(order=2, definition="agreement")
     common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
+    assert first.per_neuron is not None  # at order 1
     for layer, neurons in first.neurons.items():
         yield {
             **common,
             "layer": layer,
+            "class": ALL,
             "neurons": neurons,
             "live_neurons": first.live[layer],
             "always_on_share": first.always_on[layer],
@@ -86,10 +96,26 @@ def _psp_rows(end: _End, split: Split, settings: PspSettings) -> Iterator[dict[s
             "entropy_2_joint_live_bits": None,
             "entropy_2_agreement_bits": agreement.per_layer.get(layer),
         }
+        of_second = {"joint": joint.per_class.get(layer), "agreement": agreement.per_class.get(layer)}
+        for label, name in enumerate(class_names):
+            second = {
+                f"entropy_2_{definition}_bits": None if values is None else float(values[label])
+                for definition, values in of_second.items()
+            }
+            yield dict.fromkeys(PSP_COLUMNS) | {
+                **common,
+                "layer": layer,
+                "class": name,
+                "neurons": neurons,
+                "live_neurons": int((first.per_neuron[layer][label] > 0).sum()),
+                "entropy_1_bits": float(first.per_class[layer][label]),
+                **second,
+            }
     neurons = sum(first.neurons.values())
     yield {
         **common,
-        "layer": ALL_LAYERS,
+        "layer": ALL,
+        "class": ALL,
         "neurons": neurons,
         "live_neurons": sum(first.live.values()),
         "always_on_share": sum(first.always_on[k] * n for k, n in first.neurons.items()) / neurons,
@@ -102,6 +128,22 @@ def _psp_rows(end: _End, split: Split, settings: PspSettings) -> Iterator[dict[s
         "entropy_2_joint_live_bits": joint.mean_live,
         "entropy_2_agreement_bits": agreement.mean,
     }
+
+
+def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, out: Path, runtime: Runtime) -> None:
+    """First-order PSP-entropy within each class of the neurons of G and 1-S: one row where it is not 0."""
+    ends, dataset, device = _load(data, gradual, rewind, runtime)
+    split = _images(dataset, settings, device)
+    rows = []
+    for end in ends:
+        found = psp_entropy(end.model, split.images, split.labels).per_neuron
+        assert found is not None  # at order 1
+        common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
+        for layer, entropies in found.items():
+            for label, neuron in entropies.nonzero().tolist():
+                place = {"layer": layer, "neuron": neuron, "class": dataset.class_names[label]}
+                rows.append({**common, **place, "entropy_1_bits": float(entropies[label, neuron])})
+    write_csv(out, rows, NEURON_COLUMNS)
 
 
 def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, out: Path, runtime: Runtime) -> None:
