@@ -46,7 +46,9 @@ FIGURE_STAGES = {f"{name}@tiny" for name in FIGURE_NAMES}
 TRAINING = {"dense", "prune", "retrain", "transfer"}
 WRAPPER = """#!/bin/sh
 echo "$@" >> "{calls}"
-case "$1" in dense|prune|retrain|transfer) [ -z "$NO_TRAINING" ] || {{ echo "a training was called" >&2; exit 1; }} ;; esac
+case "$1" in dense|prune|retrain|transfer)
+  [ -z "$NO_TRAINING" ] || {{ echo "a training was called" >&2; exit 1; }} ;;
+esac
 exec "{python}" -m sharpminima "$@"
 """
 
