@@ -29,7 +29,7 @@ def whole(tmp_path_factory, study):
     psp = [cases.write(folder, "psp", cases.psp(seed=s), f"psp-{s}") for s in cases.SEEDS]
     hessian = [cases.write(folder, "hessian", cases.hessian(seed=s), f"hessian-{s}") for s in cases.SEEDS]
     surface = cases.write(folder, "surface", cases.surface())
-    summarise(results, psp, hessian, [surface], study, folder / "numbers.json")
+    summarise(results, psp, hessian, [surface], "paper/claims.yaml", study, folder / "numbers.json")
     plane = tables.read_table("surface", surface)
     style.save_figure(plots.error_against_removed(tables.read_table("results", results)), folder / "fig1")
     style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian)), folder / "fig2")
@@ -50,13 +50,13 @@ def test_the_paper_of_a_whole_study_is_the_same_twice(whole, tmp_path):
 def test_the_paper_of_a_study_with_fig1_only(whole, study, tmp_path):
     facts = {**study, "seeds": [0], "figures": ["fig1"], "focus": None}
     results = cases.write(tmp_path, "results", cases.results(seeds=(0,), replicas=1, levels=(0.5,), dataset="mnist"))
-    summarise(results, [], [], [], facts, tmp_path / "numbers.json")
+    summarise(results, [], [], [], "paper/claims.yaml", facts, tmp_path / "numbers.json")
     compile_paper(SOURCE, tmp_path / "numbers.json", [whole / "fig1.svg"], tmp_path / "paper.pdf")
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_paper_needs_no_facts_of_the_study(whole, tmp_path):
-    summarise(whole / "results.csv", [], [], [], {}, tmp_path / "numbers.json")
+    summarise(whole / "results.csv", [], [], [], "paper/claims.yaml", {}, tmp_path / "numbers.json")
     compile_paper(SOURCE, tmp_path / "numbers.json", [], tmp_path / "paper.pdf")
 
 

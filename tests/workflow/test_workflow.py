@@ -111,7 +111,7 @@ def test_the_dag_of_the_paper_study_is_known_from_the_config_alone(tmp_path: Pat
     found = rules(snakemake(checkout(tmp_path), "--dry-run", study="paper"))
     expected = {"prepare", "init", "dense", "retrain", "analyse", "table", "fig1", "fig2", "fig3", "fig4", "paper"}
     assert expected < found
-    assert {"prune_mnist_lenet5_lobster", "prune_cifar10_resnet32_lobster"} < found
+    assert {"prune_mnist_lenet5_lobster", "prune_fashion_mnist_lenet5_lobster"} < found
 
 
 def test_the_precision_reaches_trainings_only(tmp_path: Path) -> None:
