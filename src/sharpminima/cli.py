@@ -178,6 +178,9 @@ def retrain(
     compaction: Compaction = True,
     replica_strategy: ReplicaStrategy = "auto",
     precision: Precision = "float32",
+    weights: Annotated[
+        Literal["all", "first"], typer.Option("--weights", help="Replicas whose weights are kept, beside all masks.")
+    ] = "all",
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.config import parse_settings
@@ -189,7 +192,7 @@ def retrain(
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
     runtime = training.Runtime(device, threads, compaction, replica_strategy, precision)
-    training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime)
+    training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime, weights=weights)
 
 
 @app.command()

@@ -90,6 +90,13 @@ class Experiment(Settings):
     model: Literal[tuple(MODELS)]
     method: MethodSettings
     levels: Annotated[tuple[Level, ...], Field(min_length=1)]
+    weights_from: Annotated[
+        Level | None,
+        Field(
+            description="lowest level at which all replicas of a retraining keep their weights; below it the first "
+            "does, and of the others masks, metrics and predictions on the test images are kept. null: all keep them"
+        ),
+    ] = None
     dense: RecipeSettings = RecipeSettings()
     strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None

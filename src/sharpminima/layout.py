@@ -10,7 +10,7 @@ the same line.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from sharpminima.config import AnalysisSettings, Config, Experiment, StrategySettings, Study, study_name
 
@@ -250,7 +250,9 @@ class Layout:
                 ]
                 outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
                 replicas = experiment.strategies[cell.strategy].replicas
-                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **dense)
+                # The default is not spelled out: it came later, and what was trained before has it.
+                kept = {} if self.weights(experiment, cell.level) == "all" else {"weights": "first"}
+                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
         return list(jobs.values())
 
     def analysis_jobs(self) -> list[Job]:
@@ -315,6 +317,12 @@ class Layout:
         """Level names, ascending."""
         names = [level_name(level) for level in experiment.levels]
         return names if settings is None or settings.levels == "all" else names[-1:]
+
+    @staticmethod
+    def weights(experiment: Experiment, level: str) -> Literal["all", "first"]:
+        """The replicas whose weights a retraining at a level keeps."""
+        lowest = experiment.weights_from
+        return "first" if lowest is not None and float(level) < 100 * lowest - 1e-9 else "all"
 
     def checkpoints(self) -> list[str]:
         """Every checkpoint that the results table reads, in the order of its rows."""

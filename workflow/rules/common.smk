@@ -61,6 +61,13 @@ def replicas(wildcards):
     return experiment.strategies[wildcards.strategy].replicas
 
 
+def retrain_runtime(wildcards):
+    """Params: how a retraining computes, and what it keeps where that is not everything."""
+    experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
+    kept = LAYOUT.weights(experiment, wildcards.level)
+    return REPLICA_RUNTIME + ("" if kept == "all" else f" --weights {kept}")
+
+
 def analysis_settings(wildcards):
     """Params: the settings of one analysis as JSON."""
     analysis = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method).analysis
