@@ -21,7 +21,6 @@ HISTORY = "history.csv"
 EVENTS = "events.json"
 GRADUAL = "gradual"  # the strategy name of a method's own states
 REWIND = "rewind"  # the strategy whose nets are 1-S
-PAPER = "paper/build/paper.pdf"
 CLAIMS = "paper/claims.yaml"
 _FIGURES = "src/sharpminima/figures"
 PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
@@ -154,6 +153,10 @@ class Layout:
         """A table of the study."""
         return f"{self.root}/tables/{name}.csv"
 
+    def paper(self) -> str:
+        """The paper of the study."""
+        return f"paper/build/{self.name}.pdf"
+
     def numbers(self) -> str:
         """All numbers of the paper's text and tables."""
         return f"{self.root}/tables/numbers.json"
@@ -269,7 +272,7 @@ class Layout:
         measured = tuple(path for job in jobs for path in job.outputs)
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))
-        jobs.append(Job("numbers", (results, *measured), (self.numbers(), self.metrics()), self.facts()))
+        jobs.append(Job("numbers", (results, *measured, CLAIMS), (self.numbers(), self.metrics()), self.facts()))
         return jobs
 
     def figure_job(self, name: str) -> Job:

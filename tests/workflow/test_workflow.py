@@ -58,7 +58,7 @@ def test_every_figure_and_the_paper_come_out(done: Path) -> None:
     for name in ("fig1", "fig2", "fig3", "fig4"):
         for extension in ("pdf", "svg", "html"):
             assert (done / f"results/tiny/figures/{name}.{extension}").stat().st_size > 1_000
-    assert (done / "paper/build/paper.pdf").read_bytes().startswith(b"%PDF")
+    assert (done / "paper/build/tiny.pdf").read_bytes().startswith(b"%PDF")
     leftovers = [p for p in (done / "results").rglob("*") if "resume" in p.name or p.name.endswith(".part")]
     assert leftovers == []
 

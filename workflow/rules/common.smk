@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
-from sharpminima.layout import CLAIMS, NUMBERS_CODE, PAPER, PLOTTING, Layout, experiment_key
+from sharpminima.layout import CLAIMS, NUMBERS_CODE, PLOTTING, Layout, experiment_key
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
 try:
@@ -82,7 +82,7 @@ def options(name):
 def targets():
     """What the study ends with."""
     drawn = [path for name in STUDY.figures for path in (f"{LAYOUT.figure(name)}.pdf", LAYOUT.provenance(name))]
-    return [*drawn, LAYOUT.table("results"), LAYOUT.metrics(), *([PAPER] if STUDY.paper else [])]
+    return [*drawn, LAYOUT.table("results"), LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
 
 
 # Numerical results depend on both, so both are params of every numerical rule.

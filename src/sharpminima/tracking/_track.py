@@ -9,7 +9,7 @@ import yaml
 from sharpminima.config import STUDIES, read_config
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import sha256_file, write_text
-from sharpminima.layout import PAPER, STAGES, Layout
+from sharpminima.layout import STAGES, Layout
 from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes
@@ -104,7 +104,7 @@ def _write_sums(layout: Layout) -> None:
     for name in layout.study.figures:
         paths += [*layout.figure_job(name).outputs, layout.provenance(name)]
     if layout.study.paper:
-        paths.append(PAPER)
+        paths.append(layout.paper())
     sums = "".join(f"{sha256_file(path)}  {path}\n" for path in sorted(paths))
     write_text(STUDIES / f"{layout.name}.sha256", sums)
 
