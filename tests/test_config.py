@@ -115,8 +115,8 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
         ({"experiments__1__strategies__rewind": {}}, "it needs strategies.rewind with seeds: all"),
         ({"experiments__1__model": "lenet300"}, "each experiment .* stands once"),
         ({"seeds": [1, 1]}, "seeds must differ"),
-        ({"focus": None}, "focus: fig2 to fig4 need one of the experiments with an analysis"),
-        ({"focus": {"dataset": "digits", "model": "lenet300"}}, "focus: fig2 to fig4 need one of"),
+        ({"focus": None}, "focus: fig2 to fig5 need one of the experiments with an analysis"),
+        ({"focus": {"dataset": "digits", "model": "lenet300"}}, "focus: fig2 to fig5 need one of"),
     ],
 )
 def test_inconsistent_studies_are_refused(tmp_path: Path, changes: dict, expected: str) -> None:

@@ -205,12 +205,30 @@ def psp(
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """PSP norm and PSP-entropy of G and 1-S, by layer."""
+    """PSP norm and PSP-entropy of G and 1-S, by layer and by class."""
     from sharpminima.config import PspSettings, parse_settings
     from sharpminima.steps import analysis, training
 
     chosen = parse_settings(PspSettings, settings, "--settings")
     analysis.psp(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+
+
+@app.command()
+def neurons(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """First-order PSP-entropy of each neuron of G and 1-S within each class."""
+    from sharpminima.config import NeuronSettings, parse_settings
+    from sharpminima.steps import analysis, training
+
+    chosen = parse_settings(NeuronSettings, settings, "--settings")
+    analysis.neurons(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
 
 
 @app.command()
@@ -250,6 +268,42 @@ def surface(
 
 
 @app.command()
+def line(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Largest Hessian eigenvalues along the line from G to 1-S."""
+    from sharpminima.config import LineSettings, parse_settings
+    from sharpminima.steps import analysis, training
+
+    chosen = parse_settings(LineSettings, settings, "--settings")
+    analysis.line(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+
+
+@app.command()
+def barrier(
+    data: DataFile,
+    gradual: GradualFile,
+    rewind: RewindFile,
+    out: OutFile,
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Loss and error along the line from G to 1-S, and how far above the line between the ends'."""
+    from sharpminima.config import BarrierSettings, parse_settings
+    from sharpminima.steps import analysis, training
+
+    chosen = parse_settings(BarrierSettings, settings, "--settings")
+    analysis.barrier(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+
+
+@app.command()
 def table(
     checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints, in the order of the rows.")],
     out: OutFile,
@@ -282,6 +336,7 @@ def numbers(
     psp: Annotated[list[Path] | None, typer.Option("--psp", help="PSP tables; repeat.")] = None,
     hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
     surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
+    barrier: Annotated[list[Path] | None, typer.Option("--barrier", help="Barrier tables; repeat.")] = None,
     study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
     metrics: Annotated[Path | None, typer.Option("--metrics", help="The main ones, for `dvc metrics`.")] = None,
 ) -> None:
@@ -291,7 +346,8 @@ def numbers(
     from sharpminima.figures.options import parse_mapping
     from sharpminima.files import read_json, write_json
 
-    summarise(results, psp or [], hessian or [], surface or [], claims, parse_mapping(study, "--study"), out)
+    facts = parse_mapping(study, "--study")
+    summarise(results, psp or [], hessian or [], surface or [], claims, facts, out, barrier=barrier or [])
     if metrics is not None:
         write_json(metrics, main_numbers(read_json(out)))
 

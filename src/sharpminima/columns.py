@@ -7,6 +7,7 @@ PSP_COLUMNS = [
     "part",
     "images",
     "layer",
+    "class",
     "neurons",
     "live_neurons",
     "always_on_share",
@@ -19,6 +20,7 @@ PSP_COLUMNS = [
     "entropy_2_joint_live_bits",
     "entropy_2_agreement_bits",
 ]
+NEURON_COLUMNS = [*KEY_COLUMNS, "sparsity", "part", "images", "layer", "neuron", "class", "entropy_1_bits"]
 HESSIAN_COLUMNS = [
     *KEY_COLUMNS,
     "sparsity",
@@ -31,13 +33,9 @@ HESSIAN_COLUMNS = [
     "residual",
     "converged",
 ]
+_PAIR_COLUMNS = [column for column in KEY_COLUMNS if column != "strategy"]  # of G and 1-S together
 SURFACE_COLUMNS = [
-    "dataset",
-    "model",
-    "method",
-    "level",
-    "replica",
-    "seed",
+    *_PAIR_COLUMNS,
     "sparsity",
     "part",
     "images",
@@ -52,7 +50,33 @@ SURFACE_COLUMNS = [
     "psp_entropy_1_bits",
     "psp_entropy_2_bits",
 ]
-ALL_LAYERS = "all"  # the row of a net's mean over its layers or neurons
+LINE_COLUMNS = [
+    *_PAIR_COLUMNS,
+    "sparsity",
+    "part",
+    "images",
+    "distance",
+    "x",
+    "space",
+    "dimension",
+    "index",
+    "eigenvalue",
+    "residual",
+    "converged",
+]
+BARRIER_COLUMNS = [
+    *_PAIR_COLUMNS,
+    "sparsity",
+    "part",
+    "images",
+    "distance",
+    "x",
+    "loss_nats",
+    "error_percent",
+    "loss_excess_nats",
+    "error_excess_percent",
+]
+ALL = "all"  # in place of a layer: the net's mean over its layers or neurons; of a class: the sum over classes
 RESULT_COLUMNS = [
     *KEY_COLUMNS,
     "represented_by_level",

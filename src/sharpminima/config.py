@@ -16,7 +16,7 @@ from sharpminima.settings import PositiveInt, RecipeSettings, Settings
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
-FIGURES = ("fig1", "fig2", "fig3", "fig4")
+FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5")
 
 Level = Annotated[float, Field(gt=0, lt=1, description="share of prunable parameters removed")]
 _METHOD_SETTINGS = tuple(
@@ -52,7 +52,13 @@ class AnalysisData(Settings):
 
 
 class PspSettings(AnalysisData):
-    """PSP norm and entropies of G and 1-S."""
+    """PSP norm and entropies of G and 1-S, by layer and by class."""
+
+    revision: Literal[2] = 2
+
+
+class NeuronSettings(AnalysisData):
+    """First-order PSP-entropy of each neuron within each class, of the run that Fig. 5 shows."""
 
     revision: Literal[1] = 1
 
@@ -75,12 +81,30 @@ class SurfaceSettings(AnalysisData):
     definition: Literal["joint", "agreement"] = "joint"
 
 
+class LineSettings(HessianSettings):
+    """Largest eigenvalues along the line from G to 1-S."""
+
+    points: Annotated[int, Field(ge=2, description="even positions, G and 1-S among them")] = 11
+
+
+class BarrierSettings(Settings):
+    """Loss and error along the line from G to 1-S."""
+
+    revision: Literal[1] = 1
+    parts: Annotated[tuple[Literal["train", "validation", "test"], ...], Field(min_length=1)] = ("train", "test")
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of each part; null: all")] = None
+    points: Annotated[int, Field(ge=3, description="even positions, G and 1-S among them")] = 41
+
+
 class AnalysisSettings(Settings):
-    """What is measured at G and 1-S, and on the plane between them."""
+    """What is measured at G and 1-S, on the plane through them, and on the line between them."""
 
     psp: PspSettings = PspSettings()
+    neurons: NeuronSettings = NeuronSettings()
     hessian: HessianSettings = HessianSettings()
     surface: SurfaceSettings = SurfaceSettings()
+    line: LineSettings = LineSettings()
+    barrier: BarrierSettings = BarrierSettings()
 
 
 class Experiment(Settings):
@@ -123,7 +147,7 @@ class Experiment(Settings):
 
 
 class Focus(Settings):
-    """The experiment that Fig. 2-4 show."""
+    """The experiment that Fig. 2-5 show."""
 
     dataset: Literal[tuple(DATASETS)]
     model: Literal[tuple(MODELS)]
@@ -147,10 +171,10 @@ class Study(Settings):
             raise ValueError(f"each experiment (dataset, model, method) stands once; {names} given")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must differ; {list(self.seeds)} given")
-        if set(self.figures) & {"fig2", "fig3", "fig4"}:
+        if set(self.figures) & {"fig2", "fig3", "fig4", "fig5"}:
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
-                raise ValueError(f"focus: fig2 to fig4 need one of the experiments with an analysis: {able}")
+                raise ValueError(f"focus: fig2 to fig5 need one of the experiments with an analysis: {able}")
         return self
 
 

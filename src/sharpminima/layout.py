@@ -22,6 +22,8 @@ EVENTS = "events.json"
 GRADUAL = "gradual"  # the strategy name of a method's own states
 REWIND = "rewind"  # the strategy whose nets are 1-S
 CLAIMS = "paper/claims.yaml"
+_ONLY_DRAWN = ("surface", "line", "neurons")  # analyses that are made where a figure shows them: dear, or large
+_SUMMARISED = ("psp", "hessian", "surface", "barrier")  # those whose numbers the paper states
 _FIGURES = "src/sharpminima/figures"
 PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
 """The code that figures share, as files of a checkout."""
@@ -173,12 +175,18 @@ class Layout:
         """The tables that a figure's notebook reads, by the names of its parameters."""
         if name == "fig1":
             return {"results": self.table("results")}
-        tables: dict[str, str | list[str]] = {
-            "surface": self.analysis("surface", **self.focus(), seed=self.study.seeds[0])
-        }
+
+        def of_first(kind: str) -> str:
+            return self.analysis(kind, **self.focus(), seed=self.study.seeds[0])
+
+        def of_all(kind: str) -> list[str]:
+            return [self.analysis(kind, **self.focus(), seed=seed) for seed in self.study.seeds]
+
+        if name == "fig5":
+            return {"psp": of_first("psp"), "neurons": of_first("neurons")}
         if name == "fig2":
-            tables["hessian"] = [self.analysis("hessian", **self.focus(), seed=seed) for seed in self.study.seeds]
-        return tables
+            return {"surface": of_first("surface"), "hessian": of_all("hessian"), "line": of_all("line")}
+        return {"surface": of_first("surface")}
 
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""
@@ -193,10 +201,11 @@ class Layout:
         """The tables of one analysis, of every run that has it."""
         return [self.analysis(name, **key, seed=seed) for _, _, key in self.analyses() for seed in self.study.seeds]
 
-    def mapped_surfaces(self) -> list[str]:
-        """The maps that the figures show, and no others: they are the dearest of the analyses."""
+    def drawn_tables(self, name: str) -> list[str]:
+        """The tables of one analysis that the figures show."""
         figures = [self.figure_tables(figure) for figure in self.study.figures]
-        return sorted({str(tables["surface"]) for tables in figures if "surface" in tables})
+        tables = [found[name] for found in figures if name in found]
+        return sorted({path for found in tables for path in (found if isinstance(found, list) else [found])})
 
     def settings(self, stage: str) -> str:
         """The settings of a stage, on which its DVC stage depends."""
@@ -260,16 +269,17 @@ class Layout:
 
     def analysis_jobs(self) -> list[Job]:
         """The jobs that make the tables."""
-        jobs, mapped = [], self.mapped_surfaces()
+        jobs = []
+        drawn = {name: self.drawn_tables(name) for name in _ONLY_DRAWN}
         for experiment, analysis, key in self.analyses():
             for seed in self.study.seeds:
                 ends = [self.cell(**key, strategy=strategy, seed=seed) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
                     table = self.analysis(name, **key, seed=seed)
-                    if name != "surface" or table in mapped:
+                    if table in drawn.get(name, [table]):
                         inputs = (self.prepared(experiment.dataset), *ends)
                         jobs.append(Job(name, inputs, (table,), settings.model_dump(mode="json")))
-        measured = tuple(path for job in jobs for path in job.outputs)
+        measured = tuple(path for job in jobs if job.rule in _SUMMARISED for path in job.outputs)
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))
         jobs.append(Job("numbers", (results, *measured, CLAIMS), (self.numbers(), self.metrics()), self.facts()))
@@ -350,7 +360,7 @@ class Layout:
         ]
 
     def focus(self) -> dict[str, str]:
-        """Wildcards, without the seed, of the analysis that Fig. 2-4 show."""
+        """Wildcards, without the seed, of the analysis that Fig. 2-5 show."""
         assert self.study.focus is not None  # the study model demands it with these figures
         experiment = self.experiment(self.study.focus.dataset, self.study.focus.model)
         return {**experiment_key(experiment), "level": self.levels(experiment)[-1]}

@@ -50,6 +50,27 @@ class ResumeFile:
         self.path.unlink(missing_ok=True)
 
 
+class FinishedParts:
+    """The finished parts of a job, on disk while the others run.
+
+    Args:
+        path, fingerprint: as for `ResumeFile`.
+    """
+
+    def __init__(self, path: str | Path, *, fingerprint: str) -> None:
+        self._path, self._fingerprint = Path(path), fingerprint
+        self.parts: list[Any] = load_tree(self._path, fingerprint=fingerprint) or []
+
+    def add(self, *parts: Any) -> None:
+        """Keep parts: nested dicts and lists of tensors and JSON values."""
+        self.parts.extend(parts)
+        save_tree(self._path, self.parts, fingerprint=self._fingerprint)
+
+    def remove(self) -> None:
+        """Remove the file; the job is done."""
+        self._path.unlink(missing_ok=True)
+
+
 def save_or_stop(resume: ResumeFile | None, state: Callable[[], Any]) -> None:
     """Save a job's state, where there is a file for it; on SIGTERM the job ends there.
 

@@ -2,14 +2,15 @@ import itertools
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import _pairs as pairs_module
-from sharpminima.analysis import preactivations, psp_entropy, psp_statistics
+from sharpminima.analysis import entropy, preactivations, psp_entropy, psp_statistics
+from sharpminima.analysis._states import pack, unpack
 from sharpminima.errors import AnalysisError
 from sharpminima.evaluation import evaluate
 
@@ -37,22 +38,32 @@ class Oracle:
     def first(self, neurons):
         return [sum(self.neuron(i, members) for members in self.classes) for i in neurons]
 
-    def joint(self, neurons):
-        values = [
-            sum(shannon([(self.columns[i][n], self.columns[j][n]) for n in members]) for members in self.classes)
-            for i, j in itertools.combinations(neurons, 2)
+    def joint_of_classes(self, neurons, order=2):
+        return [
+            mean(
+                shannon([tuple(self.columns[i][n] for i in chosen) for n in members])
+                for chosen in itertools.combinations(neurons, order)
+            )
+            for members in self.classes
         ]
-        return sum(values) / len(values)
 
-    def agreement(self, neurons):
-        total = 0.0
+    def joint(self, neurons, order=2):
+        return sum(self.joint_of_classes(neurons, order))
+
+    def agreement_of_classes(self, neurons, order=2):
+        values = []
         for members in self.classes:
             same = [
-                self.columns[i][n] == self.columns[j][n] for n in members for i, j in itertools.combinations(neurons, 2)
+                len({self.columns[i][n] for i in chosen}) == 1
+                for n in members
+                for chosen in itertools.combinations(neurons, order)
             ]
             differ = 1 - sum(same) / len(same)
-            total -= differ * math.log2(differ) if sum(same) < len(same) else 0.0
-        return total
+            values.append(-differ * math.log2(differ) if sum(same) < len(same) else 0.0)
+        return values
+
+    def agreement(self, neurons, order=2):
+        return sum(self.agreement_of_classes(neurons, order))
 
 
 def oracles(model, images, labels):
@@ -134,9 +145,7 @@ def test_against_plain_loops(build):
         list(net.parameters())[-3].data[:2] = torch.tensor([1e3, -1e3])
     layers = oracles(net, images, labels)
     statistics = psp_statistics(net, images, labels, pairs=True, batch_size=10)
-    first, joint = statistics.entropy(), statistics.entropy(2)
-    agreement = statistics.entropy(2, "agreement")
-
+    first = statistics.entropy()
     every = {name: oracle.first(range(len(oracle.columns))) for name, oracle in layers.items()}
     assert first.per_layer == pytest.approx({name: mean(values) for name, values in every.items()}, abs=1e-12)
     assert first.mean == pytest.approx(mean(itertools.chain(*every.values())), abs=1e-12)
@@ -151,12 +160,22 @@ def test_against_plain_loops(build):
     last = list(layers)[-1]
     assert first.always_on[last] >= 1 / first.neurons[last]
     assert first.always_off[last] >= 1 / first.neurons[last]
-    for result, definition in ((joint, Oracle.joint), (agreement, Oracle.agreement)):
-        values = {name: definition(oracle, range(len(oracle.columns))) for name, oracle in layers.items()}
-        assert result.per_layer == pytest.approx(values, abs=1e-12)
-        assert result.mean == pytest.approx(mean(values.values()), abs=1e-12)
-        of_live = [definition(oracle, oracle.live) for oracle in layers.values()]
+    assert {name: of.tolist() for name, of in first.per_class.items()} == {
+        name: pytest.approx(of.mean(dim=1).tolist(), abs=1e-12) for name, of in first.per_neuron.items()
+    }
+    for order, definition in itertools.product((2, 3, 4), ("joint", "agreement")):
+        result = statistics.entropy(order, definition)
+        plain = getattr(Oracle, f"{definition}_of_classes")
+        values = {name: plain(oracle, range(len(oracle.columns)), order) for name, oracle in layers.items()}
+        assert {name: of.tolist() for name, of in result.per_class.items()} == {
+            name: pytest.approx(of, abs=1e-12) for name, of in values.items()
+        }
+        assert result.per_layer == pytest.approx({name: sum(of) for name, of in values.items()}, abs=1e-12)
+        assert result.mean == pytest.approx(mean(sum(of) for of in values.values()), abs=1e-12)
+        of_live = [sum(plain(of, of.live, order)) for of in layers.values() if len(of.live) >= order]
         assert result.mean_live == pytest.approx(mean(of_live), abs=1e-12)
+        assert (result.exact, result.standard_error_mean, result.standard_error_mean_live) == (True, 0.0, 0.0)
+        assert set(result.standard_errors.values()) == {0.0}
 
 
 @st.composite
@@ -174,18 +193,22 @@ def test_any_states_against_plain_loops(case):
     states, labels = case
     oracle = Oracle(states, labels)
     every, classes = range(len(states[0])), len(oracle.classes)
-    first, joint = identity(states, labels), identity(states, labels, order=2)
-    agreement = identity(states, labels, order=2, definition="agreement")
+    first = identity(states, labels)
     assert first.mean == pytest.approx(mean(oracle.first(every)), abs=1e-12)
-    assert joint.mean == pytest.approx(oracle.joint(every), abs=1e-12)
-    assert agreement.mean == pytest.approx(oracle.agreement(every), abs=1e-12)
-    pairs = len(oracle.live) >= 2
     assert first.mean_live == pytest.approx(mean(oracle.first(oracle.live)) if oracle.live else 0, abs=1e-12)
-    assert joint.mean_live == pytest.approx(oracle.joint(oracle.live) if pairs else 0, abs=1e-12)
-    assert agreement.mean_live == pytest.approx(oracle.agreement(oracle.live) if pairs else 0, abs=1e-12)
-    # Bounds: a bit a class and neuron; a pair knows no less than either neuron and no more than both.
     assert 0 <= first.mean <= classes
-    assert first.mean - 1e-12 <= joint.mean <= 2 * first.mean + 1e-12
+    below = first.mean
+    for order in range(2, len(every) + 1):
+        joint = identity(states, labels, order=order)
+        agreement = identity(states, labels, order=order, definition="agreement")
+        assert joint.mean == pytest.approx(oracle.joint(every, order), abs=1e-12)
+        assert agreement.mean == pytest.approx(oracle.agreement(every, order), abs=1e-12)
+        tuples = len(oracle.live) >= order
+        assert joint.mean_live == pytest.approx(oracle.joint(oracle.live, order) if tuples else 0, abs=1e-12)
+        assert agreement.mean_live == pytest.approx(oracle.agreement(oracle.live, order) if tuples else 0, abs=1e-12)
+        # More neurons know no less, and all of them no more than each by itself.
+        assert below - 1e-12 <= joint.mean <= order * first.mean + 1e-12
+        below = joint.mean
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=12))
@@ -239,22 +262,13 @@ def test_layers_without_pairs_are_left_out_of_order_two():
     assert (agreement.mean, agreement.mean_live) == (0.25, 0.5)
 
 
-def test_pair_sum_does_not_depend_on_the_block(monkeypatch):
-    states = torch.rand(23, 37, generator=torch.Generator().manual_seed(0)) < 0.4
-    whole = pairs_module.joint_entropy_sum(states)
-    expected = math.comb(37, 2) * Oracle(states.int().tolist(), [0] * 23).joint(range(37))
-    assert whole == pytest.approx(expected, rel=1e-13)
-    for block in (1, 100, 37 * 36):
-        monkeypatch.setattr(pairs_module, "_BLOCK", block)
-        assert pairs_module.joint_entropy_sum(states) == whole
-
-
 @pytest.mark.parametrize("neurons", [1, 7, 8, 9, 24])
 def test_packed_states_come_back(neurons):
     states = torch.rand(5, neurons, generator=torch.Generator().manual_seed(1)) < 0.5
-    packed = pairs_module.pack(states)
+    packed = pack(states)
     assert packed.shape == (5, -(-neurons // 8))
-    assert torch.equal(pairs_module.unpack(packed, neurons).bool(), states)
+    assert torch.equal(unpack(packed, neurons).bool(), states)
+    assert packed.numpy().tobytes() == np.packbits(states.numpy(), axis=1, bitorder="little").tobytes()
 
 
 def test_batch_size_and_order_of_images_do_not_matter():
@@ -322,7 +336,10 @@ def test_errors():
         with pytest.raises(AnalysisError, match=message):
             psp_entropy(model, images, labels, **options)
 
-    fails("order 3 is not offered; choose 1 or 2", order=3)
+    fails("order 0 is not offered; choose 1, 2, 3", order=0)
+    fails("order 1.5 is not offered", order=1.5)
+    fails("order True is not offered", order=True)
+    fails("samples is 1; give at least 2 tuples", order=3, samples=1)
     fails("no definition 'exact'; there are joint, agreement", definition="exact")
     fails(r"shape \[9, 12\]; give \[N, C, H, W\]", images=images.flatten(1))
     fails("torch.uint8; normalise", images=images.to(torch.uint8))
@@ -340,19 +357,26 @@ def test_errors():
         r"output has shape \[1, 12, 1\]",
         model=nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Unflatten(1, (12, 1))),
     )
-    fails("no nn.ReLU module", model=nn.Sequential(nn.Flatten(), nn.Linear(12, 3).double()))
+    fails("no ReLU runs in the model's forward pass", model=nn.Sequential(nn.Flatten(), nn.Linear(12, 3).double()))
     unused = nn.Sequential(nn.Flatten(), nn.Linear(12, 3).double())
     unused[1].idle = nn.ReLU()
-    fails("no nn.ReLU ran in the forward pass", model=unused)
-    fails("no hidden layer has two neurons", model=_one_hidden(), order=2)
+    fails("no ReLU runs in the model's forward pass", model=unused)
+    fails("no hidden layer has 2 neurons", model=_one_hidden(), order=2)
+    fails("no hidden layer has 7 neurons", order=7)
+    fails("no hidden layer has 7 neurons", order=7, definition="agreement")
     images = images.clone()
     images[4] = float("nan")
     fails("pre-activations of 2 hold NaN or infinity", images=images)
     images[4] = float("inf")
     fails("pre-activations of 2 hold NaN or infinity", images=images)
+    images = cases.data(9)[0]
+    for value in (float("nan"), float("inf")):
+        broken = cases.mlp()
+        broken[5].bias.data[0] = value
+        fails("parameter 5.bias of the model holds NaN or infinity", images=images, model=broken)
     broken = cases.mlp()
-    broken[5].bias.data[0] = float("inf")
-    fails("the logits hold NaN or infinity", images=cases.data(9)[0], model=broken)
+    broken[5].weight.data.fill_(1e308)
+    fails("the logits hold NaN or infinity", images=images, model=broken)
 
 
 def _one_hidden():
@@ -365,6 +389,125 @@ def test_joint_needs_the_states():
         statistics.entropy(2)
 
 
-def test_too_many_images_to_count_in_float32():
-    with pytest.raises(AnalysisError, match="16777216 images; pairs are counted exactly below 16777216"):
-        pairs_module.joint_entropy_sum(torch.empty(1 << 24, 0))
+@pytest.fixture
+def crowded():
+    """States of 14 neurons, some of them constant in one class or in both, and their labels."""
+    draw = torch.Generator().manual_seed(5)
+    states = (torch.rand(60, 14, generator=draw) < torch.rand(14, generator=draw)).int()
+    states[:30, :3] = 1
+    states[:, 3:5] = 0
+    return states.tolist(), [0] * 30 + [1] * 30
+
+
+def test_too_many_tuples_are_sampled_only_when_asked_for(crowded, monkeypatch):
+    states, labels = crowded
+    exact = identity(states, labels, order=4)
+    monkeypatch.setattr(entropy, "MAX_STATES", 5000)
+    message = r"tuples of 4 neurons of layer 1 have 5.4e\+03 joint states.*at most 5e\+03.*samples="
+    with pytest.raises(AnalysisError, match=message):
+        identity(states, labels, order=4)
+    sampled = identity(states, labels, order=4, samples=50)
+    assert not sampled.exact
+    assert sampled.standard_errors == {"1": sampled.standard_error_mean}
+    assert 0 < sampled.standard_error_mean < sampled.standard_error_mean_live < 0.2
+    assert sampled.mean != exact.mean
+    assert abs(sampled.mean - exact.mean) < 4 * sampled.standard_error_mean
+    assert abs(sampled.mean_live - exact.mean_live) < 4 * sampled.standard_error_mean_live
+    # What fits is exact, though samples are offered.
+    assert identity(states, labels, order=3, samples=50).exact
+    assert identity(states, labels, order=4, definition="agreement", samples=50).exact
+
+
+def test_samples_follow_their_seed(crowded, monkeypatch):
+    monkeypatch.setattr(entropy, "MAX_STATES", 1000)
+    first, again, other = (identity(*crowded, order=3, samples=20, seed=seed) for seed in (1, 1, 2))
+    assert (first.mean, first.mean_live) == (again.mean, again.mean_live)
+    assert first.standard_error_mean == again.standard_error_mean
+    assert first.mean != other.mean
+
+
+@pytest.mark.parametrize("order", [3, 5])
+def test_samples_are_unbiased_and_their_error_is_calibrated(crowded, monkeypatch, order):
+    states, labels = crowded
+    net = cases.identity_net(2, 14)
+    statistics = psp_statistics(net, cases.images_of_states(torch.tensor(states)), torch.tensor(labels), pairs=True)
+    exact = statistics.entropy(order)
+    monkeypatch.setattr(entropy, "MAX_STATES", 0)
+    draws = [statistics.entropy(order, samples=30, seed=seed) for seed in range(400)]
+    for value, error in (("mean", "standard_error_mean"), ("mean_live", "standard_error_mean_live")):
+        found = np.array([getattr(draw, value) for draw in draws])
+        squared_errors = np.array([getattr(draw, error) ** 2 for draw in draws])
+        assert abs(found.mean() - getattr(exact, value)) < 3 * found.std() / math.sqrt(len(found))
+        assert squared_errors.mean() == pytest.approx(found.var(), rel=0.2)
+
+
+def test_error_of_the_mean_is_of_independent_layers(monkeypatch):
+    monkeypatch.setattr(entropy, "MAX_STATES", 100)
+    result = psp_entropy(cases.conv_net(), *cases.data(60), order=3, samples=30)
+    assert set(result.standard_errors) == {"first", "second"}
+    assert result.standard_error_mean == pytest.approx(math.hypot(*result.standard_errors.values()) / 2)
+
+
+def test_order_beyond_what_fits_a_word(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    states = (torch.rand(20, 70, generator=draw) < 0.5).int().tolist()
+    # All neurons together tell the 20 images apart.
+    assert identity(states, [0] * 20, order=70, definition="agreement").mean == 0.0
+    monkeypatch.setattr(entropy, "MAX_STATES", 0)
+    result = identity(states, [0] * 20, order=65, samples=3)
+    assert result.mean == pytest.approx(math.log2(20))
+    assert result.standard_error_mean == pytest.approx(0, abs=1e-12)
+    assert not result.exact
+
+
+def test_functional_relus_count_as_modules_do():
+    class Functional(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, images):
+            hidden = torch.nn.functional.relu(self.net[1](images.flatten(1)))
+            return self.net[5](self.net[3](hidden).relu_())
+
+    net = cases.mlp(4)
+    images, labels = cases.data(30)
+    for order in (1, 2, 3):
+        expected = psp_entropy(net, images, labels, order=order)
+        found = psp_entropy(Functional(net), images, labels, order=order)
+        assert list(found.per_layer) == ["relu", "relu_1"]
+        assert list(found.per_layer.values()) == list(expected.per_layer.values())
+        assert (found.mean, found.norm) == (expected.mean, expected.norm)
+
+
+def test_relu_that_does_not_run_on_every_image():
+    class Moody(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images) if images.sum() > 0 else self[3](self[1](self[0](images)))
+
+    net = cases.seeded(lambda: Moody(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2)))
+    images = torch.cat([torch.ones(4, 1, 4, 3), -torch.ones(4, 1, 4, 3)]).double()
+    labels = torch.arange(8) % 2
+    with pytest.raises(AnalysisError, match=r"ReLU net\.2 ran on 4 of 8 images"):
+        psp_entropy(Always(net), images, labels, batch_size=4)
+
+
+class Always(nn.Module):
+    """A net with one more ReLU, which always runs."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.last = net, nn.ReLU()
+
+    def forward(self, images):
+        return self.last(self.net(images))
+
+
+def test_relu_on_what_is_no_batch():
+    class Gated(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images) * self[1].weight.relu().sum()
+
+    net = cases.seeded(lambda: Gated(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3)))
+    with pytest.raises(AnalysisError, match=r"ReLU relu ran on \[4, 12\] values in a batch of 9 images"):
+        psp_entropy(net, *cases.data(9))

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from sharpminima.analysis import capture_preactivations, preactivations
 from sharpminima.errors import AnalysisError
@@ -104,14 +105,102 @@ def test_modes_are_restored_and_hooks_removed():
 
 
 def test_no_relu():
-    with pytest.raises(AnalysisError, match=r"no nn\.ReLU module.*use nn\.ReLU"):
-        single(nn.Flatten(), cases.data(2)[0])
-
-
-def test_relu_that_runs_twice_is_named_and_the_hooks_are_removed():
-    shared = nn.ReLU()
-    net = nn.Sequential(nn.Flatten(), shared, nn.Linear(12, 3).double(), shared)
-    with pytest.raises(AnalysisError, match=r"ReLU 1 runs twice.*its own nn\.ReLU"):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3).double())
+    with pytest.raises(AnalysisError, match="no ReLU runs in the model's forward pass"):
         single(net, cases.data(2)[0])
-    assert not shared._forward_pre_hooks
     assert net.training
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in net.modules())
+
+
+RELUS = {
+    "F.relu": F.relu,
+    "F.relu in place": lambda x: F.relu(x, inplace=True),
+    "F.relu with a name": lambda x: F.relu(input=x),
+    "F.relu_": F.relu_,
+    "torch.relu": torch.relu,
+    "torch.relu_": torch.relu_,
+    "Tensor.relu": lambda x: x.relu(),
+    "Tensor.relu_": lambda x: x.relu_(),
+}
+
+
+class Block(nn.Module):
+    """A residual block with a functional ReLU twice, and with an nn.ReLU."""
+
+    def __init__(self, relu):
+        super().__init__()
+        self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.act, self.function = nn.ReLU(), relu
+
+    def forward(self, x):
+        hidden = self.act(self.second(self.function(self.first(x))))
+        return self.function(hidden - x)
+
+
+@pytest.mark.parametrize("relu", RELUS.values(), ids=RELUS)
+def test_functional_relus_of_a_residual_net(relu):
+    net = cases.seeded(lambda: nn.Sequential(nn.Flatten(), Block(relu), Block(relu), nn.Linear(12, 3)))
+    images, _ = cases.data(5)
+    layers, logits = single(net, images)
+    assert list(layers) == ["1.relu", "1.act", "1.relu_1", "2.relu", "2.act", "2.relu_1"]
+    x = images.flatten(1)
+    for name in ("1", "2"):
+        block = net[int(name)]
+        first = block.first(x)
+        second = block.second(first.clamp(min=0))
+        third = second.clamp(min=0) - x
+        for key, expected in ((f"{name}.relu", first), (f"{name}.act", second), (f"{name}.relu_1", third)):
+            torch.testing.assert_close(layers[key], expected)
+        x = third.clamp(min=0)
+    torch.testing.assert_close(logits, net[3](x))
+
+
+def test_a_relu_that_runs_several_times_in_a_pass():
+    shared = nn.ReLU(inplace=True)
+    net = cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 12), shared, nn.Linear(12, 3), shared))
+    images, _ = cases.data(7)
+    for layers, logits in preactivations(net, images, batch_size=4):
+        assert list(layers) == ["2", "2_1"]
+        torch.testing.assert_close(layers["2_1"].clamp(min=0), logits)
+
+
+def test_names_of_modules_are_not_given_to_functional_relus():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu, self.relu_2, self.flat = nn.ReLU(), nn.Identity(), nn.Flatten()
+
+        def forward(self, images):
+            hidden = self.flat(images).relu() - 1
+            hidden = self.relu(hidden + 2) - 3
+            return self.relu(hidden).relu()
+
+    layers, _ = single(Net(), cases.data(2)[0])
+    assert list(layers) == ["relu_1", "relu", "relu_3", "relu_4"]
+
+
+def test_a_pass_that_fails_leaves_nothing_behind():
+    net = cases.mlp()
+    images, _ = cases.data(3)
+    seen = []
+    with capture_preactivations(net, lambda name, z: seen.append(name)):
+        with pytest.raises(RuntimeError):
+            net(images[:, :, :2])
+        net(images)
+        torch.relu(images)  # outside of the model
+    assert seen == ["2", "4"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_is_compiled_is_named():
+    images, _ = cases.data(2)
+    images = images.float()
+    relu = nn.ReLU()
+    traced = torch.jit.trace(relu, images.flatten(1))
+    with pytest.raises(AnalysisError, match=r"module 1 of the model is compiled.*give the model that it was made from"):
+        single(nn.Sequential(nn.Flatten(), traced), images)
+    relu.compile(backend="eager")
+    with pytest.raises(AnalysisError, match="the model is compiled"):
+        single(relu, images)
+    with pytest.raises(AnalysisError, match="the model is compiled"):
+        single(torch.compile(nn.Flatten(), backend="eager"), images)

@@ -10,6 +10,7 @@ from sharpminima.files import write_csv
 
 KEY = {"dataset": "digits", "model": "lenet5", "method": "lobster"}
 SEEDS = (0, 1, 2)
+CLASSES = ("7", "8", "9")
 
 
 def result(**values: Any) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def psp(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
     """G: norm 1, first order 2, second order 4 bits; 1-S: norm 2 + seed / 10, first 2.01, second 3 bits."""
     rows = []
     for strategy, norm, first, second in (("gradual", 1.0, 2.0, 4.0), ("rewind", 2.0 + seed / 10, 2.01, 3.0)):
-        for layer in ("0", "1", "all"):
+        for layer, name in (*((layer, name) for layer in "01" for name in ("all", *CLASSES)), ("all", "all")):
             whole = layer == "all"
             rows.append(
                 {
@@ -100,19 +101,58 @@ def psp(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
                     "part": "train",
                     "images": 1293,
                     "layer": layer,
+                    "class": name,
                     "neurons": 200 if whole else 100,
                     "live_neurons": 60 if whole else 30,
                     "always_on_share": 0.1,
                     "always_off_share": 0.6,
-                    "psp_norm": norm,
+                    "psp_norm": norm if name == "all" else None,
                     "psp_norm_with_output": 2 * norm if whole else None,
-                    "entropy_1_bits": first,
+                    "entropy_1_bits": first if name == "all" else first / len(CLASSES),
                     "entropy_1_live_bits": 3 * first if whole else None,
                     "entropy_2_joint_bits": second,
                     "entropy_2_joint_live_bits": 3 * second if whole else None,
                     "entropy_2_agreement_bits": second / 10,
                 }
             )
+    return rows
+
+
+def neurons(*, seed: int = 0, layers: Sequence[str] = ("0", "1"), **key: str) -> list[dict[str, Any]]:
+    """Of each layer of G, neuron 4 varies within class 7 and neuron 9 in all; of 1-S, neuron 4 within class 8."""
+    varying = {"gradual": [(4, "7", 0.5), *((9, name, 0.25) for name in CLASSES)], "rewind": [(4, "8", 1.0)]}
+    common = {"level": 0.95, "replica": 0, "seed": seed, "sparsity": 0.955, "part": "train", "images": 1293}
+    return [
+        {**KEY, **key, **common, "strategy": strategy, "layer": layer, "neuron": n, "class": c, "entropy_1_bits": value}
+        for strategy, entries in varying.items()
+        for layer in layers
+        for n, c, value in entries
+    ]
+
+
+def line(*, seed: int = 0, lowest: float = 0.2, **key: str) -> list[dict[str, Any]]:
+    """Top-2 eigenvalues at three points, in both spaces; the lowest of all is ``lowest``."""
+    common = {"level": 0.95, "replica": 0, "seed": seed, "sparsity": 0.955, "part": "train", "images": 1293}
+    rows = []
+    for space, share in (("all", 1.0), ("surviving", 0.5)):
+        for x in (0.0, 0.5, 1.0):
+            for index in (1, 2):
+                value = share * (20 - 30 * x * (1 - x) + seed) / index
+                values = {"eigenvalue": value if (space, x, index) != ("surviving", 1.0, 2) else lowest}
+                facts = {"space": space, "dimension": 19000, "index": index, "residual": 1e-5, "converged": True}
+                rows.append({**KEY, **key, **common, "distance": 12.5, "x": x, **facts, **values})
+    return rows
+
+
+def barrier(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
+    """Train: a barrier of 0.5 + seed nats and 3 points; test: none."""
+    common = {"level": 0.95, "replica": 0, "seed": seed, "sparsity": 0.955, "images": 1293, "distance": 12.5}
+    rows = []
+    for part, height, points in (("train", 0.5 + seed, 3.0), ("test", 0.0, 0.0)):
+        for x, share in ((0.0, 0.0), (0.5, 1.0), (1.0, 0.0)):
+            excess = {"loss_excess_nats": share * height, "error_excess_percent": share * points}
+            values = {"loss_nats": 0.1 + share * height, "error_percent": 1 + share * points}
+            rows.append({**KEY, **key, **common, "part": part, "x": x, **values, **excess})
     return rows
 
 

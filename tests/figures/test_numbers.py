@@ -92,3 +92,14 @@ def test_a_value_that_is_not_finite_is_refused(files):
     with pytest.raises(FigureError, match="finite"):
         _summary(files, "bad.json", surface=[cases.write(files["folder"], "surface", rows, "bad")])
     assert not (files["folder"] / "bad.json").exists()
+
+
+def test_barriers_are_the_highest_points_over_runs(files):
+    paths = [cases.write(files["folder"], "barrier", cases.barrier(seed=s), f"barrier-{s}") for s in cases.SEEDS]
+    with_barrier = json.loads(_summary(files, "with-barrier.json", barrier=paths).read_text())
+    lenet5, lenet300 = with_barrier["experiments"]
+    found = lenet5["barrier"]
+    assert found["train"]["loss_excess_nats"] == {"mean": 1.5, "sd": 1.0, "n": 3}
+    assert found["train"]["error_excess_percent"]["mean"] == 3.0
+    assert found["test"]["loss_excess_nats"]["mean"] == 0.0
+    assert lenet300["barrier"] == {}

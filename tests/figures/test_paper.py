@@ -9,6 +9,7 @@ from sharpminima.figures import plots, style, tables
 from sharpminima.figures.numbers import summarise
 from sharpminima.figures.paper import compile_paper
 from sharpminima.files import write_json
+from sharpminima.layout import CLAIMS
 
 from . import cases
 
@@ -29,17 +30,23 @@ def whole(tmp_path_factory, study):
     psp = [cases.write(folder, "psp", cases.psp(seed=s), f"psp-{s}") for s in cases.SEEDS]
     hessian = [cases.write(folder, "hessian", cases.hessian(seed=s), f"hessian-{s}") for s in cases.SEEDS]
     surface = cases.write(folder, "surface", cases.surface())
-    summarise(results, psp, hessian, [surface], "paper/claims.yaml", study, folder / "numbers.json")
+    barrier = [cases.write(folder, "barrier", cases.barrier(seed=s), f"barrier-{s}") for s in cases.SEEDS]
+    summarise(results, psp, hessian, [surface], CLAIMS, study, folder / "numbers.json", barrier=barrier)
     plane = tables.read_table("surface", surface)
     style.save_figure(plots.error_against_removed(tables.read_table("results", results)), folder / "fig1")
-    style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian)), folder / "fig2")
+    line = tables.read_table(
+        "line", [cases.write(folder, "line", cases.line(seed=s), f"line-{s}") for s in cases.SEEDS]
+    )
+    neurons = tables.read_table("neurons", cases.write(folder, "neurons", cases.neurons()))
+    style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian), line), folder / "fig2")
+    style.save_figure(plots.class_entropies(tables.read_table("psp", psp[0]), neurons), folder / "fig5")
     style.save_figure(plots.norm_plane(plane), folder / "fig3")
     style.save_figure(plots.entropy_plane(plane), folder / "fig4")
     return folder
 
 
 def test_the_paper_of_a_whole_study_is_the_same_twice(whole, tmp_path):
-    figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4)]
+    figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4, 5)]
     for name in ("first", "second"):
         compile_paper(SOURCE, whole / "numbers.json", figures, tmp_path / f"{name}.pdf")
     first = (tmp_path / "first.pdf").read_bytes()
@@ -50,13 +57,13 @@ def test_the_paper_of_a_whole_study_is_the_same_twice(whole, tmp_path):
 def test_the_paper_of_a_study_with_fig1_only(whole, study, tmp_path):
     facts = {**study, "seeds": [0], "figures": ["fig1"], "focus": None}
     results = cases.write(tmp_path, "results", cases.results(seeds=(0,), replicas=1, levels=(0.5,), dataset="mnist"))
-    summarise(results, [], [], [], "paper/claims.yaml", facts, tmp_path / "numbers.json")
+    summarise(results, [], [], [], CLAIMS, facts, tmp_path / "numbers.json")
     compile_paper(SOURCE, tmp_path / "numbers.json", [whole / "fig1.svg"], tmp_path / "paper.pdf")
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_paper_needs_no_facts_of_the_study(whole, tmp_path):
-    summarise(whole / "results.csv", [], [], [], "paper/claims.yaml", {}, tmp_path / "numbers.json")
+    summarise(whole / "results.csv", [], [], [], CLAIMS, {}, tmp_path / "numbers.json")
     compile_paper(SOURCE, tmp_path / "numbers.json", [], tmp_path / "paper.pdf")
 
 

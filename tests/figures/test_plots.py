@@ -81,13 +81,52 @@ def test_fig1_needs_pruned_nets(tmp_path):
 
 def test_fig2_axis_follows_the_eigenvalues_signs(tmp_path):
     surface = _table(tmp_path, "surface", cases.surface())
-    positive = plots.loss_plane(surface, _table(tmp_path, "hessian", cases.hessian()))
-    negative = plots.loss_plane(surface, _table(tmp_path, "hessian", cases.hessian(lowest=-0.3, converged=False)))
-    scales = [[a.get_yscale() for a in f.axes if "Hessian" in a.get_title(loc="left")] for f in (positive, negative)]
-    assert scales == [["log"], ["symlog"]]
+    positive = plots.loss_plane(
+        surface, _table(tmp_path, "hessian", cases.hessian()), _table(tmp_path, "line", cases.line())
+    )
+    negative = plots.loss_plane(
+        surface,
+        _table(tmp_path, "hessian", cases.hessian(lowest=-0.3, converged=False)),
+        _table(tmp_path, "line", cases.line(lowest=-0.3)),
+    )
+    scales = [[a.get_yscale() for a in f.axes if a.get_ylabel() == "eigenvalue (nats)"] for f in (positive, negative)]
+    assert scales == [["log", "log"], ["symlog", "symlog"]]
     for figure, hollow in ((positive, False), (negative, True)):
         [axes] = [a for a in figure.axes if a.get_legend() is not None]
         assert ("not converged" in [t.get_text() for t in axes.get_legend().get_texts()]) is hollow
+
+
+def test_fig2_draws_each_rank_along_the_line(tmp_path):
+    rows = [row for seed in cases.SEEDS for row in cases.line(seed=seed)]
+    tables_of = _table(tmp_path, "surface", cases.surface()), _table(tmp_path, "hessian", cases.hessian())
+    figure = plots.loss_plane(*tables_of, _table(tmp_path, "line", rows))
+    [axes] = [axes for axes in figure.axes if "along the line" in axes.get_title(loc="left")]
+    first = next(line for line in axes.lines if line.get_linestyle() == "-" and line.get_linewidth() == 1.0)
+    assert first.get_xdata() == pytest.approx([0, 0.5, 1])
+    assert first.get_ydata() == pytest.approx([21, 13.5, 21])  # means of the seeds 0, 1, 2
+
+
+def test_fig5_has_a_panel_a_net_and_layer(tmp_path):
+    neurons = [row for row in cases.neurons() if (row["strategy"], row["layer"]) != ("rewind", "1")]
+    figure = plots.class_entropies(_table(tmp_path, "psp", cases.psp()), _table(tmp_path, "neurons", neurons))
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
+    assert list(panels) == [
+        "G, 0: 2 of 100 neurons",
+        "1-S, 0: 1 of 100 neurons",
+        "G, 1: 2 of 100 neurons",
+        "1-S, 1: 0 of 100 neurons",
+    ]
+    # Neuron 9 first: its sum over the classes is the higher one.
+    image = panels["G, 0: 2 of 100 neurons"].images[0]
+    assert image.get_array().tolist() == [[0.25, 0.5], [0.25, 0], [0.25, 0]]
+    assert image.get_clim() == (0, 1)
+    assert "every state is constant within its class" in _texts(figure)
+
+
+def test_fig5_is_of_one_run(tmp_path):
+    rows = cases.psp(seed=0) + cases.psp(seed=1)
+    with pytest.raises(FigureError, match="one run"):
+        plots.class_entropies(_table(tmp_path, "psp", rows), _table(tmp_path, "neurons", cases.neurons()))
 
 
 @pytest.mark.parametrize("grid", [8, 9])
@@ -123,18 +162,19 @@ def test_contour_levels_hold_all_values(low, high):
 _DRAW = """
 import sys
 from sharpminima.figures import plots, style, tables
-surface, hessian, out = sys.argv[1:]
-figure = plots.loss_plane(tables.read_table("surface", surface), tables.read_table("hessian", hessian))
+*paths, out = sys.argv[1:]
+read = [tables.read_table(kind, path) for kind, path in zip(("surface", "hessian", "line"), paths)]
+figure = plots.loss_plane(*read)
 style.save_figure(figure, out)
 """
 
 
 def test_equal_tables_give_equal_bytes_in_another_process(tmp_path):
-    surface = cases.write(tmp_path, "surface", cases.surface())
-    hessian = cases.write(tmp_path, "hessian", cases.hessian())
-    figure = plots.loss_plane(tables.read_table("surface", surface), tables.read_table("hessian", hessian))
-    style.save_figure(figure, tmp_path / "here")
-    command = [sys.executable, "-c", _DRAW, str(surface), str(hessian), str(tmp_path / "there")]
+    makers = {"surface": cases.surface, "hessian": cases.hessian, "line": cases.line}
+    paths = [cases.write(tmp_path, kind, make()) for kind, make in makers.items()]
+    read = [tables.read_table(kind, path) for kind, path in zip(makers, paths, strict=True)]
+    style.save_figure(plots.loss_plane(*read), tmp_path / "here")
+    command = [sys.executable, "-c", _DRAW, *map(str, paths), str(tmp_path / "there")]
     subprocess.run(command, check=True)
     for extension in ("pdf", "svg"):
         first, second = (Path(tmp_path, f"{name}.{extension}").read_bytes() for name in ("here", "there"))

@@ -42,7 +42,7 @@ PARTS = (
 STUDY = "workflow/studies/tiny.yaml"
 REINIT = "results/tiny/runs/digits/lenet300/lobster/level-95/reinit/seed-0/checkpoint.safetensors"
 PSP = "results/tiny/analysis/psp/digits/lenet300/lobster/level-95/seed-0.csv"
-FIGURE_STAGES = {"fig1@tiny", "fig2@tiny", "fig3@tiny", "fig4@tiny"}
+FIGURE_STAGES = {f"{name}@tiny" for name in FIGURE_NAMES}
 TRAINING = {"dense", "prune", "retrain"}
 WRAPPER = """#!/bin/sh
 echo "$@" >> "{calls}"
@@ -206,7 +206,7 @@ def test_an_edited_notebook_concerns_its_figure(tracked: Repository) -> None:
 def test_an_edited_style_concerns_all_figures_and_no_analysis(tracked: Repository) -> None:
     with tracked.edited("src/sharpminima/figures/style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.3'):
         assert tracked.changed() == {*FIGURE_STAGES, "paper@tiny"}
-        assert tracked.planned().keys() == {"fig1", "fig2", "fig3", "fig4", "provenance", "paper", "all"}
+        assert tracked.planned().keys() == {*FIGURE_NAMES, "provenance", "paper", "all"}
 
 
 @pytest.mark.slow
@@ -251,7 +251,7 @@ def pulled(tracked: Repository, tmp_path_factory: pytest.TempPathFactory) -> Rep
 
 def assert_only_drawing_is_left(repository: Repository) -> None:
     assert repository.changed() == {*FIGURE_STAGES, "paper@tiny"}
-    assert repository.planned().keys() == {"fig1", "fig2", "fig3", "fig4", "provenance", "paper", "all"}
+    assert repository.planned().keys() == {*FIGURE_NAMES, "provenance", "paper", "all"}
 
 
 @pytest.mark.slow
@@ -503,7 +503,7 @@ def test_both_dags_name_the_same_figures_tables_and_dependencies(tracked: Reposi
     }
     data, settings = "results/tiny/data/digits.safetensors", stages.pop("settings")["outs"]
     made = {output for _, outputs in jobs.values() for output in outputs if not output.endswith(".html")} - {data}
-    assert {name for name in stages if name.startswith("fig")} == {"fig1", "fig2", "fig3", "fig4"}
+    assert {name for name in stages if name.startswith("fig")} == set(FIGURE_NAMES)
     for output in made:
         assert sum(covered(output, stage["outs"]) for stage in stages.values()) == 1, output
     for name, stage in stages.items():

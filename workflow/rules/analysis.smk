@@ -10,7 +10,7 @@ rule analyse:
     benchmark:
         benchmark_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}")
     wildcard_constraints:
-        analysis="psp|hessian|surface",
+        analysis="psp|neurons|hessian|surface|line|barrier",
     conda:
         "../envs/sharpminima.yaml"
     threads: CONFIG.threads

@@ -3,7 +3,8 @@ rule numbers:
         results=LAYOUT.table("results"),
         psp=LAYOUT.analysis_tables("psp"),
         hessian=LAYOUT.analysis_tables("hessian"),
-        surface=LAYOUT.mapped_surfaces(),
+        surface=LAYOUT.drawn_tables("surface"),
+        barrier=LAYOUT.analysis_tables("barrier"),
         claims=CLAIMS,
         code=NUMBERS_CODE,
     output:
@@ -23,12 +24,13 @@ rule numbers:
         psp=options("psp"),
         hessian=options("hessian"),
         surface=options("surface"),
+        barrier=options("barrier"),
         # The paper states the settings of all that it shows.
         study=json.dumps(LAYOUT.facts(), sort_keys=True),
     message:
         "numbers of the paper"
     shell:
-        "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface}"
+        "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface} {params.barrier}"
         " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
 
 

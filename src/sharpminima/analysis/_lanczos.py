@@ -96,8 +96,10 @@ def largest_eigenpairs(
             projected[:keep, :keep] = values[:keep].diag()
             filled = keep
         if going_on:
-            # Weak directions have lost orthogonality to the basis in relation to their own length.
-            block = torch.linalg.qr(orthogonalise(directions[:going_on]).T)[0].T
+            block = directions[:going_on]
+            if going_on > 1:
+                # The weak ones have lost orthogonality to the basis in relation to their own length.
+                block = torch.linalg.qr(orthogonalise(block).T)[0].T
         else:
             closed = True
             block = random_block()

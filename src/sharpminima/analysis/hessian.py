@@ -228,8 +228,8 @@ def hessian_eigenvalues(
         scaling: "parameter" for D H D with D = diag(|w|), whose eigenvalues do not depend on the scale of ReLU layers
             (see `HessianVectorProduct`); the eigenvectors are those of D H D. None for H.
         dtype: of the products; None: the model's own.
-        batch_size: images a pass, which serves up to 4 vectors; memory grows with it (LeNet-5: 2 MB an image).
-            None: 125 on a CPU, 1000 on CUDA.
+        batch_size: images a pass, which serves up to 4 vectors; memory grows with it (LeNet-5: 0.3 MB an image
+            and vector). None: 125 on a CPU, 1000 on CUDA.
         block_size: vectors of a Lanczos block. None: 1 on a CPU (fewest products), 4 on CUDA (fewest passes).
         max_iterations: Lanczos steps at most, each of a block.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sharpminima.claims import VERDICTS, judge, read_ledger
-from sharpminima.columns import ALL_LAYERS
+from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
 from sharpminima.figures.style import look_of
 from sharpminima.figures.tables import (
@@ -45,6 +45,8 @@ def summarise(
     claims: _Path,
     study: Mapping[str, Any],
     out: _Path,
+    *,
+    barrier: Iterable[_Path] = (),
 ) -> None:
     """Write ``out``: means, standard deviations and counts, and the verdicts on the paper's claims.
 
@@ -54,6 +56,7 @@ def summarise(
         surface: tables of the maps that the figures show.
         claims: the claims ledger.
         study: the study as its file says it; copied.
+        barrier: loss and error between G and 1-S, of every run that was analysed.
 
     Raises:
         ConfigError: the ledger has faults.
@@ -61,14 +64,16 @@ def summarise(
     """
     nets = read_table("results", results)
     psp_rows = read_table("psp", psp)
-    psp_rows = psp_rows[psp_rows["layer"].astype(str) == ALL_LAYERS]
+    psp_rows = psp_rows[(psp_rows["layer"].astype(str) == ALL) & (psp_rows["class"].astype(str) == ALL)]
     hessian_rows = read_table("hessian", hessian)
+    barrier_rows = read_table("barrier", barrier)
     maps = [read_table("surface", path) for path in sorted(map(Path, surface))]
     experiments = [
         {
             **dict(zip(EXPERIMENT, key, strict=True)),
             **_trained(rows, nets, key),
             "analysis": _analysis(_of(psp_rows, key), _of(hessian_rows, key)),
+            "barrier": _barrier(_of(barrier_rows, key)),
             "maps": [_map(table) for table in maps if tuple(table[EXPERIMENT].iloc[0]) == key],
         }
         for key, rows in panels(nets)
@@ -178,6 +183,15 @@ def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> dict[str, Any] | None
         "live_share": _ends(psp.assign(share=psp["live_neurons"] / psp["neurons"]), "share") if len(psp) else None,
         "hessian": spaces,
     }
+
+
+def _barrier(rows: pd.DataFrame) -> dict[str, Any]:
+    """By part of the data: how far loss and error rise above the line between those of G and of 1-S, over runs."""
+    found = {}
+    for part, its_rows in rows.groupby("part", sort=False):
+        highest = its_rows.groupby("seed")[["loss_excess_nats", "error_excess_percent"]].max()
+        found[str(part)] = {str(column): describe(values) for column, values in highest.items()}
+    return found
 
 
 def _map(table: pd.DataFrame) -> dict[str, Any]:

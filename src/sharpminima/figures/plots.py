@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
 from sharpminima.figures.style import COLUMN_WIDTH, FULL_WIDTH, GRADUAL_COLOUR, look_of, styled
 from sharpminima.figures.tables import DENSE, ENDS, GRADUAL, REWIND, errors, panels, unreached
@@ -28,6 +31,7 @@ _LOG_STEPS = (
     (1,),
 )  # in a decade
 _LOG_FROM = 8.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+_SPACES = {"all": ("o", "-", -0.06), "surviving": ("^", "--", 0.06)}  # marker, line, shift
 _OUTLINE = [withStroke(linewidth=2, foreground="white")]
 
 
@@ -184,21 +188,24 @@ def _span(counts: set[int]) -> str:
 # Fig. 2-4 ------------------------------------------------------------------------------------------------
 
 
-def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame) -> Figure:
-    """Fig. 2: (a) loss, nats, over the plane and (c) along the line through G and 1-S; (b) top eigenvalues.
+def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame, line: pd.DataFrame) -> Figure:
+    """Fig. 2: (a) loss, nats, over the plane and (c) along the line through G and 1-S; top eigenvalues.
 
     Args:
         surface: the surface table of one run.
-        hessian: the Hessian tables of all runs: means as lines, single runs as small markers, hollow where
-            the residual test failed.
+        hessian: the Hessian tables of all runs, drawn as (b): means as lines, single runs as small markers,
+            hollow where the residual test failed.
+        line: the line tables of all runs, drawn as (d): means of each rank as lines, the largest of single runs
+            as small markers.
     """
     with styled():
-        figure = Figure(figsize=(FULL_WIDTH, 4.5), layout="constrained")
+        figure = Figure(figsize=(FULL_WIDTH, 5.2), layout="constrained")
         figure.suptitle(_caption(surface))
-        grid = figure.add_gridspec(2, 2, height_ratios=(3, 1.1), width_ratios=(1.12, 1))
+        grid = figure.add_gridspec(2, 2, height_ratios=(2, 1.1), width_ratios=(1.12, 1))
         plane, cut = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
         _plane(figure, plane, cut, surface, "loss_nats", "loss (nats)")
-        _spectrum(figure.add_subplot(grid[:, 1]), hessian)
+        _spectrum(figure.add_subplot(grid[0, 1]), hessian)
+        _spectrum_along(figure.add_subplot(grid[1, 1]), line)
         plane.set_title("(a) loss", loc="left")
         cut.set_title(f"(c) loss along y = {_nearest_line(surface):.2g}", loc="left")
     return figure
@@ -226,6 +233,64 @@ def entropy_plane(surface: pd.DataFrame) -> Figure:
         grid[0, 0].set_title("(a) first-order PSP-entropy", loc="left")
         grid[0, 1].set_title(f"(b) second order, {definition}", loc="left")
     return figure
+
+
+# Fig. 5 --------------------------------------------------------------------------------------------------
+
+
+def class_entropies(psp: pd.DataFrame, neurons: pd.DataFrame) -> Figure:
+    """Fig. 5: the first-order PSP-entropy, bits, of neurons (across) within classes (down), by layer.
+
+    Neurons whose state is the same on all images of each class have no entropy and are left out; the others stand by
+    their sum over classes, the highest first.
+
+    Args:
+        psp: the PSP table of one run.
+        neurons: the table of its neurons.
+    """
+    if psp.groupby(["level", "seed"]).ngroups != 1:
+        raise FigureError("a PSP table must hold one run")
+    known = psp.astype({"layer": str, "class": str})
+    layers = known[(known["layer"] != ALL) & (known["class"] == ALL)].set_index(["strategy", "layer"])["neurons"]
+    names = list(dict.fromkeys(layer for _, layer in layers.index))
+    classes = list(dict.fromkeys(known.loc[known["class"] != ALL, "class"]))
+    with styled():
+        figure = Figure(figsize=(FULL_WIDTH, 0.9 + 1.35 * len(names)), layout="constrained")
+        figure.suptitle(_caption(psp))
+        grid = figure.subplots(len(names), len(ENDS), squeeze=False)
+        norm = Normalize(0, 1)  # a state has one bit at most
+        for row, layer in enumerate(names):
+            for axes, (strategy, net) in zip(grid[row], ENDS.items(), strict=True):
+                chosen = neurons[(neurons["strategy"] == strategy) & (neurons["layer"].astype(str) == layer)]
+                drawn = _class_panel(axes, chosen.astype({"class": str}), classes, norm)
+                axes.set_title(f"{net}, {layer}: {drawn:,} of {layers[strategy, layer]:,} neurons", loc="left")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("class")
+        for axes in grid[-1]:
+            axes.set_xlabel("neuron, by its entropy")
+        colours = ScalarMappable(norm, "viridis")
+        figure.colorbar(colours, ax=grid, label="PSP-entropy within the class (bits)", fraction=0.03, pad=0.02)
+    return figure
+
+
+def _class_panel(axes: Axes, neurons: pd.DataFrame, classes: list[str], norm: Normalize) -> int:
+    """Draw one net's layer; the number of neurons."""
+    table = neurons.pivot(index="class", columns="neuron", values="entropy_1_bits").reindex(classes).fillna(0.0)
+    order = np.argsort(-table.sum().to_numpy(), kind="stable")
+    count = len(order)
+    if count:
+        extent = (0.5, count + 0.5, len(classes) - 0.5, -0.5)
+        image = table.to_numpy()[:, order]
+        axes.imshow(image, norm=norm, cmap="viridis", aspect="auto", interpolation="none", extent=extent)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, prune="lower"))
+    else:
+        axes.text(
+            0.5, 0.5, "every state is constant within its class", transform=axes.transAxes, ha="center", fontsize=7
+        )
+        axes.set_xticks([])
+    axes.set_ylim(len(classes) - 0.5, -0.5)
+    axes.set_yticks(range(len(classes)), [name if number % 3 == 0 else "" for number, name in enumerate(classes)])
+    return count
 
 
 def _caption(surface: pd.DataFrame, *, lines: int = 2) -> str:
@@ -341,12 +406,40 @@ def _scale(z: np.ma.MaskedArray) -> tuple[Normalize, list[float], list[float]]:
     return Normalize(levels[0], levels[-1]), levels, levels[:: max(1, round(len(levels) / 7))]
 
 
+def _spectrum_along(axes: Axes, line: pd.DataFrame) -> None:
+    """Top eigenvalues along the line from G to 1-S: ranks by shade, spaces by line."""
+    colours = colormaps["plasma"]
+    ranks = sorted(line["index"].unique())
+    for space, (_, dashes, _) in _SPACES.items():
+        rows = line[line["space"] == space]
+        for number, rank in enumerate(ranks):
+            mean = rows[rows["index"] == rank].groupby("x")["eigenvalue"].mean()
+            colour = colours(0.8 * number / max(1, len(ranks) - 1))
+            axes.plot(mean.index, mean, linestyle=dashes, color=colour, linewidth=1.0 if rank == 1 else 0.7)
+        first = rows[rows["index"] == 1]
+        if first["seed"].nunique() > 1:
+            axes.plot(first["x"], first["eigenvalue"], ".", color=colours(0.0), markersize=2.5, markeredgewidth=0)
+    _eigenvalue_scale(axes, line["eigenvalue"])
+    axes.set_xlabel("x (G at 0, 1-S at 1)")
+    axes.set_ylabel("eigenvalue (nats)")
+    axes.set_title(f"(d) the largest {len(ranks)} along the line", loc="left")
+
+
+def _eigenvalue_scale(axes: Axes, values: pd.Series) -> None:
+    if values.min() > 0:
+        axes.set_yscale("log")
+        if values.max() / values.min() < 1000:
+            _plain_log_ticks(axes)
+    else:
+        axes.set_yscale("symlog", linthresh=max(values.abs().max() / 1000, 1e-12))
+        axes.axhline(0, color="#999999", linewidth=0.6)
+
+
 def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
     """Top eigenvalues by rank: nets apart by colour, spaces by marker and line."""
-    spaces = {"all": ("o", "-", -0.06), "surviving": ("^", "--", 0.06)}
     offsets = {GRADUAL: -0.12, REWIND: 0.12}
     for strategy, net in ENDS.items():
-        for space, (marker, dashes, shift) in spaces.items():
+        for space, (marker, dashes, shift) in _SPACES.items():
             rows = hessian[(hessian["strategy"] == strategy) & (hessian["space"] == space)]
             if rows.empty:
                 continue
@@ -369,18 +462,11 @@ def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
     if not hessian["converged"].astype(bool).all():
         hollow = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white", "color": "#444444"}
         axes.plot([], [], linestyle="none", label="not converged", **hollow)
-    values = hessian["eigenvalue"]
-    if values.min() > 0:
-        axes.set_yscale("log")
-        if values.max() / values.min() < 1000:
-            _plain_log_ticks(axes)
-    else:
-        axes.set_yscale("symlog", linthresh=max(values.abs().max() / 1000, 1e-12))
-        axes.axhline(0, color="#999999", linewidth=0.6)
+    _eigenvalue_scale(axes, hessian["eigenvalue"])
     axes.xaxis.set_major_locator(FixedLocator(sorted(hessian["index"].unique())))
     axes.set_xlabel("rank of the eigenvalue")
-    axes.set_ylabel("eigenvalue of the loss's Hessian (nats)")
+    axes.set_ylabel("eigenvalue (nats)")
     seeds = hessian["seed"].nunique()
-    axes.set_title(f"(b) Hessian, {seeds} run{'s' if seeds > 1 else ''}", loc="left")
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 2}
+    axes.set_title(f"(b) Hessian at the ends, {seeds} run{'s' if seeds > 1 else ''}", loc="left")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
     axes.legend(title="net, parameter space", title_fontsize=8, **below)

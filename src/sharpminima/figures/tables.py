@@ -6,15 +6,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from sharpminima.columns import HESSIAN_COLUMNS, PSP_COLUMNS, RESULT_COLUMNS, SURFACE_COLUMNS
+from sharpminima.columns import (
+    BARRIER_COLUMNS,
+    HESSIAN_COLUMNS,
+    LINE_COLUMNS,
+    NEURON_COLUMNS,
+    PSP_COLUMNS,
+    RESULT_COLUMNS,
+    SURFACE_COLUMNS,
+)
 from sharpminima.errors import FigureError
 from sharpminima.intervals import describe
 
 COLUMNS = {
     "results": RESULT_COLUMNS,
     "psp": PSP_COLUMNS,
+    "neurons": NEURON_COLUMNS,
     "hessian": HESSIAN_COLUMNS,
     "surface": SURFACE_COLUMNS,
+    "line": LINE_COLUMNS,
+    "barrier": BARRIER_COLUMNS,
 }
 EXPERIMENT = ["dataset", "model", "method"]
 DENSE, GRADUAL, REWIND = "dense", "gradual", "rewind"
@@ -23,7 +34,7 @@ ENDS = {GRADUAL: "G", REWIND: "1-S"}
 
 
 def read_table(kind: str, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
-    """One or several tables of a kind (``results``, ``psp``, ``hessian``, ``surface``), one below the other.
+    """One or several tables of a kind (a key of `COLUMNS`), one below the other.
 
     Raises:
         FigureError: a table is missing, empty, or lacks columns.

@@ -1,6 +1,7 @@
-"""Steps that measure G (gradual) and 1-S (rewind) of one run at one level, and the plane between them."""
+"""Steps that measure G (gradual) and 1-S (rewind) of one run at one level, and the plane and line between them."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,41 @@ from typing import Any
 import torch
 from torch import nn
 
-from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_statistics
+from sharpminima.analysis import (
+    hessian_along_line,
+    hessian_eigenvalues,
+    loss_barrier,
+    loss_surface,
+    psp_entropy,
+    psp_statistics,
+)
 from sharpminima.checkpoint import Checkpoint, load_checkpoint
-from sharpminima.columns import ALL_LAYERS, HESSIAN_COLUMNS, KEY_COLUMNS, PSP_COLUMNS, SURFACE_COLUMNS
-from sharpminima.config import AnalysisData, HessianSettings, PspSettings, SurfaceSettings
+from sharpminima.columns import (
+    ALL,
+    BARRIER_COLUMNS,
+    HESSIAN_COLUMNS,
+    KEY_COLUMNS,
+    LINE_COLUMNS,
+    NEURON_COLUMNS,
+    PSP_COLUMNS,
+    SURFACE_COLUMNS,
+)
+from sharpminima.config import (
+    AnalysisData,
+    BarrierSettings,
+    HessianSettings,
+    LineSettings,
+    NeuronSettings,
+    PspSettings,
+    SurfaceSettings,
+)
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.files import write_csv
 from sharpminima.masks import Masks
 from sharpminima.models import build_model
 from sharpminima.progress import Progress
+from sharpminima.resume import FinishedParts
 from sharpminima.rng import generator
 from sharpminima.runtime import configure
 from sharpminima.steps.training import Runtime
@@ -36,21 +62,28 @@ class _End:
 
 
 def psp(data: Path, gradual: Path, rewind: Path, settings: PspSettings, out: Path, runtime: Runtime) -> None:
-    """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S; one row a layer, and one for all."""
+    """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S.
+
+    One row a net, one a layer, and one a layer and class; the last are entropies within the class, which sum to those
+    of the layer, and the neurons whose state is not the same on all its images.
+    """
     ends, dataset, device = _load(data, gradual, rewind, runtime)
     images = _images(dataset, settings, device)
-    write_csv(out, (row for end in ends for row in _psp_rows(end, images, settings)), PSP_COLUMNS)
+    rows = (row for end in ends for row in _psp_rows(end, images, settings, dataset.class_names))
+    write_csv(out, rows, PSP_COLUMNS)
 
 
-def _psp_rows(end: _End, split: Split, settings: PspSettings) -> Iterator[dict[str, Any]]:
+def _psp_rows(end: _End, split: Split, settings: PspSettings, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
     statistics = psp_statistics(end.model, split.images, split.labels, pairs=True)
     first, joint = statistics.entropy(), statistics.entropy(order=2)
     agreement = statistics.entropy(order=2, definition="agreement")
     common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
+    assert first.per_neuron is not None  # at order 1
     for layer, neurons in first.neurons.items():
         yield {
             **common,
             "layer": layer,
+            "class": ALL,
             "neurons": neurons,
             "live_neurons": first.live[layer],
             "always_on_share": first.always_on[layer],
@@ -63,10 +96,26 @@ def _psp_rows(end: _End, split: Split, settings: PspSettings) -> Iterator[dict[s
             "entropy_2_joint_live_bits": None,
             "entropy_2_agreement_bits": agreement.per_layer.get(layer),
         }
+        of_second = {"joint": joint.per_class.get(layer), "agreement": agreement.per_class.get(layer)}
+        for label, name in enumerate(class_names):
+            second = {
+                f"entropy_2_{definition}_bits": None if values is None else float(values[label])
+                for definition, values in of_second.items()
+            }
+            yield dict.fromkeys(PSP_COLUMNS) | {
+                **common,
+                "layer": layer,
+                "class": name,
+                "neurons": neurons,
+                "live_neurons": int((first.per_neuron[layer][label] > 0).sum()),
+                "entropy_1_bits": float(first.per_class[layer][label]),
+                **second,
+            }
     neurons = sum(first.neurons.values())
     yield {
         **common,
-        "layer": ALL_LAYERS,
+        "layer": ALL,
+        "class": ALL,
         "neurons": neurons,
         "live_neurons": sum(first.live.values()),
         "always_on_share": sum(first.always_on[k] * n for k, n in first.neurons.items()) / neurons,
@@ -79,6 +128,22 @@ def _psp_rows(end: _End, split: Split, settings: PspSettings) -> Iterator[dict[s
         "entropy_2_joint_live_bits": joint.mean_live,
         "entropy_2_agreement_bits": agreement.mean,
     }
+
+
+def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, out: Path, runtime: Runtime) -> None:
+    """First-order PSP-entropy within each class of the neurons of G and 1-S: one row where it is not 0."""
+    ends, dataset, device = _load(data, gradual, rewind, runtime)
+    split = _images(dataset, settings, device)
+    rows = []
+    for end in ends:
+        found = psp_entropy(end.model, split.images, split.labels).per_neuron
+        assert found is not None  # at order 1
+        common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
+        for layer, entropies in found.items():
+            for label, neuron in entropies.nonzero().tolist():
+                place = {"layer": layer, "neuron": neuron, "class": dataset.class_names[label]}
+                rows.append({**common, **place, "entropy_1_bits": float(entropies[label, neuron])})
+    write_csv(out, rows, NEURON_COLUMNS)
 
 
 def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, out: Path, runtime: Runtime) -> None:
@@ -119,7 +184,6 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
     """All measures over the plane through G (0, 0) and 1-S (1, 0); one row a grid point, and one for each end."""
     (center, target), dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
-    progress = Progress(f"surface {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
     found = loss_surface(
         center.model,
         target.model,
@@ -131,15 +195,10 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
         seed=center.key["seed"],
         definition=settings.definition,
         measures=SURFACE_MEASURES,
-        progress=lambda done, total: progress(done, total, unit="point"),
+        progress=_progress("surface", center),
+        resume=_resume_path(out),
     )
-    common = {k: v for k, v in center.key.items() if k != "strategy"} | {
-        "sparsity": center.sparsity,
-        "part": settings.part,
-        "images": len(split.labels),
-        "definition": settings.definition,
-        "distance": found.distance,
-    }
+    common = _pair_key(center, settings.part, split, found.distance) | {"definition": settings.definition}
 
     def row(point: str, x: float, y: float, values: dict[str, float]) -> dict[str, Any]:
         measured = [values[name] for name in SURFACE_MEASURES]
@@ -151,6 +210,92 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
         for j, x in enumerate(found.x.tolist()):
             rows.append(row("grid", x, y, {name: float(v[i, j]) for name, v in found.values.items()}))
     write_csv(out, rows, SURFACE_COLUMNS)
+
+
+def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: Path, runtime: Runtime) -> None:
+    """Largest eigenvalues along the line from G (x = 0) to 1-S (x = 1), in both spaces."""
+    (center, target), dataset, device = _load(data, gradual, rewind, runtime)
+    split = _images(dataset, settings, device)
+    facts = [center.key, center.sparsity, target.sparsity, dataset.sha256, settings.model_dump(mode="json")]
+    finished = FinishedParts(_resume_path(out, "finished"), fingerprint=json.dumps([*facts, device.type]))
+    for space, masks in [("all", None), ("surviving", center.masks)][len(finished.parts) :]:
+        found = hessian_along_line(
+            center.model,
+            target.model,
+            split.images,
+            split.labels,
+            points=settings.points,
+            k=settings.eigenvalues,
+            masks=masks,
+            tol=settings.tolerance,
+            seed=center.key["seed"],
+            progress=_progress(f"line, {space} parameters,", center),
+            resume=_resume_path(out),
+        )
+        common = _pair_key(center, settings.part, split, found.distance)
+        finished.add(
+            [
+                {
+                    **common,
+                    "x": x,
+                    "space": found.space,
+                    "dimension": found.dimension,
+                    "index": index + 1,
+                    "eigenvalue": float(found.eigenvalues[row, index]),
+                    "residual": float(found.residuals[row, index]),
+                    "converged": bool(found.converged[row, index]),
+                }
+                for row, x in enumerate(found.x.tolist())
+                for index in range(settings.eigenvalues)
+            ]
+        )
+    write_csv(out, (row for part in finished.parts for row in part), LINE_COLUMNS)
+    finished.remove()
+
+
+def barrier(data: Path, gradual: Path, rewind: Path, settings: BarrierSettings, out: Path, runtime: Runtime) -> None:
+    """Loss and error along the line from G (x = 0) to 1-S (x = 1), on each part of the data."""
+    (center, target), dataset, device = _load(data, gradual, rewind, runtime)
+    rows = []
+    for part in settings.parts:
+        split = _images(dataset, AnalysisData(part=part, images=settings.images), device)
+        found = loss_barrier(
+            center.model,
+            target.model,
+            split.images,
+            split.labels,
+            points=settings.points,
+            masks=center.masks,
+            progress=_progress(f"barrier, {part} images,", center),
+            resume=_resume_path(out, part),
+        )
+        common = _pair_key(center, part, split, found.distance)
+        columns = (found.x, found.loss, found.error, found.loss_excess, found.error_excess)
+        for values in zip(*(column.tolist() for column in columns), strict=True):
+            rows.append(common | dict(zip(BARRIER_COLUMNS[-len(values) :], values, strict=True)))
+    write_csv(out, rows, BARRIER_COLUMNS)
+
+
+def _pair_key(center: _End, part: str, split: Split, distance: float) -> dict[str, Any]:
+    """The columns that all rows of a table of both nets share."""
+    key = {column: value for column, value in center.key.items() if column != "strategy"}
+    return {
+        **key,
+        "sparsity": center.sparsity,
+        "part": part,
+        "images": len(split.labels),
+        "distance": distance,
+    }
+
+
+def _progress(what: str, center: _End) -> Callable[[int, int], None]:
+    progress = Progress(f"{what} {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
+    return lambda done, total: progress(done, total, unit="point")
+
+
+def _resume_path(out: Path, part: str | None = None) -> Path:
+    """The resume file beside a table; gone when the table is there."""
+    return out.with_name("-".join(filter(None, (out.stem, "resume", part))) + ".safetensors")
 
 
 def _load(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sharpminima.checkpoint import Checkpoint, load_checkpoint, load_tree, save_checkpoint, save_tree
+from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sharpminima.config import MethodSettings
 from sharpminima.data import DATASETS, ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
@@ -23,7 +23,7 @@ from sharpminima.measures import measure
 from sharpminima.models import INPUT_SHAPES, build_model
 from sharpminima.progress import Progress
 from sharpminima.pruning import METHODS, STRATEGIES, Run, strategies
-from sharpminima.resume import ResumeFile
+from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.rng import derive_seed, generator
 from sharpminima.runtime import configure
 from sharpminima.settings import RecipeSettings
@@ -210,7 +210,7 @@ def retrain(
     mode = job.replica_strategy(replicas)
     job.facts["runtime"]["replica_strategy"] = mode
     fingerprint = job.fingerprint(initial, structure)
-    done = _Finished(out / "resume-finished.safetensors", fingerprint)
+    done = FinishedParts(out / "resume-finished.safetensors", fingerprint=fingerprint)
     label = f"{strategy_name} {model_name}/{job.dataset.name} level {known['level']:g} seed {seed}"
     starts = [
         strategies.start(
@@ -226,41 +226,25 @@ def retrain(
     ]
     masks = [mask for _, mask in starts]
     if represented:
-        done.trained = [(model.state_dict(), {"epoch": 0, "epochs": 0}, []) for model, _ in starts]
+        done.parts = [(model.state_dict(), {"epoch": 0, "epochs": 0}, []) for model, _ in starts]
     elif mode == "batched":
-        if not done.trained:
+        if not done.parts:
             resume = ResumeFile(out / "resume-batch.safetensors", fingerprint=fingerprint)
             progress = Progress(f"{label} replicas 1-{replicas}")
             done.add(*_fit_batch(job, starts, settings, strategy_name, seed, progress, resume))
             resume.remove()
     else:
-        for replica in range(len(done.trained), replicas):
+        for replica in range(len(done.parts), replicas):
             progress = Progress(f"{label} replica {replica + 1}/{replicas}")
             resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
             done.add(_fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
             resume.remove()
     kept = 1 if weights == "first" else None
-    _write_cell(job, out, model_name, done.trained, masks, {"trained": not represented}, kept)
+    _write_cell(job, out, model_name, done.parts, masks, {"trained": not represented}, kept)
     done.remove()
 
 
 _Trained = tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]  # state dict, facts, history
-
-
-class _Finished:
-    """The finished replicas of a cell, on disk while the others train."""
-
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path, self._fingerprint = path, fingerprint
-        saved = load_tree(path, fingerprint=fingerprint) or []
-        self.trained: list[_Trained] = [tuple(entry) for entry in saved]
-
-    def add(self, *trained: _Trained) -> None:
-        self.trained.extend(trained)
-        save_tree(self._path, self.trained, fingerprint=self._fingerprint)
-
-    def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
 
 
 def _fit(

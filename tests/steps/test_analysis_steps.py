@@ -1,0 +1,205 @@
+"""The steps that measure G and 1-S, called as the command line does, on the real digits."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from sharpminima.analysis import psp_entropy
+from sharpminima.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.cli import app
+from sharpminima.columns import (
+    BARRIER_COLUMNS,
+    HESSIAN_COLUMNS,
+    LINE_COLUMNS,
+    NEURON_COLUMNS,
+    PSP_COLUMNS,
+    SURFACE_COLUMNS,
+)
+from sharpminima.config import LineSettings, SurfaceSettings
+from sharpminima.data import load_prepared
+from sharpminima.evaluation import evaluate
+from sharpminima.figures.tables import read_table
+from sharpminima.masks import prunable_parameters, sparsity
+from sharpminima.models import build_model
+from sharpminima.rng import generator
+from sharpminima.steps import analysis
+from sharpminima.steps import training as training_steps
+from sharpminima.stop import STOP, Stopped
+
+CPU = training_steps.Runtime("cpu", 1)
+
+
+@pytest.fixture(scope="module")
+def nets(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """The data, and checkpoints of two nets at one mask, as G and 1-S."""
+    folder = tmp_path_factory.mktemp("nets")
+    data = load_prepared(digits)
+    paths = []
+    for seed, strategy in enumerate(("gradual", "rewind")):
+        net = build_model("lenet300", num_classes=10, seed=seed)
+        masks = {
+            name: torch.rand(net.get_parameter(name).shape, generator=generator(0, name)) < 0.1
+            for name in prunable_parameters(net)
+        }
+        with torch.no_grad():
+            for name, mask in masks.items():
+                net.get_parameter(name).mul_(mask)
+        metadata = {
+            "model": "lenet300",
+            "dataset": "digits",
+            "dataset_sha256": data.sha256,
+            "method": "lobster",
+            "strategy": strategy,
+            "level": 0.9,
+            "seed": 3,
+            "metrics": [{"sparsity": sparsity(masks)}],
+        }
+        paths.append(folder / f"{strategy}.safetensors")
+        save_checkpoint(paths[-1], [net.state_dict()], masks=[masks], metadata=metadata)
+    return digits, *paths
+
+
+def command(name: str, nets: tuple[Path, Path, Path], out: Path, **settings: object) -> pd.DataFrame:
+    data, gradual, rewind = nets
+    arguments = ["--data", data, "--gradual", gradual, "--rewind", rewind, "--out", out, "--device", "cpu"]
+    chosen = ["--settings", json.dumps(settings)]
+    result = CliRunner().invoke(app, [name, *map(str, arguments), *chosen])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    return read_table(name, out)
+
+
+@pytest.fixture
+def _no_signal() -> Iterator[None]:
+    yield
+    STOP.raised = False
+
+
+def stopping_after(points: int) -> Callable[..., None]:
+    """In place of `Progress`: stands for a SIGTERM after so many points in all."""
+    seen = []
+
+    class Stopping:
+        def __init__(self, label: str) -> None:
+            pass
+
+        def __call__(self, done: int, total: int, unit: str) -> None:
+            assert unit == "point"
+            seen.append(done)
+            STOP.raised = len(seen) == points
+
+    return Stopping
+
+
+def test_barrier_on_two_parts(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    table = command("barrier", nets, tmp_path / "barrier.csv", points=5, images=60)
+    assert list(table.columns) == BARRIER_COLUMNS
+    assert list(table["part"]) == ["train"] * 5 + ["test"] * 5
+    assert list(table["x"]) == [0, 0.25, 0.5, 0.75, 1] * 2
+    assert set(table["images"]) == {60}
+    for part, rows in table.groupby("part"):
+        data = load_prepared(nets[0])
+        split = data.subset(part, 60, generator(0, "analysis-images", "digits"))
+        for row, path in ((rows.iloc[0], nets[1]), (rows.iloc[-1], nets[2])):
+            net = load_checkpoint(path).load_into(build_model("lenet300"))
+            found = evaluate(net, split.images, split.labels)
+            assert row["loss_nats"] == pytest.approx(found.loss, rel=1e-6)
+            assert row["error_percent"] == found.error_percent
+            assert row["loss_excess_nats"] == 0
+        chord = (rows["loss_nats"].iloc[0] + rows["loss_nats"].iloc[-1]) / 2
+        assert rows["loss_excess_nats"].iloc[2] == pytest.approx(rows["loss_nats"].iloc[2] - chord)
+    assert (table["method"] == "lobster").all()
+    assert (table["distance"] == table["distance"].iloc[0]).all()
+
+
+def test_line_holds_both_spaces_and_both_ends(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    settings = {"images": 40, "eigenvalues": 2, "tolerance": 1e-2}
+    table = command("line", nets, tmp_path / "line/line.csv", points=3, **settings)
+    ends = command("hessian", nets, tmp_path / "hessian/hessian.csv", **settings)
+    assert list(table.columns) == LINE_COLUMNS
+    assert list(ends.columns) == HESSIAN_COLUMNS
+    assert list(table["x"]) == [0, 0, 0.5, 0.5, 1, 1] * 2
+    assert list(table["index"]) == [1, 2] * 6
+    assert table["converged"].all()
+    for space, rows in table.groupby("space"):
+        for x, strategy in ((0, "gradual"), (1, "rewind")):
+            same = ends[(ends["space"] == space) & (ends["strategy"] == strategy)]
+            assert list(rows[rows["x"] == x]["eigenvalue"]) == list(same["eigenvalue"])
+            assert set(rows["dimension"]) == set(same["dimension"])
+
+
+@pytest.mark.usefixtures("_no_signal")
+@pytest.mark.parametrize("points", [1, 5])
+def test_a_stopped_line_goes_on(
+    nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: int
+) -> None:
+    settings = LineSettings(images=30, eigenvalues=1, tolerance=1e-2, points=3)
+    analysis.line(*nets, settings, tmp_path / "whole" / "line.csv", CPU)
+    out = tmp_path / "stopped" / "line.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(analysis, "Progress", stopping_after(points))
+        with pytest.raises(Stopped):
+            analysis.line(*nets, settings, out, CPU)
+    STOP.raised = False
+    assert not out.exists()
+    analysis.line(*nets, settings, out, CPU)
+    assert out.read_bytes() == (tmp_path / "whole" / "line.csv").read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == ["line.csv"]
+
+
+@pytest.mark.usefixtures("_no_signal")
+def test_a_stopped_map_goes_on(nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SurfaceSettings(grid=3, images=50)
+    analysis.surface(*nets, settings, tmp_path / "whole.csv", CPU)
+    out = tmp_path / "surface.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(analysis, "Progress", stopping_after(4))
+        with pytest.raises(Stopped, match=r"surface-resume\.safetensors"):
+            analysis.surface(*nets, settings, out, CPU)
+    STOP.raised = False
+    assert not out.exists()
+    analysis.surface(*nets, settings, out, CPU)
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert list(read_table("surface", out).columns) == SURFACE_COLUMNS
+    assert not (tmp_path / "surface-resume.safetensors").exists()
+
+
+def test_psp_by_layer_and_by_class(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    table = command("psp", nets, tmp_path / "psp.csv", images=100)
+    assert list(table.columns) == PSP_COLUMNS
+    whole = table[table["class"] == "all"]
+    assert list(whole["layer"]) == ["2", "4", "all"] * 2
+    within = table[table["class"] != "all"]
+    assert list(within["class"].unique()) == list("0123456789")
+    for strategy in ("gradual", "rewind"):
+        for layer in ("2", "4"):
+            rows = within[(within["strategy"] == strategy) & (within["layer"] == layer)]
+            (its_layer,) = whole[(whole["strategy"] == strategy) & (whole["layer"] == layer)].to_dict("records")
+            assert len(rows) == 10
+            for column in ("entropy_1_bits", "entropy_2_joint_bits", "entropy_2_agreement_bits"):
+                assert rows[column].sum() == pytest.approx(its_layer[column], rel=1e-12)
+            assert (rows["live_neurons"] <= its_layer["live_neurons"]).all()
+
+
+def test_neurons_are_those_that_vary_within_a_class(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    table = command("neurons", nets, tmp_path / "neurons.csv", images=100)
+    assert list(table.columns) == NEURON_COLUMNS
+    split = load_prepared(nets[0]).subset("train", 100, generator(0, "analysis-images", "digits"))
+    for strategy, path in (("gradual", nets[1]), ("rewind", nets[2])):
+        net = load_checkpoint(path).load_into(build_model("lenet300"))
+        expected = psp_entropy(net, split.images, split.labels).per_neuron
+        for layer, entropies in expected.items():
+            rows = table[(table["strategy"] == strategy) & (table["layer"].astype(str) == layer)]
+            found = torch.zeros_like(entropies)
+            found[rows["class"].astype(int).to_numpy(), rows["neuron"].to_numpy()] = torch.tensor(
+                rows["entropy_1_bits"].to_numpy()
+            )
+            assert len(rows) == int((entropies > 0).sum()) > 0
+            assert torch.equal(found, entropies)
