@@ -88,7 +88,9 @@ def test_settings_hold_what_numbers_depend_on_and_no_place(synthetic: Layout, tm
     (prune,) = [job for job in runs["jobs"] if job["rule"] == "prune"]
     assert prune["settings"]["revision"] == 1
     assert prune["settings"]["lambda"] == 4e-3
-    assert {job["rule"] for job in analysis["jobs"]} == {"psp", "hessian", "surface", "table", "numbers"}
+    assert {job["rule"] for job in analysis["jobs"]} == {
+        *("psp", "neurons", "hessian", "surface", "line", "barrier", "table", "numbers")
+    }
     assert list(runs["data"]["digits"]["raw_sha256"]) == ["sklearn.datasets.load_digits"]
     assert str(tmp_path) not in Path(synthetic.settings("runs")).read_text()
 
