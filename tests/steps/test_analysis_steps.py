@@ -225,8 +225,7 @@ def test_neurons_are_those_that_vary_within_a_class(nets: tuple[Path, Path, Path
         for layer, entropies in expected.items():
             rows = table[(table["strategy"] == strategy) & (table["layer"].astype(str) == layer)]
             found = torch.zeros_like(entropies)
-            found[rows["class"].astype(int).to_numpy(), rows["neuron"].to_numpy()] = torch.tensor(
-                rows["entropy_1_bits"].to_numpy(copy=True)
-            )
+            places = torch.tensor(rows["class"].astype(int).tolist()), torch.tensor(rows["neuron"].tolist())
+            found[places] = torch.tensor(rows["entropy_1_bits"].tolist(), dtype=torch.float64)
             assert len(rows) == int((entropies > 0).sum()) > 0
             assert torch.equal(found, entropies)
