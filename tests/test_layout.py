@@ -26,3 +26,26 @@ def test_below_a_level_replicas_keep_no_weights() -> None:
 def test_methods_share_the_dense_nets_of_their_dataset_and_model() -> None:
     paths = layout("criteria").checkpoints()
     assert len(paths) == len(set(paths)) == 1 + 3 * 4 * 4  # dense; 3 methods, 4 levels, the method and 3 strategies
+
+
+def test_transfers_are_of_the_highest_level_and_of_the_runs_there_are() -> None:
+    found = layout("demo")
+    runs, cells = "results/demo/runs/digits-low/lenet300", "lobster/level-95"
+    cell = f"{runs}/{cells}/{{}}/seed-{{}}/{{}}"
+    dense = f"{runs}/dense/seed-{{}}/{{}}"
+    expected = [
+        *(dense.format(seed, "transfer-digits-high.csv") for seed in (0, 1, 2)),
+        *(cell.format("gradual", seed, "transfer-digits-high.csv") for seed in (0, 1, 2)),
+        *(cell.format("rewind", seed, "transfer-digits-high.csv") for seed in (0, 1, 2)),
+        cell.format("random-structure", 0, "transfer-digits-high.csv"),  # its replicas are of one run
+    ]
+    assert found.transfer_tables() == expected
+    jobs = {job.outputs[0]: job for job in found.training_jobs() if job.rule == "transfer"}
+    assert list(jobs) == expected
+    assert jobs[expected[3]].inputs == (
+        "results/demo/data/digits-high.safetensors",
+        cell.format("gradual", 0, "checkpoint.safetensors"),
+    )
+    # The recipe of fine-tuning is that of the experiment's dense training.
+    assert jobs[expected[0]].settings["finetune"]["max_epochs"] == 20
+    assert found.datasets() == ["digits", "digits-high", "digits-low"]

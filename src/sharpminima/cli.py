@@ -76,7 +76,7 @@ def _common(
 
 @app.command()
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="digits, mnist, fashion-mnist or cifar10.")],
+    dataset: Annotated[str, typer.Argument(help="digits, digits-low, digits-high, mnist, fashion-mnist or cifar10.")],
     out: OutFile,
     root: Annotated[
         Path | None,
@@ -193,6 +193,26 @@ def retrain(
     recipe = parse_settings(RecipeSettings, settings, "--settings")
     runtime = training.Runtime(device, threads, compaction, replica_strategy, precision)
     training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime, weights=weights)
+
+
+@app.command()
+def transfer(
+    data: Annotated[Path, typer.Option("--data", help="Prepared dataset to go to (sharpminima prepare).")],
+    source: Annotated[Path, typer.Option("--source", help="Checkpoint of nets trained on another dataset.")],
+    settings: Annotated[str, typer.Option("--settings", help="Settings, at least `to`, as YAML or JSON, or a file.")],
+    out: OutFile,
+    device: Device = "auto",
+    threads: Threads = 1,
+    compaction: Compaction = True,
+    precision: Precision = "float32",
+) -> None:
+    """What the features of trained nets are worth on another dataset: linear probe and fine-tuning."""
+    from sharpminima.config import TransferSettings, parse_settings
+    from sharpminima.steps import training
+    from sharpminima.steps import transfer as step
+
+    chosen = parse_settings(TransferSettings, settings, "--settings")
+    step.transfer(data, source, chosen, out, training.Runtime(device, threads, compaction, precision=precision))
 
 
 @app.command()
@@ -337,6 +357,7 @@ def numbers(
     hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
     surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
     barrier: Annotated[list[Path] | None, typer.Option("--barrier", help="Barrier tables; repeat.")] = None,
+    transfer: Annotated[list[Path] | None, typer.Option("--transfer", help="Transfer tables; repeat.")] = None,
     study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
     metrics: Annotated[Path | None, typer.Option("--metrics", help="The main ones, for `dvc metrics`.")] = None,
 ) -> None:
@@ -347,7 +368,8 @@ def numbers(
     from sharpminima.files import read_json, write_json
 
     facts = parse_mapping(study, "--study")
-    summarise(results, psp or [], hessian or [], surface or [], claims, facts, out, barrier=barrier or [])
+    more = {"barrier": barrier or [], "transfer": transfer or []}
+    summarise(results, psp or [], hessian or [], surface or [], claims, facts, out, **more)
     if metrics is not None:
         write_json(metrics, main_numbers(read_json(out)))
 

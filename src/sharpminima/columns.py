@@ -78,6 +78,23 @@ BARRIER_COLUMNS = [
 ]
 RELATIVE = "relative"  # the space of relative changes of the surviving parameters
 ALL = "all"  # in place of a layer: the net's mean over its layers or neurons; of a class: the sum over classes
+TRANSFER_COLUMNS = [
+    *KEY_COLUMNS,
+    "sparsity",
+    "to",
+    "to_sha256",
+    "mode",
+    "features",
+    "live_features",
+    "test_error_percent",
+    "test_wrong",
+    "test_images",
+    "training_loss_nats",
+    "validation_loss_nats",
+    "test_loss_nats",
+    "best_epoch",
+    "epochs",
+]
 RESULT_COLUMNS = [
     *KEY_COLUMNS,
     "represented_by_level",

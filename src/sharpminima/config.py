@@ -16,7 +16,7 @@ from sharpminima.settings import PositiveInt, RecipeSettings, Settings
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
-FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5")
+FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5", "fig6")
 
 Level = Annotated[float, Field(gt=0, lt=1, description="share of prunable parameters removed")]
 _METHOD_SETTINGS = tuple(
@@ -116,6 +116,26 @@ class AnalysisSettings(Settings):
     barrier: BarrierSettings = BarrierSettings()
 
 
+class TransferSettings(Settings):
+    """What the features of trained nets are worth on another dataset, with the last layer drawn anew."""
+
+    revision: Literal[1] = 1
+    to: Literal[tuple(DATASETS)]
+    modes: Annotated[
+        tuple[Literal["probe", "finetune"], ...],
+        Field(min_length=1, description="probe: only the last layer is trained; finetune: everything that survives"),
+    ] = ("probe", "finetune")
+    sources: Annotated[
+        tuple[Literal["dense", "gradual", *STRATEGIES], ...], Field(min_length=1, description="at the highest level")
+    ] = ("dense", "gradual", "rewind", "random-structure")
+    probe: RecipeSettings = Field(RecipeSettings(lr=1.0), description="on features of mean squared norm 1")
+    finetune: RecipeSettings | None = Field(None, description="null: the recipe of the experiment's dense training")
+
+    def resolved(self, dense: RecipeSettings) -> "TransferSettings":
+        """The same with the recipe of dense training where none is given."""
+        return self if self.finetune else self.model_copy(update={"finetune": dense})
+
+
 class Experiment(Settings):
     """One combination of dataset, model and method: a panel of Fig. 1."""
 
@@ -133,6 +153,7 @@ class Experiment(Settings):
     dense: RecipeSettings = RecipeSettings()
     strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
+    transfer: TransferSettings | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -152,6 +173,14 @@ class Experiment(Settings):
         rewind = self.strategies.get("rewind")
         if self.analysis and (rewind is None or rewind.seeds != "all"):
             raise ValueError("analysis compares G with 1-S in every run: it needs strategies.rewind with seeds: all")
+        if self.transfer:
+            if self.transfer.to == self.dataset:
+                raise ValueError(f"transfer.to: {self.dataset} given, which the nets are trained on; name another")
+            if (other := DATASETS[self.transfer.to].shape) != wanted:
+                raise ValueError(f"transfer.to: {self.model} takes images {wanted}, {self.transfer.to} has {other}")
+            absent = set(self.transfer.sources) - {"dense", "gradual", *self.strategies}
+            if absent:
+                raise ValueError(f"transfer.sources: {', '.join(sorted(absent))} given, which strategies does not name")
         return self
 
 
@@ -169,7 +198,7 @@ class Study(Settings):
     seeds: Annotated[tuple[int, ...], Field(min_length=1, description="whole runs: W0, dense, method, rewind")] = (0,)
     data: DataSettings = DataSettings()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
-    figures: tuple[Literal[FIGURES], ...] = FIGURES
+    figures: tuple[Literal[FIGURES], ...] = FIGURES[:5]
     focus: Focus | None = None
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
 
@@ -184,6 +213,8 @@ class Study(Settings):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
                 raise ValueError(f"focus: fig2 to fig5 need one of the experiments with an analysis: {able}")
+        if "fig6" in self.figures and not any(e.transfer for e in self.experiments):
+            raise ValueError("figures: fig6 shows transfers, and no experiment has one; add transfer: { to: DATASET }")
         return self
 
 

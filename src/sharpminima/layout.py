@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sharpminima.config import AnalysisSettings, Config, Experiment, StrategySettings, Study, study_name
+from sharpminima.config import (
+    AnalysisSettings,
+    Config,
+    Experiment,
+    StrategySettings,
+    Study,
+    TransferSettings,
+    study_name,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 STAGES = ("runs", "analysis")
@@ -20,6 +28,7 @@ STAGES = ("runs", "analysis")
 HISTORY = "history.csv"
 EVENTS = "events.json"
 GRADUAL = "gradual"  # the strategy name of a method's own states
+DENSE = "dense"
 REWIND = "rewind"  # the strategy whose nets are 1-S
 CLAIMS = "paper/claims.yaml"
 _ONLY_DRAWN = ("surface", "line", "neurons")  # analyses that are made where a figure shows them: dear, or large
@@ -151,6 +160,11 @@ class Layout:
         """The table of one analysis of G and 1-S at one level of one run."""
         return f"{self.analysis_folder}/{name}/{dataset}/{model}/{method}/level-{level}/seed-{seed}.csv"
 
+    def transfer(self, to: str = "{to}", strategy: str = "{strategy}", **key: Any) -> str:
+        """What the nets of one cell, or the dense net of one run, are worth on another dataset; lies beside them."""
+        file = f"transfer-{to}.csv"
+        return self.dense(file, **key) if strategy == DENSE else self.cell(file, strategy=strategy, **key)
+
     def table(self, name: str) -> str:
         """A table of the study."""
         return f"{self.root}/tables/{name}.csv"
@@ -175,6 +189,8 @@ class Layout:
         """The tables that a figure's notebook reads, by the names of its parameters."""
         if name == "fig1":
             return {"results": self.table("results")}
+        if name == "fig6":
+            return {"transfer": self.transfer_tables()}
 
         def of_first(kind: str) -> str:
             return self.analysis(kind, **self.focus(), seed=self.study.seeds[0])
@@ -200,6 +216,29 @@ class Layout:
     def analysis_tables(self, name: str) -> list[str]:
         """The tables of one analysis, of every run that has it."""
         return [self.analysis(name, **key, seed=seed) for _, _, key in self.analyses() for seed in self.study.seeds]
+
+    def datasets(self) -> list[str]:
+        """The datasets that the study reads."""
+        going = [e.transfer.to for e in self.study.experiments if e.transfer]
+        return sorted({*(experiment.dataset for experiment in self.study.experiments), *going})
+
+    def transfers(self) -> Iterator[tuple[str, str, str, TransferSettings]]:
+        """(checkpoint, prepared dataset to go to, table, settings) of each transfer, at the highest level."""
+        for experiment in self.study.experiments:
+            if experiment.transfer is None:
+                continue
+            settings = experiment.transfer.resolved(experiment.dense)
+            key = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
+            for source in settings.sources:
+                first_only = source in experiment.strategies and experiment.strategies[source].seeds == "first"
+                for seed in self.study.seeds[:1] if first_only else self.study.seeds:
+                    cell = {**key, "strategy": source, "seed": seed}
+                    nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
+                    yield nets, self.prepared(settings.to), self.transfer(settings.to, **cell), settings
+
+    def transfer_tables(self) -> list[str]:
+        """The tables of all transfers; methods share those of the dense nets of their dataset and model."""
+        return list(dict.fromkeys(table for _, _, table, _ in self.transfers()))
 
     def drawn_tables(self, name: str) -> list[str]:
         """The tables of one analysis that the figures show."""
@@ -265,6 +304,10 @@ class Layout:
                 # The default is not spelled out: it came later, and what was trained before has it.
                 kept = {} if self.weights(experiment, cell.level) == "all" else {"weights": "first"}
                 add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
+        for dataset in self.datasets():
+            add("prepare", [], [self.prepared(dataset)], dataset=dataset, **self.study.data.model_dump(mode="json"))
+        for nets, data, table, settings in self.transfers():
+            add("transfer", [data, nets], [table], **settings.model_dump(mode="json", exclude={"sources"}))
         return list(jobs.values())
 
     def analysis_jobs(self) -> list[Job]:
@@ -282,7 +325,8 @@ class Layout:
         measured = tuple(path for job in jobs if job.rule in _SUMMARISED for path in job.outputs)
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))
-        jobs.append(Job("numbers", (results, *measured, CLAIMS), (self.numbers(), self.metrics()), self.facts()))
+        read = (results, *measured, *self.transfer_tables(), CLAIMS)
+        jobs.append(Job("numbers", read, (self.numbers(), self.metrics()), self.facts()))
         return jobs
 
     def figure_job(self, name: str) -> Job:

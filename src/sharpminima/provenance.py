@@ -13,6 +13,7 @@ from sharpminima import __version__
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.data import DATASETS
 from sharpminima.errors import SharpminimaError
+from sharpminima.figures.tables import read_table
 from sharpminima.files import sha256_file, write_json
 from sharpminima.layout import Job, Layout
 from sharpminima.masks import Masks, pack_bits
@@ -124,6 +125,9 @@ def _made(layout: Layout, job: Job, path: str, origins: dict[str, dict[str, Any]
         return _checkpoint(job, path, origins)
     kind = "figure" if job.rule == "figure" else "table"
     node: dict[str, Any] = {"kind": kind, "sha256": _sha256(path), "step": job.rule, "from": list(job.inputs)}
+    if job.rule == "transfer":
+        # No checkpoint of the study need be trained on the data that the nets went to.
+        origins[job.inputs[0]].setdefault("sha256", read_table("transfer", path)["to_sha256"].iloc[0])
     if job.settings:
         node |= {"settings": job.settings, "runtime": layout.config.model_dump(include={"device", "threads"})}
     return node

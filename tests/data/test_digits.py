@@ -72,3 +72,22 @@ def test_other_digits_are_refused(monkeypatch, tmp_path):
     with pytest.raises(DataError, match="scikit-learn ships other digits"):
         prepare_dataset("digits", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "first", "counts"), [("digits-low", 0, (721, 180)), ("digits-high", 5, (717, 179))])
+def test_halves_hold_the_same_images_with_labels_from_zero(prepared, tmp_path, name, first, counts):
+    prepare_dataset(name, tmp_path / "half")
+    half = load_prepared(tmp_path / "half")
+    assert half.class_names == tuple(str(digit) for digit in range(first, first + 5))
+    assert sorted(half.labels.unique().tolist()) == [0, 1, 2, 3, 4]
+    training = torch.cat([half.indices["train"], half.indices["validation"]])
+    assert (len(training), len(half.indices["test"])) == counts
+    for part, indices in (("training", training), ("test", half.indices["test"])):
+        whole = (
+            prepared.indices["test"]
+            if part == "test"
+            else torch.cat([prepared.indices["train"], prepared.indices["validation"]]).sort().values
+        )
+        chosen = whole[(prepared.labels[whole] >= first) & (prepared.labels[whole] < first + 5)]
+        assert torch.equal(half.images[indices.sort().values], prepared.images[chosen])
+        assert torch.equal(half.labels[indices.sort().values] + first, prepared.labels[chosen])

@@ -53,10 +53,10 @@ def test_importing_the_registry_loads_no_heavy_module():
 
 
 def test_registry():
-    assert list(DATASETS) == ["digits", "mnist", "fashion-mnist", "cifar10"]
+    assert list(DATASETS) == ["digits", "digits-low", "digits-high", "mnist", "fashion-mnist", "cifar10"]
     assert [name for name, spec in DATASETS.items() if spec.augment] == ["cifar10"]
-    for spec in DATASETS.values():
-        assert spec.num_classes == len(set(spec.class_names)) == 10
+    for name, spec in DATASETS.items():
+        assert spec.num_classes == len(set(spec.class_names)) == (5 if name in ("digits-low", "digits-high") else 10)
         assert len(spec.mean) == len(spec.std) == spec.shape[0]
 
 

@@ -144,6 +144,46 @@ def line(*, seed: int = 0, lowest: float = 0.2, **key: str) -> list[dict[str, An
     return rows
 
 
+def transfer(*, seed: int = 0, to: str = "fashion-mnist", **key: str) -> list[dict[str, Any]]:
+    """Probe, G 10 + seed % and 1-S 2 points above; fine-tuned, both 5 %. Random structure: two replicas in run 0."""
+    rows = []
+    for strategy, probe, fine, replicas in (
+        ("dense", 9.0, 4.0, 1),
+        ("gradual", 10.0, 5.0, 1),
+        ("rewind", 12.0, 5.0, 1),
+        ("random-structure", 20.0, 8.0, 2 if seed == 0 else 0),
+    ):
+        for replica in range(replicas):
+            for mode, error in (("probe", probe + seed + replica), ("finetune", fine)):
+                dense = strategy == "dense"
+                rows.append(
+                    {
+                        **KEY,
+                        **key,
+                        **({"method": "dense"} if dense else {}),
+                        "strategy": strategy,
+                        "level": 0.0 if dense else 0.95,
+                        "replica": replica,
+                        "seed": seed,
+                        "sparsity": 0.0 if dense else 0.955,
+                        "to": to,
+                        "to_sha256": "a" * 64,
+                        "mode": mode,
+                        "features": 500,
+                        "live_features": 400 if dense else 100,
+                        "test_error_percent": error,
+                        "test_wrong": 10,
+                        "test_images": 100,
+                        "training_loss_nats": 0.1,
+                        "validation_loss_nats": 0.2,
+                        "test_loss_nats": 0.3,
+                        "best_epoch": 3,
+                        "epochs": 5,
+                    }
+                )
+    return rows
+
+
 def barrier(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
     """Train: a barrier of 0.5 + seed nats and 3 points; test: none."""
     common = {"level": 0.95, "replica": 0, "seed": seed, "sparsity": 0.955, "images": 1293, "distance": 12.5}

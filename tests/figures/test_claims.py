@@ -32,7 +32,9 @@ def experiments(tmp_path_factory):
     }
     surface = [write("surface", "surface", [{**row, **LENET5} for row in cases.surface()])]
     out = folder / "numbers.json"
-    summarise(results, analyses["psp"], analyses["hessian"], surface, "paper/claims.yaml", {}, out)
+    transfer = [write("transfer", f"transfer-{s}", cases.transfer(seed=s, **LENET5)) for s in cases.SEEDS]
+    tables = (results, analyses["psp"], analyses["hessian"], surface)
+    summarise(*tables, "paper/claims.yaml", {}, out, transfer=transfer)
     return read_json(out)["experiments"]
 
 
@@ -177,4 +179,24 @@ def test_every_claim_of_the_paper_is_judged(experiments):
     found = judge(read_ledger("paper/claims.yaml"), experiments)
     verdicts = {claim["id"]: claim["verdict"] for claim in found}
     assert verdicts["lower-norm"] == verdicts["sharper"] == verdicts["higher-second-order"] == REPRODUCED
-    assert verdicts["resnet-gap"] == verdicts["transfer"] == ABSENT
+    assert verdicts["resnet-gap"] == ABSENT
+    assert verdicts["transfer"] == REPRODUCED
+
+
+def test_transfers_are_compared_by_run_and_with_draws_by_groups(experiments):
+    probe = {"kind": "transfer", "mode": "probe", "first": "gradual", "second": "rewind", "is": "below"}
+    random = {**probe, "second": "random-structure"}
+    fine = {**probe, "mode": "finetune"}
+    (one,) = judged(experiments, claim(probe, sensitivity=(random, fine)))
+    first, drawn, tuned = one["results"]
+    # G - 1-S is -2 in each run; fine-tuned they are equal.
+    assert (first["interval"]["mean"], first["interval"]["high"], first["verdict"]) == (-2, -2, REPRODUCED)
+    assert first["detail"] == "test error on fashion-mnist, linear probe"
+    assert [value["n"] for value in first["values"]] == [3, 3]
+    assert drawn["interval"]["mean"] == pytest.approx(11 - 20.5)
+    assert drawn["interval"]["low"] < -9.5 < drawn["interval"]["high"]
+    assert [value["n"] for value in drawn["values"]] == [3, 2]
+    assert tuned["verdict"] == UNDECIDED
+    assert one["verdict"] == REPRODUCED
+    (elsewhere,) = judged(experiments, claim(probe, stated_for=["mnist/lenet300"]))
+    assert elsewhere["verdict"] == ABSENT  # LeNet-300 went nowhere

@@ -39,7 +39,7 @@ def test_notebooks_have_parameters_and_no_outputs(path):
 
 
 def test_there_is_a_notebook_a_figure():
-    assert [path.stem for path in NOTEBOOKS] == ["fig1", "fig2", "fig3", "fig4", "fig5"]
+    assert [path.stem for path in NOTEBOOKS] == ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6"]
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,11 @@ def whole(tmp_path_factory, study):
     psp = [cases.write(folder, "psp", cases.psp(seed=s), f"psp-{s}") for s in cases.SEEDS]
     hessian = [cases.write(folder, "hessian", cases.hessian(seed=s), f"hessian-{s}") for s in cases.SEEDS]
     surface = cases.write(folder, "surface", cases.surface())
+    transfer = [cases.write(folder, "transfer", cases.transfer(seed=s), f"transfer-{s}") for s in cases.SEEDS]
+    style.save_figure(plots.transfer_errors(tables.read_table("transfer", transfer)), folder / "fig6")
     barrier = [cases.write(folder, "barrier", cases.barrier(seed=s), f"barrier-{s}") for s in cases.SEEDS]
-    summarise(results, psp, hessian, [surface], CLAIMS, study, folder / "numbers.json", barrier=barrier)
+    more = {"barrier": barrier, "transfer": transfer}
+    summarise(results, psp, hessian, [surface], CLAIMS, study, folder / "numbers.json", **more)
     plane = tables.read_table("surface", surface)
     style.save_figure(plots.error_against_removed(tables.read_table("results", results)), folder / "fig1")
     line = tables.read_table(
@@ -46,7 +49,7 @@ def whole(tmp_path_factory, study):
 
 
 def test_the_paper_of_a_whole_study_is_the_same_twice(whole, tmp_path):
-    figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4, 5)]
+    figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4, 5, 6)]
     for name in ("first", "second"):
         compile_paper(SOURCE, whole / "numbers.json", figures, tmp_path / f"{name}.pdf")
     first = (tmp_path / "first.pdf").read_bytes()

@@ -129,6 +129,29 @@ def test_fig5_is_of_one_run(tmp_path):
         plots.class_entropies(_table(tmp_path, "psp", rows), _table(tmp_path, "neurons", cases.neurons()))
 
 
+def test_fig6_has_a_panel_a_transfer_and_mode(tmp_path):
+    rows = [row for seed in cases.SEEDS for row in cases.transfer(seed=seed)]
+    rows += [row for seed in (0, 1) for row in cases.transfer(seed=seed, to="digits", dataset="mnist")]
+    figure = plots.transfer_errors(_table(tmp_path, "transfer", rows))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert [title.splitlines() for title in titles] == [
+        ["(a) lenet5, 95.5 % removed: digits to fashion-mnist", "linear probe"],
+        ["(b) lenet5, 95.5 % removed: digits to fashion-mnist", "fine-tuned"],
+        ["(c) lenet5, 95.5 % removed: mnist to digits", "linear probe"],
+        ["(d) lenet5, 95.5 % removed: mnist to digits", "fine-tuned"],
+    ]
+    probe = figure.axes[0]
+    labels = [label.get_text() for label in probe.get_xticklabels()]
+    assert labels == ["dense\nn = 3", "G\nn = 3", "1-S\nn = 3", "random\n-structure\nn = 2"]
+    dots = [line.get_ydata() for line in probe.lines if line.get_marker() == "."]
+    assert [sorted(values) for values in dots] == [[9, 10, 11], [10, 11, 12], [12, 13, 14], [20, 21]]
+
+
+def test_fig6_needs_a_transfer():
+    with pytest.raises(FigureError, match="no transfer table"):
+        plots.transfer_errors(tables.read_table("transfer", []))
+
+
 @pytest.mark.parametrize("grid", [8, 9])
 def test_maps_show_the_values_of_the_ends(tmp_path, grid):
     surface = _table(tmp_path, "surface", cases.surface(grid=grid))

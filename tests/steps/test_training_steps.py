@@ -141,7 +141,7 @@ def test_an_interrupted_cell_goes_on_with_its_next_replica(
 ) -> None:
     arguments = (digits, run / "init", gradual(run, "50"), "reinit", 3, RECIPE)
     training.retrain(*arguments, tmp_path / "whole", CPU)
-    original, started = training._fit, []
+    original, started = training.fit, []
 
     def failing(*given: object) -> object:
         started.append(1)
@@ -149,10 +149,10 @@ def test_an_interrupted_cell_goes_on_with_its_next_replica(
             raise KeyboardInterrupt
         return original(*given)
 
-    monkeypatch.setattr(training, "_fit", failing)
+    monkeypatch.setattr(training, "fit", failing)
     with pytest.raises(KeyboardInterrupt):
         training.retrain(*arguments, tmp_path / "cut", CPU)
-    monkeypatch.setattr(training, "_fit", lambda *given: (started.append(1), original(*given))[1])
+    monkeypatch.setattr(training, "fit", lambda *given: (started.append(1), original(*given))[1])
     training.retrain(*arguments, tmp_path / "cut", CPU)
     assert len(started) == 4  # two finished, one cut off, one more
     for name in ("checkpoint.safetensors", "history.csv"):
@@ -287,6 +287,6 @@ def test_auto_is_a_rule_by_device(run: Path, digits: Path) -> None:
         ("loop", "cuda", 10, "loop"),
         ("batched", "cpu", 1, "batched"),
     ]:
-        job = training._Job(digits, training.Runtime("cpu", 1, replica_strategy=asked))
+        job = training.TrainingJob(digits, training.Runtime("cpu", 1, replica_strategy=asked))
         job.device = torch.device(device)
         assert job.replica_strategy(replicas) == used

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sharpminima.config import AnalysisSettings
 from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.files import read_json, sha256_file, write_text
 from sharpminima.layout import STAGES, Layout
@@ -16,8 +17,8 @@ from sharpminima.tracking._record import read_record
 @pytest.fixture
 def noted(synthetic: Layout) -> Layout:
     """The finished study, with data and with Snakemake's notes on every file."""
-    data = synthetic.prepared("digits")
-    write_text(data, "images")
+    for dataset in synthetic.datasets():
+        write_text(synthetic.prepared(dataset), f"images of {dataset}")
     notes = Notes()
     for stage in STAGES:
         for job in synthetic.stage_jobs(stage):
@@ -88,9 +89,7 @@ def test_settings_hold_what_numbers_depend_on_and_no_place(synthetic: Layout, tm
     (prune,) = [job for job in runs["jobs"] if job["rule"] == "prune"]
     assert prune["settings"]["revision"] == 1
     assert prune["settings"]["lambda"] == 4e-3
-    assert {job["rule"] for job in analysis["jobs"]} == {
-        *("psp", "neurons", "hessian", "surface", "line", "barrier", "table", "numbers")
-    }
+    assert {job["rule"] for job in analysis["jobs"]} == {*AnalysisSettings.model_fields, "table", "numbers"}
     assert list(runs["data"]["digits"]["raw_sha256"]) == ["sklearn.datasets.load_digits"]
     assert str(tmp_path) not in Path(synthetic.settings("runs")).read_text()
 

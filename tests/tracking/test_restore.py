@@ -46,7 +46,8 @@ def test_images_are_not_asked_for_where_no_job_reads_them(plain: Layout, monkeyp
     monkeypatch.setattr(_restore, "snakemake", lambda _, *arguments: asked.append(arguments) or plan("numbers"))
     restore(plain, "analysis")
     assert asked == [("--dry-run", "--", "analysis")]
-    write_text(plain.prepared("digits"), "images")
+    for dataset in plain.datasets():
+        write_text(plain.prepared(dataset), "images")
     asked.clear()
     restore(plain, "analysis")
     assert asked == []

@@ -43,10 +43,12 @@ STUDY = "workflow/studies/tiny.yaml"
 REINIT = "results/tiny/runs/digits/lenet300/lobster/level-95/reinit/seed-0/checkpoint.safetensors"
 PSP = "results/tiny/analysis/psp/digits/lenet300/lobster/level-95/seed-0.csv"
 FIGURE_STAGES = {f"{name}@tiny" for name in FIGURE_NAMES}
-TRAINING = {"dense", "prune", "retrain"}
+TRAINING = {"dense", "prune", "retrain", "transfer"}
 WRAPPER = """#!/bin/sh
 echo "$@" >> "{calls}"
-case "$1" in dense|prune|retrain) [ -z "$NO_TRAINING" ] || {{ echo "a training was called" >&2; exit 1; }} ;; esac
+case "$1" in dense|prune|retrain|transfer)
+    [ -z "$NO_TRAINING" ] || {{ echo "a training was called" >&2; exit 1; }} ;;
+esac
 exec "{python}" -m sharpminima "$@"
 """
 
@@ -257,14 +259,17 @@ def assert_only_drawing_is_left(repository: Repository) -> None:
 @pytest.mark.slow
 def test_a_training_parameter_edited_in_a_clone_retrains_what_it_touches(pulled: Repository) -> None:
     with pulled.edited(STUDY, "random-structure: { replicas: 2", "random-structure: { replicas: 1"):
-        data = "results/tiny/data/digits.safetensors: missing, and made in this run, would have everything made again"
-        assert data in pulled.refuse("snakemake", "--cores", "1")
+        data = ", ".join(f"results/tiny/data/{name}.safetensors" for name in ("digits", "digits-high"))
+        message = f"{data}: missing, and made in this run, would have everything made again"
+        assert message in pulled.refuse("snakemake", "--cores", "1")
         assert pulled.calls() == []
         pulled.do("dvc", "repro", "runs@tiny", training=True)
         calls = [call.split() for call in pulled.calls()]
         trained = [call for call in calls if call[0] in TRAINING]
-        assert [call[call.index("--strategy") + 1] for call in trained] == ["random-structure"]
-        assert [call[0] for call in calls if call[0] not in TRAINING] == ["settings", "restore", "prepare", "record"]
+        assert [call[0] for call in trained] == ["retrain", "transfer"]
+        assert trained[0][trained[0].index("--strategy") + 1] == "random-structure"
+        others = [call[0] for call in calls if call[0] not in TRAINING]
+        assert others == ["settings", "restore", "prepare", "prepare", "record"]
     pulled.do("dvc", "checkout")
     assert_only_drawing_is_left(pulled)
 
@@ -501,8 +506,9 @@ def test_both_dags_name_the_same_figures_tables_and_dependencies(tracked: Reposi
         name.partition("@")[0]: {kind: {entry["path"] for entry in stage.get(kind, [])} for kind in ("deps", "outs")}
         for name, stage in lock.items()
     }
-    data, settings = "results/tiny/data/digits.safetensors", stages.pop("settings")["outs"]
-    made = {output for _, outputs in jobs.values() for output in outputs if not output.endswith(".html")} - {data}
+    data = {f"results/tiny/data/{name}.safetensors" for name in ("digits", "digits-high")}
+    settings = stages.pop("settings")["outs"]
+    made = {output for _, outputs in jobs.values() for output in outputs if not output.endswith(".html")} - data
     assert {name for name in stages if name.startswith("fig")} == set(FIGURE_NAMES)
     for output in made:
         assert sum(covered(output, stage["outs"]) for stage in stages.values()) == 1, output
@@ -510,7 +516,7 @@ def test_both_dags_name_the_same_figures_tables_and_dependencies(tracked: Reposi
         inside = [job for job in jobs.values() if any(covered(output, stage["outs"]) for output in job[1])]
         outputs = {output for job in inside for output in job[1]}
         assert all(any(covered(output, {out}) for output in outputs) for out in stage["outs"]), name
-        inputs = {path for job in inside for path in job[0]} - outputs - {data}
+        inputs = {path for job in inside for path in job[0]} - outputs - data
         assert [path for path in inputs if not covered(path, stage["deps"])] == [], name
         unused = {dep for dep in stage["deps"] if not any(covered(path, {dep}) for path in inputs)}
         assert unused == settings & {f"results/tiny/settings/{name}.json"}, name

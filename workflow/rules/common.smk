@@ -38,6 +38,7 @@ wildcard_constraints:
     level=r"[0-9.]+",
     strategy="[a-z-]+",
     seed=r"\d+",
+    to="[a-z0-9-]+",
 
 
 def log_of(job):
@@ -72,6 +73,12 @@ def analysis_settings(wildcards):
     """Params: the settings of one analysis as JSON."""
     analysis = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method).analysis
     return getattr(analysis, wildcards.analysis).model_dump_json()
+
+
+def transfer_settings(wildcards):
+    """Params: the settings of a transfer as JSON."""
+    table = LAYOUT.transfer(**{"strategy": "dense", **dict(wildcards.items())})
+    return next(settings for _, _, path, settings in LAYOUT.transfers() if path == table).model_dump_json(exclude={"sources"})
 
 
 def options(name):

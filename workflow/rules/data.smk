@@ -22,4 +22,4 @@ rule prepare:
 
 rule data:
     input:
-        sorted({LAYOUT.prepared(experiment.dataset) for experiment in STUDY.experiments}),
+        [LAYOUT.prepared(dataset) for dataset in LAYOUT.datasets()],

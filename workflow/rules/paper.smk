@@ -5,6 +5,7 @@ rule numbers:
         hessian=LAYOUT.analysis_tables("hessian"),
         surface=LAYOUT.drawn_tables("surface"),
         barrier=LAYOUT.analysis_tables("barrier"),
+        transfer=LAYOUT.transfer_tables(),
         claims=CLAIMS,
         code=NUMBERS_CODE,
     output:
@@ -25,12 +26,14 @@ rule numbers:
         hessian=options("hessian"),
         surface=options("surface"),
         barrier=options("barrier"),
+        transfer=options("transfer"),
         # The paper states the settings of all that it shows.
         study=json.dumps(LAYOUT.facts(), sort_keys=True),
     message:
         "numbers of the paper"
     shell:
         "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface} {params.barrier}"
+        " {params.transfer}"
         " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
 
 

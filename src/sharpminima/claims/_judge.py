@@ -13,6 +13,7 @@ from sharpminima.claims._ledger import (
     Positive,
     Psp,
     Reached,
+    Transfer,
 )
 from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide
 from sharpminima.columns import ALL, RELATIVE
@@ -109,26 +110,41 @@ def _result(detail: str, values: Sequence[tuple[str, str, Mapping[str, Any]]], *
 def _nets(test: Nets, experiment: _Experiment) -> Iterator[_Result]:
     cells = _cells(test, experiment)
     known = [name for name in test.first if name in cells]
-    if not known or (isinstance(test.second, str) and test.second not in cells):
+    if not known:
         return
     first = min(known, key=lambda name: cells[name][test.quantity]["mean"])
-    if first in _UNDRAWN and test.second in _UNDRAWN:
-        found = _by_run(cells[first], cells[test.second], test.quantity)
+    where = f"{test.level} level" if isinstance(test.level, str) else f"{100 * test.level:.6g} %"
+    yield from _compared(f"{_NAMES[test.quantity]}, {where}", cells, first, test.second, test.quantity, test)
+
+
+def _compared(
+    detail: str, cells: Mapping[str, Any], first: str, second: str | float, quantity: str, test: Nets | Transfer
+) -> Iterator[_Result]:
+    """Two cells, or one and a published value; in pairs by run where neither is drawn anew."""
+    if first not in cells or (isinstance(second, str) and second not in cells):
+        return
+    if first in _UNDRAWN and second in _UNDRAWN:
+        found = _by_run(cells[first], cells[second], quantity)
         if found is None:
             return
         groups, difference = found
         decided = decide(lambda n: paired(difference, n), test.is_, test.bound)
     else:
-        published = {"mean": test.second, "sd": 0.0, "n": None}
-        of_second = cells[test.second][test.quantity] if isinstance(test.second, str) else published
-        groups = (cells[first][test.quantity], of_second)
+        published = {"mean": second, "sd": 0.0, "n": None}
+        of_second = cells[second][quantity] if isinstance(second, str) else published
+        groups = (cells[first][quantity], of_second)
         decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound)
-    names = [_SHORT.get(first, first), _SHORT.get(test.second, test.second)]
-    if not isinstance(test.second, str):
-        names[1] = "published"
-    values = [(name, _UNITS[test.quantity], group) for name, group in zip(names, groups, strict=True)]
-    where = f"{test.level} level" if isinstance(test.level, str) else f"{100 * test.level:.6g} %"
-    yield _result(f"{_NAMES[test.quantity]}, {where}", values, **decided)
+    names = [_SHORT.get(first, first), _SHORT.get(second, second) if isinstance(second, str) else "published"]
+    values = [(name, _UNITS[quantity], group) for name, group in zip(names, groups, strict=True)]
+    yield _result(detail, values, **decided)
+
+
+@examine.register
+def _transfer(test: Transfer, experiment: _Experiment) -> Iterator[_Result]:
+    names = {"probe": "linear probe", "finetune": "fine-tuned"}
+    for to, modes in experiment["transfer"].items():
+        detail = f"test error on {to}, {names[test.mode]}"
+        yield from _compared(detail, modes.get(test.mode, {}), test.first, test.second, "test_error_percent", test)
 
 
 def _cells(test: Nets, experiment: _Experiment) -> dict[str, Any]:

@@ -72,6 +72,15 @@ class Positive(Settings):
     space: Space
 
 
+class Transfer(_Difference):
+    """Test error, percent, of nets on another dataset: first - second, in pairs by run where neither is drawn anew."""
+
+    kind: Literal["transfer"]
+    mode: Literal["probe", "finetune"]
+    first: str
+    second: str
+
+
 class LowerElsewhere(Settings):
     """Whether points of the map have less of a quantity than G, all of them at a higher loss."""
 
@@ -86,7 +95,9 @@ class CarryOver(Settings):
     claims: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-Test = Annotated[Nets | Reached | Psp | Eigenvalue | Positive | LowerElsewhere | CarryOver, Field(discriminator="kind")]
+Test = Annotated[
+    Nets | Reached | Psp | Eigenvalue | Positive | Transfer | LowerElsewhere | CarryOver, Field(discriminator="kind")
+]
 
 
 class Claim(Settings):

@@ -8,6 +8,8 @@ from sharpminima.errors import DataError
 
 DATASETS: dict[str, DatasetSpec] = {
     "digits": digits.SPEC,
+    "digits-low": digits.LOW,
+    "digits-high": digits.HIGH,
     "mnist": mnist.MNIST,
     "fashion-mnist": mnist.FASHION_MNIST,
     "cifar10": cifar10.SPEC,

@@ -47,6 +47,7 @@ def summarise(
     out: _Path,
     *,
     barrier: Iterable[_Path] = (),
+    transfer: Iterable[_Path] = (),
 ) -> None:
     """Write ``out``: means, standard deviations and counts, and the verdicts on the paper's claims.
 
@@ -57,6 +58,7 @@ def summarise(
         claims: the claims ledger.
         study: the study as its file says it; copied.
         barrier: loss and error between G and 1-S, of every run that was analysed.
+        transfer: the errors of every run's nets on other datasets.
 
     Raises:
         ConfigError: the ledger has faults.
@@ -66,6 +68,7 @@ def summarise(
     psp_rows = read_table("psp", psp).astype({"layer": str, "class": str})
     psp_rows = psp_rows[psp_rows["class"] == ALL]
     hessian_rows = read_table("hessian", hessian)
+    transfer_rows = read_table("transfer", transfer)
     barrier_rows = read_table("barrier", barrier)
     maps = [read_table("surface", path) for path in sorted(map(Path, surface))]
     experiments = [
@@ -74,6 +77,7 @@ def summarise(
             **_trained(rows, nets, key),
             "analysis": _analysis(_of(psp_rows, key), _of(hessian_rows, key)),
             "barrier": _barrier(_of(barrier_rows, key)),
+            "transfer": _transfer(transfer_rows, key),
             "maps": [_map(table) for table in maps if tuple(table[EXPERIMENT].iloc[0]) == key],
         }
         for key, rows in panels(nets)
@@ -203,6 +207,21 @@ def _barrier(rows: pd.DataFrame) -> dict[str, Any]:
     for part, its_rows in rows.groupby("part", sort=False):
         highest = its_rows.groupby("seed")[["loss_excess_nats", "error_excess_percent"]].max()
         found[str(part)] = {str(column): describe(values) for column, values in highest.items()}
+    return found
+
+
+def _transfer(rows: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
+    """By dataset that the nets went to, mode and strategy: their test error there."""
+    dataset, model, method = key
+    here = rows[(rows["dataset"] == dataset) & (rows["model"] == model) & rows["method"].isin([method, DENSE])]
+    found: dict[str, Any] = {}
+    for (to, mode, strategy), nets in here.groupby(["to", "mode", "strategy"], sort=False):
+        found.setdefault(str(to), {}).setdefault(str(mode), {})[str(strategy)] = {
+            "title": look_of(str(strategy), method).title,
+            "live_features": describe(nets["live_features"]),
+            "test_error_percent": describe(nets["test_error_percent"]),
+            "by_seed": {"test_error_percent": _by_seed(nets[nets["replica"] == 0], "test_error_percent")},
+        }
     return found
 
 

@@ -14,6 +14,7 @@ from sharpminima.columns import (
     PSP_COLUMNS,
     RESULT_COLUMNS,
     SURFACE_COLUMNS,
+    TRANSFER_COLUMNS,
 )
 from sharpminima.errors import FigureError
 from sharpminima.intervals import describe
@@ -26,6 +27,7 @@ COLUMNS = {
     "surface": SURFACE_COLUMNS,
     "line": LINE_COLUMNS,
     "barrier": BARRIER_COLUMNS,
+    "transfer": TRANSFER_COLUMNS,
 }
 EXPERIMENT = ["dataset", "model", "method"]
 DENSE, GRADUAL, REWIND = "dense", "gradual", "rewind"

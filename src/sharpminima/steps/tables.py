@@ -27,7 +27,8 @@ def _nets(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             yield metadata, replica
 
 
-def _key(metadata: dict[str, Any], replica: int) -> dict[str, Any]:
+def net_key(metadata: dict[str, Any], replica: int) -> dict[str, Any]:
+    """`KEY_COLUMNS` of one replica of a checkpoint."""
     return {
         "dataset": metadata["dataset"],
         "model": metadata["model"],
@@ -44,7 +45,7 @@ def _row(metadata: dict[str, Any], replica: int) -> dict[str, Any]:
     counts, after = metrics["measures"], metrics.get("after_threshold") or {}
     images = metrics["test_images"]
     return {
-        **_key(metadata, replica),
+        **net_key(metadata, replica),
         "represented_by_level": metadata.get("represented_by", 0.0),
         "reached": metadata.get("reached", True),
         "sparsity": metrics["sparsity"],
@@ -65,4 +66,4 @@ def _row(metadata: dict[str, Any], replica: int) -> dict[str, Any]:
 
 def _densities(metadata: dict[str, Any], replica: int) -> Iterator[dict[str, Any]]:
     for name, density in metadata["metrics"][replica]["measures"]["density_per_layer"].items():
-        yield {**_key(metadata, replica), "parameter": name, "density": density}
+        yield {**net_key(metadata, replica), "parameter": name, "density": density}

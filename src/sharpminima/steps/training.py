@@ -41,7 +41,7 @@ class Runtime:
     precision: str = "float32"  # of training; analyses take float32
 
 
-class _Job:
+class TrainingJob:
     """What every training step needs: data on the device, and what its checkpoints record."""
 
     def __init__(self, data: Path, runtime: Runtime, **facts: Any) -> None:
@@ -114,11 +114,13 @@ def dense(data: Path, start: Path, settings: RecipeSettings, out: Path, runtime:
     """Train a run's dense net from its W0; writes ``checkpoint.safetensors`` and ``history.csv`` into ``out``."""
     initial = load_checkpoint(start)
     model_name, seed = initial.metadata["model"], initial.metadata["seed"]
-    job = _Job(data, runtime, model=model_name, seed=seed, strategy="dense", settings=settings.model_dump(mode="json"))
+    job = TrainingJob(
+        data, runtime, model=model_name, seed=seed, strategy="dense", settings=settings.model_dump(mode="json")
+    )
     model = initial.load_into(build_model(model_name, num_classes=job.dataset.num_classes))
     resume = ResumeFile(out / "resume.safetensors", fingerprint=job.fingerprint(initial))
     progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")
-    trained = _fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
+    trained = fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
     _write_cell(job, out, model_name, [trained], None, {})
     resume.remove()
 
@@ -138,7 +140,7 @@ def prune(
     model_name, seed = initial.metadata["model"], initial.metadata["seed"]
     settings = method.model_dump(mode="json", by_alias=True)
     facts = {"model": model_name, "seed": seed, "method": method.name, "settings": settings, "levels": list(levels)}
-    job = _Job(data, runtime, **facts)
+    job = TrainingJob(data, runtime, **facts)
     record = out / RUN.format(seed=seed)
     resume = ResumeFile(record / "resume.safetensors", fingerprint=job.fingerprint(initial))
     run = Run(
@@ -203,7 +205,7 @@ def retrain(
         settings = settings.model_copy(update={"schedule": "constant", "max_epochs": known["method_epochs"]})
     seed, model_name = known["seed"], known["model"]
     facts = {key: known[key] for key in ("model", "seed", "method", "level", "represented_by", "reached")}
-    job = _Job(
+    job = TrainingJob(
         data, runtime, **facts, strategy=strategy_name, replicas=replicas, settings=settings.model_dump(mode="json")
     )
     represented = known["represented_by"] != known["level"]
@@ -237,18 +239,19 @@ def retrain(
         for replica in range(len(done.parts), replicas):
             progress = Progress(f"{label} replica {replica + 1}/{replicas}")
             resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
-            done.add(_fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
+            done.add(fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
             resume.remove()
     kept = 1 if weights == "first" else None
     _write_cell(job, out, model_name, done.parts, masks, {"trained": not represented}, kept)
     done.remove()
 
 
-_Trained = tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]  # state dict, facts, history
+Trained = tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]
+"""State dict, facts (epoch, epochs), history."""
 
 
-def _fit(
-    job: _Job,
+def fit(
+    job: TrainingJob,
     model: nn.Module,
     masks: Masks | None,
     settings: RecipeSettings,
@@ -256,7 +259,7 @@ def _fit(
     seed: int,
     progress: Progress,
     resume: ResumeFile,
-) -> _Trained:
+) -> Trained:
     """Train one net with the recipe; the best-validation state, its facts, and the history."""
     flat = FlatModel(model.to(job.device), compaction=job.runtime.compaction)
     if masks is not None:
@@ -266,15 +269,15 @@ def _fit(
 
 
 def _fit_batch(
-    job: _Job,
+    job: TrainingJob,
     starts: Sequence[tuple[nn.Module, Masks]],
     settings: RecipeSettings,
     strategy_name: str,
     seed: int,
     progress: Progress,
     resume: ResumeFile,
-) -> list[_Trained]:
-    """As `_fit`, all replicas of a cell as one model."""
+) -> list[Trained]:
+    """As `fit`, all replicas of a cell as one model."""
     flat = FlatReplicas([model.to(job.device) for model, _ in starts], compaction=job.runtime.compaction)
     flat.set_masks([masks for _, masks in starts])
     roles = [(strategy_name, replica) for replica in range(len(starts))]
@@ -282,14 +285,14 @@ def _fit_batch(
 
 
 def _train_recipe(
-    job: _Job,
+    job: TrainingJob,
     flat: FlatModel,
     settings: RecipeSettings,
     roles: Sequence[tuple[str, int]],
     seed: int,
     progress: Progress,
     resume: ResumeFile,
-) -> list[_Trained]:
+) -> list[Trained]:
     policies = [RecipePolicy(settings) for _ in roles]
     histories = train_replicas(
         flat,
@@ -317,10 +320,10 @@ def _order(seed: int, role: tuple[str, int], epoch: int) -> torch.Generator:
 
 
 def _write_cell(
-    job: _Job,
+    job: TrainingJob,
     out: Path,
     model_name: str,
-    trained: Sequence[_Trained],
+    trained: Sequence[Trained],
     masks: Sequence[Masks] | None,
     facts: dict[str, Any],
     kept: int | None = None,
@@ -338,7 +341,7 @@ def _write_cell(
     save_checkpoint(out / CHECKPOINT, states[:kept], masks=masks, metadata=metadata, predictions=predictions)
 
 
-def _history(trained: Sequence[_Trained]) -> Iterator[dict[str, Any]]:
+def _history(trained: Sequence[Trained]) -> Iterator[dict[str, Any]]:
     for replica, (_, _, history) in enumerate(trained):
         for row in history:
             yield {"replica": replica, **row}

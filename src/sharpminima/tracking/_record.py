@@ -17,13 +17,12 @@ FORMAT = 1
 def write_settings(layout: Layout, stage: str) -> None:
     """Write all settings on which the files of a stage depend: what DVC compares to know whether it is up to date."""
     names = {"device", "threads"} | ({"compaction", "replica_strategy"} if stage == "runs" else set())
-    datasets = sorted({experiment.dataset for experiment in layout.study.experiments})
     write_json(
         layout.settings(stage),
         {
             "data": {
                 name: {"raw_sha256": dict(DATASETS[name].raw_sha256), **layout.study.data.model_dump(mode="json")}
-                for name in datasets
+                for name in layout.datasets()
             },
             "jobs": [
                 {"rule": job.rule, "outputs": list(job.outputs), "settings": job.settings}
