@@ -128,7 +128,7 @@ class TransferSettings(Settings):
     sources: Annotated[
         tuple[Literal["dense", "gradual", *STRATEGIES], ...], Field(min_length=1, description="at the highest level")
     ] = ("dense", "gradual", "rewind", "random-structure")
-    probe: RecipeSettings = Field(RecipeSettings(lr=1.0), description="on features of mean squared norm 1")
+    probe: RecipeSettings = Field(RecipeSettings(lr=10.0), description="on features of mean squared norm 1")
     finetune: RecipeSettings | None = Field(None, description="null: the recipe of the experiment's dense training")
 
     def resolved(self, dense: RecipeSettings) -> "TransferSettings":
