@@ -35,7 +35,7 @@ def synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     layout = Layout(*load_config({"study": str(ROOT / "tests/studies/tiny.yaml")}))
     monkeypatch.chdir(tmp_path)
     for job in [*layout.jobs(), *(layout.figure_job(name) for name in layout.study.figures)]:
-        for path in (*job.inputs, *job.outputs) if job.rule == "figure" else job.outputs:
+        for path in (*job.inputs, *job.outputs) if job.rule in ("numbers", "figure") else job.outputs:
             if path.endswith(".safetensors"):
                 _save_net(job, path)
             elif not Path(path).exists():

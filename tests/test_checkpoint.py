@@ -78,6 +78,25 @@ def test_replicas_that_share_a_mask_store_it_once(tmp_path: Path) -> None:
     assert_same(load_checkpoint(tmp_path / "ten").states[9], state)
 
 
+def test_replicas_without_weights_keep_masks_and_predictions(tmp_path: Path) -> None:
+    nets = [pruned(seed, 0.2, "resnet32") for seed in range(3)]
+    predictions = torch.randint(0, 10, (2, 50), dtype=torch.uint8)
+    masks = [mask for _, mask in nets]
+    save_checkpoint(tmp_path / "c", [nets[0][0]], masks=masks, predictions=predictions, metadata=FACTS)
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded.replicas == read_metadata(tmp_path / "c")["replicas"] == 3
+    assert_same(loaded.states[0], nets[0][0])
+    for replica in range(3):
+        assert_same(loaded.masks[replica], masks[replica])
+    assert torch.equal(loaded.predictions, predictions)
+    model = build_model("resnet32")
+    assert_same(loaded.load_into(model, 0).state_dict(), nets[0][0])
+    with pytest.raises(CheckpointError, match="keeps the weights of 1, of the others masks, metrics and predictions"):
+        loaded.load_into(model, 1)
+    with pytest.raises(CheckpointError, match="has 3 replicas, and masks of 2"):
+        save_checkpoint(tmp_path / "c", [nets[0][0]], masks=masks[:2], predictions=predictions)
+
+
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         state, masks = pruned(0, 0.1)

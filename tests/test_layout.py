@@ -12,6 +12,17 @@ def layout(study: str) -> Layout:
     return Layout(*load_config({**yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8")), "study": study}))
 
 
+def test_below_a_level_replicas_keep_no_weights() -> None:
+    found = layout("paper")
+    experiment = found.study.experiments[0]
+    levels = {level: found.weights(experiment, level) for level in found.levels(experiment)}
+    assert [level for level, kept in levels.items() if kept == "first"] == ["70", "80"]
+    jobs = {job.outputs[0]: job.settings for job in found.training_jobs() if job.rule == "retrain"}
+    settings = {path.split("/level-")[1][:2]: value for path, value in jobs.items() if "/lenet300/" in path}
+    assert settings["80"]["weights"] == "first"
+    assert "weights" not in settings["90"]
+
+
 def test_methods_share_the_dense_nets_of_their_dataset_and_model() -> None:
     paths = layout("criteria").checkpoints()
     assert len(paths) == len(set(paths)) == 1 + 3 * 4 * 4  # dense; 3 methods, 4 levels, the method and 3 strategies

@@ -5,6 +5,8 @@ Layout of a file, for R replicas:
 - a tensor without a mask is stored under its name in the state dict, with a leading axis R;
 - a masked tensor NAME is stored as ``NAME:mask`` (uint8 bits, [R, ceil(n / 8)], or [1, ...] where all replicas
   share the mask) and ``NAME:survivors`` (the surviving values of replica 0, then of replica 1, ...);
+- where only the first W replicas keep their weights, the two above hold W replicas (masks all R), and ``:predictions``
+  holds the class that each other replica gives to each test image (uint8, [R - W, images]);
 - the metadata entry ``sharpminima`` is a JSON object (see `CheckpointMetadata`) with a SHA-256 over everything.
 
 Removed values are exactly zero, so nothing is lost. There is no pickle in it.
@@ -30,6 +32,7 @@ from sharpminima.masks import Masks, pack_bits, unpack_bits
 
 FORMAT_VERSION = 1
 _KEY = "sharpminima"
+_PREDICTIONS = ":predictions"
 _REMADE = "remove it, so that it is made again, or fetch it again"
 
 
@@ -37,23 +40,30 @@ _REMADE = "remove it, so that it is made again, or fetch it again"
 class Checkpoint:
     """All replicas of one cell."""
 
-    states: list[dict[str, Tensor]]  # one state dict a replica, on the CPU
+    states: list[dict[str, Tensor]]  # one state dict a replica whose weights are kept, on the CPU
     masks: list[Masks] | None  # one set of masks a replica; None for a dense net
     metadata: dict[str, Any] = field(default_factory=dict)  # what `save_checkpoint` was given, and the version
+    predictions: Tensor | None = None  # of the replicas without weights: class of each test image, [R - W, images]
 
     @property
     def replicas(self) -> int:
-        """Number of replicas R."""
-        return len(self.states)
+        """Number of replicas R, with or without weights."""
+        return len(self.masks) if self.masks is not None else len(self.states)
 
     def load_into(self, model: nn.Module, replica: int = 0) -> nn.Module:
         """Load one replica into ``model`` and return it.
 
         Raises:
-            CheckpointError: the model has other tensors or shapes, or there is no such replica.
+            CheckpointError: the model has other tensors or shapes, there is no such replica, or its weights are not
+                kept.
         """
         if not 0 <= replica < self.replicas:
             raise CheckpointError(f"replica {replica} asked for, the checkpoint holds {self.replicas}")
+        if replica >= len(self.states):
+            raise CheckpointError(
+                f"replica {replica} asked for, the checkpoint keeps the weights of {len(self.states)}, of the others "
+                "masks, metrics and predictions; take `weights_from` out of the study and make it again"
+            )
         expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
         found = {name: tuple(t.shape) for name, t in self.states[replica].items()}
         if expected != found:
@@ -72,22 +82,28 @@ def save_checkpoint(
     *,
     masks: Sequence[Masks] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    predictions: Tensor | None = None,
 ) -> None:
     """Write the replicas of a cell; the same content gives the same bytes.
 
     Args:
-        states: one state dict a replica, equal names and shapes.
+        states: one state dict a replica, equal names and shapes; with ``predictions`` of the first W replicas only.
         masks: one set of masks a replica; a value under a False mask must be exactly zero.
         metadata: JSON values: model, dataset sha256, config slice, seed, epoch, sparsity, metrics, ...
+        predictions: of the replicas without weights, the class of each test image (uint8 [R - W, images]).
 
     Raises:
-        CheckpointError: replicas that differ in shape, a removed value that is not zero, a NaN or infinity.
+        CheckpointError: replicas that differ in shape or number, a removed value that is not zero, a NaN or infinity.
         SharpminimaError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
     if not states:
         raise CheckpointError(f"{path}: there is no replica to save")
+    kept = len(states)
+    replicas = kept if predictions is None else kept + len(predictions)
+    if (masks is not None and len(masks) != replicas) or (masks is None and predictions is not None):
+        raise CheckpointError(f"{path}: has {replicas} replicas, and masks of {len(masks or [])}")
     for name in states[0]:
         values = torch.stack([state[name].detach().cpu() for state in states])
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
@@ -96,17 +112,19 @@ def save_checkpoint(
             tensors[name] = values.contiguous()
             continue
         keep = torch.stack([m[name].detach().cpu() for m in masks])
-        if bool(values[~keep].any()):
+        if bool(values[~keep[:kept]].any()):
             raise CheckpointError(f"{path}: {name} has removed weights that are not zero")
         shapes[name] = list(values.shape[1:])
         shared = bool((keep == keep[:1]).all())
         tensors[f"{name}:mask"] = torch.stack([pack_bits(row) for row in (keep[:1] if shared else keep)])
-        tensors[f"{name}:survivors"] = values[keep].contiguous()
+        tensors[f"{name}:survivors"] = values[keep[:kept]].contiguous()
+    if predictions is not None:
+        tensors[_PREDICTIONS] = predictions.cpu().contiguous()
     header = {
         **(metadata or {}),
         "format": FORMAT_VERSION,
         "version": __version__,
-        "replicas": len(states),
+        "replicas": replicas,
         "masked_shapes": shapes,
     }
     header["content_sha256"] = _content_sha256(tensors, header)
@@ -162,7 +180,9 @@ def _open(path: Path, *, with_tensors: bool = True) -> tuple[dict[str, Any], dic
 def _assemble(tensors: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:
     replicas: int = header["replicas"]
     shapes: dict[str, list[int]] = header.pop("masked_shapes")
-    states: list[dict[str, Tensor]] = [{} for _ in range(replicas)]
+    predictions = tensors.pop(_PREDICTIONS, None)
+    kept = replicas if predictions is None else replicas - len(predictions)
+    states: list[dict[str, Tensor]] = [{} for _ in range(kept)]
     masks: list[Masks] = [{} for _ in range(replicas)]
     for key, stored in tensors.items():
         name, _, part = key.partition(":")
@@ -176,12 +196,15 @@ def _assemble(tensors: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:
             start = 0
             for replica in range(replicas):
                 mask = unpack_bits(rows[replica], shape.numel())
+                masks[replica][name] = mask.view(shape)
+                if replica >= kept:
+                    continue
                 stop = start + int(mask.sum())
                 dense = torch.zeros(shape.numel(), dtype=values.dtype)
                 dense[mask] = values[start:stop]
-                states[replica][name], masks[replica][name] = dense.view(shape), mask.view(shape)
+                states[replica][name] = dense.view(shape)
                 start = stop
-    return Checkpoint(states=states, masks=masks if shapes else None, metadata=header)
+    return Checkpoint(states=states, masks=masks if shapes else None, metadata=header, predictions=predictions)
 
 
 def _content_sha256(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:

@@ -178,6 +178,9 @@ def retrain(
     compaction: Compaction = True,
     replica_strategy: ReplicaStrategy = "auto",
     precision: Precision = "float32",
+    weights: Annotated[
+        Literal["all", "first"], typer.Option("--weights", help="Replicas whose weights are kept, beside all masks.")
+    ] = "all",
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.config import parse_settings
@@ -189,7 +192,7 @@ def retrain(
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
     runtime = training.Runtime(device, threads, compaction, replica_strategy, precision)
-    training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime)
+    training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime, weights=weights)
 
 
 @app.command()
@@ -457,10 +460,19 @@ def record(stage: StageName, study: StudyName = None) -> None:
 @app.command()
 def track(
     push: Annotated[bool, typer.Option("--push/--no-push", help="Push to the default remote.")] = True,
+    finished: Annotated[
+        str | None,
+        typer.Option("--finished", metavar="STUDY", help="Record the finished runs of a study under way instead."),
+    ] = None,
 ) -> None:
     """After a Snakemake run: record the tracked studies in DVC."""
     from sharpminima.tracking import track as track_studies
+    from sharpminima.tracking import track_finished
 
+    if finished is not None:
+        jobs, file = track_finished(_layout(finished), push=push)
+        typer.echo(f"recorded {jobs} finished jobs of {finished}; commit {file} and data/store together")
+        return
     studies = track_studies(push=push)
     typer.echo(f"recorded {', '.join(studies)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")
 

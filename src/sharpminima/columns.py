@@ -76,6 +76,7 @@ BARRIER_COLUMNS = [
     "loss_excess_nats",
     "error_excess_percent",
 ]
+RELATIVE = "relative"  # the space of relative changes of the surviving parameters
 ALL = "all"  # in place of a layer: the net's mean over its layers or neurons; of a class: the sum over classes
 TRANSFER_COLUMNS = [
     *KEY_COLUMNS,

@@ -51,10 +51,17 @@ class AnalysisData(Settings):
     images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = None
 
 
-class PspSettings(AnalysisData):
-    """PSP norm and entropies of G and 1-S, by layer and by class."""
+class _SeveralParts(Settings):
+    """What an analysis of several parts looks at."""
 
-    revision: Literal[2] = 2
+    parts: Annotated[tuple[Literal["train", "validation", "test"], ...], Field(min_length=1)] = ("train", "test")
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of each part; null: all")] = None
+
+
+class PspSettings(_SeveralParts):
+    """PSP norm and entropies of G and 1-S, by layer and by class; the first part is what figures and claims take."""
+
+    revision: Literal[3] = 3
 
 
 class NeuronSettings(AnalysisData):
@@ -63,12 +70,15 @@ class NeuronSettings(AnalysisData):
     revision: Literal[1] = 1
 
 
-class HessianSettings(AnalysisData):
-    """Largest eigenvalues at G and 1-S."""
-
-    revision: Literal[1] = 1
+class _Eigenvalues(AnalysisData):
     eigenvalues: PositiveInt = 5
     tolerance: Annotated[float, Field(gt=0, description="residual, relative to the largest eigenvalue")] = 1e-4
+
+
+class HessianSettings(_Eigenvalues):
+    """Largest eigenvalues at G and 1-S: of all parameters, of the surviving ones, and of their relative changes."""
+
+    revision: Literal[2] = 2
 
 
 class SurfaceSettings(AnalysisData):
@@ -81,18 +91,17 @@ class SurfaceSettings(AnalysisData):
     definition: Literal["joint", "agreement"] = "joint"
 
 
-class LineSettings(HessianSettings):
+class LineSettings(_Eigenvalues):
     """Largest eigenvalues along the line from G to 1-S."""
 
+    revision: Literal[1] = 1
     points: Annotated[int, Field(ge=2, description="even positions, G and 1-S among them")] = 11
 
 
-class BarrierSettings(Settings):
+class BarrierSettings(_SeveralParts):
     """Loss and error along the line from G to 1-S."""
 
     revision: Literal[1] = 1
-    parts: Annotated[tuple[Literal["train", "validation", "test"], ...], Field(min_length=1)] = ("train", "test")
-    images: Annotated[PositiveInt | None, Field(description="class-balanced images of each part; null: all")] = None
     points: Annotated[int, Field(ge=3, description="even positions, G and 1-S among them")] = 41
 
 
@@ -134,6 +143,13 @@ class Experiment(Settings):
     model: Literal[tuple(MODELS)]
     method: MethodSettings
     levels: Annotated[tuple[Level, ...], Field(min_length=1)]
+    weights_from: Annotated[
+        Level | None,
+        Field(
+            description="lowest level at which all replicas of a retraining keep their weights; below it the first "
+            "does, and of the others masks, metrics and predictions on the test images are kept. null: all keep them"
+        ),
+    ] = None
     dense: RecipeSettings = RecipeSettings()
     strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None

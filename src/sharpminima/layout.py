@@ -10,7 +10,7 @@ the same line.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from sharpminima.config import (
     AnalysisSettings,
@@ -30,7 +30,6 @@ EVENTS = "events.json"
 GRADUAL = "gradual"  # the strategy name of a method's own states
 DENSE = "dense"
 REWIND = "rewind"  # the strategy whose nets are 1-S
-PAPER = "paper/build/paper.pdf"
 CLAIMS = "paper/claims.yaml"
 _ONLY_DRAWN = ("surface", "line", "neurons")  # analyses that are made where a figure shows them: dear, or large
 _SUMMARISED = ("psp", "hessian", "surface", "barrier")  # those whose numbers the paper states
@@ -170,6 +169,10 @@ class Layout:
         """A table of the study."""
         return f"{self.root}/tables/{name}.csv"
 
+    def paper(self) -> str:
+        """The paper of the study."""
+        return f"paper/build/{self.name}.pdf"
+
     def numbers(self) -> str:
         """All numbers of the paper's text and tables."""
         return f"{self.root}/tables/numbers.json"
@@ -298,7 +301,9 @@ class Layout:
                 ]
                 outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
                 replicas = experiment.strategies[cell.strategy].replicas
-                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **dense)
+                # The default is not spelled out: it came later, and what was trained before has it.
+                kept = {} if self.weights(experiment, cell.level) == "all" else {"weights": "first"}
+                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
         for dataset in self.datasets():
             add("prepare", [], [self.prepared(dataset)], dataset=dataset, **self.study.data.model_dump(mode="json"))
         for nets, data, table, settings in self.transfers():
@@ -320,7 +325,7 @@ class Layout:
         measured = tuple(path for job in jobs if job.rule in _SUMMARISED for path in job.outputs)
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))
-        read = (results, *measured, *self.transfer_tables())
+        read = (results, *measured, *self.transfer_tables(), CLAIMS)
         jobs.append(Job("numbers", read, (self.numbers(), self.metrics()), self.facts()))
         return jobs
 
@@ -369,6 +374,12 @@ class Layout:
         """Level names, ascending."""
         names = [level_name(level) for level in experiment.levels]
         return names if settings is None or settings.levels == "all" else names[-1:]
+
+    @staticmethod
+    def weights(experiment: Experiment, level: str) -> Literal["all", "first"]:
+        """The replicas whose weights a retraining at a level keeps."""
+        lowest = experiment.weights_from
+        return "first" if lowest is not None and float(level) < 100 * lowest - 1e-9 else "all"
 
     def checkpoints(self) -> list[str]:
         """Every checkpoint that the results table reads, in the order of its rows."""

@@ -119,12 +119,28 @@ def test_comparable_is_relative_to_the_size(experiments):
     assert judged(experiments, claim({**near, "quantity": "psp_norm"}))[0]["verdict"] == NOT_REPRODUCED
 
 
+def test_entropy_by_layer_and_part(experiments):
+    second = {"kind": "psp", "quantity": "entropy_2_joint_bits", "is": "above"}
+    (one,) = judged(experiments, claim({**second, "layers": "each"}))
+    assert [r["detail"] for r in one["results"] if r["stated"]] == [
+        "second order, joint, layer 0",
+        "second order, joint, layer 1",
+    ]
+    (one,) = judged(experiments, claim({**second, "part": "train"}))
+    assert one["results"][0]["detail"] == "second order, joint, train images"
+    assert judged(experiments, claim({**second, "part": "test"}))[0]["results"] == []
+    # Live neurons are counted for the whole net alone.
+    assert (
+        judged(experiments, claim({**second, "quantity": "entropy_1_live_bits", "layers": "each"}))[0]["results"] == []
+    )
+
+
 def test_eigenvalues(experiments):
     tests = [{"kind": "positive", "space": "all"}, {"kind": "eigenvalue", "space": "all", "is": "above"}]
     (one,) = judged(experiments, claim(*tests))
     assert one["verdict"] == REPRODUCED
     assert "30 of 30 values positive" in one["results"][0]["detail"]
-    assert judged(experiments, claim({**tests[1], "space": "rows"}))[0]["results"] == []
+    assert judged(experiments, claim({**tests[1], "space": "relative"}))[0]["results"] == []
 
 
 def test_levels_that_were_not_reached(experiments):

@@ -172,8 +172,12 @@ def test_a_stopped_map_goes_on(nets: tuple[Path, Path, Path], tmp_path: Path, mo
 
 
 def test_psp_by_layer_and_by_class(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    table = command("psp", nets, tmp_path / "psp.csv", images=100)
-    assert list(table.columns) == PSP_COLUMNS
+    both = command("psp", nets, tmp_path / "both/psp.csv", images=100)
+    assert list(both.columns) == PSP_COLUMNS
+    assert both.groupby("part", sort=False)["images"].unique().to_dict() == {"train": [100], "test": [100]}
+    alone = command("psp", nets, tmp_path / "test/psp.csv", images=100, parts=["test"])
+    pd.testing.assert_frame_equal(both[both["part"] == "test"].reset_index(drop=True), alone)
+    table = both[both["part"] == "train"]
     whole = table[table["class"] == "all"]
     assert list(whole["layer"]) == ["2", "4", "all"] * 2
     within = table[table["class"] != "all"]
@@ -186,6 +190,29 @@ def test_psp_by_layer_and_by_class(nets: tuple[Path, Path, Path], tmp_path: Path
             for column in ("entropy_1_bits", "entropy_2_joint_bits", "entropy_2_agreement_bits"):
                 assert rows[column].sum() == pytest.approx(its_layer[column], rel=1e-12)
             assert (rows["live_neurons"] <= its_layer["live_neurons"]).all()
+
+
+def test_eigenvalues_of_relative_changes_do_not_depend_on_the_scale_of_layers(
+    nets: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """A layer's weights doubled and the next one's halved: the same function, other plain eigenvalues."""
+    scaled = []
+    for path in nets[1:]:
+        checkpoint = load_checkpoint(path)
+        (state,) = checkpoint.states
+        state["1.weight"] *= 2
+        state["1.bias"] *= 2
+        state["3.weight"] /= 2
+        scaled.append(tmp_path / path.name)
+        save_checkpoint(scaled[-1], [state], masks=checkpoint.masks, metadata=checkpoint.metadata)
+    settings = {"images": 100, "eigenvalues": 2, "tolerance": 1e-5}
+    before = command("hessian", nets, tmp_path / "before/hessian.csv", **settings)
+    after = command("hessian", (nets[0], *scaled), tmp_path / "after/hessian.csv", **settings)
+    assert list(before["space"].unique()) == ["all", "surviving", "relative"]
+    ratio = (after["eigenvalue"] / before["eigenvalue"]).groupby(before["space"])
+    assert ratio.max()["relative"] == pytest.approx(1, rel=1e-3)
+    assert ratio.min()["relative"] == pytest.approx(1, rel=1e-3)
+    assert abs(ratio.mean()["all"] - 1) > 0.01
 
 
 def test_neurons_are_those_that_vary_within_a_class(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:

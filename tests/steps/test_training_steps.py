@@ -95,6 +95,23 @@ def test_retraining_keeps_the_structure(run: Path, digits: Path, tmp_path: Path,
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "history.csv"]
 
 
+def test_weights_of_the_first_replica_alone_leave_the_others_masks_metrics_and_predictions(
+    run: Path, digits: Path, tmp_path: Path
+) -> None:
+    arguments = (digits, run / "init", gradual(run, "99.99"), "random-structure", 3, RECIPE)
+    training.retrain(*arguments, tmp_path / "all", CPU)
+    training.retrain(*arguments, tmp_path / "first", CPU, weights="first")
+    whole, thin = (load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("all", "first"))
+    assert (len(thin.states), thin.replicas, len(thin.masks)) == (1, 3, 3)
+    assert thin.metadata == whole.metadata
+    assert all(torch.equal(thin.states[0][name], value) for name, value in whole.states[0].items())
+    for replica in range(3):
+        assert all(torch.equal(thin.masks[replica][name], mask) for name, mask in whole.masks[replica].items())
+    labels = load_prepared(digits).split("test").labels
+    wrong = (thin.predictions != labels).sum(dim=1).tolist()
+    assert wrong == [metrics["test_wrong"] for metrics in whole.metadata["metrics"][1:]]
+
+
 def test_a_long_retraining_lasts_as_long_as_the_method(run: Path, digits: Path, tmp_path: Path) -> None:
     training.retrain(digits, run / "init", gradual(run, "99.99"), "rewind-long", 1, RECIPE, tmp_path, CPU)
     found = load_checkpoint(tmp_path / "checkpoint.safetensors")

@@ -1,5 +1,6 @@
 """The record of a stage: from Snakemake's notes, refused where a file is not what they say."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sharpminima.config import AnalysisSettings
 from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.files import read_json, sha256_file, write_text
 from sharpminima.layout import STAGES, Layout
-from sharpminima.tracking import write_record, write_settings
+from sharpminima.tracking import adopt, track_finished, write_record, write_settings
 from sharpminima.tracking._notes import Notes
 from sharpminima.tracking._record import read_record
 
@@ -91,3 +92,33 @@ def test_settings_hold_what_numbers_depend_on_and_no_place(synthetic: Layout, tm
     assert {job["rule"] for job in analysis["jobs"]} == {*AnalysisSettings.model_fields, "table", "numbers"}
     assert list(runs["data"]["digits"]["raw_sha256"]) == ["sklearn.datasets.load_digits"]
     assert str(tmp_path) not in Path(synthetic.settings("runs")).read_text()
+
+
+def test_the_finished_runs_of_a_study_under_way_are_kept(noted: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(Path("site").resolve()))
+    Repo.init(no_scm=True).close()
+    write_text("dvc.yaml", "vars: [{tracked: [demo]}]")
+    *others, last = noted.stage_jobs("runs")
+    for path in last.outputs:
+        Path(path).unlink()
+    with pytest.raises(SharpminimaError, match="is missing; run snakemake"):
+        write_record(noted, "runs")
+
+    jobs, file = track_finished(noted, push=False)
+    assert (jobs, file) == (len(others), "results/tiny/runs.dvc")
+    kept = {path: sha256_file(path) for job in others for path in job.outputs}
+    assert {path for entry in read_record(noted, "runs") for path in entry["outputs"]} == kept.keys()
+
+    # As in a clone: the files come back, and Snakemake takes them as made.
+    shutil.rmtree(noted.runs_folder)
+    shutil.rmtree(".snakemake")
+    with Repo() as repo:
+        repo.checkout([file])
+    assert {path: sha256_file(path) for path in kept} == kept
+    assert adopt(noted) == len(kept)
+
+    write_text("dvc.yaml", "vars: [{tracked: [tiny]}]")
+    with pytest.raises(SharpminimaError, match=r"study tiny is in dvc\.yaml: `sharpminima track`"):
+        track_finished(noted, push=False)

@@ -65,3 +65,36 @@ def test_nothing_is_restored_while_snakemake_is_at_work(plain: Layout) -> None:
     with pytest.raises(SharpminimaError, match="Snakemake is at work"):
         restore(plain, "runs")
     shutil.rmtree(".snakemake/locks")
+
+
+STAGES = """
+stages:
+  runs: {{cmd: "true", outs: [{runs}: {{persist: true}}]}}
+  table: {{cmd: "true", outs: [{table}: {{persist: true}}]}}
+"""
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of pygtrie, in dvc itself
+def test_lost_and_never_recorded_files_are_told_apart(plain: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    monkeypatch.setattr(_restore, "snakemake", lambda *_: plan("dense"))
+    write_text("dvc.yaml", STAGES.format(runs=plain.runs_folder, table=plain.table("results")))
+    with Repo() as repo:
+        repo.commit("runs", force=True)
+    checkpoint = Path(plain.checkpoints()[0])
+    content = checkpoint.read_bytes()
+    checkpoint.unlink()
+    restore(plain, "runs")
+    assert checkpoint.read_bytes() == content
+
+    # The folder's list is lost with the cache: what was in it cannot be known, so that nothing is left to Snakemake.
+    shutil.rmtree(".dvc/cache")
+    shutil.rmtree("site")
+    checkpoint.unlink()
+    with pytest.raises(SharpminimaError, match=r"tracked by DVC, but neither here, nor in its cache"):
+        restore(plain, "runs")
+
+    # The table is an output that nobody has recorded: there is nothing to bring back.
+    Path(plain.table("results")).unlink()
+    restore(plain, "analysis")

@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
-from sharpminima.layout import CLAIMS, NUMBERS_CODE, PAPER, PLOTTING, Layout, experiment_key
+from sharpminima.layout import CLAIMS, NUMBERS_CODE, PLOTTING, Layout, experiment_key
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
 try:
@@ -62,6 +62,13 @@ def replicas(wildcards):
     return experiment.strategies[wildcards.strategy].replicas
 
 
+def retrain_runtime(wildcards):
+    """Params: how a retraining computes, and what it keeps where that is not everything."""
+    experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
+    kept = LAYOUT.weights(experiment, wildcards.level)
+    return REPLICA_RUNTIME + ("" if kept == "all" else f" --weights {kept}")
+
+
 def analysis_settings(wildcards):
     """Params: the settings of one analysis as JSON."""
     analysis = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method).analysis
@@ -82,7 +89,7 @@ def options(name):
 def targets():
     """What the study ends with."""
     drawn = [path for name in STUDY.figures for path in (f"{LAYOUT.figure(name)}.pdf", LAYOUT.provenance(name))]
-    return [*drawn, LAYOUT.table("results"), LAYOUT.metrics(), *([PAPER] if STUDY.paper else [])]
+    return [*drawn, LAYOUT.table("results"), LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
 
 
 # Numerical results depend on both, so both are params of every numerical rule.

@@ -46,7 +46,7 @@ rule paper:
         provenance=[LAYOUT.provenance(name) for name in STUDY.figures],
         code="src/sharpminima/figures/paper.py",
     output:
-        pdf=report(PAPER, caption="../report/paper.rst", category="Paper"),
+        pdf=report(LAYOUT.paper(), caption="../report/paper.rst", category="Paper"),
     log:
         log_of("paper"),
     benchmark:

@@ -22,7 +22,7 @@ rule retrain:
     params:
         settings=dense_settings,
         replicas=replicas,
-        runtime=REPLICA_RUNTIME,
+        runtime=retrain_runtime,
         out=lambda wildcards, output: Path(output.checkpoint).parent,
     message:
         "{wildcards.strategy} {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"

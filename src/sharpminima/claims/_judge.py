@@ -16,6 +16,7 @@ from sharpminima.claims._ledger import (
     Transfer,
 )
 from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide
+from sharpminima.columns import ALL, RELATIVE
 from sharpminima.intervals import describe, paired, unpaired
 
 _Experiment = Mapping[str, Any]
@@ -32,6 +33,11 @@ _PSP = {
     "entropy_2_agreement_bits": "second order, agreement",
     "psp_entropy_1_bits": "first-order entropy",
     "psp_entropy_2_bits": "second-order entropy",
+}
+_SPACES = {
+    "all": "all parameters",
+    "surviving": "surviving parameters",
+    RELATIVE: "relative changes of surviving parameters",
 }
 _SHORT = {"gradual": "G", "rewind": "1-S"}
 _UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")  # one net a run
@@ -177,13 +183,19 @@ def _reached(test: Reached, experiment: _Experiment) -> Iterator[_Result]:
 
 @examine.register
 def _psp(test: Psp, experiment: _Experiment) -> Iterator[_Result]:
-    quantity = (experiment["analysis"] or {}).get("psp", {}).get(test.quantity)
-    if quantity is None:
-        return
+    readings = (experiment["analysis"] or {}).get("psp_readings", {})
+    part = next(iter(readings), None) if test.part is None else test.part
+    for layer, quantities in readings.get(part, {}).items():
+        if (layer != ALL) == (test.layers == "each") and test.quantity in quantities:
+            places = [f"layer {layer}"] * (layer != ALL) + [f"{part} images"] * (test.part is not None)
+            yield _psp_result(test, quantities[test.quantity], places)
+
+
+def _psp_result(test: Psp, quantity: Mapping[str, Any], places: Sequence[str]) -> _Result:
     size = (abs(quantity["G"]["mean"]) + abs(quantity["1-S"]["mean"])) / 2 if test.relative else 1.0
     decided = decide(lambda n: paired(quantity["difference"], n), test.is_, test.bound * size)
     values = [(net, quantity["unit"], quantity[net]) for net in ("G", "1-S")]
-    yield _result(_PSP.get(test.quantity, test.quantity), values, **decided)
+    return _result(", ".join([_PSP.get(test.quantity, test.quantity), *places]), values, **decided)
 
 
 @examine.register
@@ -193,7 +205,7 @@ def _eigenvalue(test: Eigenvalue, experiment: _Experiment) -> Iterator[_Result]:
         return
     first = spectrum["ranks"][0]
     decided = decide(lambda n: paired(first["difference"], n), test.is_, test.bound)
-    yield _result(f"largest eigenvalue, {test.space} parameters", _ends(first), **decided)
+    yield _result(f"largest eigenvalue, {_SPACES[test.space]}", _ends(first), **decided)
 
 
 def _ends(quantity: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -206,7 +218,7 @@ def _positive(test: Positive, experiment: _Experiment) -> Iterator[_Result]:
     if spectrum is None:
         return
     verdict = REPRODUCED if spectrum["positive"] == spectrum["values"] else NOT_REPRODUCED
-    detail = f"{spectrum['positive']} of {spectrum['values']} values positive, {test.space} parameters; the lowest rank"
+    detail = f"{spectrum['positive']} of {spectrum['values']} values positive, {_SPACES[test.space]}; the lowest rank"
     yield _result(detail, _ends(spectrum["ranks"][-1]), verdict=verdict)
 
 

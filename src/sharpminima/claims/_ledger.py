@@ -13,6 +13,8 @@ from sharpminima.settings import Settings
 
 Place = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9]+$", description="dataset/model")]
 
+Space = Literal["all", "surviving", "relative"]  # relative: changes of survivors relative to their size
+
 
 class _Difference(Settings):
     """Where a difference must lie."""
@@ -52,20 +54,22 @@ class Psp(_Difference):
 
     kind: Literal["psp"]
     quantity: str
+    part: Literal["train", "validation", "test"] | None = Field(None, description="null: the study's first")
+    layers: Literal["together", "each"] = Field("together", description="each: one comparison a hidden layer")
 
 
 class Eigenvalue(_Difference):
     """The largest eigenvalue of the Hessian: G - 1-S, in pairs by run."""
 
     kind: Literal["eigenvalue"]
-    space: str
+    space: Space
 
 
 class Positive(Settings):
     """Whether all eigenvalues that were computed are positive."""
 
     kind: Literal["positive"]
-    space: str
+    space: Space
 
 
 class Transfer(_Difference):

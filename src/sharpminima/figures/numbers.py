@@ -65,8 +65,8 @@ def summarise(
         FigureError: a table is missing or holds what cannot be summarised.
     """
     nets = read_table("results", results)
-    psp_rows = read_table("psp", psp)
-    psp_rows = psp_rows[(psp_rows["layer"].astype(str) == ALL) & (psp_rows["class"].astype(str) == ALL)]
+    psp_rows = read_table("psp", psp).astype({"layer": str, "class": str})
+    psp_rows = psp_rows[psp_rows["class"] == ALL]
     hessian_rows = read_table("hessian", hessian)
     transfer_rows = read_table("transfer", transfer)
     barrier_rows = read_table("barrier", barrier)
@@ -166,6 +166,11 @@ def _ends(rows: pd.DataFrame, column: str) -> dict[str, Any]:
 def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> dict[str, Any] | None:
     if psp.empty and hessian.empty:
         return None
+    readings = {
+        str(part): {str(layer): _psp(at) for layer, at in rows.groupby("layer", sort=False)}
+        for part, rows in psp.groupby("part", sort=False)
+    }
+    psp = psp[(psp["layer"] == ALL) & (psp["part"] == next(iter(readings), None))]
     common = (psp if len(psp) else hessian).drop_duplicates(["strategy", "seed"])
     spaces = {}
     for space, rows in hessian.groupby("space", sort=False):
@@ -183,10 +188,17 @@ def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> dict[str, Any] | None
         "images": int(common["images"].iloc[0]),
         "runs": int(common["seed"].nunique()),
         "removed_percent": describe(100 * common[common["strategy"] == GRADUAL]["sparsity"]),
-        "psp": {column: {"unit": unit, **_ends(psp, column)} for column, unit in PSP_QUANTITIES.items() if len(psp)},
+        "psp": _psp(psp),
+        "psp_readings": readings,
         "live_share": _ends(psp.assign(share=psp["live_neurons"] / psp["neurons"]), "share") if len(psp) else None,
         "hessian": spaces,
     }
+
+
+def _psp(rows: pd.DataFrame) -> dict[str, Any]:
+    """The quantities of a net, or of a layer, which lacks some."""
+    known = {column: unit for column, unit in PSP_QUANTITIES.items() if rows[column].notna().any()}
+    return {column: {"unit": unit, **_ends(rows, column)} for column, unit in known.items()}
 
 
 def _barrier(rows: pd.DataFrame) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sharpminima.columns import (
     LINE_COLUMNS,
     NEURON_COLUMNS,
     PSP_COLUMNS,
+    RELATIVE,
     SURFACE_COLUMNS,
 )
 from sharpminima.config import (
@@ -64,20 +65,21 @@ class _End:
 def psp(data: Path, gradual: Path, rewind: Path, settings: PspSettings, out: Path, runtime: Runtime) -> None:
     """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S.
 
-    One row a net, one a layer, and one a layer and class; the last are entropies within the class, which sum to those
-    of the layer, and the neurons whose state is not the same on all its images.
+    For each part of the data, one row a net, one a layer, and one a layer and class. The last hold the entropies within
+    the class, which sum to those of the layer, and the neurons whose state is not the same on all its images.
     """
     ends, dataset, device = _load(data, gradual, rewind, runtime)
-    images = _images(dataset, settings, device)
-    rows = (row for end in ends for row in _psp_rows(end, images, settings, dataset.class_names))
+    chosen = [AnalysisData(part=part, images=settings.images) for part in settings.parts]
+    splits = [(data.part, _images(dataset, data, device)) for data in chosen]
+    rows = (row for part, split in splits for end in ends for row in _psp_rows(end, part, split, dataset.class_names))
     write_csv(out, rows, PSP_COLUMNS)
 
 
-def _psp_rows(end: _End, split: Split, settings: PspSettings, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _psp_rows(end: _End, part: str, split: Split, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
     statistics = psp_statistics(end.model, split.images, split.labels, pairs=True)
     first, joint = statistics.entropy(), statistics.entropy(order=2)
     agreement = statistics.entropy(order=2, definition="agreement")
-    common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
+    common = {**end.key, "sparsity": end.sparsity, "part": part, "images": len(split.labels)}
     assert first.per_neuron is not None  # at order 1
     for layer, neurons in first.neurons.items():
         yield {
@@ -147,18 +149,26 @@ def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, o
 
 
 def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, out: Path, runtime: Runtime) -> None:
-    """Largest eigenvalues of the Hessian at G and 1-S, in the space of all and of the surviving parameters."""
+    """Largest eigenvalues of the Hessian at G and 1-S: of all parameters, of the surviving ones, of relative changes.
+
+    The eigenvalues of relative changes of the survivors do not depend on the scale of ReLU layers; the others do.
+    """
     ends, dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
     rows = []
     for end in ends:
-        for masks in (None, end.masks):
+        for space, masks, scaling in (
+            ("all", None, None),
+            ("surviving", end.masks, None),
+            (RELATIVE, end.masks, "parameter"),
+        ):
             found = hessian_eigenvalues(
                 end.model,
                 split.images,
                 split.labels,
                 k=settings.eigenvalues,
                 masks=masks,
+                scaling=scaling,
                 tol=settings.tolerance,
                 seed=end.key["seed"],
             )
@@ -169,7 +179,7 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
                         "sparsity": end.sparsity,
                         "part": settings.part,
                         "images": len(split.labels),
-                        "space": found.space,
+                        "space": space,
                         "dimension": found.dimension,
                         "index": index + 1,
                         "eigenvalue": float(found.eigenvalues[index]),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sharpminima.config import MethodSettings
 from sharpminima.data import DATASETS, ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
-from sharpminima.evaluation import evaluate
+from sharpminima.evaluation import evaluate, predict
 from sharpminima.files import write_csv, write_json
 from sharpminima.layout import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.masks import Masks, prunable_parameters, sparsity
@@ -91,6 +91,15 @@ class TrainingJob:
             found = evaluate(model, split.images, split.labels)
             values |= {f"{part}_loss": found.loss, f"{part}_wrong": found.wrong, f"{part}_images": found.samples}
         return values
+
+    def predictions(self, model_name: str, states: Sequence[dict[str, Tensor]]) -> Tensor:
+        """Class that each net gives to each test image: uint8 [nets, images]."""
+        model = build_model(model_name, num_classes=self.dataset.num_classes).to(self.device)
+        found = []
+        for state in states:
+            model.load_state_dict(state)
+            found.append(predict(model, self.test.images).to(torch.uint8).cpu())
+        return torch.stack(found)
 
 
 def init(data: Path, model_name: str, seed: int, out: Path) -> None:
@@ -175,6 +184,8 @@ def retrain(
     settings: RecipeSettings,
     out: Path,
     runtime: Runtime,
+    *,
+    weights: Literal["all", "first"] = "all",
 ) -> None:
     """Retrain all replicas of one cell at a method's masks; writes ``checkpoint.safetensors`` and ``history.csv``.
 
@@ -184,6 +195,7 @@ def retrain(
     Args:
         pruned: the method's checkpoint of the level (strategy ``gradual``).
         settings: the dense recipe.
+        weights: the replicas whose weights are kept; of the others masks, metrics and predictions are.
     """
     initial, structure = load_checkpoint(start), load_checkpoint(pruned)
     if structure.masks is None:
@@ -229,7 +241,8 @@ def retrain(
             resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
             done.add(fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
             resume.remove()
-    _write_cell(job, out, model_name, done.parts, masks, {"trained": not represented})
+    kept = 1 if weights == "first" else None
+    _write_cell(job, out, model_name, done.parts, masks, {"trained": not represented}, kept)
     done.remove()
 
 
@@ -313,6 +326,7 @@ def _write_cell(
     trained: Sequence[Trained],
     masks: Sequence[Masks] | None,
     facts: dict[str, Any],
+    kept: int | None = None,
 ) -> None:
     states = [state for state, _, _ in trained]
     metrics = [
@@ -321,7 +335,10 @@ def _write_cell(
     ]
     write_csv(out / "history.csv", _history(trained), ["replica", *HISTORY_COLUMNS])
     metadata = {**job.facts, **facts, "metrics": metrics}
-    save_checkpoint(out / CHECKPOINT, states, masks=masks, metadata=metadata)
+    predictions = None
+    if kept is not None and kept < len(states):
+        predictions = job.predictions(model_name, states[kept:])
+    save_checkpoint(out / CHECKPOINT, states[:kept], masks=masks, metadata=metadata, predictions=predictions)
 
 
 def _history(trained: Sequence[Trained]) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from sharpminima.tracking._adopt import adopt, data_to_make_first
 from sharpminima.tracking._locks import dvc_at_work
 from sharpminima.tracking._record import write_record, write_settings
 from sharpminima.tracking._restore import restore
-from sharpminima.tracking._track import track, tracked_studies
+from sharpminima.tracking._track import track, track_finished, tracked_studies
 
 __all__ = [
     "adopt",
@@ -17,6 +17,7 @@ __all__ = [
     "dvc_at_work",
     "restore",
     "track",
+    "track_finished",
     "tracked_studies",
     "write_record",
     "write_settings",

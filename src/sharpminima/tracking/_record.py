@@ -47,8 +47,11 @@ def read_record(layout: Layout, stage: str) -> list[dict[str, Any]]:
     return list(found["jobs"])
 
 
-def write_record(layout: Layout, stage: str) -> None:
-    """Write the record of a stage after Snakemake has made its files.
+def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
+    """Write the record of a stage after Snakemake has made its files; returns the number of jobs in it.
+
+    Args:
+        finished: leave out jobs without their files; without it they are an error.
 
     Raises:
         SharpminimaError: a file is missing, or was not made by Snakemake as it is now.
@@ -60,6 +63,11 @@ def write_record(layout: Layout, stage: str) -> None:
     entries = []
     check_files(layout, stage, notes)
     for job in layout.stage_jobs(stage):
+        missing = [path for path in job.outputs if not Path(path).is_file()]
+        if missing and finished:
+            continue
+        if missing:
+            raise SharpminimaError(f"{missing[0]}: is missing; run snakemake")
         note = notes.read(job.outputs[0])
         if note is None:
             raise SharpminimaError(f"{job.outputs[0]}: Snakemake has no note of making it; remove it and run snakemake")
@@ -72,6 +80,7 @@ def write_record(layout: Layout, stage: str) -> None:
         )
     write_json(layout.record(stage), {"format": FORMAT, "jobs": entries})
     known.save()
+    return len(entries)
 
 
 def _input_sha256(path: str, known: Known, before: dict[str, str]) -> str:

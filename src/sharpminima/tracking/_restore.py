@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sharpminima.errors import DataError, SharpminimaError
 from sharpminima.files import atomic_path
@@ -13,6 +14,9 @@ from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes
 from sharpminima.tracking._record import check_files
+
+if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
 
 _SHOWN = 3  # files named in a message
 
@@ -54,17 +58,19 @@ def _fetch(missing: Sequence[str]) -> None:
     """Bring back those of the files that DVC tracks."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
 
     if not missing:
         return
     files = DVCFileSystem()
-    tracked = [path for path in missing if files.exists(path)]
     lost = []
-    for path in tracked:
+    for path in missing:
         try:
+            if not _is_tracked(files, path):
+                continue
             with atomic_path(path) as scratch:
                 files.get_file(path, str(scratch))
-        except (DvcException, FileNotFoundError, SharpminimaError):
+        except (DataIndexDirError, DvcException, FileNotFoundError, SharpminimaError):
             lost.append(path)
     if lost:
         named = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
@@ -72,6 +78,27 @@ def _fetch(missing: Sequence[str]) -> None:
             f"{named}: tracked by DVC, but neither here, nor in its cache, nor in its default remote; `dvc pull` from "
             "a remote that has them (`dvc remote list`), or make them again with `snakemake`, which trains"
         )
+
+
+def _is_tracked(files: "DVCFileSystem", path: str) -> bool:
+    """Whether DVC has recorded the file.
+
+    Raises:
+        DataIndexDirError: its folder is recorded, and the list of what is in it is to be had nowhere.
+    """
+    from dvc.exceptions import OutputNotFoundError
+
+    try:
+        (out,) = files.repo.find_outs_by_path(path, strict=False)
+    except OutputNotFoundError:
+        return False
+    if not out.hash_info:
+        return False
+    try:
+        files.ls(path, detail=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def snakemake(layout: Layout, *arguments: str) -> str:

@@ -9,7 +9,7 @@ import yaml
 from sharpminima.config import STUDIES, read_config
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import sha256_file, write_text
-from sharpminima.layout import PAPER, STAGES, Layout
+from sharpminima.layout import STAGES, Layout
 from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes
@@ -72,12 +72,39 @@ def track(*, push: bool = True) -> list[str]:
     return studies
 
 
+def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, str]:
+    """Record the finished runs of a study that ``dvc.yaml`` does not track, and push what the default remote lacks.
+
+    The runs are tracked by a file of their own, so that `dvc pull` brings them and Snakemake goes on from them, while
+    `dvc repro` leaves the study alone. A study that is complete belongs into ``dvc.yaml``.
+
+    Returns:
+        Number of finished jobs, and the file that tracks them.
+
+    Raises:
+        SharpminimaError: Snakemake or DVC is at work, the study is in ``dvc.yaml``, or DVC failed.
+        CheckpointError: a checkpoint is damaged.
+    """
+    refuse_if_snakemake_is_at_work()
+    refuse_if_dvc_is_at_work()
+    if layout.name in tracked_studies():
+        raise SharpminimaError(f"study {layout.name} is in {_PIPELINE}: `sharpminima track` records it")
+    adopt(layout)
+    jobs = write_record(layout, "runs", finished=True)
+    if jobs == 0:
+        raise SharpminimaError(f"{layout.runs_folder}: no job of study {layout.name} is finished")
+    _dvc("add", "--quiet", layout.runs_folder)
+    if push:
+        _dvc("push", "--quiet", layout.runs_folder)
+    return jobs, f"{layout.runs_folder}.dvc"
+
+
 def _write_sums(layout: Layout) -> None:
     paths = [path for job in layout.analysis_jobs() for path in job.outputs]
     for name in layout.study.figures:
         paths += [*layout.figure_job(name).outputs, layout.provenance(name)]
     if layout.study.paper:
-        paths.append(PAPER)
+        paths.append(layout.paper())
     sums = "".join(f"{sha256_file(path)}  {path}\n" for path in sorted(paths))
     write_text(STUDIES / f"{layout.name}.sha256", sums)
 
