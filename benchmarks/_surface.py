@@ -40,7 +40,7 @@ def surface(
     rows = []
     for name, measures in MEASURES.items():
         # The clock starts with the first point of the grid: the ends before it are measured by the whole nets.
-        times: list[float] = []
+        times: list[tuple[float, float]] = []
         loss_surface(
             net.model,
             target,
@@ -49,9 +49,11 @@ def surface(
             grid=(points, 2),
             masks=net.masks,
             measures=measures,
-            progress=lambda done, total, times=times: times.append(time.perf_counter()),
+            progress=lambda done, total, times=times: times.append((time.perf_counter(), time.process_time())),
         )
-        seconds = [after - before for before, after in itertools.pairwise(times)]
+        seconds, of_cpu = (
+            [after[clock] - before[clock] for before, after in itertools.pairwise(times)] for clock in (0, 1)
+        )
         rows.append(
             {
                 "table": "surface",
@@ -64,6 +66,7 @@ def surface(
                 "points": len(seconds),
                 "seconds": statistics.median(seconds),
                 "slowest_seconds": max(seconds),
+                "cpu_seconds": statistics.median(of_cpu),
                 "scaled_map_minutes": FULL * statistics.mean(seconds) / 60,
             }
         )
@@ -90,8 +93,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         f"Loss surface: {described(first)}; a map of 51 x 51 is scaled from {first['points']} points",
     ]
     for row in rows:
-        lines.append(
-            f"  {row['measures']:28} {row['seconds']:7.2f} s a point (slowest {row['slowest_seconds']:.2f})"
-            f"  {1 / row['seconds']:6.2f} points/s  51 x 51: {row['scaled_map_minutes']:6.1f} min"
-        )
+        times = f"{row['seconds']:7.2f} s a point (slowest {row['slowest_seconds']:.2f}, CPU {row['cpu_seconds']:.2f})"
+        rates = f"{1 / row['seconds']:6.2f} points/s  51 x 51: {row['scaled_map_minutes']:6.1f} min"
+        lines.append(f"  {row['measures']:28} {times}  {rates}")
     return "\n".join(lines)

@@ -73,6 +73,17 @@ def test_fig1_one_panel_an_experiment_and_the_panels_share_a_legend(tmp_path):
     assert len(_legend(figure)) == len(set(_legend(figure))) == 6
 
 
+def test_fig1_shows_low_and_high_errors_where_some_are_zero(tmp_path):
+    rows = [
+        cases.result(level=level, sparsity=level, test_error_percent=error)
+        for level, error in ((0.5, 0.0), (0.8, 0.5), (0.9, 60.0))
+    ]
+    axes = plots.error_against_removed(_table(tmp_path, "results", rows)).axes[0]
+    assert axes.get_yscale() == "symlog"
+    assert axes.get_ylim()[0] == 0
+    assert {0, 0.5, 1, 10, 50} <= set(axes.get_yticks())
+
+
 def test_fig1_needs_pruned_nets(tmp_path):
     rows = [cases.result(strategy="dense", method="dense", level=0.0, sparsity=0.0)]
     with pytest.raises(FigureError, match="dense nets only"):

@@ -118,7 +118,12 @@ def test_the_dag_of_the_paper_study_is_known_from_the_config_alone(tmp_path: Pat
 def test_the_precision_reaches_trainings_only(tmp_path: Path) -> None:
     printed = snakemake(checkout(tmp_path), "precision=tf32", "--dry-run", "--printshellcmds")
     commands = re.findall(r"sharpminima (\w+) (.*)", printed)
-    assert {name for name, options in commands if "--precision tf32" in options} == {"dense", "prune", "retrain", "transfer"}
+    assert {name for name, options in commands if "--precision tf32" in options} == {
+        "dense",
+        "prune",
+        "retrain",
+        "transfer",
+    }
     assert {"psp", "hessian", "surface"} <= {name for name, _ in commands}
 
 

@@ -127,9 +127,14 @@ def _error_panel(
         )
         entries[look.title] = bars.lines[0]
     values = nets["test_error_percent"]
-    if values.min() > 0 and values.max() / values.min() > _LOG_FROM:
-        axes.set_yscale("log")
-        axes.set_ylim(values.min() / 1.4, values.max() * 1.4)
+    lowest_error = values[values > 0].min()  # NaN where there is none
+    if values.max() / lowest_error > _LOG_FROM:
+        if values.min() > 0:
+            axes.set_yscale("log")
+            axes.set_ylim(lowest_error / 1.4, values.max() * 1.4)
+        else:  # linear up to the lowest error that is not 0
+            axes.set_yscale("symlog", linthresh=lowest_error)
+            axes.set_ylim(0, values.max() * 1.4)
         _plain_log_ticks(axes)
     else:
         axes.set_ylim(bottom=0)
@@ -172,11 +177,12 @@ def _readable_ticks(left: float, right: float) -> list[float]:
 
 
 def _plain_log_ticks(axes: Axes) -> None:
-    low, high = axes.get_ylim()
+    start, high = axes.get_ylim()
+    low = start or axes.yaxis.get_transform().linthresh
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 300 else (1,)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
-    axes.yaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
+    axes.yaxis.set_major_locator(FixedLocator([*([] if start else [0.0]), *(t for t in ticks if low <= t <= high)]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 
