@@ -47,7 +47,7 @@ TRAINING = {"dense", "prune", "retrain", "transfer"}
 WRAPPER = """#!/bin/sh
 echo "$@" >> "{calls}"
 case "$1" in dense|prune|retrain|transfer)
-    [ -z "$NO_TRAINING" ] || {{ echo "a training was called" >&2; exit 1; }} ;;
+  [ -z "$NO_TRAINING" ] || {{ echo "a training was called" >&2; exit 1; }} ;;
 esac
 exec "{python}" -m sharpminima "$@"
 """
