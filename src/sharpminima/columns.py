@@ -20,7 +20,7 @@ PSP_COLUMNS = [
     "entropy_2_joint_live_bits",
     "entropy_2_agreement_bits",
 ]
-NEURON_COLUMNS = [*KEY_COLUMNS, "sparsity", "part", "images", "layer", "neuron", "class", "entropy_1_bits"]
+NEURON_COLUMNS = [*KEY_COLUMNS, "sparsity", "part", "images", "layer", "neuron", "entropy_1_bits_by_class"]
 HESSIAN_COLUMNS = [
     *KEY_COLUMNS,
     "sparsity",

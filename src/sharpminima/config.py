@@ -67,7 +67,7 @@ class PspSettings(_SeveralParts):
 class NeuronSettings(AnalysisData):
     """First-order PSP-entropy of each neuron within each class, of the run that Fig. 5 shows."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
 
 
 class _Eigenvalues(AnalysisData):

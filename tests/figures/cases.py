@@ -120,13 +120,21 @@ def psp(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
 
 def neurons(*, seed: int = 0, layers: Sequence[str] = ("0", "1"), **key: str) -> list[dict[str, Any]]:
     """Of each layer of G, neuron 4 varies within class 7 and neuron 9 in all; of 1-S, neuron 4 within class 8."""
-    varying = {"gradual": [(4, "7", 0.5), *((9, name, 0.25) for name in CLASSES)], "rewind": [(4, "8", 1.0)]}
+    varying = {"gradual": [(4, "0.5 0 0"), (9, "0.25 0.25 0.25")], "rewind": [(4, "0 1 0")]}
     common = {"level": 0.95, "replica": 0, "seed": seed, "sparsity": 0.955, "part": "train", "images": 1293}
     return [
-        {**KEY, **key, **common, "strategy": strategy, "layer": layer, "neuron": n, "class": c, "entropy_1_bits": value}
+        {
+            **KEY,
+            **key,
+            **common,
+            "strategy": strategy,
+            "layer": layer,
+            "neuron": neuron,
+            "entropy_1_bits_by_class": entropies,
+        }
         for strategy, entries in varying.items()
         for layer in layers
-        for n, c, value in entries
+        for neuron, entropies in entries
     ]
 
 

@@ -224,8 +224,7 @@ def test_neurons_are_those_that_vary_within_a_class(nets: tuple[Path, Path, Path
         expected = psp_entropy(net, split.images, split.labels).per_neuron
         for layer, entropies in expected.items():
             rows = table[(table["strategy"] == strategy) & (table["layer"].astype(str) == layer)]
-            found = torch.zeros_like(entropies)
-            places = torch.tensor(rows["class"].astype(int).tolist()), torch.tensor(rows["neuron"].tolist())
-            found[places] = torch.tensor(rows["entropy_1_bits"].tolist(), dtype=torch.float64)
-            assert len(rows) == int((entropies > 0).sum()) > 0
-            assert torch.equal(found, entropies)
+            varying = entropies.any(dim=0)
+            assert rows["neuron"].tolist() == varying.nonzero().flatten().tolist() != []
+            found = torch.tensor([[float(v) for v in text.split()] for text in rows["entropy_1_bits_by_class"]])
+            torch.testing.assert_close(found.T.double(), entropies[:, varying], rtol=1e-3, atol=0)

@@ -4,6 +4,7 @@ Each repository runs its own copy of the package. Commands go through a `sharpmi
 when a training is called, unless the test expects one.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -429,8 +430,8 @@ def test_without_a_remote_or_with_a_remote_that_lacks_objects(tracked: Repositor
     assert re.search(lost.replace(".*:", ".* and [0-9]+ more:"), repository.refuse("dvc", "repro"))
 
     repository.do("git", "checkout", "--quiet", ".")
-    objects = (repository.folder / "data/store/files/md5").glob("*/*")
-    lacking = max(objects, key=lambda path: path.stat().st_size)
+    digest = hashlib.md5((tracked.folder / REINIT).read_bytes()).hexdigest()  # the name that DVC gives it
+    lacking = repository.folder / "data/store/files/md5" / digest[:2] / digest[2:]
     content = lacking.read_bytes()
     lacking.unlink()
     assert "failed to pull" in repository.refuse("dvc", "pull")

@@ -269,7 +269,7 @@ def class_entropies(psp: pd.DataFrame, neurons: pd.DataFrame) -> Figure:
         for row, layer in enumerate(names):
             for axes, (strategy, net) in zip(grid[row], ENDS.items(), strict=True):
                 chosen = neurons[(neurons["strategy"] == strategy) & (neurons["layer"].astype(str) == layer)]
-                drawn = _class_panel(axes, chosen.astype({"class": str}), classes, norm)
+                drawn = _class_panel(axes, chosen["entropy_1_bits_by_class"], classes, norm)
                 axes.set_title(f"{net}, {layer}: {drawn:,} of {layers[strategy, layer]:,} neurons", loc="left")
         for axes in grid[:, 0]:
             axes.set_ylabel("class")
@@ -280,20 +280,22 @@ def class_entropies(psp: pd.DataFrame, neurons: pd.DataFrame) -> Figure:
     return figure
 
 
-def _class_panel(axes: Axes, neurons: pd.DataFrame, classes: list[str], norm: Normalize) -> int:
+def _class_panel(axes: Axes, entropies: pd.Series, classes: list[str], norm: Normalize) -> int:
     """Draw one net's layer; the number of neurons."""
-    table = neurons.pivot(index="class", columns="neuron", values="entropy_1_bits").reindex(classes).fillna(0.0)
-    order = np.argsort(-table.sum().to_numpy(), kind="stable")
-    count = len(order)
+    table = np.array([text.split() for text in entropies.astype(str)], dtype=float)
+    count = len(table)
     if count:
+        if table.shape[1] != len(classes):
+            raise FigureError(
+                f"the neurons have entropies within {table.shape[1]} classes, the PSP table {len(classes)}"
+            )
+        order = np.argsort(-table.sum(axis=1), kind="stable")
         extent = (0.5, count + 0.5, len(classes) - 0.5, -0.5)
-        image = table.to_numpy()[:, order]
-        axes.imshow(image, norm=norm, cmap="viridis", aspect="auto", interpolation="none", extent=extent)
+        axes.imshow(table[order].T, norm=norm, cmap="viridis", aspect="auto", interpolation="none", extent=extent)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, prune="lower"))
     else:
-        axes.text(
-            0.5, 0.5, "every state is constant within its class", transform=axes.transAxes, ha="center", fontsize=7
-        )
+        note = "every state is constant within its class"
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", fontsize=7)
         axes.set_xticks([])
     axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.set_yticks(range(len(classes)), [name if number % 3 == 0 else "" for number, name in enumerate(classes)])

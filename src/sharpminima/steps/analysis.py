@@ -133,7 +133,10 @@ def _psp_rows(end: _End, part: str, split: Split, class_names: Sequence[str]) ->
 
 
 def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, out: Path, runtime: Runtime) -> None:
-    """First-order PSP-entropy within each class of the neurons of G and 1-S: one row where it is not 0."""
+    """First-order PSP-entropy of the neurons of G and 1-S within each class, in the order of the classes.
+
+    One row a neuron whose entropy is not 0 in every class; four digits, as there may be many.
+    """
     ends, dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
     rows = []
@@ -142,9 +145,9 @@ def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, o
         assert found is not None  # at order 1
         common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
         for layer, entropies in found.items():
-            for label, neuron in entropies.nonzero().tolist():
-                place = {"layer": layer, "neuron": neuron, "class": dataset.class_names[label]}
-                rows.append({**common, **place, "entropy_1_bits": float(entropies[label, neuron])})
+            for neuron in entropies.any(dim=0).nonzero().flatten().tolist():
+                values = " ".join(f"{value:.4g}" for value in entropies[:, neuron].tolist())
+                rows.append({**common, "layer": layer, "neuron": neuron, "entropy_1_bits_by_class": values})
     write_csv(out, rows, NEURON_COLUMNS)
 
 
