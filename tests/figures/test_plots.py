@@ -119,7 +119,9 @@ def test_fig2_draws_each_rank_along_the_line(tmp_path):
 
 def test_fig5_has_a_panel_a_net_and_layer(tmp_path):
     neurons = [row for row in cases.neurons() if (row["strategy"], row["layer"]) != ("rewind", "1")]
-    figure = plots.class_entropies(_table(tmp_path, "psp", cases.psp()), _table(tmp_path, "neurons", neurons))
+    psp = [{**row, "part": part} for part in ("test", "train") for row in cases.psp()]
+    figure = plots.class_entropies(_table(tmp_path, "psp", psp), _table(tmp_path, "neurons", neurons))
+    assert "(train)" in figure.get_suptitle()
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
     assert list(panels) == [
         "G, 0: 2 of 100 neurons",
@@ -135,6 +137,9 @@ def test_fig5_has_a_panel_a_net_and_layer(tmp_path):
 
 
 def test_fig5_is_of_one_run(tmp_path):
+    few = [{**row, "entropy_1_bits_by_class": "1 1"} for row in cases.neurons()]
+    with pytest.raises(FigureError, match="within 2 classes, the PSP table 3"):
+        plots.class_entropies(_table(tmp_path, "psp", cases.psp()), _table(tmp_path, "neurons", few))
     rows = cases.psp(seed=0) + cases.psp(seed=1)
     with pytest.raises(FigureError, match="one run"):
         plots.class_entropies(_table(tmp_path, "psp", rows), _table(tmp_path, "neurons", cases.neurons()))
