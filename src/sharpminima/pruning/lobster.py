@@ -235,4 +235,5 @@ METHOD = Method(
     prune=prune,
     paper="Tartaglione, Bragagnolo, Fiandrotti, Grangetto (2020)",
     kind="gradual",
+    dial="none",
 )
