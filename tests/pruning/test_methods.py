@@ -36,7 +36,7 @@ _COMMON = {  # what of these a method has
     "rounds": 3,
     "keep": 0.5,
 }
-_OWN = {"lobster": {"lambda": 5e-3, "twt": 0.5, "pwe": 2, "max_epochs": 40}}
+_OWN = {"lobster": {"lambda": 5e-3, "twt": 0.5, "pwe": 2, "max_epochs": 40}, "dessilbi": {"nu": 1.0}}
 
 
 def settings_of(name: str) -> Settings:
@@ -83,6 +83,9 @@ def test_survivors_are_as_asked_and_the_net_is_not_dead(name: str) -> None:
         if METHODS[name].dial == "weights":
             assert survivors == survivors_at(level, size)
             assert state.reached
+        elif METHODS[name].dial == "units":
+            # One unit of the net takes 64 weights in, a bias, and 3 out along.
+            assert survivors_at(level, size) - 68 < survivors <= survivors_at(level, size)
         elif state.reached:
             assert sparsity(state.masks) >= level
         assert state.state.keys() == run.model.state_dict().keys()
