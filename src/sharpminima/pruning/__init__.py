@@ -1,20 +1,27 @@
 """Pruning methods behind one registry; a name is used verbatim in configs, paths and plots."""
 
 from sharpminima.pruning import (
+    continuous_sparsification,
     dessilbi,
     dsr,
+    dst,
+    edge_popup,
     gradual,
     group_lasso,
     iterative,
+    l0,
     l1,
     lobster,
+    optimal_masks,
     rigl,
     sensitivity,
     serene,
     set,
     slimming,
     sparse_momentum,
+    supermask,
     swd,
+    variational_dropout,
 )
 from sharpminima.pruning.method import LevelState, Method, Pruned, Run
 from sharpminima.pruning.scored import SCORED
@@ -29,6 +36,7 @@ METHODS: dict[str, Method] = {
     "dsr": dsr.METHOD,
     "sparse_momentum": sparse_momentum.METHOD,
     "rigl": rigl.METHOD,
+    "dst": dst.METHOD,
     "l1": l1.METHOD,
     "group_lasso": group_lasso.METHOD,
     "slimming": slimming.METHOD,
@@ -36,6 +44,12 @@ METHODS: dict[str, Method] = {
     "dessilbi": dessilbi.METHOD,
     "sensitivity": sensitivity.METHOD,
     "serene": serene.METHOD,
+    "l0": l0.METHOD,
+    "variational_dropout": variational_dropout.METHOD,
+    "supermask": supermask.METHOD,
+    "edge_popup": edge_popup.METHOD,
+    "continuous_sparsification": continuous_sparsification.METHOD,
+    "optimal_masks": optimal_masks.METHOD,
 }
 """Name -> method."""
 

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sharpminima.masks import Masks
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.scored import all_masks
 from sharpminima.pruning.search import SearchPolicy
+from sharpminima.pruning.stages import fit
+from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
 from sharpminima.training import FlatModel
 
@@ -61,6 +64,15 @@ class Reparametrised(nn.Module):
             self.step += 1
         return functional_call(self.model, self.weights(), (images,))
 
+    def masks(self) -> Masks:
+        """What is left, by the weights of eval mode."""
+        with torch.no_grad():
+            was_training = self.training
+            self.eval()
+            weights = self.weights()
+            self.train(was_training)
+        return {name: (weights[name] != 0).cpu() for name in self.names}
+
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
         """A state dict of the net alone, with the weights of eval mode, on the CPU."""
@@ -76,19 +88,36 @@ class Reparametrised(nn.Module):
 
 
 class Learning(SearchPolicy):
-    """Trains a `Reparametrised` net: its penalty, what is frozen, and a rate of its own for what was added."""
+    """Trains a `Reparametrised` net: with its penalty; ``rate`` times the learning rate for what was added.
+
+    Gates and scores see gradients that are smaller than those of weights by the size of a weight or by the number of
+    images; the authors' codes meet that with Adam, which has no place in a loop of plain SGD.
+    """
 
     def __init__(self, run: Run, settings: Any, flat: FlatModel, *, rate: float = 1.0, frozen: bool = False) -> None:
         super().__init__(run, settings)
         names = [name for name, _ in flat.model.named_parameters()]
-        added = flat.indicator([name for name in names if name.startswith("added.")])
-        scored = {f"model.{name}" for name in flat.model.names}
-        still = flat.indicator([name for name in names if name in scored]) if frozen else 0.0
-        self._scale = 1.0 + (rate - 1.0) * added - still  # of gradients: 0 where parameters are frozen
+        self.added = flat.indicator([name for name in names if name.startswith("added.")])
+        own = flat.indicator([name for name in names if name.startswith("model.")])
+        self.scale = rate * self.added + (0.0 if frozen else 1.0) * own  # of gradients
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Add the penalty's gradient, scale all."""
         penalty = flat.model.penalty()
         if penalty is not None:
             penalty.backward()  # accumulates in ``flat.gradients``
-        flat.gradients.mul_(self._scale)
+        flat.gradients.mul_(self.scale)
+
+
+def learn(
+    run: Run,
+    net: Reparametrised,
+    settings: Any,
+    name: str,
+    resume: ResumeFile | None,
+    policy: type[Learning],
+    **how: Any,
+) -> list[dict[str, Any]]:
+    """Train ``net``, in place; the rows of its epochs."""
+    flat = FlatModel(net)
+    return fit(run, flat, policy(run, settings, flat, **how), settings, (name, "search"), resume)

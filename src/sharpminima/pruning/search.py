@@ -3,7 +3,8 @@
 The search is what a method is. It runs at constant rate with the method's own policy (`SearchPolicy`), and ends with
 a state and masks. From there on all methods do the same: the net is trained with those masks by the recipe, and its
 best-validation state is the level's. So the epochs of the final training are equal for all, and those in all are
-recorded. A method with a density dial searches once for each level, and ends with exactly the survivors asked for.
+recorded. A method with a density dial searches once for each level, and ends with exactly the survivors asked for; one
+without searches once for each of its strengths (`prune_by_sweep`).
 """
 
 import math
@@ -11,10 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from sharpminima.evaluation import Evaluation
-from sharpminima.masks import Masks
+from sharpminima.evaluation import Evaluation, gradient_norm
+from sharpminima.masks import Masks, count
+from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.stages import Stages, at, fit_recipe, level_state
 from sharpminima.resume import ResumeFile
@@ -34,6 +36,25 @@ class SearchSettings(Settings):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     recipe: RecipeSettings = Field(RecipeSettings(), description="training with the masks that were found")
+
+
+class SweepSettings(SearchSettings):
+    """Of methods without a density dial: one search for each strength."""
+
+    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
+
+    @field_validator("strengths")
+    @classmethod
+    def _ascending(cls, strengths: tuple[float, ...]) -> tuple[float, ...]:
+        if list(strengths) != sorted({*strengths}):
+            raise ValueError(f"strengths must ascend without repetition; {list(strengths)} given")
+        return strengths
+
+
+class SubnetSettings(SearchSettings):
+    """Of methods whose result is a part of the untrained net, which stays as it is."""
+
+    recipe: RecipeSettings | None = Field(None, description="training of what was found; null: none")
 
 
 class SearchPolicy(Policy):
@@ -77,12 +98,50 @@ def prune_by_search(run: Run, settings: SearchSettings, *, name: str, search: Se
     history: list[dict[str, Any]] = []
     levels: dict[float, LevelState] = {}
     for number, level in enumerate(run.levels, start=1):
-        got = stages.run(f"search-{level!r}", partial(search, run, level, settings))
-        model = at(run, got["state"], got["masks"])
-        work = partial(fit_recipe, run, model, got["masks"], settings.recipe, (name, "mask"))
-        trained = stages.run(f"level-{level!r}", work)
-        rows = [*got["history"], *trained["history"]]
-        levels[level] = level_state(run, level, number, got["masks"], trained, len(rows))
+        masks, trained, rows = _search_and_train(run, settings, stages, name, search, level)
+        asked = survivors_at(level, count(masks)[1])
+        reached = count(masks)[0] <= asked  # units: no layer loses its last one
+        levels[level] = level_state(run, level, number, masks, trained, len(rows), reached=reached)
         history += rows
     most = max(state.facts["epochs"] for state in levels.values())
     return Pruned(levels=levels, history=history, events=[], epochs=most)
+
+
+def prune_by_sweep(run: Run, settings: SweepSettings, *, name: str, search: Search) -> Pruned:
+    """Search, then train, for each strength; a level has the weakest that reached it, else the sparsest of all.
+
+    Events are the strengths: event (its number), strength, survivors, sparsity, best validation loss.
+    """
+    stages = Stages(run.resume)
+    history: list[dict[str, Any]] = []
+    events, nets = [], []
+    for number, strength in enumerate(settings.strengths, start=1):
+        masks, trained, rows = _search_and_train(run, settings, stages, name, search, strength)
+        nets.append((masks, trained, len(rows)))
+        survivors, size = count(masks)
+        loss = min(row["validation_loss"] for row in trained["history"])
+        facts = {"strength": strength, "survivors": survivors, "sparsity": 1 - survivors / size}
+        events.append({"event": number, **facts, "validation_loss": loss})
+        history += rows
+    levels = {}
+    for level in run.levels:
+        reached = [event["event"] for event in events if event["sparsity"] >= level]
+        number = reached[0] if reached else max(events, key=lambda event: event["sparsity"])["event"]
+        levels[level] = level_state(run, level, number, *nets[number - 1], reached=bool(reached))
+    return Pruned(levels=levels, history=history, events=events, epochs=max(epochs for _, _, epochs in nets))
+
+
+def _search_and_train(
+    run: Run, settings: SearchSettings, stages: Stages, name: str, search: Search, target: float
+) -> tuple[Masks, dict[str, Any], list[dict[str, Any]]]:
+    """The masks for one level or strength, what `fit_recipe` makes of them, and the rows of all epochs."""
+    got = stages.run(f"search-{target!r}", partial(search, run, target, settings))
+    masks = got["masks"]
+    model = at(run, got["state"], masks)
+    if settings.recipe is None:
+        norm = gradient_norm(model, run.training.images, run.training.labels)
+        trained = {"state": got["state"], "history": [], "epoch": len(got["history"]), "gradient_norm": norm}
+    else:
+        work = partial(fit_recipe, run, model, masks, settings.recipe, (name, "mask"))
+        trained = stages.run(f"level-{target!r}", work)
+    return masks, trained, [*got["history"], *trained["history"]]
