@@ -12,7 +12,7 @@ from sharpminima.config import MethodChoice, Study
 from sharpminima.evaluation import evaluate
 from sharpminima.files import read_json
 from sharpminima.masks import count, sparsity
-from sharpminima.pruning import METHODS, Pruned, Run
+from sharpminima.pruning import METHODS, Pruned, Run, criteria, scored
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.search import SubnetSettings
 from sharpminima.resume import ResumeFile
@@ -184,3 +184,19 @@ def test_it_works_on_a_gpu(name: str) -> None:
         if METHODS[name].dial == "weights":
             assert count(state.masks) == count(pruned_by(name).levels[level].masks)
         assert all(tensor.device.type == "cpu" for tensor in (*state.state.values(), *state.masks.values()))
+
+
+def test_the_docs_add_a_method_in_ten_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both examples of the page run as printed, and the new method does what the table promises."""
+    blocks = (ROOT / "docs/methods.md").read_text().split("```python\n")[1:]
+    criterion, method = (block.partition("```")[0] for block in blocks)
+    names = vars(criteria).copy()
+    exec(criterion, names)
+    monkeypatch.setitem(criteria.CRITERIA, "sign_agreement", names["sign_agreement"])
+    run = a_run()
+    masks = scored.find_masks(run.model, "sign_agreement", 0.8, METHODS["snip"].settings(rounds=2), run)
+    assert count(masks)[0] == survivors_at(0.8, count(masks)[1])
+    found: dict = {}
+    exec(method, found)
+    pruned = found["METHOD"].prune(a_run(), found["L2Settings"](batch_size=20, epochs=2, recipe=_RECIPE))
+    assert [count(state.masks)[0] for state in pruned.levels.values()] == [402, 161]

@@ -11,6 +11,7 @@ from sharpminima.pruning import (
     iterative,
     l0,
     l1,
+    l1_filters,
     lobster,
     optimal_masks,
     rigl,
@@ -18,9 +19,11 @@ from sharpminima.pruning import (
     serene,
     set,
     slimming,
+    soft_filter,
     sparse_momentum,
     supermask,
     swd,
+    taylor_channels,
     variational_dropout,
 )
 from sharpminima.pruning.method import LevelState, Method, Pruned, Run
@@ -50,6 +53,9 @@ METHODS: dict[str, Method] = {
     "edge_popup": edge_popup.METHOD,
     "continuous_sparsification": continuous_sparsification.METHOD,
     "optimal_masks": optimal_masks.METHOD,
+    "l1_filters": l1_filters.METHOD,
+    "soft_filter": soft_filter.METHOD,
+    "taylor_channels": taylor_channels.METHOD,
 }
 """Name -> method."""
 
