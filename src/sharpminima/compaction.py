@@ -363,3 +363,29 @@ def _slice_norm(norm: nn.BatchNorm2d, rows: Tensor) -> nn.BatchNorm2d:
         if buffer.ndim:
             smaller.register_buffer(name, buffer[rows.to(buffer.device)].clone())
     return smaller
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a layer that can be left out of a net: all that reads them is known."""
+
+    layer: str  # Conv2d or Linear
+    count: int
+    norms: tuple[str, ...]  # BatchNorms behind it
+    consumer: str  # the only layer that reads them
+    positions: int  # inputs of the consumer that a unit feeds; more than one behind a flattened map
+
+
+def removable_units(model: nn.Module) -> list[Units]:
+    """Every layer of ``model`` whose units can be left out; the others feed a residual addition or the output.
+
+    Raises:
+        NotCompactable: see there.
+    """
+    found = []
+    for layer in _layers(_traced(model)):
+        if layer.consumer is not None:
+            units = layer.module.weight.shape[0]
+            positions = layer.consumer.module.weight.shape[1] // units
+            found.append(Units(layer.name, units, layer.norms, layer.consumer.name, positions))
+    return found
