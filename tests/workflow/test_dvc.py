@@ -349,7 +349,9 @@ def test_a_fresh_clone_draws_every_figure_to_the_same_bytes_without_training_or_
     fresh = clone(tracked, tmp_path / "clone")
     fresh.do("dvc", "repro")
     calls = [call.split() for call in fresh.calls()]
-    assert sorted(call[1] for call in calls if call[0] == "figure") == [f"notebooks/fig{i}.ipynb" for i in (1, 2, 3, 4)]
+    assert sorted(call[1] for call in calls if call[0] == "figure") == [
+        f"notebooks/{name}.ipynb" for name in FIGURE_NAMES
+    ]
     assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
     assert not (fresh.folder / "results/tiny/data").exists()
     assert fresh.wrong_sums() == []
