@@ -82,4 +82,4 @@ def test_the_thesis_shuffle_of_masks_alone_is_a_random_structure_layerwise() -> 
     state, found = begin("random-structure-layerwise", 0)
     for key, mask in masks.items():
         assert int(found[key].sum()) == int(mask.sum())
-    assert not torch.isin(state["1.weight"][found["1.weight"]], init["1.weight"]).any()
+    assert (state["1.weight"] == init["1.weight"])[found["1.weight"]].double().mean() < 0.01

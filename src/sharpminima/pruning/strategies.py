@@ -44,8 +44,8 @@ STRATEGIES: dict[str, Strategy] = {
 """Name -> strategy; ``-long`` gives retraining the gradual method's own number of epochs.
 
 Mikler's thesis (2021), table 3.1, in these names: none is ``rewind``, shuffle parameters within the mask
-``shuffle-weights``, reinitialise ``reinit``, shuffle masks and weights in each layer ``shuffle-masks``, shuffle masks in
-each layer and reinitialise ``random-structure-layerwise``.
+``shuffle-weights``, reinitialise ``reinit``, shuffle masks and weights in each layer ``shuffle-masks``, shuffle masks
+in each layer and reinitialise ``random-structure-layerwise``.
 """
 
 
