@@ -28,7 +28,15 @@ from sharpminima.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered
 
 _LANES = 16  # filters of a convolution are computed in groups of so many
 _SPARE = 0.5  # idle filters, of those needed, that whole groups are still faster with
-_CHANNELWISE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d, nn.Identity, nn.Dropout)
+_CHANNELWISE = (
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.BatchNorm2d,
+    nn.Identity,
+    nn.Dropout,
+)
 Keep = dict[str, Tensor]
 
 
