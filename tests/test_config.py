@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sharpminima.config import STUDIES, Config, Study, load_config, parse_settings
+from sharpminima.config import STUDIES, Config, Study, _has_units, load_config, parse_settings
 from sharpminima.errors import ConfigError
 from sharpminima.files import read_json
 from sharpminima.settings import RecipeSettings
@@ -127,6 +127,20 @@ def test_inconsistent_studies_are_refused(tmp_path: Path, changes: dict, expecte
     import re
 
     assert any(re.search(expected, line) for line in faults(tmp_path, **changes))
+
+
+def test_a_model_without_units_is_refused_to_a_method_that_removes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = {"experiments__0__method": {"name": "l1_filters"}}
+    load_config({"study": str(demo_with(tmp_path, **method))})
+    monkeypatch.setattr("sharpminima.config.removable_units", lambda model: [])
+    _has_units.cache_clear()
+    try:
+        (fault,) = faults(tmp_path, **method)
+    finally:
+        _has_units.cache_clear()
+    assert "l1_filters removes filters and hidden units, and lenet300 has none that can be left out" in fault
 
 
 def test_settings_come_as_text_or_file(tmp_path: Path) -> None:

@@ -18,17 +18,22 @@ from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.files import read_json, write_json
 from sharpminima.masks import random_masks
 from sharpminima.models import MODELS, build_model
-from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning import METHODS, Run, iterative
 from sharpminima.pruning.scored import SCORED
+from sharpminima.pruning.search import SearchSettings
 from sharpminima.rng import derive_seed, generator
 from sharpminima.settings import RecipeSettings
 from sharpminima.training import FlatModel, RecipePolicy, train
 
 GOLDEN = Path(__file__).with_name("golden.json")
 _SHORT = {"recipe": {"batch_size": 50, "max_epochs": 2}, "dense": {"batch_size": 50, "max_epochs": 2}, "probes": 3}
+_ROUNDS = {"recipe": {"batch_size": 50, "max_epochs": 2, "schedule": "constant"}, "keep": 0.4}
+_SEARCH = {"recipe": _SHORT["recipe"], "batch_size": 50, "epochs": 2}
 METHOD_SETTINGS = {
     "lobster": {"batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 14},
     **dict.fromkeys(SCORED, _SHORT),
+    **dict.fromkeys(iterative.METHODS, _ROUNDS),
+    **{name: _SEARCH for name, method in METHODS.items() if issubclass(method.settings, SearchSettings)},
 }
 
 
@@ -65,7 +70,8 @@ def measure(digits: Path) -> dict[str, Any]:
     for name, settings in METHOD_SETTINGS.items():
         method = METHODS[name]
         start = build_model("lenet300", seed=derive_seed(0, "init"))
-        run = Run(start, training, validation, test, (0.5, 0.9), seed=0, augment=False)
+        levels = (0.5, 0.9) if name == "lobster" or name in SCORED else (0.9,)
+        run = Run(start, training, validation, test, levels, seed=0, augment=False)
         chosen = method.settings(**settings)
         pruned = method.prune(run, chosen)
         found[name] = {

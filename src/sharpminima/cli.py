@@ -477,14 +477,22 @@ def track(
     typer.echo(f"recorded {', '.join(studies)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")
 
 
+_REMOVES = {
+    "weights": "single weights, to exactly the number asked for",
+    "units": "filters and hidden units, to the number asked for within one; the model must have such",
+    "none": "what its strengths or thresholds find; levels have what was reached",
+}
+
+
 @app.command()
 def methods() -> None:
-    """List the pruning methods: name, kind, paper, and settings with their defaults."""
+    """List the pruning methods: name, kind, paper, what they remove, and settings with their defaults."""
     from sharpminima.pruning import METHODS
 
     for name, method in METHODS.items():
         defaults = method.settings().model_dump(mode="json", by_alias=True, exclude={"revision", "dense", "recipe"})
         typer.echo(f"{name} ({method.kind}): {method.paper}")
+        typer.echo(f"  removes {_REMOVES[method.dial]}")
         typer.echo("  " + ", ".join(f"{key}: {value}" for key, value in defaults.items()))
 
 

@@ -28,7 +28,15 @@ from sharpminima.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered
 
 _LANES = 16  # filters of a convolution are computed in groups of so many
 _SPARE = 0.5  # idle filters, of those needed, that whole groups are still faster with
-_CHANNELWISE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d, nn.Identity, nn.Dropout)
+_CHANNELWISE = (
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.BatchNorm2d,
+    nn.Identity,
+    nn.Dropout,
+)
 Keep = dict[str, Tensor]
 
 
@@ -363,3 +371,29 @@ def _slice_norm(norm: nn.BatchNorm2d, rows: Tensor) -> nn.BatchNorm2d:
         if buffer.ndim:
             smaller.register_buffer(name, buffer[rows.to(buffer.device)].clone())
     return smaller
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a layer that can be left out of a net: all that reads them is known."""
+
+    layer: str  # Conv2d or Linear
+    count: int
+    norms: tuple[str, ...]  # BatchNorms behind it
+    consumer: str  # the only layer that reads them
+    positions: int  # inputs of the consumer that a unit feeds; more than one behind a flattened map
+
+
+def removable_units(model: nn.Module) -> list[Units]:
+    """Every layer of ``model`` whose units can be left out; the others feed a residual addition or the output.
+
+    Raises:
+        NotCompactable: see there.
+    """
+    found = []
+    for layer in _layers(_traced(model)):
+        if layer.consumer is not None:
+            units = layer.module.weight.shape[0]
+            positions = layer.consumer.module.weight.shape[1] // units
+            found.append(Units(layer.name, units, layer.norms, layer.consumer.name, positions))
+    return found

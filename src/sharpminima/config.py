@@ -2,15 +2,17 @@
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
 from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, model_validator
 
+from sharpminima.compaction import NotCompactable, removable_units
 from sharpminima.data import DATASETS
 from sharpminima.errors import ConfigError
-from sharpminima.models import INPUT_SHAPES, MODELS
+from sharpminima.models import INPUT_SHAPES, MODELS, build_model
 from sharpminima.pruning import METHODS, STRATEGIES
 from sharpminima.settings import PositiveInt, RecipeSettings, Settings
 
@@ -165,6 +167,11 @@ class Experiment(Settings):
             raise ValueError(
                 f"{self.model} takes images {wanted}, {self.dataset} has {shape}; models that fit: {fitting}"
             )
+        if METHODS[self.method.name].dial == "units" and not _has_units(self.model):
+            raise ValueError(
+                f"{self.method.name} removes filters and hidden units, and {self.model} has none that can be left out; "
+                "take another model, or a method that removes single weights"
+            )
         for name, settings in self.strategies.items():
             if settings.replicas > 1 and not STRATEGIES[name].draws:
                 raise ValueError(
@@ -182,6 +189,14 @@ class Experiment(Settings):
             if absent:
                 raise ValueError(f"transfer.sources: {', '.join(sorted(absent))} given, which strategies does not name")
         return self
+
+
+@cache
+def _has_units(model: str) -> bool:
+    try:
+        return bool(removable_units(build_model(model)))
+    except NotCompactable:
+        return False
 
 
 class Focus(Settings):

@@ -61,3 +61,25 @@ def test_random_structures_match_the_count(name: str, layerwise: bool) -> None:
 
 def test_which_strategies_draw() -> None:
     assert {name for name, strategy in STRATEGIES.items() if not strategy.draws} == {"rewind", "rewind-long"}
+
+
+@pytest.mark.parametrize("name", ["shuffle-weights", "shuffle-masks"])
+def test_shuffles_keep_each_layers_values_and_move_what_they_say(name: str) -> None:
+    init, masks = lobster_like()
+    (state, found), (again, _), (other, _) = begin(name, 0), begin(name, 0), begin(name, 1)
+    for key, mask in masks.items():
+        assert torch.equal(state[key][found[key]].sort().values, init[key][mask].sort().values)
+        assert torch.equal(found[key], mask) == (name == "shuffle-weights" or bool(mask.all()))
+        assert torch.equal(state[key], again[key])
+    key = "1.weight"
+    assert not torch.equal(state[key], init[key] * masks[key])
+    assert not torch.equal(state[key], other[key])
+
+
+def test_the_thesis_shuffle_of_masks_alone_is_a_random_structure_layerwise() -> None:
+    """Table 3.1: shuffle masks in each layer and reinitialise: as many survivors a layer, new weights."""
+    init, masks = lobster_like()
+    state, found = begin("random-structure-layerwise", 0)
+    for key, mask in masks.items():
+        assert int(found[key].sum()) == int(mask.sum())
+    assert (state["1.weight"] == init["1.weight"])[found["1.weight"]].double().mean() < 0.01

@@ -33,7 +33,7 @@ onstart:
 
 wildcard_constraints:
     dataset="[a-z0-9-]+",
-    model="[a-z0-9]+",
+    model="[a-z0-9-]+",
     method="[a-z0-9_]+",
     level=r"[0-9.]+",
     strategy="[a-z-]+",

@@ -56,6 +56,8 @@ _SHAPES = {
     "reinit": ("#009E73", "^"),
     "random-structure": ("#CC79A7", "D"),
     "random-structure-layerwise": ("#CC79A7", "d"),
+    "shuffle-weights": ("#E69F00", "v"),
+    "shuffle-masks": ("#56B4E9", "v"),
     "rewind-long": ("#E69F00", "s"),
     "reinit-long": ("#56B4E9", "^"),
 }

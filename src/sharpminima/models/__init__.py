@@ -11,29 +11,48 @@ import torch
 from torch import nn
 
 from sharpminima.errors import ConfigError
-from sharpminima.models.lenet import LeNet5, LeNet300
+from sharpminima.models.conv import ConvN
+from sharpminima.models.lenet import LeNet3, LeNet5, LeNet5BatchNorm, LeNet300
 from sharpminima.models.mlp import MLP3x400
 from sharpminima.models.resnet import ResNetCifar
+from sharpminima.models.vgg import Vgg
+from sharpminima.models.wrn import WideResNet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet300": LeNet300,
     "lenet5": LeNet5,
+    "lenet5-bn": LeNet5BatchNorm,
+    "lenet3": LeNet3,
     "mlp3x400": MLP3x400,
-    "resnet32": partial(ResNetCifar, 32),
+    **{f"conv{depth}": partial(ConvN, depth) for depth in (2, 4, 6)},
+    **{f"resnet{depth}": partial(ResNetCifar, depth) for depth in (20, 32, 56, 110)},
+    **{f"resnet{depth}-projection": partial(ResNetCifar, depth, projection=True) for depth in (20, 56, 110)},
+    **{f"wrn{depth}-{width}": partial(WideResNet, depth, width) for depth, width in ((16, 4), (16, 8), (28, 10))},
+    **{f"vgg{depth}": partial(Vgg, depth) for depth in (13, 16, 19)},
 }
 """Name -> builder, called with ``num_classes``."""
 
+_ON_MNIST = ("lenet300", "lenet5", "lenet5-bn", "lenet3", "mlp3x400")
 INPUT_SHAPES: dict[str, tuple[int, int, int]] = {
-    "lenet300": (1, 28, 28),
-    "lenet5": (1, 28, 28),
-    "mlp3x400": (1, 28, 28),
-    "resnet32": (3, 32, 32),
+    name: (1, 28, 28) if name in _ON_MNIST else (3, 32, 32) for name in MODELS
 }
 """Name -> (channels, height, width) of one image."""
 
 
-def build_model(name: str, *, num_classes: int = 10, seed: int = 0) -> nn.Module:
+def build_model(
+    name: str,
+    *,
+    num_classes: int = 10,
+    seed: int = 0,
+    bn_momentum: float | None = None,
+    bn_eps: float | None = None,
+) -> nn.Module:
     """Build the net ``name``, initialised from ``seed`` alone; the global random state is left as it was.
+
+    Args:
+        bn_momentum: of every BatchNorm, in PyTorch's sense: the share of the new batch in the running statistics (in
+            TensorFlow's sense it is 1 minus this); None keeps .1.
+        bn_eps: of every BatchNorm; None keeps 1e-5.
 
     Raises:
         ConfigError: there is no such model.
@@ -43,7 +62,12 @@ def build_model(name: str, *, num_classes: int = 10, seed: int = 0) -> nn.Module
     with torch.random.fork_rng(devices=[]):
         # Layers draw from the CPU's default generator; manual_seed of the module would touch CUDA too.
         torch.default_generator.manual_seed(seed)
-        return MODELS[name](num_classes=num_classes)
+        model = MODELS[name](num_classes=num_classes)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = module.momentum if bn_momentum is None else bn_momentum
+            module.eps = module.eps if bn_eps is None else bn_eps
+    return model
 
 
 __all__ = ["INPUT_SHAPES", "MODELS", "build_model"]

@@ -40,3 +40,47 @@ class LeNet5(nn.Module):
         features = self.pool(self.relu1(self.conv1(images)))
         features = self.pool(self.relu2(self.conv2(features)))
         return self.fc2(self.relu3(self.fc1(features.flatten(1))))
+
+
+class LeNet5BatchNorm(nn.Sequential):
+    """`LeNet5` with BatchNorm behind both convolutions, whose biases it makes idle: they are left out. 431,150."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__(
+            nn.Conv2d(1, 20, 5, bias=False),
+            nn.BatchNorm2d(20),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(20, 50, 5, bias=False),
+            nn.BatchNorm2d(50),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(800, 500),
+            nn.ReLU(),
+            nn.Linear(500, num_classes),
+        )
+
+
+class LeNet3(nn.Sequential):
+    """Three convolutions (6, 16 and 120 filters), then 84 units: 61,706 parameters.
+
+    The net of the MNIST example in the public code of DessiLBI (Fu et al., ICML 2020), which we take to be the LeNet-3
+    of its experiments; the paper's own table of it was not found.
+    """
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__(
+            nn.Conv2d(1, 6, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 120, 5),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, num_classes),
+        )

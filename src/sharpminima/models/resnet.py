@@ -5,9 +5,9 @@ from torch.nn import functional as F
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions with BatchNorm around an identity shortcut without parameters (option A)."""
+    """Two 3x3 convolutions with BatchNorm around a shortcut: without parameters (option A), or projected."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, projection: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels_out)
@@ -17,10 +17,15 @@ class _Block(nn.Module):
         self.relu2 = nn.ReLU()
         self.stride = stride
         self.new_channels = channels_out - channels_in
+        self.projects = projection and self.new_channels > 0
+        if self.projects:
+            self.projection = nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, C, H, W] to [N, C', H / stride, W / stride]."""
         residual = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(features)))))
+        if self.projects:
+            return self.relu2(residual + self.projection(features))
         shortcut = features[:, :, :: self.stride, :: self.stride]
         if self.new_channels:
             # Option A: new channels are zeros, half of them on either side.
@@ -30,13 +35,16 @@ class _Block(nn.Module):
 
 
 class ResNetCifar(nn.Module):
-    """A ResNet of depth 6 n + 2 with 16, 32 and 64 channels and option A shortcuts.
+    """A ResNet of depth 6 n + 2 with 16, 32 and 64 channels.
+
+    Shortcuts are option A; with ``projection`` 1x1 convolutions without BatchNorm where the width changes, as in
+    Mikler's thesis, which adds 2,560 parameters.
 
     Convolutions and the classifier start Kaiming normal (fan in), as in the usual CIFAR-10 code. Depth 32
     has 464,154 parameters for 10 classes.
     """
 
-    def __init__(self, depth: int, num_classes: int = 10) -> None:
+    def __init__(self, depth: int, num_classes: int = 10, *, projection: bool = False) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
@@ -45,7 +53,7 @@ class ResNetCifar(nn.Module):
         stages = []
         channels_in = 16
         for channels, stride in ((16, 1), (32, 2), (64, 2)):
-            stage = [_Block(channels_in, channels, stride)]
+            stage = [_Block(channels_in, channels, stride, projection)]
             stage += [_Block(channels, channels, 1) for _ in range(blocks - 1)]
             stages.append(nn.Sequential(*stage))
             channels_in = channels

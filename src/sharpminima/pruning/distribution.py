@@ -28,7 +28,7 @@ def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str) -
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     density = survivors / sum(sizes.values())
     densities = erk_densities(shapes, density) if distribution == "erk" else dict.fromkeys(shapes, density)
-    counts = _whole({name: densities[name] * sizes[name] for name in shapes}, sizes, survivors)
+    counts = whole_shares({name: densities[name] * sizes[name] for name in shapes}, sizes, survivors)
     return {
         name: _best(score.flatten().double(), counts[name]).view(score.shape).cpu() for name, score in scores.items()
     }
@@ -66,7 +66,7 @@ def _best(scores: Tensor, count: int) -> Tensor:
     return kept
 
 
-def _whole(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
+def whole_shares(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
     """Shares as whole numbers with the given sum: those with the largest remainders are rounded up."""
     counts = {name: min(sizes[name], math.floor(share)) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: shares[name] - math.floor(shares[name]), reverse=True)

@@ -21,7 +21,7 @@ from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.pruning.method import LevelState, Method, Pruned, Run
 from sharpminima.rng import generator
 from sharpminima.settings import PositiveInt, Settings
-from sharpminima.training import Best, FlatModel, train
+from sharpminima.training import Best, FlatModel, Policy, train
 
 _GOOD = 1.01  # an epoch is good while its loss is under this many times the best
 _BRACKET = 0.05  # the bisection ends when the losses of its ends differ by less than this share of the bound
@@ -83,7 +83,7 @@ def largest_threshold(flat: FlatModel, prunable: Tensor, validation: Split, *, t
     return low, at_low
 
 
-class _Lobster:
+class _Lobster(Policy):
     """The policy: decay after each step, prune on plateaus, keep a trained minimum for each level."""
 
     def __init__(self, run: Run, settings: LobsterSettings, flat: FlatModel) -> None:
@@ -235,4 +235,5 @@ METHOD = Method(
     prune=prune,
     paper="Tartaglione, Bragagnolo, Fiandrotti, Grangetto (2020)",
     kind="gradual",
+    dial="none",
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -57,3 +57,4 @@ class Method:
     prune: Callable[[Run, Any], Pruned]
     paper: str
     kind: str  # e.g. "gradual"
+    dial: Literal["weights", "units", "none"] = "weights"  # what is removed to the number asked for; none: strengths

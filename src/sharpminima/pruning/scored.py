@@ -1,12 +1,11 @@
 """Pruning by a score: any criterion, shared out over layers any way, at once or in rounds, before or after training.
 
-The four are separate, so that they recombine: a criterion (`criteria`), a distribution (`distribution`), rounds of
-density d^(k/n) for final density d, and where it starts. Every level is a run of its own from the same W0: its mask
+The four are separate, so that they recombine: a criterion (`criteria`), a distribution (`distribution`), a schedule
+(`schedule`) and where it starts. Every level is a run of its own from the same W0: its mask
 is found first, and training with that mask follows.
 """
 
 import copy
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -15,15 +14,14 @@ from pydantic import Field, create_model
 from torch import nn
 
 from sharpminima.data import Split
-from sharpminima.evaluation import gradient_norm
-from sharpminima.masks import Masks, apply_masks, prunable_parameters, sparsity
+from sharpminima.masks import Masks, apply_masks, count, prunable_parameters
 from sharpminima.pruning.criteria import CRITERIA, Candidate
 from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best, survivors_at
 from sharpminima.pruning.method import LevelState, Method, Pruned, Run
-from sharpminima.resume import ResumeFile
+from sharpminima.pruning.schedule import SCHEDULES, survivor_counts
+from sharpminima.pruning.stages import Stages, at, fit_recipe, level_state
 from sharpminima.rng import generator
 from sharpminima.settings import PositiveInt, RecipeSettings, Settings
-from sharpminima.training import FlatModel, RecipePolicy, train
 
 _REVIVES = ("force",)  # criteria that score removed weights too
 
@@ -34,7 +32,8 @@ class ScoredSettings(Settings):
     revision: Literal[1] = 1
     start: Literal["init", "trained"] = Field("init", description="the weights that are scored: W0, or trained from it")
     distribution: Literal[DISTRIBUTIONS] = "global"
-    rounds: PositiveInt = Field(1, description="scorings; density d^(k/n) after round k of n")
+    schedule: Literal[SCHEDULES] = Field("iterative", description="what is left after each round")
+    rounds: PositiveInt = Field(1, description="scorings; one of them is one-shot")
     biases: bool = Field(False, description="whether biases may be removed too; levels are of what may be")
     samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
     probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
@@ -47,25 +46,34 @@ def find_masks(model: nn.Module, criterion: str, level: float, settings: ScoredS
 
     Exactly `survivors_at` weights survive.
     """
-    parameters = dict(model.named_parameters())
-    names = [name for name in prunable_parameters(model) if settings.biases or parameters[name].ndim > 1]
-    masks = {name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in names}
-    size = sum(mask.numel() for mask in masks.values())
+    masks = all_masks(model, biases=settings.biases)
+    _, size = count(masks)
     final = survivors_at(level, size)
-    sample = _sample(run.training, settings.samples_per_class, generator(run.seed, criterion, "sample"))
+    sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, criterion, "sample"))
     draws = generator(run.seed, criterion, "draws")
-    for number in range(1, settings.rounds + 1):
-        count = final if number == settings.rounds else round(size * (final / size) ** (number / settings.rounds))
-        scores = CRITERIA[criterion](Candidate(model, masks, sample, draws, settings.probes))
-        if criterion not in _REVIVES:
-            scores = {
-                name: score.masked_fill(~masks[name].to(score.device), -torch.inf) for name, score in scores.items()
-            }
-        masks = keep_best(scores, count, settings.distribution)
+    for survivors in survivor_counts(settings.schedule, size, final, settings.rounds):
+        candidate = Candidate(model, masks, sample, draws, settings.probes)
+        masks = keep_scored(criterion, candidate, survivors, settings.distribution)
     return masks
 
 
-def _sample(training: Split, per_class: int, draws: torch.Generator) -> Split:
+def all_masks(model: nn.Module, *, biases: bool = False) -> Masks:
+    """Masks of all that may be removed, nothing of which is."""
+    parameters = dict(model.named_parameters())
+    names = [name for name in prunable_parameters(model) if biases or parameters[name].ndim > 1]
+    return {name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in names}
+
+
+def keep_scored(criterion: str, candidate: Candidate, survivors: int, distribution: str) -> Masks:
+    """Masks that keep the ``survivors`` highest scores of what the candidate has left."""
+    scores = CRITERIA[criterion](candidate)
+    if criterion not in _REVIVES:
+        masks = candidate.masks
+        scores = {name: score.masked_fill(~masks[name].to(score.device), -torch.inf) for name, score in scores.items()}
+    return keep_best(scores, survivors, distribution)
+
+
+def draw_sample(training: Split, per_class: int, draws: torch.Generator) -> Split:
     """So many images of each class, or all of a class that has fewer."""
     order = torch.randperm(len(training.labels), generator=draws)
     labels = training.labels.cpu()[order]
@@ -75,19 +83,14 @@ def _sample(training: Split, per_class: int, draws: torch.Generator) -> Split:
 
 
 def prune(run: Run, settings: ScoredSettings, *, criterion: str) -> Pruned:
-    """Score, remove and train, for each level by itself.
-
-    Facts of a level: epoch and epochs of training with the mask, event (its number), collapsed (tensors that have no
-    weight left: with one of those the net computes a constant), distribution, gradient_norm.
-    """
-    stages = _Stages(run.resume)
+    """Score, remove and train, for each level by itself; facts as of `level_state`."""
+    stages = Stages(run.resume)
     history: list[dict[str, Any]] = []
     epochs = 0
     start = run.model
     if settings.start == "trained":
-        dense = stages.run("dense", partial(_train, run, copy.deepcopy(run.model), None, settings.dense, ("dense", 0)))
-        start = copy.deepcopy(run.model)
-        start.load_state_dict(dense["state"])
+        dense = stages.run("dense", partial(fit_recipe, run, copy.deepcopy(start), None, settings.dense, ("dense", 0)))
+        start = at(run, dense["state"])
         history += dense["history"]
         epochs = len(dense["history"])
     levels: dict[float, LevelState] = {}
@@ -96,76 +99,13 @@ def prune(run: Run, settings: ScoredSettings, *, criterion: str) -> Pruned:
         masks = find_masks(start, criterion, level, settings, run)
         model = copy.deepcopy(start)
         apply_masks(model, masks)
-        work = partial(_train, run, model, masks, settings.recipe, (criterion, "mask"))
+        work = partial(fit_recipe, run, model, masks, settings.recipe, (criterion, "mask"))
         trained = stages.run(f"level-{level!r}", work)
         history += trained["history"]
         spent = epochs + len(trained["history"])
         most = max(most, spent)
-        facts = {
-            "epoch": trained["epoch"],
-            "epochs": spent,
-            "event": number,
-            "stage_complete": True,
-            "collapsed": [name for name, mask in masks.items() if not mask.any()],
-            "gradient_norm": trained["gradient_norm"],
-        }
-        levels[level] = LevelState(trained["state"], masks, True, facts)
-        if run.progress is not None:
-            run.progress.note(f"level {level:g}: {100 * sparsity(masks):.3f} % removed")
+        levels[level] = level_state(run, level, number, masks, trained, spent)
     return Pruned(levels=levels, history=history, events=[], epochs=most)
-
-
-def _train(
-    run: Run,
-    model: nn.Module,
-    masks: Masks | None,
-    recipe: RecipeSettings,
-    role: tuple[str | int, ...],
-    resume: ResumeFile | None,
-) -> dict[str, Any]:
-    flat = FlatModel(model, compaction=run.compaction)
-    if masks is not None:
-        flat.set_masks(masks)
-    policy = RecipePolicy(recipe)
-    history = train(
-        flat,
-        run.training,
-        run.validation,
-        policy,
-        batch_size=recipe.batch_size,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        stream=lambda epoch: generator(run.seed, *role, "order", epoch),
-        augment=run.augment,
-        progress=run.progress,
-        resume=resume,
-    )
-    assert policy.best.snapshot is not None  # the engine raises before it returns without a finite loss
-    flat.restore(policy.best.snapshot)
-    return {
-        "state": flat.state_dict(policy.best.snapshot),
-        "history": history,
-        "epoch": policy.best.epoch,
-        "gradient_norm": gradient_norm(flat.model, run.training.images, run.training.labels),
-    }
-
-
-class _Stages:
-    """Trainings one after the other; what is done stays on disk while the others run."""
-
-    def __init__(self, resume: ResumeFile | None) -> None:
-        self._resume = resume
-        self._done: dict[str, dict[str, Any]] = (resume.load() if resume is not None else None) or {}
-
-    def run(self, name: str, work: Callable[[ResumeFile | None], dict[str, Any]]) -> dict[str, Any]:
-        """The result of a stage: as saved, or of ``work``, which gets a resume file of its own."""
-        if name not in self._done:
-            own = None if self._resume is None else self._resume.beside(name)
-            self._done[name] = work(own)
-            if self._resume is not None and own is not None:
-                self._resume.save(self._done)
-                own.remove()
-        return self._done[name]
 
 
 _TRAINED = {"start": (Literal["init", "trained"], "trained")}

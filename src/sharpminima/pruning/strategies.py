@@ -7,6 +7,7 @@ Tartaglione, Bragagnolo, Grangetto (ICANN 2020); ``rewind`` is the one-shot lott
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from sharpminima.masks import Masks, apply_masks, random_masks
@@ -19,14 +20,15 @@ class Strategy:
     """Where the structure and the starting weights come from, and how long training lasts."""
 
     structure: Literal["method", "random", "random-layerwise"]
-    weights: Literal["init", "fresh"]  # the survivors' own W0, or a new draw
+    # the survivors' own W0; the same in another order, within the mask or with it; or a new draw
+    weights: Literal["init", "shuffled", "moved", "fresh"]
     budget: Literal["recipe", "method"]  # the dense recipe, or constant rate for as many epochs as the method took
     title: str  # as figures and tables say it
 
     @property
     def draws(self) -> bool:
         """Whether replicas differ; a strategy without a draw has one replica."""
-        return self.structure != "method" or self.weights == "fresh"
+        return self.structure != "method" or self.weights != "init"
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -34,10 +36,17 @@ STRATEGIES: dict[str, Strategy] = {
     "reinit": Strategy("method", "fresh", "recipe", "new random initialisation"),
     "random-structure": Strategy("random", "fresh", "recipe", "random structure"),
     "random-structure-layerwise": Strategy("random-layerwise", "fresh", "recipe", "random structure, layerwise"),
+    "shuffle-weights": Strategy("method", "shuffled", "recipe", "weights shuffled within the mask of each layer"),
+    "shuffle-masks": Strategy("method", "moved", "recipe", "mask and weights shuffled in each layer"),
     "rewind-long": Strategy("method", "init", "method", "rewind, trained as long as the method"),
     "reinit-long": Strategy("method", "fresh", "method", "new initialisation, trained as long as the method"),
 }
-"""Name -> strategy; ``-long`` gives retraining the gradual method's own number of epochs."""
+"""Name -> strategy; ``-long`` gives retraining the gradual method's own number of epochs.
+
+Mikler's thesis (2021), table 3.1, in these names: none is ``rewind``, shuffle parameters within the mask
+``shuffle-weights``, reinitialise ``reinit``, shuffle masks and weights in each layer ``shuffle-masks``, shuffle masks
+in each layer and reinitialise ``random-structure-layerwise``.
+"""
 
 
 def start(
@@ -63,7 +72,30 @@ def start(
         )
     role = "reinit" if strategy.structure == "method" else "random-structure-weights"
     model = build_model(model_name, num_classes=num_classes, seed=derive_seed(seed, role, replica))
-    if strategy.weights == "init":
+    if strategy.weights != "fresh":
         model.load_state_dict(init)
+    if strategy.weights in ("shuffled", "moved"):
+        draws = generator(seed, strategy.weights, replica)
+        masks = {
+            name: _permuted(model.get_parameter(name), mask, draws, whole=strategy.weights == "moved")
+            for name, mask in masks.items()
+        }
     apply_masks(model, masks)
     return model, masks
+
+
+@torch.no_grad()
+def _permuted(parameter: Tensor, mask: Tensor, draws: torch.Generator, *, whole: bool) -> Tensor:
+    """Permute a parameter, in place: the survivors among themselves, or everything together with the mask (returned).
+
+    Where nothing is removed, as in a bias that the method does not prune, nothing moves.
+    """
+    if mask.all():
+        return mask
+    values, kept = parameter.flatten(), mask.flatten().clone()
+    places = torch.arange(len(kept)) if whole else kept.nonzero().flatten()
+    order = places[torch.randperm(len(places), generator=draws)]
+    values[places] = values[order]
+    kept[places] = kept[order]
+    parameter.copy_(values.view_as(parameter))
+    return kept.view_as(mask)

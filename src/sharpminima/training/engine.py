@@ -150,6 +150,8 @@ def train_replicas(
                 images = pad_crop_flip(images, crops[..., start : start + index.shape[-1], :].to(images.device))
             loss = flat.loss(images, labels)
             flat.backward(loss)
+            for policy, net in nets:
+                policy.before_step(net, images, labels)
             sgd.step(lr)
             for policy, net in nets:
                 policy.after_step(net)

@@ -29,10 +29,13 @@ class FlatModel:
         values: all parameters [P]. After changing them, `push` before the next forward pass.
         gradients: all gradients [P], of the last `backward`; zero where the mask removes.
         mask: 1.0 where a parameter survives, else 0.0 [P]; None for a dense net.
+        unmasked: with ``dense_gradients``, the gradients [P] of the last `backward`, those of removed parameters too.
     """
 
-    def __init__(self, model: nn.Module, *, compaction: bool = False) -> None:
-        self._lay_out(model, (), compaction)
+    def __init__(self, model: nn.Module, *, compaction: bool = False, dense_gradients: bool = False) -> None:
+        self._lay_out(model, (), compaction and not dense_gradients)
+        if dense_gradients:
+            self.unmasked = torch.zeros_like(self.values)
         for name, parameter in model.named_parameters():
             view = self.view(self.values, name)
             view.copy_(parameter.data)
@@ -52,6 +55,7 @@ class FlatModel:
         self.values = torch.zeros(*replicas, size, dtype=first.dtype, device=first.device)
         self.gradients = torch.zeros_like(self.values)
         self.mask: Tensor | None = None
+        self.unmasked: Tensor | None = None
         self._small: _Small | None = None
 
     @property
@@ -144,6 +148,8 @@ class FlatModel:
             self._small.backward(loss)
             return
         self._differentiate(loss)
+        if self.unmasked is not None:
+            self.unmasked.copy_(self.gradients)
         if self.mask is not None:
             self.gradients.mul_(self.mask)
 

@@ -16,6 +16,9 @@ class Policy(Protocol):
     done: bool  # no further epoch
     max_epochs: int  # at most, for the progress line
 
+    def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
+        """Before each SGD step, when ``flat.gradients`` are those of its mini-batch; a penalty adds its own here."""
+
     def after_step(self, flat: FlatModel) -> None:
         """After each SGD step; ``flat.gradients`` is still that of the step's mini-batch."""
 
@@ -53,7 +56,7 @@ class Best:
         self.loss, self.epoch, self.snapshot = state["loss"], state["epoch"], state["snapshot"]
 
 
-class RecipePolicy:
+class RecipePolicy(Policy):
     """The dense recipe: a schedule of the learning rate, and the best-validation state kept.
 
     See `RecipeSettings.schedule`. The paper says only "standard training"; the numbers are ours.
@@ -66,9 +69,6 @@ class RecipePolicy:
         self.done = False
         self.best = Best()
         self._waited = 0  # epochs since the best one or the last reduction
-
-    def after_step(self, flat: FlatModel) -> None:
-        """Nothing: a fixed mask needs no more than masked gradients."""
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
         """Keep the best state, lower the rate, stop."""

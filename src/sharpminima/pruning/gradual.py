@@ -1,0 +1,90 @@
+"""Pruning while the net trains: the mask tightens by a schedule; any criterion, any distribution.
+
+`agp`: Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model compression", 2017: by
+magnitude, with sparsity s (1 - (1 - t/n)^3) after update t of n, layer by layer.
+"""
+
+import copy
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from sharpminima.masks import count
+from sharpminima.pruning.criteria import CRITERIA, Candidate
+from sharpminima.pruning.distribution import DISTRIBUTIONS, survivors_at
+from sharpminima.pruning.method import Method, Run
+from sharpminima.pruning.schedule import SCHEDULES, survivor_counts
+from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
+from sharpminima.pruning.search import SearchPolicy, SearchSettings, Share, found, prune_by_search
+from sharpminima.pruning.stages import fit
+from sharpminima.resume import ResumeFile
+from sharpminima.rng import generator
+from sharpminima.settings import PositiveInt
+from sharpminima.training import FlatModel
+
+
+class AgpSettings(SearchSettings):
+    """The schedule runs from `begin` to `end` of the search's steps."""
+
+    criterion: Literal[tuple(CRITERIA)] = "magnitude"
+    distribution: Literal[DISTRIBUTIONS] = "layerwise"
+    schedule: Literal[SCHEDULES] = "cubic"
+    updates: PositiveInt = Field(50, description="of the mask, evenly spread")
+    begin: float = Field(0.1, ge=0, lt=1, description="share of the steps before the first removal")
+    end: Share = Field(0.9, description="share of the steps at the last removal")
+    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
+    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+
+
+class Tightening(SearchPolicy):
+    """Removes what scores lowest, so many at a time."""
+
+    def __init__(self, run: Run, settings: AgpSettings, flat: FlatModel, level: float) -> None:
+        super().__init__(run, settings)
+        self._run, self._settings = run, settings
+        self.masks = all_masks(flat.model)
+        _, size = count(self.masks)
+        counts = survivor_counts(settings.schedule, size, survivors_at(level, size), settings.updates)
+        first, last = (max(1, round(share * self.total_steps)) for share in (settings.begin, settings.end))
+        steps = [last - round((last - first) * (1 - n / len(counts))) for n in range(1, len(counts) + 1)]
+        self._due = dict(zip(steps, counts, strict=True))  # step -> survivors; of several at one step the last
+
+    def after_step(self, flat: FlatModel) -> None:
+        """Tighten when it is time."""
+        super().after_step(flat)
+        if self.steps not in self._due:
+            return
+        run, settings = self._run, self._settings
+        sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gradual", "sample"))
+        draws = generator(run.seed, "gradual", "draws", self.steps)
+        candidate = Candidate(flat.model, self.masks, sample, draws, settings.probes)
+        self.masks = keep_scored(settings.criterion, candidate, self._due[self.steps], settings.distribution)
+        flat.set_masks(self.masks)
+
+    def state(self) -> dict:
+        """For a resume file."""
+        return {**super().state(), "masks": self.masks}
+
+    def restore(self, state: dict) -> None:
+        """From a resume file."""
+        super().restore(state)
+        self.masks = state["masks"]
+
+
+def search(run: Run, level: float, settings: AgpSettings, resume: ResumeFile | None) -> dict:
+    """Train from W0 while the mask tightens to the level."""
+    flat = FlatModel(copy.deepcopy(run.model), compaction=run.compaction)
+    policy = Tightening(run, settings, flat, level)
+    history = fit(run, flat, policy, settings, ("agp", "search"), resume)
+    return found(flat, policy.masks, history)
+
+
+METHODS = {
+    "agp": Method(
+        settings=AgpSettings,
+        prune=partial(prune_by_search, name="agp", search=search),
+        paper="Zhu, Gupta (2017)",
+        kind="gradual search",
+    )
+}

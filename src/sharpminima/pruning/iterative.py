@@ -1,0 +1,186 @@
+"""Iterative pruning in rounds: prune, rewind, retrain, until the density is that asked for.
+
+`gimp`, global iterative magnitude pruning with three numbers, is Mikler, "Studying neural network pruning" (thesis,
+2021): each round keeps a share K of the weights, sets the survivors back by ``rewind`` of a full training of T
+epochs, the learning rate's schedule by ``rewind_lr``, and trains for ``retrain``; all three are shares of T. Named
+special cases:
+
+- `finetune` (0, 0, 1), at the last learning rate: Han, Pool, Tran, Dally, "Learning both weights and connections for
+  efficient neural networks", NeurIPS 2015;
+- `weight_rewinding` (1, 1, 1): Frankle and Carbin, "The lottery ticket hypothesis", ICLR 2019;
+- `stable_weight_rewinding` (.95, .95, .95): Frankle, Dziugaite, Roy, Carbin, "Linear mode connectivity and the lottery
+  ticket hypothesis", ICML 2020;
+- `lr_rewinding` (0, 1, 1): Renda, Frankle, Carbin, "Comparing rewinding and fine-tuning", ICLR 2020;
+- `sgimp` (.75, 1, 1): Mikler.
+
+The thesis counts steps; we count whole epochs, since states are kept after those. Any criterion and distribution may
+take the place of magnitude. Rounds are common to all levels down to the last, which takes a smaller step.
+"""
+
+import copy
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model, field_validator
+from torch import Tensor
+
+from sharpminima.evaluation import Evaluation
+from sharpminima.masks import Masks, count
+from sharpminima.pruning.criteria import CRITERIA, Candidate
+from sharpminima.pruning.distribution import DISTRIBUTIONS, survivors_at
+from sharpminima.pruning.method import LevelState, Method, Pruned, Run
+from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
+from sharpminima.pruning.stages import Stages, at, fit_best, level_state
+from sharpminima.resume import ResumeFile
+from sharpminima.rng import generator
+from sharpminima.settings import PositiveInt, RecipeSettings, Settings
+from sharpminima.training import FlatModel, RecipePolicy
+
+Rewind = Annotated[float, Field(ge=0, le=1)]
+
+
+class GimpSettings(Settings):
+    """T is the recipe's ``max_epochs``."""
+
+    revision: Literal[1] = 1
+    keep: float = Field(0.7, gt=0, lt=1, description="share of the weights that a round keeps (K)")
+    rewind: Rewind = Field(1.0, description="how far survivors are set back, in full trainings")
+    rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
+    retrain: float = Field(1.0, gt=0, le=1, description="how long a round trains")
+    criterion: Literal[tuple(CRITERIA)] = "magnitude"
+    distribution: Literal[DISTRIBUTIONS] = "global"
+    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
+    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+    recipe: RecipeSettings = Field(
+        RecipeSettings(schedule="steps", max_epochs=60, milestones=(30, 45)),
+        description="the full training, of the dense net and of rounds; its length must be known: steps or constant",
+    )
+
+    @field_validator("recipe")
+    @classmethod
+    def _of_known_length(cls, recipe: RecipeSettings) -> RecipeSettings:
+        if recipe.schedule == "plateau":
+            raise ValueError("rewinding needs a training of known length: schedule: steps or constant")
+        return recipe
+
+
+class Excerpt(RecipePolicy):
+    """The recipe from one epoch to another; keeps the state after one of them (``origin``) and after the last."""
+
+    def __init__(self, recipe: RecipeSettings, first: int, epochs: int, origin: int = 0) -> None:
+        super().__init__(recipe)
+        self._recipe, self._first, self.max_epochs, self._origin = recipe, first, epochs, origin
+        self.kept: dict[str, dict[str, Tensor]] = {}
+        self._set_rate(0)
+
+    def _set_rate(self, epoch: int) -> None:
+        reached = min(self._first + epoch, self._recipe.max_epochs - 1)
+        passed = sum(m <= reached for m in self._recipe.milestones) if self._recipe.schedule == "steps" else 0
+        self.lr = self._recipe.lr / 10**passed
+
+    def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
+        """Keep states, set the coming epoch's rate."""
+        self.best.offer(flat, epoch, validation.loss)
+        if epoch == self._origin:
+            self.kept["origin"] = flat.snapshot()
+        if epoch == self.max_epochs:
+            self.kept["last"] = flat.snapshot()
+            self.done = True
+        self._set_rate(epoch)
+
+    def state(self) -> dict[str, Any]:
+        """For a resume file."""
+        return {**super().state(), "kept": self.kept}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """From a resume file."""
+        super().restore(state)
+        self.kept = state["kept"]
+
+
+def train_dense(run: Run, settings: GimpSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    """The full training: as `fit_best`, with the state after it (``last``) and that to rewind to (``origin``)."""
+    recipe = settings.recipe
+    origin = recipe.max_epochs - round(settings.rewind * recipe.max_epochs)  # epoch
+    initial = {name: tensor.detach().cpu().clone() for name, tensor in run.model.state_dict().items()}
+    flat = FlatModel(copy.deepcopy(run.model))
+    trained = _fit(run, flat, Excerpt(recipe, 0, recipe.max_epochs, origin), recipe, "dense", resume)
+    return {"origin": initial, **trained}
+
+
+def train_round(
+    run: Run, settings: GimpSettings, start: dict[str, Tensor], masks: Masks, resume: ResumeFile | None
+) -> dict[str, Any]:
+    """One round's training from ``start``: as `fit_best`, with the state after it (``last``)."""
+    recipe = settings.recipe
+    flat = FlatModel(at(run, start), compaction=run.compaction)
+    flat.set_masks(masks)
+    first = recipe.max_epochs - round(settings.rewind_lr * recipe.max_epochs)
+    policy = Excerpt(recipe, first, max(1, round(settings.retrain * recipe.max_epochs)))
+    return _fit(run, flat, policy, recipe, "round", resume)
+
+
+def _fit(
+    run: Run, flat: FlatModel, policy: Excerpt, recipe: RecipeSettings, role: str, resume: ResumeFile | None
+) -> dict[str, Any]:
+    trained = fit_best(run, flat, policy, recipe, ("gimp", role), resume)
+    return {**trained, **{name: flat.state_dict(snapshot) for name, snapshot in policy.kept.items()}}
+
+
+def prune(run: Run, settings: GimpSettings) -> Pruned:
+    """Dense training, then rounds; facts as of `level_state`."""
+    stages = Stages(run.resume)
+    dense = stages.run("dense", partial(train_dense, run, settings))
+    masks = all_masks(run.model)
+    _, size = count(masks)
+    asked = {level: survivors_at(level, size) for level in run.levels}
+    sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gimp", "sample"))
+    history = list(dense["history"])
+    levels: dict[float, LevelState] = {}
+    spent, number, left, latest = len(dense["history"]), 0, size, dense
+
+    def prune_round(name: str, survivors: int) -> tuple[Masks, dict[str, Any]]:
+        draws = generator(run.seed, "gimp", "draws", name)
+        candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.probes)
+        smaller = keep_scored(settings.criterion, candidate, survivors, settings.distribution)
+        start = latest["last"] if settings.rewind == 0 else dense["origin"]
+        trained = stages.run(name, partial(train_round, run, settings, start, smaller))
+        history.extend(trained["history"])
+        return smaller, trained
+
+    for event, level in enumerate(run.levels, start=1):
+        while round(left * settings.keep) > asked[level]:
+            number, left = number + 1, round(left * settings.keep)
+            masks, latest = prune_round(f"round-{number}", left)
+            spent += len(latest["history"])
+        final, trained = prune_round(f"level-{level!r}", asked[level])
+        levels[level] = level_state(run, level, event, final, trained, spent + len(trained["history"]))
+    most = max(state.facts["epochs"] for state in levels.values())
+    return Pruned(levels=levels, history=history, events=[], epochs=most)
+
+
+_CASES = {
+    "gimp": ("Mikler (2021)", {}),
+    "finetune": ("Han, Pool, Tran, Dally (2015)", {"rewind": 0.0, "rewind_lr": 0.0}),
+    "weight_rewinding": ("Frankle, Carbin (2019)", {}),
+    "stable_weight_rewinding": (
+        "Frankle, Dziugaite, Roy, Carbin (2020)",
+        {"rewind": 0.95, "rewind_lr": 0.95, "retrain": 0.95},
+    ),
+    "lr_rewinding": ("Renda, Frankle, Carbin (2020)", {"rewind": 0.0}),
+    "sgimp": ("Mikler (2021)", {"rewind": 0.75}),
+}
+
+
+def _method(name: str) -> Method:
+    """A special case has its numbers as defaults."""
+    paper, numbers = _CASES[name]
+    defaults = {
+        key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
+    }
+    settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)
+    return Method(settings, prune, paper, "iterative")
+
+
+METHODS = {name: _method(name) for name in _CASES}
+"""Name -> method."""

@@ -1,0 +1,27 @@
+"""Scores that are trained in place of weights, through a mask that has no derivative."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpminima.masks import Masks
+
+
+class StraightThrough(torch.autograd.Function):
+    """A mask whose gradient goes to the scores as it is (Bengio, Léonard, Courville, 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, mask: Tensor) -> Tensor:
+        """The mask."""
+        return mask.to(scores.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The gradient."""
+        return gradient, None
+
+
+def masked(state: dict[str, Tensor], masks: Masks) -> dict[str, Tensor]:
+    """A state dict without what the masks remove."""
+    return {name: tensor * masks[name] if name in masks else tensor for name, tensor in state.items()}

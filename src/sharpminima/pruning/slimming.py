@@ -1,0 +1,78 @@
+"""Network slimming: Liu et al., "Learning efficient convolutional networks through network slimming", ICCV 2017.
+
+An L1 penalty on the scale (gamma) of BatchNorm, one a unit; then the units with the smallest scale of all leave.
+Where a layer has no BatchNorm, its units get a gate in the same place, which starts at 1 and is multiplied into the
+weights at the end.
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, ones
+
+from sharpminima.pruning.method import Method, Run
+from sharpminima.pruning.penalty import Strength
+from sharpminima.pruning.reparametrised import Learning, Reparametrised
+from sharpminima.pruning.search import SearchSettings, prune_by_search
+from sharpminima.pruning.stages import fit
+from sharpminima.pruning.units import keep_best_units, units_of
+from sharpminima.resume import ResumeFile
+from sharpminima.training import FlatModel
+
+
+class SlimmingSettings(SearchSettings):
+    """As in the paper."""
+
+    strength: Strength = 1e-4
+    distribution: Literal["global", "layerwise"] = "global"
+
+
+class Gated(Reparametrised):
+    """The net with a gate a unit where there is no BatchNorm."""
+
+    def __init__(self, run: Run, strength: float) -> None:
+        super().__init__(run, "slimming")
+        self._strength = strength
+        self.groups = units_of(self.model)
+        for group in self.groups:
+            if not group.norms:
+                weight = self.base(f"{group.layer}.weight")
+                self.add(group.layer, ones(group.count, dtype=weight.dtype, device=weight.device))
+
+    def scales(self) -> dict[str, Tensor]:
+        """Gamma or gate [count], by layer."""
+        return {g.layer: self.base(f"{g.norms[0]}.weight") if g.norms else self.of(g.layer) for g in self.groups}
+
+    def weights(self) -> dict[str, Tensor]:
+        """Gates times weights and biases."""
+        gated = {}
+        for group in self.groups:
+            if not group.norms:
+                for name in (f"{group.layer}.weight", f"{group.layer}.bias"):
+                    if name in dict(self.model.named_parameters()):
+                        gate, parameter = self.of(group.layer), self.base(name)
+                        gated[name] = parameter * gate.view(-1, *[1] * (parameter.ndim - 1))
+        return gated
+
+    def penalty(self) -> Tensor:
+        """lambda sum |scale|."""
+        return self._strength * sum(scale.abs().sum() for scale in self.scales().values())
+
+
+def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    """Train from W0 under the penalty; the units of smallest scale leave."""
+    net = Gated(run, settings.strength)
+    flat = FlatModel(net)
+    history = fit(run, flat, Learning(run, settings, flat), settings, ("slimming", "search"), resume)
+    scores = {layer: scale.abs() for layer, scale in net.scales().items()}
+    masks = keep_best_units(net.model, scores, level, settings.distribution)
+    return {"state": net.folded(), "masks": masks, "history": history}
+
+
+METHOD = Method(
+    SlimmingSettings,
+    partial(prune_by_search, name="slimming", search=search),
+    "Liu, Li, Shen, Huang, Yan, Zhang (2017)",
+    "penalty",
+    "units",
+)

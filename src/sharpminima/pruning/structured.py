@@ -1,0 +1,54 @@
+"""Structured pruning by a score of units: train, score, remove, train."""
+
+import copy
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor
+
+from sharpminima.pruning.method import Method, Run
+from sharpminima.pruning.search import SearchPolicy, SearchSettings, found, prune_by_search
+from sharpminima.pruning.stages import fit
+from sharpminima.pruning.units import incoming, keep_best_units, units_of
+from sharpminima.resume import ResumeFile
+from sharpminima.training import FlatModel
+
+
+class UnitSettings(SearchSettings):
+    """The search trains the whole net."""
+
+    distribution: Literal["global", "layerwise"] = "layerwise"
+
+
+class UnitScores(SearchPolicy):
+    """Trains the whole net, and scores its units at the end; methods give `scores`."""
+
+    def __init__(self, run: Run, settings: Any, flat: FlatModel, level: float) -> None:
+        super().__init__(run, settings)
+        self.settings, self.level = settings, level
+        self.groups = units_of(flat.model)
+
+    def incoming(self, flat: FlatModel) -> dict[str, Tensor]:
+        """The incoming weights of each unit [count, weights], by layer."""
+        return incoming(flat.model, self.groups)
+
+    def scores(self, flat: FlatModel) -> dict[str, Tensor]:
+        """Layer -> score of each unit [count]; the lowest leave."""
+        raise NotImplementedError
+
+
+def search(
+    run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[UnitScores]
+) -> dict[str, Any]:
+    """Train from W0, then remove units."""
+    flat = FlatModel(copy.deepcopy(run.model))
+    scoring = policy(run, settings, flat, level)
+    history = fit(run, flat, scoring, settings, (name, "search"), resume)
+    masks = keep_best_units(flat.model, scoring.scores(flat), level, settings.distribution)
+    return found(flat, masks, history)
+
+
+def structured_method(name: str, policy: type[UnitScores], settings: type[UnitSettings], paper: str) -> Method:
+    """A method of this kind."""
+    by_units = partial(search, name=name, policy=policy)
+    return Method(settings, partial(prune_by_search, name=name, search=by_units), paper, "structured", "units")

@@ -1,0 +1,33 @@
+"""Pruning during training: when and how much."""
+
+import pytest
+
+from sharpminima.masks import count
+from sharpminima.pruning import METHODS, gradual
+from sharpminima.pruning.criteria import CRITERIA
+from sharpminima.pruning.gradual import Tightening
+from sharpminima.training import FlatModel
+
+from .test_methods import a_run
+
+
+def test_the_mask_follows_the_cubic_schedule() -> None:
+    """40 steps; from step 8 to step 32 in 4 updates: 804 - 643 (1 - (1 - k/4)^3) survive."""
+    run = a_run()
+    settings = METHODS["agp"].settings(batch_size=20, epochs=4, updates=4, begin=0.2, end=0.8)
+    flat = FlatModel(run.model)
+    policy = Tightening(run, settings, flat, 0.8)
+    seen = []
+    for _ in range(40):
+        policy.after_step(flat)
+        seen.append(count(policy.masks)[0])
+    assert seen == [804] * 13 + [432] * 6 + [241] * 6 + [171] * 6 + [161] * 9
+    assert int((flat.mask > 0).sum()) < flat.values.numel()
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_any_criterion_distribution_and_schedule(criterion: str) -> None:
+    settings = METHODS["agp"].settings(
+        batch_size=20, epochs=2, updates=3, probes=2, criterion=criterion, distribution="erk", schedule="iterative"
+    )
+    assert count(gradual.search(a_run(), 0.9, settings, None)["masks"]) == (80, 804)

@@ -1,0 +1,219 @@
+"""Gates, scores, variances and thresholds: the formulas by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sharpminima.data import Split
+from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning.continuous_sparsification import Hardening, Rounds
+from sharpminima.pruning.dst import LearningThresholds, Step, Thresholded
+from sharpminima.pruning.edge_popup import Popup
+from sharpminima.pruning.l0 import HardConcrete
+from sharpminima.pruning.optimal_masks import Coins, Tossing
+from sharpminima.pruning.search import SearchSettings
+from sharpminima.pruning.supermask import Bernoulli
+from sharpminima.pruning.variational_dropout import NoisyWeights, kl
+from sharpminima.training import FlatModel
+
+from .test_methods import a_run, pruned_by, settings_of
+
+WEIGHT = torch.tensor([[1.0, -2.0, 3.0, -4.0]])
+SWEEPS = [name for name, method in METHODS.items() if "strengths" in method.settings.model_fields]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def run_of() -> Run:
+    """One layer of four weights; ten images."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False))
+    model[1].weight.data = WEIGHT.clone()
+    part = Split(torch.ones(10, 1, 2, 2), torch.zeros(10, dtype=torch.int64))
+    return Run(model, part, part, part, (0.5,), seed=0, augment=False)
+
+
+def settings(name: str, **changes: Any) -> SearchSettings:
+    return METHODS[name].settings(batch_size=1, epochs=2, **changes)
+
+
+def fill(net: Any, values: list[float]) -> None:
+    with torch.no_grad():
+        net.of("1.weight").copy_(torch.tensor([values]))
+
+
+def close(found: Tensor, expected: list[float]) -> None:
+    torch.testing.assert_close(found, torch.tensor([expected]), rtol=1e-4, atol=1e-6)
+
+
+def test_l0_gates_and_their_price() -> None:
+    """Test gates: clip(1.2 sigmoid(log alpha) - .1); P(z != 0) = sigmoid(log alpha + 2/3 log 11)."""
+    net = HardConcrete(run_of(), settings("l0", drop=0.2), 5.0).eval()
+    assert net.of("1.weight")[0, 0].item() == pytest.approx(math.log(4))
+    fill(net, [0.0, -4.0, 4.0, logit(0.5)])
+    close(net.weights()["1.weight"], [0.5, 0.0, 3.0, -2.0])
+    assert net.masks()["1.weight"].tolist() == [[True, False, True, True]]
+    edge = math.log(11) * 2 / 3
+    expected = 5.0 / 10 * sum(sigmoid(x + edge) for x in (0, -4, 4, 0))
+    assert net.penalty().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_l0_gates_are_open_as_often_as_their_price_says() -> None:
+    net = HardConcrete(run_of(), settings("l0"), 1.0)
+    gate = net.gate(torch.full((100_000,), -0.5), torch.Generator().manual_seed(0))
+    assert (gate > 0).double().mean().item() == pytest.approx(sigmoid(-0.5 + math.log(11) * 2 / 3), abs=0.005)
+
+
+def test_variational_dropout_kl_and_what_it_removes() -> None:
+    """log alpha = log sigma^2 - log w^2: 0, 2.9 stays, 3.1 goes, and the bound of 8."""
+    net = NoisyWeights(run_of(), settings("variational_dropout", warm_up=1.0), 2.0).eval()
+    logs = [2 * math.log(abs(w)) for w in WEIGHT[0].tolist()]
+    fill(net, [logs[0], logs[1] + 2.9, logs[2] + 3.1, logs[3] + 20])
+    close(net.log_alpha("1.weight"), [0.0, 2.9, 3.1, 8.0])
+    close(net.weights()["1.weight"], [1.0, -2.0, 0.0, 0.0])
+
+    def by_hand(a: float) -> float:
+        return -(0.63576 * sigmoid(1.8732 + 1.48695 * a) - 0.5 * math.log(1 + math.exp(-a)) - 0.63576)
+
+    assert kl(torch.tensor(2.9)).item() == pytest.approx(by_hand(2.9), rel=1e-4)
+    net.step.fill_(5)  # of 20 steps of warming up
+    expected = 2.0 / 10 * 0.25 * sum(by_hand(a) for a in (0.0, 2.9, 3.1, 8.0))
+    assert net.penalty().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_variational_dropout_draws_outputs_with_the_right_spread() -> None:
+    """Mean w x = -2 for ones; variance sum of sigma^2 = .04."""
+    net = NoisyWeights(run_of(), settings("variational_dropout"), 1.0)
+    fill(net, [math.log(0.01)] * 4)
+    outputs = net(torch.ones(50_000, 1, 2, 2))
+    assert outputs.mean().item() == pytest.approx(-2.0, abs=0.005)
+    assert outputs.var().item() == pytest.approx(0.04, rel=0.03)
+    assert torch.equal(net.eval()(torch.ones(1, 1, 2, 2)), torch.tensor([[-2.0]]))
+
+
+def test_dst_step_and_its_long_tail() -> None:
+    x = torch.tensor([-1.5, -0.7, -0.2, 0.1, 0.4, 0.9, 2.0], requires_grad=True)
+    y = Step.apply(x)
+    y.sum().backward()
+    assert y.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert x.grad.tolist() == pytest.approx([0.0, 0.4, 1.2, 1.6, 0.4, 0.4, 0.0])
+
+
+def test_dst_thresholds() -> None:
+    run = run_of()
+    net = Thresholded(run, 0.5)
+    with torch.no_grad():
+        net.of("1.weight").fill_(2.5)
+    close(net.weights()["1.weight"], [0.0, 0.0, 3.0, -4.0])
+    assert net.penalty().item() == pytest.approx(0.5 * math.exp(-2.5))
+    flat = FlatModel(net)
+    policy = LearningThresholds(run, settings("dst"), flat)
+    policy.after_step(flat)
+    assert net.of("1.weight").item() == 2.5
+    with torch.no_grad():
+        net.of("1.weight").fill_(5.0)
+    policy.after_step(flat)  # nothing would be left
+    assert net.of("1.weight").item() == 0.0
+
+
+def test_edge_popup_uses_the_best_scores_and_trains_them_alone() -> None:
+    run = run_of()
+    net = Popup(run, settings("edge_popup"), 0.5)
+    fill(net, [0.1, -0.9, 0.5, 0.2])
+    close(net.weights()["1.weight"], [0.0, -2 * math.sqrt(2), 3 * math.sqrt(2), 0.0])
+    net(torch.ones(1, 1, 2, 2)).sum().backward()
+    # The gradient of a score is that of its mask, by the sign of the score: also where it does not act.
+    close(net.of("1.weight").grad, [math.sqrt(2), 2 * math.sqrt(2), 3 * math.sqrt(2), -4 * math.sqrt(2)])
+
+
+def test_supermask_starts_at_the_density_and_rescales() -> None:
+    net = Bernoulli(run_of(), settings("supermask"), 0.75)
+    assert net.of("1.weight").sigmoid()[0, 0].item() == pytest.approx(0.25)
+    drawn = torch.cat([net(torch.ones(1, 1, 2, 2)) for _ in range(3)])
+    assert torch.isfinite(drawn).all()
+    fill(net, [0.0, 3.0, -1.0, 1.0])
+    close(net.eval().weights()["1.weight"], [0.0, -8.0, 0.0, 0.0])  # one of four acts: times 4
+
+
+def test_continuous_sparsification_hardens_and_softens_between_rounds() -> None:
+    """Two rounds of 10 steps; beta 1 at a round's start, 200 at its end."""
+    run = run_of()
+    chosen = settings("continuous_sparsification", s0=0.1, rounds=2)
+    net = Hardening(run, chosen, 0.5)
+    fill(net, [0.0, 1.0, -1.0, 0.1])
+    start = sigmoid(0.1)
+    net.step.fill_(1)
+    close(
+        net.weights()["1.weight"],
+        [0.5 / start, -2 * sigmoid(1) / start, 3 * sigmoid(-1) / start, -4 * sigmoid(0.1) / start],
+    )
+    assert net.penalty().item() == pytest.approx(0.5 * (0.5 + sigmoid(1) + sigmoid(-1) + sigmoid(0.1)))
+    net.step.fill_(10)
+    assert net.beta == pytest.approx(200)
+    net.step.fill_(11)
+    assert net.beta == pytest.approx(1)
+    close(net.eval().weights()["1.weight"], [0.0, -2 / start, 0.0, -4 / start])
+    flat = FlatModel(net)
+    policy = Rounds(run, chosen, flat)
+    policy.steps = 9
+    policy.after_step(flat)
+    close(net.of("1.weight").detach(), [0.0, 0.1, -200.0, 0.1])
+    policy.steps = 19
+    policy.after_step(flat)  # the end: scores decide
+    close(net.of("1.weight").detach(), [0.0, 0.1, -200.0, 0.1])
+
+
+def test_optimal_masks_pretrain_then_move_b_alone() -> None:
+    """alpha 2: b falls by 2 clip(dL/dc + lambda, -.1, .1), and stays within 15."""
+    run = run_of()
+    chosen = settings("optimal_masks", alpha=2.0, strength=0.01, pretraining=0.25)
+    net = Coins(run, chosen)
+    assert net.pretraining == 5
+    flat = FlatModel(net)
+    policy = Tossing(run, chosen, flat)
+    net.step.fill_(5)
+    assert net.weights() == {}
+    net.step.fill_(6)
+    fill(net, [0.0, 14.95, 20.0, -20.0])
+    drawn = net.weights()["1.weight"]
+    assert drawn[0, 2:].tolist() == [3.0, 0.0]
+    flat.gradients.zero_()
+    flat.view(flat.gradients, "added.1_weight").copy_(torch.tensor([[0.03, -0.5, 0.5, 0.0]]))
+    flat.view(flat.gradients, "model.1.weight").fill_(7.0)
+    policy.before_step(flat, torch.empty(0), torch.empty(0))
+    assert not flat.view(flat.gradients, "model.1.weight").any()
+    flat.values.add_(flat.gradients, alpha=-policy.lr)
+    policy.after_step(flat)
+    close(net.of("1.weight").detach(), [-0.08, 15.0, 15.0, -15.0])
+    close(net.base("1.weight").detach(), WEIGHT[0].tolist())
+
+
+@pytest.mark.parametrize("name", ["supermask", "edge_popup"])
+def test_a_part_of_the_untrained_net_is_found(name: str) -> None:
+    """Each survivor is W0 times one factor a tensor, and what is not pruned is W0 itself."""
+    initial = a_run().model.state_dict()
+    for state in pruned_by(name).levels.values():
+        for key, mask in state.masks.items():
+            ratios = (state.state[key] / initial[key])[mask]
+            torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios))
+        assert torch.equal(state.state["1.bias"], initial["1.bias"])
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_stronger_pull_removes_more_and_levels_take_the_weakest_that_reached_them(name: str) -> None:
+    pruned = pruned_by(name)
+    assert [event["strength"] for event in pruned.events] == list(settings_of(name).strengths)
+    sparsities = [event["sparsity"] for event in pruned.events]
+    assert sparsities == sorted(sparsities)
+    for level, state in pruned.levels.items():
+        reached = [event["event"] for event in pruned.events if event["sparsity"] >= level]
+        assert state.reached == bool(reached)
+        assert state.facts["event"] == (reached[0] if reached else len(sparsities))

@@ -1,0 +1,156 @@
+"""One step of each penalty, by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sharpminima.data import Split
+from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning.dessilbi import Path, prox
+from sharpminima.pruning.group_lasso import GroupLasso
+from sharpminima.pruning.l1 import Lasso
+from sharpminima.pruning.penalty import Penalised
+from sharpminima.pruning.sensitivity import SensitivityDecay
+from sharpminima.pruning.serene import NeuronDecay
+from sharpminima.pruning.slimming import Gated
+from sharpminima.pruning.swd import SelectiveDecay
+from sharpminima.training import FlatModel
+
+from .test_methods import a_run, pruned_by
+
+IMAGES, LABELS = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 0.0]]]]), torch.tensor([0, 1])
+
+
+def two_layers() -> nn.Module:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False))
+    model[1].weight.data = torch.tensor([[3.0, 4.0], [0.5, -0.5]])
+    model[3].weight.data = torch.tensor([[0.1, -2.0], [0.3, 0.0]])
+    return model
+
+
+def a_policy(kind: type[Penalised], name: str, level: float = 0.5, **settings: Any) -> tuple[Any, FlatModel]:
+    model = two_layers()
+    part = Split(IMAGES, LABELS)
+    flat = FlatModel(model)
+    chosen = METHODS[name].settings(batch_size=1, epochs=1, **settings)
+    return kind(Run(model, part, part, part, (level,), seed=0, augment=False), chosen, flat, level), flat
+
+
+def test_l1_adds_the_sign() -> None:
+    policy, flat = a_policy(Lasso, "l1", strength=0.1)
+    policy.before_step(flat, IMAGES, LABELS)
+    assert flat.view(flat.gradients, "1.weight").flatten().tolist() == pytest.approx([0.1, 0.1, 0.1, -0.1])
+    assert flat.view(flat.gradients, "3.weight").flatten().tolist() == pytest.approx([0.1, -0.1, 0.1, 0.0])
+
+
+def test_group_lasso_adds_rows_and_columns_by_their_norms() -> None:
+    policy, flat = a_policy(GroupLasso, "group_lasso", strength=1.0)
+    policy.before_step(flat, IMAGES, LABELS)
+    found = flat.view(flat.gradients, "1.weight")
+    assert found[0, 0].item() == pytest.approx(3 / 5 + 3 / math.hypot(3, 0.5))
+    assert found[1, 1].item() == pytest.approx(-0.5 / math.hypot(0.5, 0.5) - 0.5 / math.hypot(4, 0.5))
+    assert flat.view(flat.gradients, "3.weight")[1, 1].item() == 0.0
+
+
+def test_swd_decays_what_is_to_leave_ever_more() -> None:
+    """Of 8 weights the smallest 4 leave: 0, .1, .3 and one of the two .5, with ties both. a: 1 then 100."""
+    policy, flat = a_policy(SelectiveDecay, "swd", lr=0.5, mu=0.2, a_min=1.0, a_max=100.0)
+    policy.after_step(flat)
+    first = 1 / (1 + 0.5 * 1.0 * 0.2)
+    assert flat.view(flat.values, "1.weight").flatten().tolist() == pytest.approx([3.0, 4.0, 0.5 * first, -0.5 * first])
+    assert flat.view(flat.values, "3.weight").flatten().tolist() == pytest.approx([0.1 * first, -2.0, 0.3 * first, 0.0])
+    policy.after_step(flat)
+    second = first / (1 + 0.5 * 100.0 * 0.2)
+    assert flat.view(flat.values, "3.weight")[0, 0].item() == pytest.approx(0.1 * second)
+
+
+def test_sensitivity_by_hand() -> None:
+    """Image (1, 2): hidden (11, 0); image (3, 0): hidden (9, 1.5). Mean of y_k by w: column means of the hidden units.
+
+    dy_0/dw3 = (10, .75) in its own row: S = 1/2 of that. dy/dw1 of unit 0: v_k0 (mean x) = v_k0 (2, 1), over both
+    outputs (.1 + .3)/2 = .2; of unit 1, alive on the second image only: 2/2 (1.5, 0).
+    """
+    policy, flat = a_policy(SensitivityDecay, "sensitivity", strength=0.1)
+    policy.before_step(flat, IMAGES, LABELS)
+    policy.after_step(flat)
+    share = [[1 - 0.4, 1 - 0.2], [0.0, 1.0]]
+    for name, start, kept in [
+        ("1.weight", [[3.0, 4.0], [0.5, -0.5]], share),
+        ("3.weight", [[0.1, -2.0], [0.3, 0.0]], [[0.0, 1 - 0.375], [0.0, 1 - 0.375]]),
+    ]:
+        expected = torch.tensor(start) * (1 - 0.1 * torch.tensor(kept))
+        torch.testing.assert_close(flat.view(flat.values, name), expected)
+
+
+def test_serene_by_hand() -> None:
+    """Unit 0 fires on both images: S = (.1 + .3) / 2 = .2; unit 1 on one of two: (2 + 0) / 2 / 2 = .5. Outputs: 1/2."""
+    policy, flat = a_policy(NeuronDecay, "serene", strength=0.1)
+    policy.before_step(flat, IMAGES, LABELS)
+    policy.after_step(flat)
+    expected = torch.tensor([[3.0, 4.0], [0.5, -0.5]]) * (1 - 0.1 * torch.tensor([[0.8], [0.5]]))
+    torch.testing.assert_close(flat.view(flat.values, "1.weight"), expected)
+    expected = torch.tensor([[0.1, -2.0], [0.3, 0.0]]) * (1 - 0.1 * 0.5)
+    torch.testing.assert_close(flat.view(flat.values, "3.weight"), expected)
+
+
+def test_measuring_leaves_batchnorm_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    part = Split(IMAGES, LABELS)
+    for kind, name in [(SensitivityDecay, "sensitivity"), (NeuronDecay, "serene")]:
+        flat = FlatModel(model)
+        policy = kind(Run(model, part, part, part, (0.5,), seed=0, augment=False), METHODS[name].settings(), flat, 0.5)
+        policy.before_step(flat, IMAGES, LABELS)
+        assert model[1].running_mean.tolist() == [0.0, 0.0]
+
+
+def test_slimming_gates_a_unit_where_there_is_no_batchnorm() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)
+    )
+    part = Split(IMAGES, LABELS)
+    net = Gated(Run(model, part, part, part, (0.5,), seed=0, augment=False), 0.1)
+    assert list(net.added) == ["4"]
+    with torch.no_grad():
+        net.added["4"].copy_(torch.tensor([2.0, -1.0, 0.0]))
+        net.model[1].weight.copy_(torch.tensor([1.0, -3.0]))
+    assert net.penalty().item() == pytest.approx(0.1 * (3 + 4))
+    state = net.folded()
+    assert torch.equal(state["4.weight"][0], 2 * model[4].weight[0])
+    assert torch.equal(state["4.bias"][1], -model[4].bias[1])
+    assert not state["4.weight"][2].any()
+    plain = nn.Sequential(*model)
+    plain.load_state_dict(state)
+    torch.testing.assert_close(plain.eval()(IMAGES), net.eval()(IMAGES))
+
+
+def test_prox_by_hand() -> None:
+    assert prox(torch.tensor([[3.0, -1.5, 0.5]])).tolist() == [[2.0, -0.5, 0.0]]
+    filters = torch.tensor([[3.0, 4.0], [0.3, 0.4]]).view(2, 1, 1, 2)
+    assert prox(filters).flatten().tolist() == pytest.approx([3 * 0.8, 4 * 0.8, 0.0, 0.0])
+
+
+def test_dessilbi_step_by_hand() -> None:
+    """lr .5, nu 2, kappa 1, no loss: W falls by a quarter of W - Gamma, Z rises by it, before W's own step."""
+    policy, flat = a_policy(lambda run, settings, flat, level: Path(run, settings, flat), "dessilbi", lr=0.5, nu=2.0)
+    policy.before_step(flat, IMAGES, LABELS)
+    policy.after_step(flat)
+    assert flat.view(flat.values, "1.weight")[0].tolist() == pytest.approx([3 - 0.75, 4 - 1.0])
+    assert policy.support(flat)["1.weight"].sum() == 0  # Z = .75 and 1
+    policy.before_step(flat, IMAGES, LABELS)
+    policy.after_step(flat)  # Z = .75 + .5625 = 1.3125 and 1 + .75
+    assert flat.view(policy._gamma, "1.weight").flatten().tolist() == pytest.approx([0.3125, 0.75, 0.0, 0.0])
+    assert flat.view(flat.values, "1.weight")[0].tolist() == pytest.approx([2.25 - 0.5625, 3 - 0.75])
+
+
+def test_the_path_of_dessilbi_grows_and_levels_are_points_of_it() -> None:
+    pruned = pruned_by("dessilbi")
+    survivors = [event["survivors"] for event in pruned.events]
+    assert survivors == sorted(survivors)
+    assert len(survivors) == 6
+    for level, state in pruned.levels.items():
+        kept = sum(int(mask.sum()) for mask in state.masks.values())
+        assert 0 < kept <= (1 - level) * 804
+    assert a_run().levels == tuple(pruned.levels)
