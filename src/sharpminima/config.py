@@ -18,7 +18,8 @@ from sharpminima.settings import PositiveInt, RecipeSettings, Settings
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
-FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5", "fig6")
+PAPER_FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5", "fig6")
+FIGURES = (*PAPER_FIGURES, "methods")
 
 Level = Annotated[float, Field(gt=0, lt=1, description="share of prunable parameters removed")]
 _METHOD_SETTINGS = tuple(
@@ -213,7 +214,7 @@ class Study(Settings):
     seeds: Annotated[tuple[int, ...], Field(min_length=1, description="whole runs: W0, dense, method, rewind")] = (0,)
     data: DataSettings = DataSettings()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
-    figures: tuple[Literal[FIGURES], ...] = FIGURES[:5]
+    figures: tuple[Literal[FIGURES], ...] = PAPER_FIGURES[:5]
     focus: Focus | None = None
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
 

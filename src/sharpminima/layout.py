@@ -187,7 +187,7 @@ class Layout:
 
     def figure_tables(self, name: str) -> dict[str, str | list[str]]:
         """The tables that a figure's notebook reads, by the names of its parameters."""
-        if name == "fig1":
+        if name in ("fig1", "methods"):
             return {"results": self.table("results")}
         if name == "fig6":
             return {"transfer": self.transfer_tables()}

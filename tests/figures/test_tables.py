@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 
 from sharpminima.errors import FigureError
@@ -31,3 +32,18 @@ def test_a_table_that_is_not_one_is_refused(tmp_path, text, fault):
         path.write_text(text)
     with pytest.raises(FigureError, match=fault):
         tables.read_table("results", path)
+
+
+def test_ranking_orders_methods_by_their_own_nets_at_each_level() -> None:
+    rows = [
+        cases.result(method="snip", test_error_percent=3.0, seed=0, epochs=10),
+        cases.result(method="snip", test_error_percent=5.0, seed=1, epochs=20),
+        cases.result(method="magnitude", test_error_percent=3.5, reached=False),
+        cases.result(method="magnitude", strategy="rewind", test_error_percent=0.1),
+    ]
+    found = tables.ranking(pd.DataFrame(rows))
+    assert found["method"].tolist() == ["magnitude", "snip"]
+    assert found["reached"].tolist() == [False, True]
+    assert found["error_mean"].tolist() == [3.5, 4.0]
+    assert found["error_n"].tolist() == [1, 2]
+    assert found["epochs_mean"].tolist() == [30.0, 15.0]

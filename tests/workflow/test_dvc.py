@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sharpminima.config import FIGURES as FIGURE_NAMES
+from sharpminima.config import PAPER_FIGURES
 from sharpminima.config import load_config, read_config
 from sharpminima.data import DATASETS
 from sharpminima.files import sha256_file
@@ -43,7 +43,7 @@ PARTS = (
 STUDY = "workflow/studies/tiny.yaml"
 REINIT = "results/tiny/runs/digits/lenet300/lobster/level-95/reinit/seed-0/checkpoint.safetensors"
 PSP = "results/tiny/analysis/psp/digits/lenet300/lobster/level-95/seed-0.csv"
-FIGURE_STAGES = {f"{name}@tiny" for name in FIGURE_NAMES}
+FIGURE_STAGES = {f"{name}@tiny" for name in PAPER_FIGURES}
 TRAINING = {"dense", "prune", "retrain", "transfer"}
 WRAPPER = """#!/bin/sh
 echo "$@" >> "{calls}"
@@ -209,7 +209,7 @@ def test_an_edited_notebook_concerns_its_figure(tracked: Repository) -> None:
 def test_an_edited_style_concerns_all_figures_and_no_analysis(tracked: Repository) -> None:
     with tracked.edited("src/sharpminima/figures/style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.3'):
         assert tracked.changed() == {*FIGURE_STAGES, "paper@tiny"}
-        assert tracked.planned().keys() == {*FIGURE_NAMES, "provenance", "paper", "all"}
+        assert tracked.planned().keys() == {*PAPER_FIGURES, "provenance", "paper", "all"}
 
 
 @pytest.mark.slow
@@ -254,7 +254,7 @@ def pulled(tracked: Repository, tmp_path_factory: pytest.TempPathFactory) -> Rep
 
 def assert_only_drawing_is_left(repository: Repository) -> None:
     assert repository.changed() == {*FIGURE_STAGES, "paper@tiny"}
-    assert repository.planned().keys() == {*FIGURE_NAMES, "provenance", "paper", "all"}
+    assert repository.planned().keys() == {*PAPER_FIGURES, "provenance", "paper", "all"}
 
 
 @pytest.mark.slow
@@ -351,7 +351,7 @@ def test_a_fresh_clone_draws_every_figure_to_the_same_bytes_without_training_or_
     fresh.do("dvc", "repro")
     calls = [call.split() for call in fresh.calls()]
     assert sorted(call[1] for call in calls if call[0] == "figure") == [
-        f"notebooks/{name}.ipynb" for name in FIGURE_NAMES
+        f"notebooks/{name}.ipynb" for name in PAPER_FIGURES
     ]
     assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
     assert not (fresh.folder / "results/tiny/data").exists()
@@ -512,7 +512,7 @@ def test_both_dags_name_the_same_figures_tables_and_dependencies(tracked: Reposi
     data = {f"results/tiny/data/{name}.safetensors" for name in ("digits", "digits-high")}
     settings = stages.pop("settings")["outs"]
     made = {output for _, outputs in jobs.values() for output in outputs if not output.endswith(".html")} - data
-    assert {name for name in stages if name.startswith("fig")} == set(FIGURE_NAMES)
+    assert {name for name in stages if name.startswith("fig")} == set(PAPER_FIGURES)
     for output in made:
         assert sum(covered(output, stage["outs"]) for stage in stages.values()) == 1, output
     for name, stage in stages.items():
@@ -556,7 +556,7 @@ def test_tracked_studies_have_all_figures_and_the_paper() -> None:
     assert tracked_studies()
     for name in tracked_studies():
         study = load_config({"study": name})[1]
-        assert (study.figures, study.paper) == (FIGURE_NAMES, True)
+        assert (study.figures, study.paper) == (PAPER_FIGURES, True)
 
 
 @pytest.mark.slow

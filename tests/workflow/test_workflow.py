@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima.config import FIGURES
+from sharpminima.config import PAPER_FIGURES
 from sharpminima.files import sha256_file
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_every_figure_and_the_paper_come_out(done: Path) -> None:
-    for name in FIGURES:
+    for name in PAPER_FIGURES:
         for extension in ("pdf", "svg", "html"):
             assert (done / f"results/tiny/figures/{name}.{extension}").stat().st_size > 1_000
     assert (done / "paper/build/tiny.pdf").read_bytes().startswith(b"%PDF")
@@ -110,7 +110,7 @@ def test_a_seeded_rerun_gives_identical_tables(done: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_the_dag_of_the_paper_study_is_known_from_the_config_alone(tmp_path: Path) -> None:
     found = rules(snakemake(checkout(tmp_path), "--dry-run", study="paper"))
-    expected = {"prepare", "init", "dense", "retrain", "analyse", "table", *FIGURES[:5], "paper"}
+    expected = {"prepare", "init", "dense", "retrain", "analyse", "table", *PAPER_FIGURES[:5], "paper"}
     assert expected < found
     assert {"prune_mnist_lenet5_lobster", "prune_fashion_mnist_lenet5_lobster"} < found
 

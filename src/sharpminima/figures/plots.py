@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
 from sharpminima.figures.style import COLUMN_WIDTH, FULL_WIDTH, GRADUAL_COLOUR, look_of, styled
-from sharpminima.figures.tables import DENSE, ENDS, EXPERIMENT, GRADUAL, REWIND, errors, panels, unreached
+from sharpminima.figures.tables import DENSE, ENDS, EXPERIMENT, GRADUAL, REWIND, errors, panels, ranking, unreached
 from sharpminima.intervals import describe
 from sharpminima.layout import level_name
 
@@ -73,6 +73,59 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
             axes.set_axis_off()
         labels = [f"{name}, {_span(counts[name])}" for name in entries]
         figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=min(2, columns))
+    return figure
+
+
+def methods_compared(results: pd.DataFrame) -> Figure:
+    """Every method's own nets: test error, %, and epochs of all trainings behind them, a column of panels a net.
+
+    Methods stand in the order of their mean error over the levels. Bars: one sample standard deviation. A level that
+    was not reached is hollow, at the error of what was reached.
+
+    Args:
+        results: a results table.
+    """
+    ranked = ranking(results)
+    nets = list(dict.fromkeys(zip(ranked["dataset"], ranked["model"], strict=True)))
+    levels = sorted(ranked["level"].unique())
+    most = max(len(ranked[ranked["model"] == model]["method"].unique()) for _, model in nets)
+    with styled():
+        figure = Figure(figsize=(FULL_WIDTH, (0.15 * most + 0.9) * len(nets)), layout="constrained")
+        grid = figure.subplots(len(nets), 2, squeeze=False, sharey="row")
+        for (dataset, model), (left, right) in zip(nets, grid, strict=True):
+            rows = ranked[(ranked["dataset"] == dataset) & (ranked["model"] == model)]
+            order = rows.groupby("method")["error_mean"].mean().sort_values(ascending=False).index
+            place = {method: number for number, method in enumerate(order)}
+            for number, level in enumerate(levels):
+                colour = f"C{number}"
+                for row in rows[rows["level"] == level].itertuples():
+                    face = colour if row.reached else "white"
+                    for axes, name in ((left, "error"), (right, "epochs")):
+                        spread = getattr(row, f"{name}_sd")
+                        axes.errorbar(
+                            getattr(row, f"{name}_mean"),
+                            place[row.method],
+                            xerr=None if spread is None or math.isnan(spread) else spread,
+                            fmt="o",
+                            markersize=3.5,
+                            color=colour,
+                            markerfacecolor=face,
+                        )
+            left.set_yticks(range(len(order)), order, fontsize=6)
+            left.set_title(f"{model} / {dataset}", loc="left")
+            left.set_xlabel("test error (%)")
+            right.set_xlabel("epochs in all")
+            for axes in (left, right):
+                axes.set_xscale("log")
+                axes.grid(axis="y", linewidth=0.3)
+        entries = [
+            Line2D([], [], marker="o", linestyle="", color=f"C{number}", label=f"{level_name(level)} % removed")
+            for number, level in enumerate(levels)
+        ]
+        entries.append(
+            Line2D([], [], marker="o", linestyle="", color="0.3", markerfacecolor="white", label="not reached")
+        )
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
     return figure
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -89,6 +90,28 @@ def errors(nets: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).astype({"removed_sd": float, "error_sd": float})
+
+
+def ranking(results: pd.DataFrame) -> pd.DataFrame:
+    """One row a dataset, model, method and level: the method's own nets, over runs, best error first.
+
+    Columns: dataset, model, level, method, reached (by all runs), ``error_*``, ``removed_*`` (percent) and ``epochs_*``
+    (of all trainings behind the level) with mean, sd and n; sd of one net: NaN.
+    """
+    rows = []
+    nets = results[results["strategy"] == GRADUAL]
+    for key, group in nets.groupby(["dataset", "model", "level", "method"], sort=False):
+        row: dict[str, Any] = dict(zip(("dataset", "model", "level", "method"), key, strict=True))
+        row["reached"] = bool(group["reached"].astype(bool).all())
+        for name, values in (
+            ("error", group["test_error_percent"]),
+            ("removed", 100 * group["sparsity"]),
+            ("epochs", group["epochs"]),
+        ):
+            row |= {f"{name}_{part}": value for part, value in describe(values).items()}
+        rows.append(row)
+    order = ["dataset", "model", "level", "error_mean", "method"]
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
 
 def unreached(results: pd.DataFrame, key: Sequence[str]) -> list[tuple[float, int, float]]:
