@@ -20,8 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sharpminima.config import PAPER_FIGURES
-from sharpminima.config import load_config, read_config
+from sharpminima.config import PAPER_FIGURES, load_config, read_config
 from sharpminima.data import DATASETS
 from sharpminima.files import sha256_file
 from sharpminima.layout import Layout
