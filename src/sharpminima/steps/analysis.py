@@ -146,7 +146,7 @@ def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, o
         common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
         for layer, entropies in found.items():
             for neuron in entropies.any(dim=0).nonzero().flatten().tolist():
-                values = " ".join(f"{value:.4g}" for value in entropies[:, neuron].tolist())
+                values = " ".join(f"{value + 0.0:.4g}" for value in entropies[:, neuron].tolist())
                 rows.append({**common, "layer": layer, "neuron": neuron, "entropy_1_bits_by_class": values})
     write_csv(out, rows, NEURON_COLUMNS)
 
