@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from sharpminima.config import FIGURES
 from sharpminima.errors import FigureError
 from sharpminima.figures.notebook import execute
 from sharpminima.figures.options import parse_mapping
@@ -39,7 +40,7 @@ def test_notebooks_have_parameters_and_no_outputs(path):
 
 
 def test_there_is_a_notebook_a_figure():
-    assert [path.stem for path in NOTEBOOKS] == ["fig1", "fig2", "fig3", "fig4"]
+    assert [path.stem for path in NOTEBOOKS] == sorted(FIGURES)
 
 
 @pytest.mark.parametrize(
