@@ -106,7 +106,8 @@ def test_the_finished_runs_of_a_study_under_way_are_kept(noted: Layout, monkeypa
     with pytest.raises(SharpminimaError, match="is missing; run snakemake"):
         write_record(noted, "runs")
 
-    jobs, file = track_finished(noted, push=False)
+    write_text(".dvc/config", "[core]\n    remote = store\n['remote \"store\"']\n    url = ../store\n")
+    jobs, file = track_finished(noted)
     assert (jobs, file) == (len(others), "results/tiny/runs.dvc")
     kept = {path: sha256_file(path) for job in others for path in job.outputs}
     assert {path for entry in read_record(noted, "runs") for path in entry["outputs"]} == kept.keys()
@@ -114,8 +115,9 @@ def test_the_finished_runs_of_a_study_under_way_are_kept(noted: Layout, monkeypa
     # As in a clone: the files come back, and Snakemake takes them as made.
     shutil.rmtree(noted.runs_folder)
     shutil.rmtree(".snakemake")
+    shutil.rmtree(".dvc/cache")
     with Repo() as repo:
-        repo.checkout([file])
+        repo.pull([file])
     assert {path: sha256_file(path) for path in kept} == kept
     assert adopt(noted) == len(kept)
 

@@ -571,5 +571,7 @@ def test_the_committed_record_is_that_of_the_committed_code(tmp_path: Path) -> N
             states = {path: state for entries in change.values() for path, state in entries.items()}
             assert {path: state for path, state in states.items() if state != "deleted"} == {}, stage
             assert all(Path(path).suffix in (".pdf", ".svg", ".json") for path in states), stage
+    tracked = (repository.folder / "results" / name for name in tracked_studies())
+    assert sum(path.stat().st_size for folder in tracked for path in folder.rglob("*") if path.is_file()) < 40e6
     store = [path for path in (repository.folder / "data/store").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in store) < 40e6
+    assert sum(path.stat().st_size for path in store) < 60e6

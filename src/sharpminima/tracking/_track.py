@@ -94,9 +94,10 @@ def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, str]:
     if jobs == 0:
         raise SharpminimaError(f"{layout.runs_folder}: no job of study {layout.name} is finished")
     _dvc("add", "--quiet", layout.runs_folder)
+    file = f"{layout.runs_folder}.dvc"
     if push:
-        _dvc("push", "--quiet", layout.runs_folder)
-    return jobs, f"{layout.runs_folder}.dvc"
+        _dvc("push", "--quiet", file)
+    return jobs, file
 
 
 def _write_sums(layout: Layout) -> None:
