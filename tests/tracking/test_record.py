@@ -106,7 +106,8 @@ def test_the_finished_runs_of_a_study_under_way_are_kept(noted: Layout, monkeypa
     with pytest.raises(SharpminimaError, match="is missing; run snakemake"):
         write_record(noted, "runs")
 
-    write_text(".dvc/config", "[core]\n    remote = store\n['remote \"store\"']\n    url = ../store\n")
+    remote = "remote = store\n['remote \"store\"']\nurl = ../store\n"
+    write_text(".dvc/config", f"[core]\nno_scm = True\n{remote}")
     jobs, file = track_finished(noted)
     assert (jobs, file) == (len(others), "results/tiny/runs.dvc")
     kept = {path: sha256_file(path) for job in others for path in job.outputs}
