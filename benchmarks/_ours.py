@@ -17,7 +17,7 @@ from sharpminima.models import build_model
 from sharpminima.pruning import STRATEGIES, strategies
 from sharpminima.rng import generator
 from sharpminima.runtime import configure
-from sharpminima.training import FlatModel, FlatReplicas, train, train_replicas
+from sharpminima.training import FlatModel, FlatReplicas, Policy, train, train_replicas
 
 
 class Ours:
@@ -73,7 +73,7 @@ def _first(split: Split, images: int) -> Split:
     return Split(split.images[:images], split.labels[:images])
 
 
-class _OneEpoch:
+class _OneEpoch(Policy):
     """A policy that ends after one epoch and keeps nothing."""
 
     max_epochs = 1
@@ -81,9 +81,6 @@ class _OneEpoch:
     def __init__(self, lr: float) -> None:
         self.lr = lr
         self.done = False
-
-    def after_step(self, flat: Any) -> None:
-        """Nothing."""
 
     def after_epoch(self, flat: Any, epoch: int, validation: Evaluation) -> None:
         """Stop."""
