@@ -78,7 +78,9 @@ def analysis_settings(wildcards):
 def transfer_settings(wildcards):
     """Params: the settings of a transfer as JSON."""
     table = LAYOUT.transfer(**{"strategy": "dense", **dict(wildcards.items())})
-    return next(settings for _, _, path, settings in LAYOUT.transfers() if path == table).model_dump_json(exclude={"sources"})
+    return next(settings for _, _, path, settings in LAYOUT.transfers() if path == table).model_dump_json(
+        exclude={"sources"}
+    )
 
 
 def options(name):
