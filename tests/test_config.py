@@ -1,5 +1,6 @@
 """The config: every shipped study is valid, all faults are reported at once, and the schemas are in step."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,11 @@ def test_settings_come_as_text_or_file(tmp_path: Path) -> None:
 def test_the_schemas_are_in_step(model: type, name: str) -> None:
     found = read_json(Path("workflow/schemas") / f"{name}.schema.json")
     assert found == model.model_json_schema(), "run `make schemas`"
+
+
+def test_experiments_that_share_w0_have_one_batchnorm() -> None:
+    one = {"dataset": "digits", "model": "lenet5-bn", "levels": [0.5]}
+    two = {**one, "method": {"name": "magnitude"}, "batchnorm": {"momentum": 0.01}}
+    study = {"title": "t", "experiments": [{**one, "method": {"name": "snip"}}, two]}
+    with pytest.raises(ConfigError, match="share their W0"):
+        parse_settings(Study, json.dumps(study), "study")

@@ -93,12 +93,21 @@ def prepare(
 
 @app.command()
 def init(
-    data: DataFile, model: Annotated[str, typer.Option("--model", help="Name of a model.")], seed: Seed, out: OutFile
+    data: DataFile,
+    model: Annotated[str, typer.Option("--model", help="Name of a model.")],
+    seed: Seed,
+    out: OutFile,
+    batchnorm: Annotated[
+        str | None, typer.Option("--batchnorm", help="Its momentum and eps as YAML or JSON; default: the usual ones.")
+    ] = None,
 ) -> None:
     """Draw W0, the initialisation from which everything of a run starts."""
+    from sharpminima.config import parse_settings
+    from sharpminima.settings import BatchNormSettings
     from sharpminima.steps import training
 
-    training.init(data, model, seed, out)
+    settings = None if batchnorm is None else parse_settings(BatchNormSettings, batchnorm, "--batchnorm")
+    training.init(data, model, seed, out, batchnorm=settings)
 
 
 @app.command()
@@ -145,23 +154,32 @@ def prune(
 def tune(
     data: DataFile,
     init: InitFile,
-    grid: Annotated[str, typer.Option("--grid", help="Settings to try as YAML or JSON: name -> list of values.")],
     level: Annotated[list[float], typer.Option("--level", help="Requested sparsity in (0, 1); repeat, ascending.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for trials.csv and the trials.")],
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="Settings to try as YAML or JSON: name -> list of values.")
+    ] = None,
     settings: SettingsText = '{"name": "lobster"}',
+    plan: Annotated[
+        str | None, typer.Option("--plan", help="Instead: several methods, each with its grid, as YAML, or a file.")
+    ] = None,
     device: Device = "auto",
     threads: Threads = 1,
     compaction: Compaction = True,
     precision: Precision = "float32",
 ) -> None:
-    """Try a method's free settings, and compare them on the validation split alone."""
+    """Try free settings of one method, or of several, and compare them on the validation split alone."""
     from sharpminima.config import MethodChoice, parse_settings
     from sharpminima.figures.options import parse_mapping
     from sharpminima.steps import training, tuning
 
-    method = parse_settings(MethodChoice, settings, "--settings").root
     runtime = training.Runtime(device, threads, compaction, precision=precision)
-    tuning.tune(data, init, method, parse_mapping(grid, "--grid"), level, out, runtime)
+    if plan is not None:
+        planned = parse_settings(tuning.TuningPlan, plan, "--plan")
+        tuning.tune_methods(data, init, planned, level, out, runtime)
+        return
+    method = parse_settings(MethodChoice, settings, "--settings").root
+    tuning.tune(data, init, method, parse_mapping(grid or "{}", "--grid"), level, out, runtime)
 
 
 @app.command()
@@ -333,6 +351,30 @@ def table(
     from sharpminima.steps import tables
 
     tables.results(checkpoint, out, density)
+
+
+@app.command()
+def measures(
+    checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints, in the order of the rows.")], out: OutFile
+) -> None:
+    """Collect all that methods report: counts over both denominators, errors, epochs, seconds and memory."""
+    from sharpminima.steps import tables
+
+    tables.measures(checkpoint, out)
+
+
+@app.command()
+def ranking(
+    results: Annotated[Path, typer.Option("--results", help="Table of results.")],
+    out: OutFile,
+) -> None:
+    """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
+    from sharpminima.columns import RANKING_COLUMNS
+    from sharpminima.figures import tables
+    from sharpminima.files import write_csv
+
+    ranked = tables.ranking(tables.read_table("results", results))
+    write_csv(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
 
 
 @app.command()

@@ -120,3 +120,49 @@ RESULT_COLUMNS = [
     "gradient_norm_after_threshold",
 ]
 DENSITY_COLUMNS = [*KEY_COLUMNS, "parameter", "density"]
+MEASURE_COLUMNS = [
+    *KEY_COLUMNS,
+    "represented_by_level",
+    "reached",
+    "parameters",
+    "prunable",
+    "kernels",
+    "nonzero",
+    "nonzero_kernels",
+    "effective",
+    "density_percent",
+    "kernel_density_percent",
+    "compression",
+    "flops_dense",
+    "flops_nonzero",
+    "flops_effective",
+    "test_error_percent",
+    "test_wrong",
+    "test_images",
+    "training_loss_nats",
+    "validation_loss_nats",
+    "final_epochs_at_most",
+    "epochs",
+    "job_nets",
+    "job_wall_s",
+    "job_cpu_s",
+    "job_gpu_s",
+    "peak_mb",
+    "gpu_peak_mb",
+    "device",
+]
+"""All that methods report, each net a row. Densities: non-zero share of all parameters, and of the kernels, the weights
+of Linear and Conv2d. ``final_epochs_at_most`` is the budget of the last training, where a method has
+one; ``epochs`` are those of all trainings behind the net.
+What is named after the job was measured over it as a whole: all ``job_nets`` levels or replicas."""
+RANKING_COLUMNS = [
+    "dataset",
+    "model",
+    "level",
+    "rank",
+    "method",
+    "reached",
+    *(f"{quantity}_{part}" for quantity in ("error", "density", "epochs") for part in ("mean", "sd", "n")),
+    "error_low",
+    "error_high",
+]

@@ -14,7 +14,7 @@ from sharpminima.data import DATASETS
 from sharpminima.errors import ConfigError
 from sharpminima.models import INPUT_SHAPES, MODELS, build_model
 from sharpminima.pruning import METHODS, STRATEGIES
-from sharpminima.settings import PositiveInt, RecipeSettings, Settings
+from sharpminima.settings import BatchNormSettings, PositiveInt, RecipeSettings, Settings
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
@@ -145,6 +145,9 @@ class Experiment(Settings):
     dataset: Literal[tuple(DATASETS)]
     model: Literal[tuple(MODELS)]
     method: MethodSettings
+    batchnorm: BatchNormSettings | None = Field(
+        None, description="of all experiments with this dataset and model; null: the usual one"
+    )
     levels: Annotated[tuple[Level, ...], Field(min_length=1)]
     weights_from: Annotated[
         Level | None,
@@ -223,6 +226,11 @@ class Study(Settings):
         names = [(e.dataset, e.model, e.method.name) for e in self.experiments]
         if len(set(names)) < len(names):
             raise ValueError(f"each experiment (dataset, model, method) stands once; {names} given")
+        nets: dict[tuple[str, str], BatchNormSettings | None] = {}
+        for experiment in self.experiments:
+            name = (experiment.dataset, experiment.model)
+            if nets.setdefault(name, experiment.batchnorm) != experiment.batchnorm:
+                raise ValueError(f"batchnorm: {name} has two; its experiments share their W0, give all the same")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must differ; {list(self.seeds)} given")
         if set(self.figures) & {"fig2", "fig3", "fig4", "fig5"}:

@@ -34,7 +34,7 @@ CLAIMS = "paper/claims.yaml"
 _ONLY_DRAWN = ("surface", "line", "neurons")  # analyses that are made where a figure shows them: dear, or large
 _SUMMARISED = ("psp", "hessian", "surface", "barrier")  # those whose numbers the paper states
 _FIGURES = "src/sharpminima/figures"
-PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
+PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "comparison", "notebook"))
 """The code that figures share, as files of a checkout."""
 NUMBERS_CODE = (
     *(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "metrics")),
@@ -42,6 +42,8 @@ NUMBERS_CODE = (
     "src/sharpminima/intervals.py",
 )
 """The code that the paper's numbers come from."""
+RANKING_CODE = (f"{_FIGURES}/tables.py", "src/sharpminima/intervals.py")
+"""The code that the ranking of methods comes from."""
 CELL = "level-{level}/{strategy}/seed-{seed}"  # under a method's folder
 RUN = "run/seed-{seed}"
 
@@ -279,7 +281,9 @@ class Layout:
             add("prepare", [], [data], dataset=experiment.dataset, **self.study.data.model_dump(mode="json"))
             for seed in self.study.seeds:
                 init = self.init(**key, seed=seed)
-                add("init", [data], [init])
+                batchnorm = experiment.batchnorm
+                net = {} if batchnorm is None else {"batchnorm": batchnorm.model_dump(mode="json")}
+                add("init", [data], [init], **net)
                 add(
                     "dense",
                     [data, init],

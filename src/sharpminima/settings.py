@@ -14,6 +14,13 @@ class Settings(BaseModel):
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
+class BatchNormSettings(Settings):
+    """Of every BatchNorm of a net."""
+
+    momentum: Annotated[float, Field(gt=0, le=1, description="share of the new batch in the running statistics")] = 0.1
+    eps: Annotated[float, Field(gt=0)] = 1e-5
+
+
 class RecipeSettings(Settings):
     """How a net is trained with a fixed mask (dense training and all retraining)."""
 

@@ -3,7 +3,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import LogNorm
 
@@ -220,23 +219,3 @@ def test_equal_tables_give_equal_bytes_in_another_process(tmp_path):
         first, second = (Path(tmp_path, f"{name}.{extension}").read_bytes() for name in ("here", "there"))
         assert first == second
         assert b"CreationDate" not in first
-
-
-def test_methods_stand_in_the_order_of_their_error() -> None:
-    rows = [
-        cases.result(method=method, level=level, test_error_percent=error, reached=reached, epochs=epochs)
-        for method, level, error, reached, epochs in [
-            ("snip", 0.9, 2.0, True, 20),
-            ("snip", 0.98, 4.0, True, 20),
-            ("l0", 0.9, 5.0, True, 40),
-            ("l0", 0.98, 6.0, False, 40),
-        ]
-    ]
-    figure = plots.methods_compared(pd.DataFrame(rows))
-    left, right = figure.axes
-    assert [tick.get_text() for tick in left.get_yticklabels()] == ["l0", "snip"]
-    assert left.get_xlabel() == "test error (%)"
-    drawn = {(line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor() for line in left.lines}
-    assert set(drawn) == {(2.0, 1), (4.0, 1), (5.0, 0), (6.0, 0)}
-    assert [point for point, face in drawn.items() if face == "white"] == [(6.0, 0)]
-    assert {line.get_xdata()[0] for line in right.lines} == {20, 40}

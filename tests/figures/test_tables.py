@@ -1,3 +1,5 @@
+import math
+
 import pandas as pd
 import pytest
 
@@ -47,3 +49,7 @@ def test_ranking_orders_methods_by_their_own_nets_at_each_level() -> None:
     assert found["error_mean"].tolist() == [3.5, 4.0]
     assert found["error_n"].tolist() == [1, 2]
     assert found["epochs_mean"].tolist() == [30.0, 15.0]
+    assert found["rank"].tolist() == [1, 2]
+    # 4 +- 12.706 * sqrt(2) / sqrt(2): Student's t with one degree of freedom.
+    assert found["error_low"].tolist() == pytest.approx([math.nan, 4 - 12.7062], abs=1e-3, nan_ok=True)
+    assert found["error_high"].tolist() == pytest.approx([math.nan, 4 + 12.7062], abs=1e-3, nan_ok=True)

@@ -1,6 +1,8 @@
 """The steps that make checkpoints, called as the command line does, on the real digits."""
 
 import json
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,7 +94,7 @@ def test_retraining_keeps_the_structure(run: Path, digits: Path, tmp_path: Path,
         same = all(torch.equal(found.masks[replica][name], masks[name]) for name in masks)
         assert same == (strategy != "random-structure")
     assert found.metadata["trained"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "history.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "history.csv", "usage.json"]
 
 
 def test_weights_of_the_first_replica_alone_leave_the_others_masks_metrics_and_predictions(
@@ -181,6 +183,63 @@ def test_the_results_table(run: Path, tmp_path: Path) -> None:
     assert survivors == pytest.approx(rows.nonzero[1])
 
 
+def test_the_measures_table(run: Path, tmp_path: Path) -> None:
+    dense = run / "dense/checkpoint.safetensors"
+    command("measures", dense, gradual(run, "20"), "--out", tmp_path / "measures.csv")
+    first, second = pd.read_csv(tmp_path / "measures.csv").itertuples()
+    # LeNet-300: 784 x 300 + 300 x 100 + 100 x 10 kernel weights, and 410 biases.
+    assert (first.parameters, first.prunable, first.kernels) == (266_610, 266_610, 266_200)
+    state = load_checkpoint(gradual(run, "20")).states[0]
+    kept = {name: int((value != 0).sum()) for name, value in state.items()}
+    kernels = {name: size for name, size in kept.items() if name.endswith("weight")}
+    assert (second.nonzero, second.nonzero_kernels) == (sum(kept.values()), sum(kernels.values()))
+    assert second.density_percent == pytest.approx(100 * second.nonzero / 266_610)
+    assert second.kernel_density_percent == pytest.approx(100 * second.nonzero_kernels / 266_200)
+    assert second.flops_dense == 2 * 266_200
+    assert second.flops_nonzero == 2 * second.nonzero_kernels
+    assert (first.job_nets, second.job_nets) == (1, 3)
+    assert first.final_epochs_at_most == 3
+    for row in (first, second):
+        assert row.job_wall_s > 0
+        assert row.job_cpu_s > 0
+        assert row.job_gpu_s == 0
+        assert 50 < row.peak_mb < 50_000
+        assert row.device == "cpu"
+
+
+def test_what_is_not_measured_is_empty(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dense"
+    shutil.copytree(run / "dense", folder)
+    (folder / "usage.json").unlink()
+    command("measures", folder / "checkpoint.safetensors", "--out", tmp_path / "measures.csv")
+    (row,) = pd.read_csv(tmp_path / "measures.csv").itertuples()
+    assert math.isnan(row.job_wall_s)
+    assert row.test_wrong > 0
+
+
+def test_batchnorm_of_w0_is_that_of_all_that_follows(digits: Path, tmp_path: Path) -> None:
+    init, chosen = tmp_path / "init", {"momentum": 0.5, "eps": 0.01}
+    arguments = ("--data", digits, "--model", "lenet5-bn", "--seed", 0, "--out", init)
+    command("init", *arguments, "--batchnorm", json.dumps(chosen))
+    common = ("--data", digits, "--init", init, "--device", "cpu")
+    recipe = {"batch_size": 50, "max_epochs": 1, "schedule": "constant"}
+    command("dense", *common, "--settings", json.dumps(recipe), "--out", tmp_path / "dense")
+    settings = {"name": "magnitude", "dense": recipe, "recipe": recipe}
+    command("prune", *common, "--settings", json.dumps(settings), "--level", 0.5, "--out", tmp_path / "m")
+    pruned = tmp_path / "m/level-50/gradual/seed-0/checkpoint.safetensors"
+    again = ("--pruned", pruned, "--strategy", "reinit", "--settings", json.dumps(recipe), "--out", tmp_path / "reinit")
+    command("retrain", *common, *again)
+    test = load_prepared(digits).split("test")
+    for folder in (tmp_path / "dense", pruned.parent, tmp_path / "reinit"):
+        checkpoint = load_checkpoint(folder / "checkpoint.safetensors")
+        assert checkpoint.metadata["batchnorm"] == chosen
+        found = checkpoint.metadata["metrics"][0]["test_loss"]
+        own = checkpoint.load_into(build_model("lenet5-bn", bn_momentum=0.5, bn_eps=0.01))
+        usual = checkpoint.load_into(build_model("lenet5-bn"))
+        assert found == evaluate(own, test.images, test.labels).loss
+        assert found != evaluate(usual, test.images, test.labels).loss
+
+
 def test_cuda_without_cuda_is_an_error(run: Path, digits: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
@@ -238,7 +297,7 @@ def test_a_batched_cell_is_the_looped_one_up_to_rounding(
     assert other.metadata["runtime"]["replica_strategy"] == "loop"
     rows, looped_rows = (pd.read_csv(tmp_path / name / "history.csv") for name in ("batched", "loop"))
     pd.testing.assert_frame_equal(rows, looped_rows, rtol=1e-3)
-    assert sorted(p.name for p in (tmp_path / "batched").iterdir()) == ["checkpoint.safetensors", "history.csv"]
+    assert sorted(p.name for p in (tmp_path / "batched").iterdir()) == ["checkpoint.safetensors", "history.csv", "usage.json"]
 
 
 # 26 steps an epoch of 3 epochs: in the middle, and when the cell is trained but not written.
@@ -258,7 +317,7 @@ def test_a_stopped_batch_goes_on_to_the_same_bits(
     monkeypatch.undo()
     STOP.raised = False
     left = {"training": "resume-batch.safetensors", "writing": "resume-finished.safetensors"}
-    assert [p.name for p in (tmp_path / "cut").iterdir()] == [left[when]]
+    assert {p.name for p in (tmp_path / "cut").iterdir()} == {left[when], "usage.json"}
     batched(run, digits, tmp_path / "cut")
     for name in ("checkpoint.safetensors", "history.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from sharpminima.checkpoint import read_metadata
 from sharpminima.cli import app
-from sharpminima.config import MethodChoice
+from sharpminima.config import MethodChoice, parse_settings
 from sharpminima.errors import ConfigError
 from sharpminima.steps import tuning
 
@@ -55,3 +55,41 @@ def test_each_combination_is_a_trial_and_nothing_of_the_test_split_is_shown(
 def test_a_grid_that_makes_no_sense(grid: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         list(tuning.trials(MethodChoice.model_validate(BASE).root, grid))
+
+
+def test_a_plan_gives_each_method_the_same_number_of_trials_and_marks_the_best(
+    digits: Path, start: Path, tmp_path: Path
+) -> None:
+    search = {"batch_size": 50, "epochs": 2, "recipe": {"batch_size": 50, "max_epochs": 2}}
+    plan = {
+        "trials": 2,
+        "methods": [
+            {"method": {"name": "l1", **search}, "grid": {"strength": [1e-4, 10.0]}},
+            {"method": {"name": "dst", **search}, "grid": {"strengths": [[1e-3], [3e-1]]}},
+        ],
+    }
+    out = tmp_path / "trials"
+    arguments = ["tune", "--data", digits, "--init", start, "--plan", json.dumps(plan), "--device", "cpu"]
+    arguments += ["--level", 0.3, "--level", 0.9, "--out", out]
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out / "trials.csv")
+    assert table.groupby("method")["trial"].nunique().to_dict() == {"l1": 2, "dst": 2}
+    assert not [name for name in table.columns if "test" in name]
+    dial = table[table.method == "l1"]
+    means = dial.groupby("tried")["validation_error_percent"].mean()
+    assert set(dial[dial.chosen].tried) == {means.idxmin()} == {'{"strength": 0.0001}'}
+    assert dial.chosen.sum() == 2
+    assert dial[dial.tried == '{"strength": 10.0}'].fault.str.contains("diverged").all()
+    swept = table[table.method == "dst"]
+    for level, rows in swept.groupby("level"):
+        (best,) = rows[rows.chosen].itertuples()
+        able = rows[rows.reached]
+        expected = able.validation_error_percent.min() if len(able) else None
+        assert best.validation_error_percent == expected if len(able) else best.sparsity == rows.sparsity.max(), level
+
+
+def test_an_unfair_plan_is_refused() -> None:
+    plan = {"trials": 3, "methods": [{"method": {"name": "l1"}, "grid": {"strength": [1e-4, 1e-3]}}]}
+    with pytest.raises(ConfigError, match="l1 has 2 trials, 3 are planned for each method"):
+        parse_settings(tuning.TuningPlan, json.dumps(plan), "--plan")

@@ -50,6 +50,46 @@ rule table:
         "sharpminima table {input.checkpoints} --out {output.results} --density {output.density} > {log} 2>&1"
 
 
+# What jobs took differs from run to run: no figure and no number of the paper comes from this table.
+rule measures:
+    input:
+        checkpoints=LAYOUT.checkpoints(),
+    output:
+        table=LAYOUT.table("measures"),
+    log:
+        log_of("measures"),
+    conda:
+        "../envs/sharpminima.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    message:
+        "table of all that methods report"
+    shell:
+        "sharpminima measures {input.checkpoints} --out {output.table} > {log} 2>&1"
+
+
+rule ranking:
+    input:
+        results=LAYOUT.table("results"),
+        code=RANKING_CODE,
+    output:
+        table=LAYOUT.table("ranking"),
+    log:
+        log_of("ranking"),
+    conda:
+        "../envs/sharpminima.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    message:
+        "ranking of the methods"
+    shell:
+        "sharpminima ranking --results {input.results} --out {output.table} > {log} 2>&1"
+
+
 # Every table, and the numbers drawn from them.
 rule analysis:
     input:

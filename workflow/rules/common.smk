@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from sharpminima.config import load_config
 from sharpminima.errors import ConfigError
-from sharpminima.layout import CLAIMS, NUMBERS_CODE, PLOTTING, Layout, experiment_key
+from sharpminima.layout import CLAIMS, NUMBERS_CODE, PLOTTING, RANKING_CODE, Layout, experiment_key
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
 try:
@@ -51,6 +51,12 @@ def benchmark_of(job):
     return f"{LAYOUT.root}/benchmarks/{job}.tsv"
 
 
+def batchnorm(wildcards):
+    """Params: the option of a net whose BatchNorm is not the usual one."""
+    settings = LAYOUT.experiment(wildcards.dataset, wildcards.model).batchnorm
+    return "" if settings is None else f" --batchnorm '{settings.model_dump_json()}'"
+
+
 def dense_settings(wildcards):
     """Params: the dense recipe of the experiment as JSON, and nothing else of the config."""
     return LAYOUT.experiment(wildcards.dataset, wildcards.model).dense.model_dump_json()
@@ -91,7 +97,10 @@ def options(name):
 def targets():
     """What the study ends with."""
     drawn = [path for name in STUDY.figures for path in (f"{LAYOUT.figure(name)}.pdf", LAYOUT.provenance(name))]
-    return [*drawn, LAYOUT.table("results"), LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
+    tables = [
+        LAYOUT.table(name) for name in ("results", "measures", *(["ranking"] if "methods" in STUDY.figures else []))
+    ]
+    return [*drawn, *tables, LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
 
 
 # Numerical results depend on both, so both are params of every numerical rule.

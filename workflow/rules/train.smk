@@ -13,10 +13,13 @@ rule init:
     resources:
         mem_mb=2000,
         runtime=10,
+    params:
+        batchnorm=batchnorm,
     message:
         "W0 of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "sharpminima init --data {input.data} --model {wildcards.model} --seed {wildcards.seed}"
+        "{params.batchnorm}"
         " --out {output.init} > {log} 2>&1"
 
 

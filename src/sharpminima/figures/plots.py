@@ -12,13 +12,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
-from sharpminima.figures.style import COLUMN_WIDTH, FULL_WIDTH, GRADUAL_COLOUR, look_of, styled
-from sharpminima.figures.tables import DENSE, ENDS, EXPERIMENT, GRADUAL, REWIND, errors, panels, ranking, unreached
+from sharpminima.figures.style import COLUMN_WIDTH, FULL_WIDTH, GRADUAL_COLOUR, OUTLINE, look_of, styled
+from sharpminima.figures.tables import DENSE, ENDS, EXPERIMENT, GRADUAL, REWIND, errors, panels, unreached
 from sharpminima.intervals import describe
 from sharpminima.layout import level_name
 
@@ -33,7 +32,6 @@ _LOG_STEPS = (
 )  # in a decade
 _LOG_FROM = 8.0  # ratio of the largest to the smallest value from which an axis is logarithmic
 _SPACES = {"all": ("o", "-", -0.06), "surviving": ("^", "--", 0.06)}  # marker, line, shift
-_OUTLINE = [withStroke(linewidth=2, foreground="white")]
 
 
 # Fig. 1 --------------------------------------------------------------------------------------------------
@@ -73,59 +71,6 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
             axes.set_axis_off()
         labels = [f"{name}, {_span(counts[name])}" for name in entries]
         figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=min(2, columns))
-    return figure
-
-
-def methods_compared(results: pd.DataFrame) -> Figure:
-    """Every method's own nets: test error, %, and epochs of all trainings behind them, a column of panels a net.
-
-    Methods stand in the order of their mean error over the levels. Bars: one sample standard deviation. A level that
-    was not reached is hollow, at the error of what was reached.
-
-    Args:
-        results: a results table.
-    """
-    ranked = ranking(results)
-    nets = list(dict.fromkeys(zip(ranked["dataset"], ranked["model"], strict=True)))
-    levels = sorted(ranked["level"].unique())
-    most = max(len(ranked[ranked["model"] == model]["method"].unique()) for _, model in nets)
-    with styled():
-        figure = Figure(figsize=(FULL_WIDTH, (0.15 * most + 0.9) * len(nets)), layout="constrained")
-        grid = figure.subplots(len(nets), 2, squeeze=False, sharey="row")
-        for (dataset, model), (left, right) in zip(nets, grid, strict=True):
-            rows = ranked[(ranked["dataset"] == dataset) & (ranked["model"] == model)]
-            order = rows.groupby("method")["error_mean"].mean().sort_values(ascending=False).index
-            place = {method: number for number, method in enumerate(order)}
-            for number, level in enumerate(levels):
-                colour = f"C{number}"
-                for row in rows[rows["level"] == level].itertuples():
-                    face = colour if row.reached else "white"
-                    for axes, name in ((left, "error"), (right, "epochs")):
-                        spread = getattr(row, f"{name}_sd")
-                        axes.errorbar(
-                            getattr(row, f"{name}_mean"),
-                            place[row.method],
-                            xerr=None if spread is None or math.isnan(spread) else spread,
-                            fmt="o",
-                            markersize=3.5,
-                            color=colour,
-                            markerfacecolor=face,
-                        )
-            left.set_yticks(range(len(order)), order, fontsize=6)
-            left.set_title(f"{model} / {dataset}", loc="left")
-            left.set_xlabel("test error (%)")
-            right.set_xlabel("epochs in all")
-            for axes in (left, right):
-                axes.set_xscale("log")
-                axes.grid(axis="y", linewidth=0.3)
-        entries = [
-            Line2D([], [], marker="o", linestyle="", color=f"C{number}", label=f"{level_name(level)} % removed")
-            for number, level in enumerate(levels)
-        ]
-        entries.append(
-            Line2D([], [], marker="o", linestyle="", color="0.3", markerfacecolor="white", label="not reached")
-        )
-        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
     return figure
 
 
@@ -214,7 +159,7 @@ def _error_panel(
             transform=axes.transAxes,
             va="top",
             fontsize=7,
-            path_effects=_OUTLINE,
+            path_effects=OUTLINE,
         )
 
 
@@ -466,7 +411,7 @@ def _plane(figure: Figure, axes: Axes, cut: Axes, surface: pd.DataFrame, column:
             va="bottom",
             fontsize=8,
             linespacing=0.95,
-            path_effects=_OUTLINE,
+            path_effects=OUTLINE,
         )
     if line.min() > 0 and line.max() / line.min() > _LOG_FROM:
         cut.set_yscale("log")

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import matplotlib.style
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from sharpminima.files import atomic_path
 from sharpminima.pruning import METHODS, STRATEGIES
 
 FULL_WIDTH = 6.3  # inches: the text of an A4 page
 COLUMN_WIDTH = 3.3  # inches
+OUTLINE = [withStroke(linewidth=2, foreground="white")]
+"""Of text that stands on data."""
 
 _RC = {
     # Both families ship with matplotlib, so that every machine draws the same glyphs.

@@ -13,12 +13,13 @@ from sharpminima.columns import (
     LINE_COLUMNS,
     NEURON_COLUMNS,
     PSP_COLUMNS,
+    RANKING_COLUMNS,
     RESULT_COLUMNS,
     SURFACE_COLUMNS,
     TRANSFER_COLUMNS,
 )
 from sharpminima.errors import FigureError
-from sharpminima.intervals import describe
+from sharpminima.intervals import describe, paired
 
 COLUMNS = {
     "results": RESULT_COLUMNS,
@@ -93,10 +94,11 @@ def errors(nets: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranking(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a dataset, model, method and level: the method's own nets, over runs, best error first.
+    """One row a dataset, model, level and method: the method's own nets, over runs, the best mean error first.
 
-    Columns: dataset, model, level, method, reached (by all runs), ``error_*``, ``removed_*`` (percent) and ``epochs_*``
-    (of all trainings behind the level) with mean, sd and n; sd of one net: NaN.
+    Columns: `RANKING_COLUMNS`. reached: by all runs. ``error_*`` and ``density_*`` (of the prunable parameters) in
+    percent, ``epochs_*`` of all trainings behind the level, with mean, sd (of one net NaN) and n; ``error_low`` and
+    ``error_high``: the 95 % interval of the mean error by Student's t over the runs, NaN for one run.
     """
     rows = []
     nets = results[results["strategy"] == GRADUAL]
@@ -105,13 +107,17 @@ def ranking(results: pd.DataFrame) -> pd.DataFrame:
         row["reached"] = bool(group["reached"].astype(bool).all())
         for name, values in (
             ("error", group["test_error_percent"]),
-            ("removed", 100 * group["sparsity"]),
+            ("density", 100 * (1 - group["sparsity"])),
             ("epochs", group["epochs"]),
         ):
             row |= {f"{name}_{part}": value for part, value in describe(values).items()}
-        rows.append(row)
+        error = paired({part: row[f"error_{part}"] for part in ("mean", "sd", "n")})
+        rows.append(row | {"error_low": error["low"], "error_high": error["high"]})
     order = ["dataset", "model", "level", "error_mean", "method"]
-    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+    ranked = pd.DataFrame(rows).sort_values(order, ignore_index=True)
+    ranked["rank"] = ranked.groupby(["dataset", "model", "level"]).cumcount() + 1
+    spreads = [column for column in RANKING_COLUMNS if column.endswith(("_sd", "_low", "_high"))]
+    return ranked[RANKING_COLUMNS].astype(dict.fromkeys(spreads, float))
 
 
 def unreached(results: pd.DataFrame, key: Sequence[str]) -> list[tuple[float, int, float]]:

@@ -4,8 +4,9 @@
 266610
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,11 +64,22 @@ def build_model(
         # Layers draw from the CPU's default generator; manual_seed of the module would touch CUDA too.
         torch.default_generator.manual_seed(seed)
         model = MODELS[name](num_classes=num_classes)
+    return set_batchnorm(model, bn_momentum, bn_eps)
+
+
+def set_batchnorm(model: nn.Module, momentum: float | None = None, eps: float | None = None) -> nn.Module:
+    """Set both of every BatchNorm, in place, as `build_model` does; None leaves it."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = module.momentum if bn_momentum is None else bn_momentum
-            module.eps = module.eps if bn_eps is None else bn_eps
+            module.momentum = module.momentum if momentum is None else momentum
+            module.eps = module.eps if eps is None else eps
     return model
 
 
-__all__ = ["INPUT_SHAPES", "MODELS", "build_model"]
+def build_recorded(metadata: Mapping[str, Any], *, num_classes: int = 10, seed: int = 0) -> nn.Module:
+    """`build_model` as a checkpoint's metadata tell: ``model`` and, where it is not the usual one, ``batchnorm``."""
+    model = build_model(metadata["model"], num_classes=num_classes, seed=seed)
+    return set_batchnorm(model, **metadata.get("batchnorm", {}))
+
+
+__all__ = ["INPUT_SHAPES", "MODELS", "build_model", "build_recorded", "set_batchnorm"]

@@ -42,7 +42,7 @@ from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.files import write_csv
 from sharpminima.masks import Masks
-from sharpminima.models import build_model
+from sharpminima.models import build_recorded
 from sharpminima.progress import Progress
 from sharpminima.resume import FinishedParts
 from sharpminima.rng import generator
@@ -320,7 +320,7 @@ def _load(
     for path in (gradual, rewind):
         checkpoint = load_checkpoint(path)
         _check(path, checkpoint, dataset)
-        model = build_model(checkpoint.metadata["model"], num_classes=dataset.num_classes)
+        model = build_recorded(checkpoint.metadata, num_classes=dataset.num_classes)
         key = {column: checkpoint.metadata.get(column, 0) for column in KEY_COLUMNS}
         assert checkpoint.masks is not None  # _check
         masks = {name: mask.to(device) for name, mask in checkpoint.masks[0].items()}

@@ -1,12 +1,17 @@
 """The tables of a study: one row a trained net, read from the checkpoints' own records."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sharpminima.checkpoint import read_metadata
-from sharpminima.columns import DENSITY_COLUMNS, RESULT_COLUMNS
+from sharpminima.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
 from sharpminima.files import write_csv
+from sharpminima.layout import GRADUAL, RUN
+from sharpminima.masks import prunable_parameters
+from sharpminima.models import build_model
+from sharpminima.usage import read_usage
 
 
 def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
@@ -18,6 +23,15 @@ def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
     found = [(metadata, replica) for path in checkpoints for metadata, replica in _nets(path)]
     write_csv(out, (_row(metadata, replica) for metadata, replica in found), RESULT_COLUMNS)
     write_csv(density, (row for metadata, replica in found for row in _densities(metadata, replica)), DENSITY_COLUMNS)
+
+
+def measures(checkpoints: Sequence[Path], out: Path) -> None:
+    """Write all that methods report, one row a net (`MEASURE_COLUMNS`): counts, errors, and what its job took.
+
+    Seconds and memory are as measured where the net was made; they are empty where nobody measured.
+    """
+    rows = (_measures(path, metadata, replica) for path in checkpoints for metadata, replica in _nets(path))
+    write_csv(out, rows, MEASURE_COLUMNS)
 
 
 def _nets(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
@@ -67,3 +81,34 @@ def _row(metadata: dict[str, Any], replica: int) -> dict[str, Any]:
 def _densities(metadata: dict[str, Any], replica: int) -> Iterator[dict[str, Any]]:
     for name, density in metadata["metrics"][replica]["measures"]["density_per_layer"].items():
         yield {**net_key(metadata, replica), "parameter": name, "density": density}
+
+
+def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, Any]:
+    row = _row(metadata, replica)
+    counts = metadata["metrics"][replica]["measures"]
+    kernels = _kernels(metadata["model"])
+    nonzero_kernels = sum(round(counts["density_per_layer"][name] * size) for name, size in kernels.items())
+    settings, folder = metadata["settings"], path.parent
+    if metadata["strategy"] == GRADUAL:
+        settings, folder = settings.get("recipe") or {}, path.parents[3] / RUN.format(seed=metadata["seed"])
+    used = read_usage(folder)
+    return {
+        **{name: row[name] for name in MEASURE_COLUMNS if name in row},
+        "prunable": counts["prunable"],
+        "kernels": sum(kernels.values()),
+        "nonzero_kernels": nonzero_kernels,
+        "density_percent": 100.0 * counts["nonzero"] / counts["parameters"],
+        "kernel_density_percent": 100.0 * nonzero_kernels / sum(kernels.values()),
+        "flops_nonzero": counts["flops_nonzero"],
+        "final_epochs_at_most": settings.get("max_epochs"),
+        "job_nets": len(metadata["levels"]) if metadata["strategy"] == GRADUAL else metadata["replicas"],
+        **{f"job_{name}": used.get(name) for name in ("wall_s", "cpu_s", "gpu_s")},
+        **{name: used.get(name) for name in ("peak_mb", "gpu_peak_mb", "device")},
+    }
+
+
+@cache
+def _kernels(model: str) -> dict[str, int]:
+    """Weight tensors of Linear and Conv2d layers, and their sizes."""
+    net = build_model(model)
+    return {name: net.get_parameter(name).numel() for name in prunable_parameters(net) if name.endswith("weight")}

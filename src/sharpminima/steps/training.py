@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,15 @@ from sharpminima.files import write_csv, write_json
 from sharpminima.layout import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.masks import Masks, prunable_parameters, sparsity
 from sharpminima.measures import measure
-from sharpminima.models import INPUT_SHAPES, build_model
+from sharpminima.models import INPUT_SHAPES, build_recorded, set_batchnorm
 from sharpminima.progress import Progress
 from sharpminima.pruning import METHODS, STRATEGIES, Run, strategies
 from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.rng import derive_seed, generator
 from sharpminima.runtime import configure
-from sharpminima.settings import RecipeSettings
+from sharpminima.settings import BatchNormSettings, RecipeSettings
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, train_replicas
+from sharpminima.usage import measured
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,15 @@ class TrainingJob:
         text = json.dumps([self.facts, *(c.metadata for c in inputs)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def metrics(self, model_name: str, state: dict[str, Tensor], masks: Masks | None) -> dict[str, Any]:
+    def build(self) -> nn.Module:
+        """A net as the job's facts tell."""
+        return build_recorded(self.facts, num_classes=self.dataset.num_classes)
+
+    def metrics(self, state: dict[str, Tensor], masks: Masks | None) -> dict[str, Any]:
         """What every net reports: losses and errors on all splits, and its counts (`sharpminima.measures`)."""
-        model = build_model(model_name, num_classes=self.dataset.num_classes)
+        model = self.build()
         model.load_state_dict(state)
-        counts = asdict(measure(model, INPUT_SHAPES[model_name], masks=masks))
+        counts = asdict(measure(model, INPUT_SHAPES[self.facts["model"]], masks=masks))
         prunable = masks or {name: torch.ones_like(state[name]) for name in prunable_parameters(model)}
         model.to(self.device)
         values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}
@@ -92,9 +97,9 @@ class TrainingJob:
             values |= {f"{part}_loss": found.loss, f"{part}_wrong": found.wrong, f"{part}_images": found.samples}
         return values
 
-    def predictions(self, model_name: str, states: Sequence[dict[str, Tensor]]) -> Tensor:
+    def predictions(self, states: Sequence[dict[str, Tensor]]) -> Tensor:
         """Class that each net gives to each test image: uint8 [nets, images]."""
-        model = build_model(model_name, num_classes=self.dataset.num_classes).to(self.device)
+        model = self.build().to(self.device)
         found = []
         for state in states:
             model.load_state_dict(state)
@@ -102,26 +107,35 @@ class TrainingJob:
         return torch.stack(found)
 
 
-def init(data: Path, model_name: str, seed: int, out: Path) -> None:
-    """Write W0 of run ``seed``: what dense training, gradual methods and ``rewind`` start from."""
+def _net(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that name a net."""
+    return {key: metadata[key] for key in ("model", "batchnorm") if key in metadata}
+
+
+def init(data: Path, model_name: str, seed: int, out: Path, *, batchnorm: BatchNormSettings | None = None) -> None:
+    """Write W0 of run ``seed``: what dense training, gradual methods and ``rewind`` start from.
+
+    Its BatchNorm, where it is not the usual one, is that of all that comes after.
+    """
     dataset = load_prepared(data)
-    model = build_model(model_name, num_classes=dataset.num_classes, seed=derive_seed(seed, "init"))
-    facts = {"model": model_name, "dataset": dataset.name, "dataset_sha256": dataset.sha256, "seed": seed}
+    net = {"model": model_name, **({} if batchnorm is None else {"batchnorm": batchnorm.model_dump()})}
+    model = build_recorded(net, num_classes=dataset.num_classes, seed=derive_seed(seed, "init"))
+    facts = {**net, "dataset": dataset.name, "dataset_sha256": dataset.sha256, "seed": seed}
     save_checkpoint(out, [model.state_dict()], metadata={**facts, "strategy": "init", "epoch": 0})
 
 
 def dense(data: Path, start: Path, settings: RecipeSettings, out: Path, runtime: Runtime) -> None:
     """Train a run's dense net from its W0; writes ``checkpoint.safetensors`` and ``history.csv`` into ``out``."""
     initial = load_checkpoint(start)
-    model_name, seed = initial.metadata["model"], initial.metadata["seed"]
-    job = TrainingJob(
-        data, runtime, model=model_name, seed=seed, strategy="dense", settings=settings.model_dump(mode="json")
-    )
-    model = initial.load_into(build_model(model_name, num_classes=job.dataset.num_classes))
+    net = _net(initial.metadata)
+    model_name, seed = net["model"], initial.metadata["seed"]
+    job = TrainingJob(data, runtime, **net, seed=seed, strategy="dense", settings=settings.model_dump(mode="json"))
+    model = initial.load_into(job.build())
     resume = ResumeFile(out / "resume.safetensors", fingerprint=job.fingerprint(initial))
     progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")
-    trained = fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
-    _write_cell(job, out, model_name, [trained], None, {})
+    with measured(out):
+        trained = fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
+        _write_cell(job, out, [trained], None, {})
     resume.remove()
 
 
@@ -137,14 +151,15 @@ def prune(
             ``run/seed-S/`` with ``history.csv`` (one row an epoch) and ``events.json`` (one entry a pruning).
     """
     initial = load_checkpoint(start)
-    model_name, seed = initial.metadata["model"], initial.metadata["seed"]
+    net = _net(initial.metadata)
+    model_name, seed = net["model"], initial.metadata["seed"]
     settings = method.model_dump(mode="json", by_alias=True)
-    facts = {"model": model_name, "seed": seed, "method": method.name, "settings": settings, "levels": list(levels)}
+    facts = {**net, "seed": seed, "method": method.name, "settings": settings, "levels": list(levels)}
     job = TrainingJob(data, runtime, **facts)
     record = out / RUN.format(seed=seed)
     resume = ResumeFile(record / "resume.safetensors", fingerprint=job.fingerprint(initial))
     run = Run(
-        model=initial.load_into(build_model(model_name, num_classes=job.dataset.num_classes)).to(job.device),
+        model=initial.load_into(job.build()).to(job.device),
         training=job.training,
         validation=job.validation,
         test=job.test,
@@ -155,7 +170,8 @@ def prune(
         progress=Progress(f"{method.name} {model_name}/{job.dataset.name} seed {seed}"),
         resume=resume,
     )
-    pruned = METHODS[method.name].prune(run, method)
+    with measured(record):
+        pruned = METHODS[method.name].prune(run, method)
     # Levels passed by one event share a state; the highest of them stands for all in retraining and plots.
     highest = {state.facts["event"]: level for level, state in sorted(pruned.levels.items())}
     write_csv(record / "history.csv", pruned.history, HISTORY_COLUMNS)
@@ -168,7 +184,7 @@ def prune(
             "represented_by": highest[state.facts["event"]],
             "reached": state.reached,
             "method_epochs": pruned.epochs,
-            "metrics": [{**job.metrics(model_name, state.state, state.masks), "epochs": pruned.epochs, **state.facts}],
+            "metrics": [{**job.metrics(state.state, state.masks), "epochs": pruned.epochs, **state.facts}],
         }
         folder = out / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed)
         save_checkpoint(folder / CHECKPOINT, [state.state], masks=[state.masks], metadata=metadata)
@@ -204,7 +220,7 @@ def retrain(
     if strategy.budget == "method":
         settings = settings.model_copy(update={"schedule": "constant", "max_epochs": known["method_epochs"]})
     seed, model_name = known["seed"], known["model"]
-    facts = {key: known[key] for key in ("model", "seed", "method", "level", "represented_by", "reached")}
+    facts = _net(known) | {key: known[key] for key in ("seed", "method", "level", "represented_by", "reached")}
     job = TrainingJob(
         data, runtime, **facts, strategy=strategy_name, replicas=replicas, settings=settings.model_dump(mode="json")
     )
@@ -226,23 +242,26 @@ def retrain(
         )
         for replica in range(1 if represented else replicas)
     ]
+    for model, _ in starts:
+        set_batchnorm(model, **known.get("batchnorm", {}))
     masks = [mask for _, mask in starts]
-    if represented:
-        done.parts = [(model.state_dict(), {"epoch": 0, "epochs": 0}, []) for model, _ in starts]
-    elif mode == "batched":
-        if not done.parts:
-            resume = ResumeFile(out / "resume-batch.safetensors", fingerprint=fingerprint)
-            progress = Progress(f"{label} replicas 1-{replicas}")
-            done.add(*_fit_batch(job, starts, settings, strategy_name, seed, progress, resume))
-            resume.remove()
-    else:
-        for replica in range(len(done.parts), replicas):
-            progress = Progress(f"{label} replica {replica + 1}/{replicas}")
-            resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
-            done.add(fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
-            resume.remove()
-    kept = 1 if weights == "first" else None
-    _write_cell(job, out, model_name, done.parts, masks, {"trained": not represented}, kept)
+    with measured(out):
+        if represented:
+            done.parts = [(model.state_dict(), {"epoch": 0, "epochs": 0}, []) for model, _ in starts]
+        elif mode == "batched":
+            if not done.parts:
+                resume = ResumeFile(out / "resume-batch.safetensors", fingerprint=fingerprint)
+                progress = Progress(f"{label} replicas 1-{replicas}")
+                done.add(*_fit_batch(job, starts, settings, strategy_name, seed, progress, resume))
+                resume.remove()
+        else:
+            for replica in range(len(done.parts), replicas):
+                progress = Progress(f"{label} replica {replica + 1}/{replicas}")
+                resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
+                done.add(fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
+                resume.remove()
+        kept = 1 if weights == "first" else None
+        _write_cell(job, out, done.parts, masks, {"trained": not represented}, kept)
     done.remove()
 
 
@@ -322,7 +341,6 @@ def _order(seed: int, role: tuple[str, int], epoch: int) -> torch.Generator:
 def _write_cell(
     job: TrainingJob,
     out: Path,
-    model_name: str,
     trained: Sequence[Trained],
     masks: Sequence[Masks] | None,
     facts: dict[str, Any],
@@ -330,14 +348,14 @@ def _write_cell(
 ) -> None:
     states = [state for state, _, _ in trained]
     metrics = [
-        {**job.metrics(model_name, state, masks[replica] if masks else None), **measured}
+        {**job.metrics(state, masks[replica] if masks else None), **measured}
         for replica, (state, measured, _) in enumerate(trained)
     ]
     write_csv(out / "history.csv", _history(trained), ["replica", *HISTORY_COLUMNS])
     metadata = {**job.facts, **facts, "metrics": metrics}
     predictions = None
     if kept is not None and kept < len(states):
-        predictions = job.predictions(model_name, states[kept:])
+        predictions = job.predictions(states[kept:])
     save_checkpoint(out / CHECKPOINT, states[:kept], masks=masks, metadata=metadata, predictions=predictions)
 
 

@@ -20,7 +20,7 @@ from sharpminima.data import Split
 from sharpminima.errors import CheckpointError
 from sharpminima.evaluation import evaluate
 from sharpminima.files import write_csv
-from sharpminima.models import build_model
+from sharpminima.models import build_recorded
 from sharpminima.progress import Progress
 from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.rng import derive_seed
@@ -92,7 +92,7 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
 def _with_new_head(job: TrainingJob, known: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[nn.Module, str]:
     """The net with the last linear layer drawn anew for the job's classes, on its device, and that layer's name."""
     seed = derive_seed(known["seed"], "transfer", "head")
-    model = build_model(known["model"], num_classes=job.dataset.num_classes, seed=seed)
+    model = build_recorded(known, num_classes=job.dataset.num_classes, seed=seed)
     head = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     body = {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
     model.load_state_dict(body | {name: value for name, value in model.state_dict().items() if name not in body})

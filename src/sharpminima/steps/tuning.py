@@ -2,18 +2,24 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
 
 from sharpminima.checkpoint import read_metadata
 from sharpminima.config import MethodChoice, MethodSettings, parse_settings
-from sharpminima.errors import ConfigError
+from sharpminima.errors import ConfigError, TrainingError
 from sharpminima.files import write_csv
 from sharpminima.layout import CELL, CHECKPOINT, GRADUAL, level_name
+from sharpminima.pruning import METHODS
+from sharpminima.settings import PositiveInt, Settings
 from sharpminima.steps.training import Runtime, prune
 
-_MEASURED = ["reached", "sparsity", "validation_error_percent", "validation_loss_nats", "best_epoch", "epochs"]
+_KEY = ["dataset", "model", "method", "seed"]
+_MEASURED = ["reached", "sparsity", "validation_error_percent", "validation_loss_nats", "best_epoch", "epochs", "fault"]
 
 
 def trials(base: MethodSettings, grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], MethodSettings]]:
@@ -42,21 +48,109 @@ def tune(
     """Run the method once for each combination of the grid; ``out/trials.csv`` has a row a trial and level.
 
     The table holds nothing of the test split, so that a choice made by it cannot look there. A trial that is done
-    is not run again. Take a W0 whose seed is not among the study's.
+    is not run again; one that diverges says so under ``fault``. Take a W0 whose seed is not among the study's.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    for chosen, found in _run(data, start, base, grid, levels, out, runtime):
+        rows += [{**row, **chosen} for row in found]
+        write_csv(out / "trials.csv", rows, [*_KEY, *grid, "level", *_MEASURED])
+
+
+class PlannedMethod(Settings):
+    """A method and the values of its free settings that are tried."""
+
+    method: MethodSettings
+    grid: dict[str, list[Any]]
+
+
+class TuningPlan(Settings):
+    """A comparison in which each method has the same number of trials."""
+
+    trials: PositiveInt = Field(description="of each method")
+    methods: Annotated[tuple[PlannedMethod, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fair(self) -> "TuningPlan":
+        for planned in self.methods:
+            count = math.prod(len(values) for values in planned.grid.values())
+            if count != self.trials:
+                raise ValueError(
+                    f"{planned.method.name} has {count} trials, {self.trials} are planned for each method; "
+                    "a fair comparison gives all the same number"
+                )
+        return self
+
+
+def tune_methods(
+    data: Path, start: Path, plan: TuningPlan, levels: Sequence[float], out: Path, runtime: Runtime
+) -> None:
+    """The trials of all methods of a plan; ``out/trials.csv`` has a row a method, trial and level.
+
+    ``chosen`` marks, for a method with a density dial, the trial of the lowest mean validation error over the levels;
+    for one without, at each level the trial of the lowest validation error among those that reached it, or, where
+    none did, the sparsest. Otherwise as `tune`.
+    """
+    rows: list[dict[str, Any]] = []
+    for planned in plan.methods:
+        name = planned.method.name
+        mine: list[dict[str, Any]] = []
+        trials = _run(data, start, planned.method, planned.grid, levels, out / name, runtime)
+        for number, (chosen, found) in enumerate(trials, start=1):
+            tried = {"trial": number, "tried": json.dumps(chosen, sort_keys=True)}
+            mine += [{**row, **tried} for row in found]
+        best = _best_overall(mine) if METHODS[name].dial != "none" else _best_of_each_level(mine)
+        rows += [{**row, "chosen": (row["trial"], row["level"]) in best} for row in mine]
+        write_csv(out / "trials.csv", rows, [*_KEY, "trial", "tried", "level", *_MEASURED, "chosen"])
+
+
+def _run(
+    data: Path,
+    start: Path,
+    base: MethodSettings,
+    grid: Mapping[str, Sequence[Any]],
+    levels: Sequence[float],
+    out: Path,
+    runtime: Runtime,
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """What is tried, and a row a level, of each trial; one that is done is not run again."""
+    seed = read_metadata(start)["seed"]
     for chosen, settings in trials(base, grid):
         folder = out / ",".join(f"{name}={value}" for name, value in chosen.items())
-        seed = read_metadata(start)["seed"]
         cells = {
             level: folder / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed) / CHECKPOINT
             for level in levels
         }
-        if not all(path.exists() for path in cells.values()):
-            prune(data, start, settings, levels, folder, runtime)
-        for level, path in cells.items():
-            rows.append({**_facts(path, level), **chosen})
-        write_csv(out / "trials.csv", rows, ["dataset", "model", "method", "seed", *grid, "level", *_MEASURED])
+        try:
+            if not all(path.exists() for path in cells.values()):
+                prune(data, start, settings, levels, folder, runtime)
+            yield chosen, [_facts(path, level) for level, path in cells.items()]
+        except TrainingError as error:  # that tells of these settings, and is a result
+            known = {key: read_metadata(start)[key] for key in ("dataset", "model", "seed")} | {"method": base.name}
+            nothing = dict.fromkeys(_MEASURED) | {"fault": str(error)}
+            yield chosen, [{**known, "level": level, **nothing} for level in levels]
+
+
+def _best_overall(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int | None, float]]:
+    errors: dict[int, float] = {}
+    for row in (row for row in rows if row["fault"] is None):
+        errors[row["trial"]] = errors.get(row["trial"], 0.0) + row["validation_error_percent"]
+    best = min(errors, key=errors.__getitem__, default=None)
+    return {(best, row["level"]) for row in rows}
+
+
+def _best_of_each_level(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int, float]]:
+    best = set()
+    for level in {row["level"] for row in rows}:
+        candidates = [row for row in rows if row["level"] == level and row["fault"] is None]
+        reached = [row for row in candidates if row["reached"]]
+        if reached:
+            found = min(reached, key=lambda row: row["validation_error_percent"])
+        elif candidates:
+            found = max(candidates, key=lambda row: row["sparsity"])
+        else:
+            continue
+        best.add((found["trial"], level))
+    return best
 
 
 def _facts(path: Path, level: float) -> dict[str, Any]:
@@ -70,4 +164,5 @@ def _facts(path: Path, level: float) -> dict[str, Any]:
         "validation_loss_nats": metrics["validation_loss"],
         "best_epoch": metrics["epoch"],
         "epochs": metrics["epochs"],
+        "fault": None,
     }
