@@ -119,6 +119,7 @@ RESULT_COLUMNS = [
     "test_error_after_threshold_percent",
     "gradient_norm_after_threshold",
 ]
+PUBLISHED_COLUMNS = ["strategy", "accuracy_percent", "spread_percent"]
 DENSITY_COLUMNS = [*KEY_COLUMNS, "parameter", "density"]
 MEASURE_COLUMNS = [
     *KEY_COLUMNS,

@@ -19,7 +19,7 @@ from sharpminima.settings import BatchNormSettings, PositiveInt, RecipeSettings,
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
 PAPER_FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5", "fig6")
-FIGURES = (*PAPER_FIGURES, "methods")
+FIGURES = (*PAPER_FIGURES, "methods", "modifications", "path")
 
 Level = Annotated[float, Field(gt=0, lt=1, description="share of prunable parameters removed")]
 _METHOD_SETTINGS = tuple(
@@ -237,9 +237,15 @@ class Study(Settings):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
                 raise ValueError(f"focus: fig2 to fig5 need one of the experiments with an analysis: {able}")
+        if "path" in self.figures and self.path_experiment() is None:
+            raise ValueError("figures: path shows the path of dessilbi, and no experiment has that method")
         if "fig6" in self.figures and not any(e.transfer for e in self.experiments):
             raise ValueError("figures: fig6 shows transfers, and no experiment has one; add transfer: { to: DATASET }")
         return self
+
+    def path_experiment(self) -> Experiment | None:
+        """The experiment whose path the figure of that name shows: the first of DessiLBI."""
+        return next((e for e in self.experiments if METHODS[e.method.name].kind == "path"), None)
 
 
 class DataLocation(Settings):

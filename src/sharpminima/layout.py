@@ -23,6 +23,7 @@ from sharpminima.config import (
 )
 
 CHECKPOINT = "checkpoint.safetensors"
+PUBLISHED = "paper/published/mikler-table31.csv"  # what the figure of mask modifications sets beside ours
 STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""
 HISTORY = "history.csv"
@@ -191,6 +192,14 @@ class Layout:
         """The tables that a figure's notebook reads, by the names of its parameters."""
         if name in ("fig1", "methods"):
             return {"results": self.table("results")}
+        if name == "modifications":
+            return {"results": self.table("results"), "published": PUBLISHED}
+        if name == "path":
+            experiment = self.study.path_experiment()
+            assert experiment is not None  # the study model demands it with this figure
+            key = experiment_key(experiment)
+            events = [self.run(EVENTS, **key, seed=seed) for seed in self.study.seeds]
+            return {"events": events, "results": self.table("results")}
         if name == "fig6":
             return {"transfer": self.transfer_tables()}
 

@@ -297,7 +297,11 @@ def test_a_batched_cell_is_the_looped_one_up_to_rounding(
     assert other.metadata["runtime"]["replica_strategy"] == "loop"
     rows, looped_rows = (pd.read_csv(tmp_path / name / "history.csv") for name in ("batched", "loop"))
     pd.testing.assert_frame_equal(rows, looped_rows, rtol=1e-3)
-    assert sorted(p.name for p in (tmp_path / "batched").iterdir()) == ["checkpoint.safetensors", "history.csv", "usage.json"]
+    assert sorted(p.name for p in (tmp_path / "batched").iterdir()) == [
+        "checkpoint.safetensors",
+        "history.csv",
+        "usage.json",
+    ]
 
 
 # 26 steps an epoch of 3 epochs: in the middle, and when the cell is trained but not written.

@@ -9,15 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
-from sharpminima.figures.style import FULL_WIDTH, OUTLINE, styled
-from sharpminima.figures.tables import ranking
+from sharpminima.figures.style import FULL_WIDTH, GRADUAL_COLOUR, OUTLINE, look_of, styled
+from sharpminima.figures.tables import DENSE, GRADUAL, panels, ranking
+from sharpminima.intervals import describe
 from sharpminima.layout import level_name
-from sharpminima.pruning import METHODS
+from sharpminima.pruning import METHODS, STRATEGIES
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#9A8B00", "#888888")
 _MARKERS = ("o", "s", "^", "D", "v")
 _KINDS = tuple(dict.fromkeys(method.kind for method in METHODS.values()))
+_IN_ORDER = ("rewind", "shuffle-weights", "reinit", "shuffle-masks", "random-structure-layerwise", "random-structure")
 _MOST_LABELS = 8  # of the methods that no other beats
 
 
@@ -54,6 +57,94 @@ def methods_compared(results: pd.DataFrame) -> Figure:
                 axes.set_xlabel(label)
                 axes.set_ylabel("test error (%)")
         figure.legend(handles=_entries(ranked, levels), loc="outside lower center", ncols=4)
+    return figure
+
+
+def modifications(results: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """What of a pruned net matters: test accuracy, %, under each retraining of its masks, beside published ones.
+
+    Dots: single nets; bars: mean and one sample standard deviation. One panel a dataset, net and method, at its highest
+    level.
+
+    Args:
+        results: a results table.
+        published: a table of published accuracies (`PUBLISHED_COLUMNS`).
+    """
+    found = panels(results)
+    if not found:
+        raise FigureError("the results table has dense nets only; the figure shows retrained ones")
+    with styled():
+        figure = Figure(figsize=(FULL_WIDTH, 2.5 * len(found) + 0.4), layout="constrained")
+        for axes, (key, nets) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
+            retrained = nets[nets["strategy"].isin(STRATEGIES)]
+            rows = retrained[retrained["level"] == retrained["level"].max()]
+            names = [name for name in _IN_ORDER if name in set(rows["strategy"])]
+            for place, name in enumerate(reversed(names)):
+                accuracy = 100 - rows.loc[rows["strategy"] == name, "test_error_percent"]
+                ours, colour = describe(accuracy), look_of(name, key[2]).colour
+                axes.plot(accuracy, [place - 0.14] * len(accuracy), ".", color=colour, alpha=0.5, markersize=4)
+                axes.errorbar(ours["mean"], place, xerr=ours["sd"], fmt="o", color=colour, capsize=2)
+                for theirs in published[published["strategy"] == name].itertuples():
+                    axes.errorbar(
+                        theirs.accuracy_percent,
+                        place + 0.22,
+                        xerr=theirs.spread_percent,
+                        fmt="D",
+                        color="0.35",
+                        markerfacecolor="white",
+                        markersize=4,
+                        capsize=2,
+                    )
+            counts = sorted({int((rows["strategy"] == name).sum()) for name in names})
+            axes.set_yticks(range(len(names)), [STRATEGIES[name].title for name in reversed(names)])
+            axes.set_ylim(-0.5, len(names) - 0.4)
+            axes.set_xlabel("test accuracy (%)")
+            axes.grid(axis="x", linewidth=0.3)
+            removed = describe(100 * rows["sparsity"])["mean"]
+            title = f"{key[1]} / {key[0]}, {key[2]}, {removed:.2f} % removed, n = {'-'.join(map(str, counts))}"
+            axes.set_title(title, loc="left")
+        entries = [
+            Line2D([], [], marker="o", linestyle="", color="0.1", label="ours"),
+            Line2D([], [], marker="D", linestyle="", color="0.35", markerfacecolor="white", label="published"),
+        ]
+        figure.legend(handles=entries, loc="outside lower center", ncols=2)
+    return figure
+
+
+def selection_path(path: pd.DataFrame, results: pd.DataFrame) -> Figure:
+    """DessiLBI's path: share of weights that have entered, %, by layer, against epochs; and test error against it.
+
+    Lines: means over runs; dots: the nets trained at each level, hollow where the path did not reach it.
+
+    Args:
+        path: as `tables.path` gives it.
+        results: a results table of the same study.
+    """
+    if path.empty:
+        raise FigureError("the path has no epochs")
+    parameters = [name for name in dict.fromkeys(path["parameter"]) if name == ALL or name.endswith("weight")]
+    nets = results[(results["method"] == "dessilbi") & (results["strategy"] == GRADUAL)]
+    with styled():
+        figure = Figure(figsize=(FULL_WIDTH, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for number, name in enumerate(parameters):
+            means = path[path["parameter"] == name].groupby("epoch")["density"].mean()
+            label = "all" if name == ALL else name.removesuffix(".weight")
+            look = {"color": "black", "linewidth": 1.8} if name == ALL else {"color": _COLOURS[number % len(_COLOURS)]}
+            left.plot(means.index, 100 * means, label=label, **look)
+        left.set_xlabel("epoch of the path")
+        left.set_ylabel("parameters selected (%)")
+        left.legend(ncols=2)
+        for row in nets.itertuples():
+            face = GRADUAL_COLOUR if row.reached else "white"
+            density = 100 * (1 - row.sparsity)
+            right.plot(density, row.test_error_percent, "o", color=GRADUAL_COLOUR, markerfacecolor=face)
+        dense = results.loc[results["strategy"] == DENSE, "test_error_percent"]
+        right.axhline(dense.mean(), color="0.3", linestyle="--", linewidth=0.9, label="dense")
+        right.set_xlabel("parameters selected (%)")
+        right.set_ylabel("test error after training there (%)")
+        right.legend()
+        _log(right, "x", 100 * (1 - nets["sparsity"]))
     return figure
 
 

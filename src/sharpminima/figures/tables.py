@@ -8,17 +8,20 @@ from typing import Any
 import pandas as pd
 
 from sharpminima.columns import (
+    ALL,
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
     LINE_COLUMNS,
     NEURON_COLUMNS,
     PSP_COLUMNS,
+    PUBLISHED_COLUMNS,
     RANKING_COLUMNS,
     RESULT_COLUMNS,
     SURFACE_COLUMNS,
     TRANSFER_COLUMNS,
 )
 from sharpminima.errors import FigureError
+from sharpminima.files import read_json
 from sharpminima.intervals import describe, paired
 
 COLUMNS = {
@@ -30,6 +33,7 @@ COLUMNS = {
     "line": LINE_COLUMNS,
     "barrier": BARRIER_COLUMNS,
     "transfer": TRANSFER_COLUMNS,
+    "published": PUBLISHED_COLUMNS,
 }
 EXPERIMENT = ["dataset", "model", "method"]
 DENSE, GRADUAL, REWIND = "dense", "gradual", "rewind"
@@ -91,6 +95,28 @@ def errors(nets: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).astype({"removed_sd": float, "error_sd": float})
+
+
+def path(events: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """The path of DessiLBI, a row a run, epoch and parameter tensor: run, epoch, parameter, density (in [0, 1]).
+
+    Args:
+        events: what each run has recorded, ``events.json``.
+
+    Raises:
+        FigureError: a file is no such record.
+    """
+    rows = []
+    for run, file in enumerate([events] if isinstance(events, str | os.PathLike) else events):
+        found = read_json(file)
+        try:
+            for event in found:
+                rows.append({"run": run, "epoch": event["epoch"], "parameter": ALL, "density": 1 - event["sparsity"]})
+                for name, density in event["density_per_layer"].items():
+                    rows.append({"run": run, "epoch": event["epoch"], "parameter": name, "density": density})
+        except (KeyError, TypeError) as error:
+            raise FigureError(f"{file}: is no path of DessiLBI; give the events.json of such a run") from error
+    return pd.DataFrame(rows, columns=["run", "epoch", "parameter", "density"])
 
 
 def ranking(results: pd.DataFrame) -> pd.DataFrame:
