@@ -1,5 +1,5 @@
 # make        set-up and the default study: every figure and the paper
-# make test   set-up and the tests
+# make test   set-up and the tests; make test-slurm those that start a Slurm of their own (by root, where Slurm is)
 # make track  set-up and, after a run, the tracked studies recorded in DVC (docs/dvc.md)
 # make bench  set-up and the training benchmark (minutes); BENCH='--models lenet300' gives it options
 #
@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 # Snakemake and papermill look for their programs on the path.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: all setup test track bench lint format schemas lock clean
+.PHONY: all setup test test-slurm track bench lint format schemas lock clean
 
 all: setup
 	$(RUN) snakemake --cores $(CORES)
@@ -31,7 +31,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 test: setup
-	$(RUN) pytest
+	$(RUN) pytest -m "not slurm"
+
+test-slurm: setup
+	$(RUN) pytest -m slurm
 
 track: setup
 	$(RUN) sharpminima track
@@ -55,7 +58,7 @@ schemas: setup
 
 # For maintainers. torch's own CUDA packages are left out: a CPU build needs none, a CUDA build pins its own.
 lock:
-	uv pip compile pyproject.toml requirements.in --extra pipeline --extra test --universal --python-version 3.11 \
+	uv pip compile pyproject.toml requirements.in --extra pipeline --extra cluster --extra test --universal --python-version 3.11 \
 	  --no-annotate --custom-compile-command "make lock" --no-emit-package triton \
 	  -o requirements.lock
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock

@@ -13,7 +13,6 @@ from sharpminima.models import INPUT_SHAPES
 from sharpminima.rng import generator
 
 VALIDATION_SHARE = 0.1  # as `sharpminima prepare` has it
-FULL_SIZE = {"mnist": (60_000, 10_000), "cifar10": (50_000, 10_000)}  # published training and test images
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Setup:
     @cached_property
     def full(self) -> dict[str, Tensor]:
         """Part -> indices of all its images, split as `sharpminima prepare` splits them."""
-        images = FULL_SIZE[self.recipe.dataset][0]
+        images = self.spec.sizes[0]
         order = torch.randperm(images, generator=generator(0, "validation-split", self.recipe.dataset))
         validation = round(VALIDATION_SHARE * images)
         return {"train": order[validation:].sort().values, "validation": order[:validation].sort().values}
@@ -96,7 +95,7 @@ def find_root(dataset: str, root: Path) -> Path | None:
 
 def synthetic(setup: Setup) -> tuple[Tensor, Tensor]:
     """Images [N, C, H, W] (uint8, a fifth of the pixels not black) and labels [N], the size of the dataset."""
-    count = sum(FULL_SIZE[setup.recipe.dataset])
+    count = sum(setup.spec.sizes)
     draws = generator(0, "benchmark", "synthetic")
     drawn = torch.randint(0, 256, (count, *INPUT_SHAPES[setup.model]), generator=draws, dtype=torch.uint8)
     labels = torch.randint(0, setup.spec.num_classes, (count,), generator=draws)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from benchmarks._setup import FULL_SIZE, Setup, synthetic
+from benchmarks._setup import Setup, synthetic
 from sharpminima.data._torchvision import import_torchvision_datasets
 from sharpminima.models import build_model
 
@@ -110,7 +110,7 @@ def datasets(setup: Setup) -> tuple[Dataset[Any], Dataset[Any]]:
 
 def _synthetic(dataset_class: type, setup: Setup, transform: Any) -> Any:
     """A torchvision dataset that holds synthetic images: it reads them as it reads its own."""
-    images, labels = (tensor[: FULL_SIZE[setup.recipe.dataset][0]] for tensor in synthetic(setup))
+    images, labels = (tensor[: setup.spec.sizes[0]] for tensor in synthetic(setup))
     dataset = dataset_class.__new__(dataset_class)
     dataset.transform, dataset.target_transform = transform, None
     if setup.recipe.dataset == "mnist":

@@ -48,6 +48,9 @@ RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the st
 
 StageName = Annotated[Literal["runs", "analysis"], typer.Argument(help="runs or analysis.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="A study; default: the one that config.yaml names.")]
+Checkpoints = Annotated[
+    list[Path] | None, typer.Argument(help="Checkpoints, in the order of the rows; default: all of the study.")
+]
 ConfigText = Annotated[str | None, typer.Option("--config", help="YAML or JSON in place of config.yaml.")]
 
 
@@ -57,6 +60,11 @@ def _layout(study: str | None, config: str | None = None) -> "Layout":
     from sharpminima.layout import Layout
 
     return Layout(*read_config(study, config))
+
+
+def _checkpoints(study: str | None, config: str | None) -> list[Path]:
+    """All checkpoints of a study: too many for a command line, which a system cuts off at 128 KiB."""
+    return [Path(path) for path in _layout(study, config).checkpoints()]
 
 
 def _version(wanted: bool) -> None:
@@ -343,24 +351,29 @@ def barrier(
 
 @app.command()
 def table(
-    checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints, in the order of the rows.")],
     out: OutFile,
     density: Annotated[Path, typer.Option("--density", help="Table of per-layer densities to write.")],
+    checkpoint: Checkpoints = None,
+    study: StudyName = None,
+    config: ConfigText = None,
 ) -> None:
     """Collect the results of trained nets: errors, losses, sparsity and counts."""
     from sharpminima.steps import tables
 
-    tables.results(checkpoint, out, density)
+    tables.results(checkpoint or _checkpoints(study, config), out, density)
 
 
 @app.command()
 def measures(
-    checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints, in the order of the rows.")], out: OutFile
+    out: OutFile,
+    checkpoint: Checkpoints = None,
+    study: StudyName = None,
+    config: ConfigText = None,
 ) -> None:
     """Collect all that methods report: counts over both denominators, errors, epochs, seconds and memory."""
     from sharpminima.steps import tables
 
-    tables.measures(checkpoint, out)
+    tables.measures(checkpoint or _checkpoints(study, config), out)
 
 
 @app.command()
@@ -536,6 +549,26 @@ def methods() -> None:
         typer.echo(f"{name} ({method.kind}): {method.paper}")
         typer.echo(f"  removes {_REMOVES[method.dial]}")
         typer.echo("  " + ", ".join(f"{key}: {value}" for key, value in defaults.items()))
+
+
+@app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="A study in workflow/studies, or the path of one.")],
+    throughput: Annotated[
+        Path | None,
+        typer.Option("--throughput", help="Of your machine: a file that python -m benchmarks.training --json wrote."),
+    ] = None,
+    profile: Annotated[
+        Path, typer.Option("--profile", help="The profile whose group-components say what shares a job.")
+    ] = Path("profiles/slurm"),
+) -> None:
+    """Tell how many jobs a cluster gets from a study, how long they take, and the disk they need."""
+    from sharpminima.costs import MEASURED, Costs, Throughput
+    from sharpminima.plan import describe, make_plan, read_components
+
+    layout = _layout(study)
+    costs = Costs(layout, Throughput.from_benchmark(throughput) if throughput else MEASURED)
+    typer.echo(describe(make_plan(layout, costs, read_components(profile)), layout, costs))
 
 
 @app.command()

@@ -48,6 +48,15 @@ RANKING_CODE = (f"{_FIGURES}/tables.py", "src/sharpminima/intervals.py")
 CELL = "level-{level}/{strategy}/seed-{seed}"  # under a method's folder
 RUN = "run/seed-{seed}"
 
+# Groups: on a cluster, steps of one group that depend on each other are one job, and so are as many others of the
+# group as the profile's `group-components` says.
+DENSE_GROUP = "dense-{dataset}-{model}"
+PRUNE_GROUP = "prune-{dataset}-{model}-{method}"
+TRANSFER_GROUP = "transfer-{dataset}-{model}-{seed}"
+RETRAIN_GROUP = "retrain-{dataset}-{model}-{method}-{seed}"  # the cells of one run
+ANALYSIS_GROUP = "analysis-{dataset}-{model}-{method}-{level}-{seed}"
+FIGURES_GROUP = "figures"
+
 
 def level_name(level: float) -> str:
     """A level as it stands in paths: 0.9957 is ``99.57`` (percent)."""
@@ -172,6 +181,11 @@ class Layout:
         """A table of the study."""
         return f"{self.root}/tables/{name}.csv"
 
+    def tables(self) -> list[str]:
+        """The tables of all trained nets that the study ends with."""
+        ranked = ("ranking",) if "methods" in self.study.figures else ()
+        return [self.table(name) for name in ("results", "measures", *ranked)]
+
     def paper(self) -> str:
         """The paper of the study."""
         return f"paper/build/{self.name}.pdf"
@@ -233,8 +247,8 @@ class Layout:
         going = [e.transfer.to for e in self.study.experiments if e.transfer]
         return sorted({*(experiment.dataset for experiment in self.study.experiments), *going})
 
-    def transfers(self) -> Iterator[tuple[str, str, str, TransferSettings]]:
-        """(checkpoint, prepared dataset to go to, table, settings) of each transfer, at the highest level."""
+    def transfers(self) -> Iterator[tuple[dict[str, Any], str, str, TransferSettings]]:
+        """(wildcards, checkpoint, table, settings) of each transfer, at the highest level."""
         for experiment in self.study.experiments:
             if experiment.transfer is None:
                 continue
@@ -245,7 +259,7 @@ class Layout:
                 for seed in self.study.seeds[:1] if first_only else self.study.seeds:
                     cell = {**key, "strategy": source, "seed": seed}
                     nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
-                    yield nets, self.prepared(settings.to), self.transfer(settings.to, **cell), settings
+                    yield {**cell, "to": settings.to}, nets, self.transfer(settings.to, **cell), settings
 
     def transfer_tables(self) -> list[str]:
         """The tables of all transfers; methods share those of the dense nets of their dataset and model."""
@@ -264,8 +278,6 @@ class Layout:
     def record(self, stage: str) -> str:
         """What made each file of a stage: tracked with the files."""
         return f"{self.runs_folder if stage == 'runs' else self.analysis_folder}/record.json"
-
-    # Jobs -------------------------------------------------------------------------------------------------------
 
     def stage_jobs(self, stage: str) -> list[Job]:
         """The jobs whose files a stage of DVC tracks (see `STAGES`): prepared data are not among them."""
@@ -319,22 +331,31 @@ class Layout:
                 add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
         for dataset in self.datasets():
             add("prepare", [], [self.prepared(dataset)], dataset=dataset, **self.study.data.model_dump(mode="json"))
-        for nets, data, table, settings in self.transfers():
-            add("transfer", [data, nets], [table], **settings.model_dump(mode="json", exclude={"sources"}))
+        for key, nets, table, settings in self.transfers():
+            add(
+                "transfer",
+                [self.prepared(key["to"]), nets],
+                [table],
+                **settings.model_dump(mode="json", exclude={"sources"}),
+            )
         return list(jobs.values())
+
+    def measurements(self) -> Iterator[tuple[dict[str, Any], Job]]:
+        """Each job that measures a G and a 1-S, with the wildcards of its table."""
+        drawn = {name: self.drawn_tables(name) for name in _ONLY_DRAWN}
+        for experiment, analysis, experiment_level in self.analyses():
+            for seed in self.study.seeds:
+                key = {**experiment_level, "seed": seed}
+                ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
+                for name, settings in analysis:
+                    table = self.analysis(name, **key)
+                    if table in drawn.get(name, [table]):
+                        inputs = (self.prepared(experiment.dataset), *ends)
+                        yield {**key, "analysis": name}, Job(name, inputs, (table,), settings.model_dump(mode="json"))
 
     def analysis_jobs(self) -> list[Job]:
         """The jobs that make the tables."""
-        jobs = []
-        drawn = {name: self.drawn_tables(name) for name in _ONLY_DRAWN}
-        for experiment, analysis, key in self.analyses():
-            for seed in self.study.seeds:
-                ends = [self.cell(**key, strategy=strategy, seed=seed) for strategy in (GRADUAL, REWIND)]
-                for name, settings in analysis:
-                    table = self.analysis(name, **key, seed=seed)
-                    if table in drawn.get(name, [table]):
-                        inputs = (self.prepared(experiment.dataset), *ends)
-                        jobs.append(Job(name, inputs, (table,), settings.model_dump(mode="json")))
+        jobs = [job for _, job in self.measurements()]
         measured = tuple(path for job in jobs if job.rule in _SUMMARISED for path in job.outputs)
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))

@@ -8,10 +8,11 @@ import warnings
 import torch
 
 from sharpminima.errors import TrainingError
+from sharpminima.gpus import take_gpu
 
 
 def configure(device: str, threads: int, precision: str = "float32") -> torch.device:
-    """Set threads and determinism for this process and return the device.
+    """Set threads and determinism for this process, take one GPU where there are several, and return the device.
 
     Args:
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
@@ -25,6 +26,8 @@ def configure(device: str, threads: int, precision: str = "float32") -> torch.de
     # Weights that LOBSTER decays for long become denormal numbers, on which CPUs are ten times slower.
     torch.set_flush_denormal(True)
     _keep_freed_memory()
+    if device != "cpu":
+        take_gpu()
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise TrainingError(

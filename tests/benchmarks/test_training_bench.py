@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks._setup import FULL_SIZE, RECIPES, Setup, find_root
+from benchmarks._setup import RECIPES, Setup, find_root
 from benchmarks.training import LEVELS, main
 from sharpminima.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.costs import Throughput
+from sharpminima.files import write_json
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--quick", "--models", "lenet300", "--epochs", "1", "--threads", "1"]
@@ -70,6 +72,17 @@ def test_what_was_measured_is_said(quick: tuple[str, dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
+def test_plans_take_its_numbers(quick: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    write_json(path, quick[1])
+    throughput = Throughput.from_benchmark(path)
+    rows = {row["name"]: row["epoch_images_per_second"] for row in quick[1]["models"]["lenet300"]["variants"]}
+    assert throughput.images_per_s == {"lenet300": rows["ours, dense"]}
+    assert throughput.batched_per_s == {"lenet300": rows["ours, 99.57 %, R = 2, batched"]}
+    assert throughput.origin == f"1 threads of {quick[1]['machine']['processor']} ({path})"
+
+
+@pytest.mark.slow
 def test_levels_without_a_mask_are_said_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = load_checkpoint(ROOT / "benchmarks" / "masks" / "lenet300-90.safetensors")
     # Its 91.8 % do not reach 98 %.
@@ -98,7 +111,7 @@ def test_a_mask_of_another_model_is_refused(tmp_path: Path, capsys: pytest.Captu
 def test_the_splits_are_those_of_a_prepared_file(model: str) -> None:
     setup = Setup(model, RECIPES[model], None, "cpu", 1)
     train, validation = setup.full["train"], setup.full["validation"]
-    assert len(train) + len(validation) == FULL_SIZE[setup.recipe.dataset][0]
+    assert len(train) + len(validation) == setup.spec.sizes[0]
     assert not set(train.tolist()) & set(validation.tolist())
     assert len(setup.measured["train"]) <= len(train)
 

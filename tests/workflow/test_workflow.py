@@ -1,43 +1,21 @@
 """The whole pipeline by Snakemake on a tiny study, in a copy of the checkout."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
-from sharpminima.config import PAPER_FIGURES
+from sharpminima.config import PAPER_FIGURES, load_config
+from sharpminima.costs import Costs
 from sharpminima.files import sha256_file
+from sharpminima.layout import DENSE_GROUP, RETRAIN_GROUP, Layout
+from sharpminima.plan import make_plan, read_components
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "notebooks", "paper", "src")
+from .cases import checkout, snakemake
+
 TABLES = ("tables/results.csv", "tables/density.csv", "tables/numbers.json")
-
-
-def snakemake(folder: Path, *arguments: str, study: str = "tests/studies/tiny.yaml") -> str:
-    """Run Snakemake in ``folder`` and return what it printed."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("SHARPMINIMA_DATA", None)
-    command = [sys.executable, "-m", "snakemake", "--config", f"study={study}", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    printed = done.stdout + done.stderr
-    assert done.returncode == 0, printed[-4000:]
-    return printed
-
-
-def checkout(folder: Path) -> Path:
-    """A copy of what a study needs."""
-    ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, folder / part, ignore=ignored)
-        else:
-            shutil.copy(ROOT / part, folder / part)
-    shutil.copytree(ROOT / "tests/studies", folder / "tests/studies")
-    return folder
 
 
 def rules(printed: str) -> set[str]:
@@ -89,7 +67,7 @@ def test_an_edited_setting_reruns_what_depends_on_it_only(done: Path) -> None:
         expected = {"analyse", "fig2", "numbers", "provenance", "paper", "all"}
         assert rules(snakemake(done, "--dry-run")) == expected
         study.write_text(before.replace("reinit: { replicas: 2", "reinit: { replicas: 3"))
-        expected = {"retrain", "table", "fig1", "numbers", "provenance", "paper", "all"}
+        expected = {"retrain", "table", "measures", "fig1", "numbers", "provenance", "paper", "all"}
         assert rules(snakemake(done, "--dry-run")) == expected
     finally:
         study.write_text(before)
@@ -125,6 +103,31 @@ def test_the_precision_reaches_trainings_only(tmp_path: Path) -> None:
         "transfer",
     }
     assert {"psp", "hessian", "surface"} <= {name for name, _ in commands}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["demo", "paper"])
+def test_a_plan_counts_the_jobs_that_slurm_would_get(tmp_path: Path, study: str) -> None:
+    folder = checkout(tmp_path)
+    profile = folder / "profiles/slurm/config.yaml"
+    settings = yaml.safe_load(profile.read_text())
+    settings["group-components"] |= {RETRAIN_GROUP: 4, DENSE_GROUP: 2}
+    profile.write_text(yaml.safe_dump(settings))
+    printed = snakemake(folder, "--dry-run", "--workflow-profile", "profiles/slurm", study=study)
+    chosen = {"study": str(folder / f"workflow/studies/{study}.yaml"), "results": str(folder / "results")}
+    layout = Layout(*load_config(chosen))
+    planned = make_plan(layout, Costs(layout), read_components(profile.parent)).jobs
+    submitted = Counter(re.findall(r"Group job ([a-z]+)", printed))
+    assert submitted == {("analysis" if kind == "analyse" else kind): count for kind, count in planned.items()}
+
+
+@pytest.mark.slow
+def test_disk_use_is_foretold(done: Path) -> None:
+    layout = Layout(*load_config({"study": str(done / "tests/studies/tiny.yaml")}))
+    expected, _ = Costs(layout).disk_mb()
+    kept = {".safetensors", ".pdf", ".svg", ".html"}
+    found = sum(path.stat().st_size for path in (done / "results/tiny").rglob("*") if path.suffix in kept) / 1e6
+    assert expected == pytest.approx(found, rel=0.2)
 
 
 def test_config_faults_stop_snakemake_with_a_list(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ rule analyse:
     benchmark:
         benchmark_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}")
     wildcard_constraints:
-        analysis="psp|neurons|hessian|surface|line|barrier",
+        analysis="|".join(AnalysisSettings.model_fields),
+    group:
+        layout.ANALYSIS_GROUP
     conda:
         "../envs/sharpminima.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=mem_mb("analyse"),
+        runtime=minutes("analyse"),
     params:
         settings=analysis_settings,
         runtime=RUNTIME,
@@ -28,6 +30,8 @@ rule analyse:
         " --settings {params.settings:q} {params.runtime} --out {output.table} > {log} 2>&1"
 
 
+# Local, as all that reads the whole study: seconds, and in a group Snakemake would look at each of its inputs anew
+# whenever one of them is made.
 rule table:
     input:
         checkpoints=LAYOUT.checkpoints(),
@@ -38,16 +42,20 @@ rule table:
         log_of("table"),
     benchmark:
         benchmark_of("table")
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        gpu=0,
+        mem_mb=mem_mb("table"),
+        runtime=minutes("table"),
+    params:
+        config=CONFIG_TEXT,
     message:
         "table of results"
     shell:
-        "sharpminima table {input.checkpoints} --out {output.results} --density {output.density} > {log} 2>&1"
+        "sharpminima table --config {params.config:q} --out {output.results} --density {output.density} > {log} 2>&1"
 
 
 # What jobs took differs from run to run: no figure and no number of the paper comes from this table.
@@ -58,16 +66,20 @@ rule measures:
         table=LAYOUT.table("measures"),
     log:
         log_of("measures"),
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        gpu=0,
+        mem_mb=mem_mb("table"),
+        runtime=minutes("table"),
+    params:
+        config=CONFIG_TEXT,
     message:
         "table of all that methods report"
     shell:
-        "sharpminima measures {input.checkpoints} --out {output.table} > {log} 2>&1"
+        "sharpminima measures --config {params.config:q} --out {output.table} > {log} 2>&1"
 
 
 rule ranking:
@@ -78,12 +90,14 @@ rule ranking:
         table=LAYOUT.table("ranking"),
     log:
         log_of("ranking"),
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        gpu=0,
+        mem_mb=mem_mb("draw"),
+        runtime=minutes("draw"),
     message:
         "ranking of the methods"
     shell:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from sharpminima.config import load_config
+from sharpminima import layout
+from sharpminima.config import AnalysisSettings, load_config
+from sharpminima.costs import Costs
 from sharpminima.errors import ConfigError
 from sharpminima.layout import CLAIMS, NUMBERS_CODE, PLOTTING, RANKING_CODE, Layout, experiment_key
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
@@ -17,6 +19,17 @@ except ConfigError as error:
     sys.exit(f"error: {error}")
 
 CONFIG, STUDY = LAYOUT.config, LAYOUT.study
+COSTS = Costs(LAYOUT)
+
+
+onerror:
+    # Failures stand where they happened, far above the end of a long run.
+    logs = {Path(name) for job in workflow.scheduler.failed for name in job.log if Path(name).exists()}
+    if logs:
+        print("These jobs failed in all attempts:", file=sys.stderr)
+    for path in sorted(logs):
+        print(f"  {path}: {(path.read_text().splitlines() or ['is empty'])[-1]}", file=sys.stderr)
+
 
 if workflow.is_main_process:
     # Files that DVC has brought come with the record of what made them.
@@ -81,12 +94,21 @@ def analysis_settings(wildcards):
     return getattr(analysis, wildcards.analysis).model_dump_json()
 
 
+def mem_mb(step, **key):
+    """Resources: memory of a step, more with each attempt."""
+    return lambda wildcards, attempt: getattr(COSTS, step)(**{**key, **wildcards}).mem_mb(attempt)
+
+
+def minutes(step, **key):
+    """Resources: time limit of a step, more with each attempt."""
+    return lambda wildcards, attempt: getattr(COSTS, step)(**{**key, **wildcards}).runtime(attempt)
+
+
 def transfer_settings(wildcards):
     """Params: the settings of a transfer as JSON."""
     table = LAYOUT.transfer(**{"strategy": "dense", **dict(wildcards.items())})
-    return next(settings for _, _, path, settings in LAYOUT.transfers() if path == table).model_dump_json(
-        exclude={"sources"}
-    )
+    settings = next(found for _, _, path, found in LAYOUT.transfers() if path == table)
+    return settings.model_dump_json(exclude={"sources"})
 
 
 def options(name):
@@ -97,12 +119,11 @@ def options(name):
 def targets():
     """What the study ends with."""
     drawn = [path for name in STUDY.figures for path in (f"{LAYOUT.figure(name)}.pdf", LAYOUT.provenance(name))]
-    tables = [
-        LAYOUT.table(name) for name in ("results", "measures", *(["ranking"] if "methods" in STUDY.figures else []))
-    ]
-    return [*drawn, *tables, LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
+    return [*drawn, *LAYOUT.tables(), LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
 
 
+# The config for a command that looks at the whole study, without the data's folder, which differs from machine to machine.
+CONFIG_TEXT = CONFIG.model_dump_json(exclude={"data"})
 # Numerical results depend on both, so both are params of every numerical rule.
 RUNTIME = f"--device {CONFIG.device} --threads {CONFIG.threads}"
 # The default is not spelled out: it came later, and what was trained before has it.

@@ -1,3 +1,4 @@
+# Local: a cluster's login node has the network, its compute nodes may not.
 rule prepare:
     output:
         data=LAYOUT.prepared(),
@@ -5,12 +6,14 @@ rule prepare:
         log_of("prepare/{dataset}"),
     benchmark:
         benchmark_of("prepare/{dataset}")
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        gpu=0,
+        mem_mb=mem_mb("prepare"),
+        runtime=minutes("prepare"),
     params:
         root=f"--root {CONFIG.data.root}" if CONFIG.data.root else "",
         split=f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}",

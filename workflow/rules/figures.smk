@@ -17,12 +17,15 @@ for NAME in STUDY.figures:
             log_of(f"figures/{NAME}"),
         benchmark:
             benchmark_of(f"figures/{NAME}")
+        group:
+            layout.FIGURES_GROUP
         conda:
             "../envs/sharpminima.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=10,
+            gpu=0,
+            mem_mb=mem_mb("draw"),
+            runtime=minutes("draw"),
         params:
             # Paths only, so that a figure depends on nothing else.
             parameters=json.dumps(LAYOUT.figure_tables(NAME), sort_keys=True),
@@ -43,16 +46,17 @@ rule provenance:
         log_of("provenance"),
     benchmark:
         benchmark_of("provenance")
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        gpu=0,
+        mem_mb=mem_mb("draw"),
+        runtime=minutes("draw"),
     params:
         figures=" ".join(STUDY.figures),
-        # Without the data's folder, which differs from machine to machine.
-        config=CONFIG.model_dump_json(exclude={"data"}),
+        config=CONFIG_TEXT,
     message:
         "what each figure comes from"
     shell:

@@ -15,12 +15,14 @@ rule numbers:
         log_of("numbers"),
     benchmark:
         benchmark_of("numbers")
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        gpu=0,
+        mem_mb=mem_mb("draw"),
+        runtime=minutes("draw"),
     params:
         psp=options("psp"),
         hessian=options("hessian"),
@@ -51,12 +53,14 @@ rule paper:
         log_of("paper"),
     benchmark:
         benchmark_of("paper")
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        gpu=0,
+        mem_mb=mem_mb("draw"),
+        runtime=minutes("draw"),
     params:
         figure=options("figure"),
         provenance=options("provenance"),

@@ -16,13 +16,15 @@ for experiment in STUDY.experiments:
             log_of(f"prune/{'/'.join(KEY.values())}/seed-{{seed}}"),
         benchmark:
             benchmark_of(f"prune/{'/'.join(KEY.values())}/seed-{{seed}}")
+        group:
+            layout.PRUNE_GROUP.format(**KEY)
         conda:
             "../envs/sharpminima.yaml"
         threads: CONFIG.threads
         resources:
             gpu=GPU,
-            mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=lambda wildcards, attempt: 1440 * attempt,
+            mem_mb=mem_mb("prune", **KEY),
+            runtime=minutes("prune", **KEY),
         params:
             settings=experiment.method.model_dump_json(by_alias=True),
             levels=" ".join(f"--level {level}" for level in experiment.levels),

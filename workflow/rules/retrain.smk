@@ -12,13 +12,15 @@ rule retrain:
         benchmark_of("retrain/{dataset}/{model}/{method}/level-{level}/{strategy}/seed-{seed}")
     wildcard_constraints:
         strategy="(?!gradual)[a-z-]+",
+    group:
+        layout.RETRAIN_GROUP
     conda:
         "../envs/sharpminima.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: (60 + 60 * replicas(wildcards)) * attempt,
+        mem_mb=mem_mb("retrain"),
+        runtime=minutes("retrain"),
     params:
         settings=dense_settings,
         replicas=replicas,

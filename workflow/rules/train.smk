@@ -7,12 +7,14 @@ rule init:
         log_of("init/{dataset}/{model}/seed-{seed}"),
     benchmark:
         benchmark_of("init/{dataset}/{model}/seed-{seed}")
+    localrule: True
     conda:
         "../envs/sharpminima.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        gpu=0,
+        mem_mb=mem_mb("init"),
+        runtime=minutes("init"),
     params:
         batchnorm=batchnorm,
     message:
@@ -34,13 +36,15 @@ rule dense:
         log_of("dense/{dataset}/{model}/seed-{seed}"),
     benchmark:
         benchmark_of("dense/{dataset}/{model}/seed-{seed}")
+    group:
+        layout.DENSE_GROUP
     conda:
         "../envs/sharpminima.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=mem_mb("dense"),
+        runtime=minutes("dense"),
     params:
         settings=dense_settings,
         runtime=DENSE_RUNTIME,

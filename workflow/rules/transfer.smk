@@ -16,13 +16,15 @@ for RULE, SOURCE, NAME in (
             log_of(f"transfer/{{dataset}}/{{model}}/{NAME}/seed-{{seed}}-to-{{to}}"),
         benchmark:
             benchmark_of(f"transfer/{{dataset}}/{{model}}/{NAME}/seed-{{seed}}-to-{{to}}")
+        group:
+            layout.TRANSFER_GROUP
         conda:
             "../envs/sharpminima.yaml"
         threads: CONFIG.threads
         resources:
             gpu=GPU,
-            mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=lambda wildcards, attempt: 240 * attempt,
+            mem_mb=mem_mb("transfer"),
+            runtime=minutes("transfer"),
         params:
             settings=transfer_settings,
             runtime=MASKED_RUNTIME,

@@ -25,6 +25,7 @@ class DatasetSpec:
     """The facts about a dataset."""
 
     shape: tuple[int, int, int]  # channels, height, width of one image
+    sizes: tuple[int, int]  # training (with validation) and test images
     class_names: tuple[str, ...]
     mean: tuple[float, ...]  # per channel, of pixels in [0, 1]
     std: tuple[float, ...]  # per channel, of pixels in [0, 1]

@@ -30,6 +30,7 @@ def _decode(batches: Iterable[bytes]) -> tuple[Tensor, Tensor]:
 
 SPEC = DatasetSpec(
     shape=_SHAPE,
+    sizes=(50_000, 10_000),
     class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),

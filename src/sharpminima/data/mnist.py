@@ -12,6 +12,7 @@ from sharpminima.data._raw import read_raw_files
 from sharpminima.data._spec import DatasetSpec, RawImages, Report
 
 _SHAPE = (1, 28, 28)
+_SIZES = (60_000, 10_000)
 _FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -49,6 +50,7 @@ def _spec(
     raw_sha256 = {f"{folder}/{name}": digest for name, digest in zip(_FILES, sha256, strict=True)}
     return DatasetSpec(
         shape=_SHAPE,
+        sizes=_SIZES,
         class_names=class_names,
         mean=(mean,),
         std=(std,),

@@ -1,0 +1,340 @@
+"""What each step takes: seconds, memory and disk, from measurements; the one place of these numbers.
+
+The rules ask a cluster for memory and time by them, and ``sharpminima plan`` adds them up. Measured on one thread of
+an AMD EPYC (AVX-512, torch 2.13) whose other core was busy:
+
+- images a second: ``python -m benchmarks.training --threads 1``, an epoch with its validation, dense nets (for
+  mlp3x400, which that does not know: ``sharpminima dense`` of 1 and of 6 epochs on MNIST).
+- analyses, in passes of training over the images they look at: LeNet-300 and LeNet-5 on MNIST at 99.57 %, the dearer.
+- epochs: LOBSTER in the demo and in the two runs behind ``benchmarks/masks``; the recipe of the paper study on
+  LeNet-300 and MNIST, dense and rewound at 90 and 99.57 %.
+- memory: the highest resident size.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpminima.config import Experiment
+from sharpminima.data import DATASETS
+from sharpminima.errors import ConfigError, SharpminimaError
+from sharpminima.files import read_json
+from sharpminima.layout import Layout
+from sharpminima.masks import prunable_parameters
+from sharpminima.models import INPUT_SHAPES, build_model
+from sharpminima.pruning import METHODS, STRATEGIES
+from sharpminima.settings import RecipeSettings
+
+_IMAGES_PER_S = {"lenet300": 56_800.0, "lenet5": 4_060.0, "mlp3x400": 21_600.0, "resnet32": 196.0}
+_NET_MB = {"lenet300": 50.0, "lenet5": 220.0, "mlp3x400": 50.0, "resnet32": 650.0}
+"""Model -> parameters, activations and gradients of one mini-batch."""
+_PSP_KB = {"lenet300": 0.0, "lenet5": 27.0, "mlp3x400": 0.0, "resnet32": 27.0}
+"""Model -> what the PSP statistics hold for each image; resnet32 was not measured."""
+_PROCESS_MB = 250.0  # Python with torch
+_CUDA_MB = 3_000.0  # host memory for CUDA's libraries: an allowance, not measured
+_START_S = 4.0  # Python, torch, and the data
+_EVALUATIONS = 0.5  # of the final net on all parts, in epochs
+_PASSES = {"psp": 6.8, "neurons": 2.0, "hessian": 600.0, "surface": 4.2, "line": 200.0, "barrier": 0.7}
+"""Analysis -> passes of training over its images, of both nets together; of a surface or a line, for each point."""
+_STATISTICS = ("psp", "neurons", "surface")  # analyses that hold PSP statistics
+_LOBSTER_SHARE = 0.4  # of max_epochs: 0.33, 0.36, 0.41 and 0.47 measured
+_BEST_EPOCH = 25  # of the plateau recipe, which goes on for stop_after: 6, 9 and 58 measured
+
+_FLOAT = 4  # bytes of a value
+_HEADER_BYTES = 5_000  # of a checkpoint's facts, and of those of each replica
+_FIGURE_BYTES = 600_000  # PDF, SVG and notebook
+_RESUMED = 4  # vectors in a resume file: values, mask, momentum, best; one more for each level or finished replica
+
+_MARGIN = 2.0  # what is asked for, over what was measured
+_SPARE_MIN = 10  # for a cold start from a network drive
+_LONGEST_MIN = 24 * 60  # asked for at first: a training that is cut off goes on from its resume file
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One step's time and memory."""
+
+    expected_s: float
+    at_most_s: float  # where every training uses all its epochs
+    peak_mb: float  # of host memory, on a CPU
+    gpu: bool  # whether it holds a GPU slot
+
+    def mem_mb(self, attempt: int = 1) -> int:
+        """Memory to ask for, MB: twice the peak, and CUDA's; as much again with each further attempt."""
+        return 500 * math.ceil((_MARGIN * self.peak_mb + _CUDA_MB * self.gpu) / 500) * attempt
+
+    def runtime(self, attempt: int = 1) -> int:
+        """Time to ask for, minutes: twice the longest, at first a day at most; as much again with each attempt."""
+        return min(math.ceil(_MARGIN * self.at_most_s / 60) + _SPARE_MIN, _LONGEST_MIN) * attempt
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """How fast a machine trains."""
+
+    origin: str  # which machine, measured where
+    images_per_s: Mapping[str, float]  # model -> training images of an epoch with its validation, dense net
+    batched_per_s: Mapping[str, float]  # model -> the same, of all replicas of one batched model together
+
+    @classmethod
+    def from_benchmark(cls, path: Path) -> "Throughput":
+        """What ``python -m benchmarks.training --json PATH`` has written.
+
+        Raises:
+            ConfigError: the file is not of that kind.
+        """
+        single, batched = {}, {}
+        try:
+            found = read_json(path)
+            machine, settings = found["machine"], found["settings"]
+            for model, measured in found["models"].items():
+                for row in measured["variants"]:
+                    if row["name"] == "ours, dense":
+                        single[model] = row["epoch_images_per_second"]
+                    elif row["replicas"] > 1 and row["name"].endswith("batched"):
+                        batched[model] = row["epoch_images_per_second"]
+            cpu = f"{settings['threads']} threads of {machine['processor']}"
+            device = machine["gpu"] if settings["device"] == "cuda" else cpu
+        except (SharpminimaError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path}: is no file that `python -m benchmarks.training --json FILE` wrote") from error
+        return cls(f"{device} ({path})", single, batched)
+
+
+MEASURED = Throughput("1 thread of an AMD EPYC", _IMAGES_PER_S, {})
+
+
+class Costs:
+    """The costs of a study's steps, whose keyword arguments are the wildcards of the rules.
+
+    Raises:
+        ConfigError: a model of the study is missing from ``throughput``.
+    """
+
+    def __init__(self, layout: Layout, throughput: Throughput = MEASURED) -> None:
+        self._layout, self._throughput = layout, throughput
+        config = layout.config
+        self._gpu = config.device != "cpu"
+        self._batched = config.replica_strategy == "batched" or (
+            config.replica_strategy == "auto" and config.device == "cuda"
+        )
+        models = {experiment.model for experiment in layout.study.experiments}
+        if throughput is MEASURED:
+            self._throughput = replace(MEASURED, images_per_s={model: _images_per_s(model) for model in models})
+        elif missing := models - set(throughput.images_per_s):
+            raise ConfigError(
+                f"throughput: {throughput.origin} has none of {', '.join(sorted(missing))}; "
+                f"measure {' '.join(sorted(models))}"
+            )
+
+    # Time and memory --------------------------------------------------------------------------------------------
+
+    def prepare(self, dataset: str, **_: Any) -> Cost:
+        """Raw files into one prepared file."""
+        return _cpu_step(15.0, _float_mb(dataset))
+
+    def init(self, dataset: str, **_: Any) -> Cost:
+        """W0."""
+        return _cpu_step(2.0, _float_mb(dataset) / 4)
+
+    def dense(self, dataset: str, model: str, **_: Any) -> Cost:
+        """Dense training."""
+        return self._training(dataset, model, _recipe_epochs(self._layout.experiment(dataset, model).dense))
+
+    def prune(self, dataset: str, model: str, method: str, **_: Any) -> Cost:
+        """A run of a gradual method."""
+        return self._training(dataset, model, _method_epochs(self._layout.experiment(dataset, model, method)))
+
+    def retrain(self, dataset: str, model: str, method: str, strategy: str, **_: Any) -> Cost:
+        """All replicas of a cell."""
+        experiment = self._layout.experiment(dataset, model, method)
+        as_method = STRATEGIES[strategy].budget == "method"
+        epochs = _method_epochs(experiment) if as_method else _recipe_epochs(experiment.dense)
+        return self._training(dataset, model, epochs, experiment.strategies[strategy].replicas)
+
+    def transfer(self, dataset: str, model: str, to: str, method: str | None = None, **key: Any) -> Cost:
+        """All nets of one cell, or one dense net, on another dataset."""
+        experiment = self._layout.experiment(dataset, model, method)
+        settings, known = experiment.transfer, experiment.strategies.get(key.get("strategy", ""))
+        assert settings is not None  # else the layout names no transfer
+        recipes = {"probe": settings.probe, "finetune": settings.resolved(experiment.dense).finetune}
+        epochs = [_recipe_epochs(recipes[mode]) for mode in settings.modes]
+        both = sum(expected for expected, _ in epochs), sum(at_most for _, at_most in epochs)
+        return self._training(to, model, both, known.replicas if known else 1, looped=True)
+
+    def analyse(self, analysis: str, dataset: str, model: str, method: str, **_: Any) -> Cost:
+        """One analysis of G and 1-S."""
+        settings = self._layout.experiment(dataset, model, method).analysis
+        assert settings is not None  # else the layout names no analysis
+        chosen = getattr(settings, analysis)
+        parts = chosen.parts if hasattr(chosen, "parts") else (chosen.part,)
+        images = sum(min(chosen.images or math.inf, self._images(dataset)[part]) for part in parts)
+        points = chosen.grid**2 if analysis == "surface" else getattr(chosen, "points", 1)
+        seconds = _START_S + _PASSES[analysis] * points * images / self._throughput.images_per_s[model]
+        statistics = _psp_kb(model) * images / 1000 if analysis in _STATISTICS else 0.0
+        return Cost(seconds, seconds, self._memory_mb(dataset, model) + statistics, self._gpu)
+
+    def table(self, **_: Any) -> Cost:
+        """The results of all checkpoints."""
+        return _cpu_step(2.0 + 0.01 * len(self._layout.checkpoints()))
+
+    def draw(self, **_: Any) -> Cost:
+        """A figure, the numbers, or the paper."""
+        return _cpu_step(6.0, 200.0)
+
+    def _training(
+        self, dataset: str, model: str, epochs: tuple[float, float], replicas: int = 1, *, looped: bool = False
+    ) -> Cost:
+        images = replicas * self._images(dataset)["train"]
+        together = replicas > 1 and self._batched and not looped
+        rates = self._throughput.batched_per_s if together else {}
+        epoch_s = images / rates.get(model, self._throughput.images_per_s[model])
+        expected, at_most = (_START_S + (count + _EVALUATIONS) * epoch_s for count in epochs)
+        return Cost(expected, at_most, self._memory_mb(dataset, model, replicas if together else 1), self._gpu)
+
+    def _memory_mb(self, dataset: str, model: str, replicas: int = 1) -> float:
+        # The images once as bytes and once as float32.
+        data = 1.25 * _float_mb(dataset)
+        return _PROCESS_MB + data + _net_mb(model) * replicas
+
+    def _images(self, dataset: str) -> dict[str, int]:
+        training, test = DATASETS[dataset].sizes
+        validation = round(self._layout.study.data.validation_share * training)
+        return {"train": training - validation, "validation": validation, "test": test}
+
+    def assumptions(self) -> list[str]:
+        """What the numbers rest on, a line each."""
+        models = sorted({experiment.model for experiment in self._layout.study.experiments})
+        unmeasured = sorted(set(models) - set(_IMAGES_PER_S)) if self._throughput.origin == MEASURED.origin else []
+        rates = ", ".join(f"{model} {self._throughput.images_per_s[model]:,.0f}" for model in models)
+        known = self._throughput.batched_per_s if self._batched else {}
+        together = ", ".join(f"{model} {known[model]:,.0f}" for model in models if model in known)
+        return [
+            f"images a second, trained, of one dense net: {rates}; measured on {self._throughput.origin}",
+            *(f"{model} was not measured: estimated from its multiplications" for model in unmeasured),
+            "no speed-up of pruned nets, which have had up to 2.7 times these rates",
+            f"replicas as one model: {together} images a second, all together"
+            if together
+            else "replicas one after the other",
+            f"a method's run takes {_LOBSTER_SHARE:.0%} of its max_epochs (33 to 47 % measured), at most all",
+            f"a plateau recipe has its best epoch at {_BEST_EPOCH} (6 to 58 measured) and ends stop_after later",
+            "levels that share a state are retrained once, but counted here",
+            "no waiting in the queue, no start of Snakemake in each job (about 10 s), nothing done twice",
+        ]
+
+    # Disk -------------------------------------------------------------------------------------------------------
+
+    def disk_mb(self) -> tuple[float, float]:
+        """Of the finished study (prepared data, checkpoints, figures), and of all its resume files at once, MB."""
+        study = self._layout.study
+        specs = [DATASETS[name] for name in self._layout.datasets()]
+        kept = sum(math.prod(spec.shape) * sum(spec.sizes) for spec in specs) + _FIGURE_BYTES * len(study.figures)
+        resumed = 0.0
+        for experiment in study.experiments:
+            seeds = len(study.seeds)
+            whole, prunable = _counts(experiment.model)
+            kept += 2 * seeds * _FLOAT * whole  # W0 and dense
+            kept += seeds * sum(_pruned_bytes(whole, prunable, level) for level in experiment.levels)
+            resumed += seeds * (2 * _RESUMED + len(experiment.levels)) * _FLOAT * whole
+            for cell in self._layout.cells(experiment):
+                replicas = experiment.strategies[cell.strategy].replicas
+                masks = replicas if STRATEGIES[cell.strategy].structure != "method" else 1
+                kept += _pruned_bytes(whole, prunable, float(cell.level) / 100, replicas, masks)
+                resumed += (_RESUMED + replicas) * _FLOAT * whole
+        return kept / 1e6, resumed / 1e6
+
+
+def _cpu_step(seconds: float, working_mb: float = 0.0) -> Cost:
+    return Cost(seconds, seconds, _PROCESS_MB + working_mb, False)
+
+
+def _float_mb(dataset: str) -> float:
+    """All images as float32."""
+    spec = DATASETS[dataset]
+    return _FLOAT * math.prod(spec.shape) * sum(spec.sizes) / 1e6
+
+
+def _recipe_epochs(recipe: RecipeSettings | None) -> tuple[float, int]:
+    """Expected and at most."""
+    if recipe is None:
+        return 0, 0
+    expected = _BEST_EPOCH + recipe.stop_after if recipe.schedule == "plateau" else recipe.max_epochs
+    return min(expected, recipe.max_epochs), recipe.max_epochs
+
+
+def _method_epochs(experiment: Experiment) -> tuple[float, float]:
+    """Expected and at most."""
+    method = experiment.method
+    if hasattr(method, "max_epochs"):
+        return _LOBSTER_SHARE * method.max_epochs, method.max_epochs
+    # A search for each strength or level, each followed by a training; or a dense net, then a training a level; or one
+    # a round of pruning.
+    trainings = len(getattr(method, "strengths", experiment.levels))
+    search = getattr(method, "epochs", 0) * getattr(method, "rounds", 1) * trainings
+    if METHODS[method.name].kind == "path":
+        search = method.epochs
+    first: tuple[float, float] = _recipe_epochs(getattr(method, "dense", None))
+    expected, at_most = _recipe_epochs(method.recipe)
+    if hasattr(method, "keep"):
+        trainings = 1 + math.ceil(math.log1p(-max(experiment.levels)) / math.log(method.keep))
+    return search + first[0] + trainings * expected, search + first[1] + trainings * at_most
+
+
+def _images_per_s(model: str) -> float:
+    """Measured, or at the slowest rate of multiplications that a model was measured to have."""
+    if model in _IMAGES_PER_S:
+        return _IMAGES_PER_S[model]
+    return min(rate * _size_of(known)[0] for known, rate in _IMAGES_PER_S.items()) / _size_of(model)[0]
+
+
+def _net_mb(model: str) -> float:
+    """Measured, or ResNet-32's in proportion to the outputs of layers, with four copies of the parameters."""
+    return _NET_MB.get(model) or _NET_MB["resnet32"] * _outputs(model) + 4 * _FLOAT * _size_of(model)[2] / 1e6
+
+
+def _psp_kb(model: str) -> float:
+    return _PSP_KB[model] if model in _PSP_KB else _PSP_KB["resnet32"] * _outputs(model)
+
+
+def _outputs(model: str) -> float:
+    """Outputs of layers, of those of ResNet-32."""
+    return _size_of(model)[1] / _size_of("resnet32")[1]
+
+
+@cache
+def _size_of(model: str) -> tuple[int, int, int]:
+    """Multiplications of an image, outputs of its layers with weights, and parameters."""
+    with torch.device("meta"):
+        net = build_model(model)
+        image = torch.empty(1, *INPUT_SHAPES[model])
+    products = outputs = 0
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal products, outputs
+        products += layer.weight.numel() * output[0, 0].numel()
+        outputs += output.numel()
+
+    for layer in net.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            layer.register_forward_hook(count)
+    net.eval()(image)
+    return products, outputs, sum(parameter.numel() for parameter in net.parameters())
+
+
+@cache
+def _counts(model: str) -> tuple[int, int]:
+    """Values of a state dict, and prunable parameters."""
+    net = build_model(model)
+    shapes = {name: values.numel() for name, values in net.state_dict().items()}
+    return sum(shapes.values()), sum(shapes[name] for name in prunable_parameters(net))
+
+
+def _pruned_bytes(whole: int, prunable: int, level: float, replicas: int = 1, masks: int = 1) -> float:
+    """A checkpoint with masks: survivors, and a bit for each prunable parameter (`sharpminima.checkpoint`)."""
+    values = whole - prunable + (1 - level) * prunable
+    return replicas * _FLOAT * values + masks * prunable / 8 + _HEADER_BYTES * (1 + replicas)

@@ -1,0 +1,112 @@
+"""What the rules ask a cluster for."""
+
+from pathlib import Path
+
+import pytest
+
+from sharpminima import costs as costs_module
+from sharpminima.config import load_config
+from sharpminima.costs import MEASURED, Costs, Throughput
+from sharpminima.errors import ConfigError
+from sharpminima.files import write_json
+from sharpminima.layout import Layout
+from sharpminima.models import MODELS
+from sharpminima.plan import make_plan
+
+ROOT = Path(__file__).parents[1]
+LENET300 = {"dataset": "mnist", "model": "lenet300", "method": "lobster"}
+LENET5 = {"dataset": "mnist", "model": "lenet5", "method": "lobster"}
+RESNET = {"dataset": "cifar10", "model": "resnet32", "method": "lobster"}
+DAY = 24 * 60
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def costs_of(study: str = "paper", throughput: Throughput = MEASURED, **config: object) -> Costs:
+    return Costs(Layout(*load_config({"study": study, **config})), throughput)
+
+
+def test_each_attempt_asks_for_more_memory_and_time() -> None:
+    costs = costs_of()
+    resnet = costs_of("resnet32").prune(**RESNET)
+    for cost in (costs.prepare("mnist"), costs.dense(**LENET5), resnet, costs.table()):
+        first, second, third = ((cost.mem_mb(n), cost.runtime(n)) for n in (1, 2, 3))
+        assert second == (2 * first[0], 2 * first[1])
+        assert third == (3 * first[0], 3 * first[1])
+
+
+def test_more_work_asks_for_more() -> None:
+    costs = costs_of()
+    resnet = costs_of("resnet32").dense(**RESNET)
+    assert costs.dense(**LENET300).runtime() < costs.dense(**LENET5).runtime() < resnet.runtime()
+    rewind, reinit = (costs.retrain(**LENET5, strategy=name) for name in ("rewind", "reinit"))
+    assert reinit.at_most_s == pytest.approx(10 * rewind.at_most_s, rel=0.01)
+    assert resnet.mem_mb() > costs.dense(**LENET5).mem_mb() > costs_of("demo").table().mem_mb()
+    long = costs.retrain(**LENET300, strategy="rewind-long")
+    assert long.at_most_s == pytest.approx(costs.prune(**LENET300).at_most_s)
+    assert costs.analyse("surface", **LENET5).at_most_s > costs.analyse("psp", **LENET5).at_most_s
+
+
+def test_no_first_attempt_asks_for_more_than_a_day() -> None:
+    """Longer trainings go on from their resume files."""
+    cost = costs_of("resnet32").prune(**RESNET)
+    assert cost.at_most_s > DAY * 60
+    assert (cost.runtime(1), cost.runtime(2)) == (DAY, 2 * DAY)
+
+
+def test_only_trainings_and_analyses_hold_a_gpu_slot_and_none_does_where_the_device_is_the_cpu() -> None:
+    costs = costs_of()
+    trained = [costs.dense(**LENET5), costs.prune(**LENET5), costs.analyse("psp", **LENET5)]
+    assert [cost.gpu for cost in [*trained, costs.init("mnist"), costs.table(), costs.draw()]] == [True] * 3 + [
+        False
+    ] * 3
+    on_cpu = costs_of(device="cpu").dense(**LENET5)
+    assert not on_cpu.gpu
+    assert on_cpu.mem_mb() < costs.dense(**LENET5).mem_mb()
+
+
+def test_replicas_as_one_model_take_its_measured_time() -> None:
+    throughput = Throughput("a GPU", dict.fromkeys(MEASURED.images_per_s, 1000.0), {"lenet5": 8000.0})
+    looped, batched = (costs_of(throughput=throughput, replica_strategy=way) for way in ("loop", "batched"))
+    expected = {costs: costs.retrain(**LENET5, strategy="reinit").expected_s for costs in (looped, batched)}
+    assert expected[batched] == pytest.approx(expected[looped] / 8, rel=0.01)
+    assert batched.retrain(**LENET5, strategy="reinit").peak_mb > looped.retrain(**LENET5, strategy="reinit").peak_mb
+
+
+def test_a_throughput_without_a_model_of_the_study_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="a GPU has none of lenet300; measure lenet300 lenet5"):
+        costs_of(throughput=Throughput("a GPU", {"lenet5": 1.0}, {}))
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], {"models": {}}, {"machine": {}, "settings": {}, "models": {"lenet5": 1}}]
+)
+def test_another_file_is_no_throughput(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "found.json"
+    if content is not None:
+        write_json(path, content)
+    with pytest.raises(ConfigError, match=r"found\.json: is no file that `python -m benchmarks\.training"):
+        Throughput.from_benchmark(path)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_a_cost(model: str) -> None:
+    """And one that was not measured, that of its multiplications: WRN-28-10 has 76 times those of ResNet-32."""
+    assert 1 < costs_module._images_per_s(model) <= 60_000
+    assert costs_module._net_mb(model) > 10
+    assert costs_module._psp_kb(model) >= 0
+
+
+def test_larger_nets_take_longer() -> None:
+    rates = [costs_module._images_per_s(model) for model in ("resnet20", "resnet56", "resnet110", "wrn28-10")]
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in Path(ROOT / "workflow/studies").glob("*.yaml")))
+def test_every_study_has_a_cost(study: str) -> None:
+    layout = Layout(*load_config({"study": study}))
+    plan = make_plan(layout, Costs(layout), {})
+    assert all(step.cost.at_most_s >= step.cost.expected_s > 0 for step in plan.steps)

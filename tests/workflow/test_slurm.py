@@ -1,0 +1,283 @@
+"""Studies through a real Slurm, in which jobs, a node and Snakemake itself die. Minutes; `pytest -m slurm`."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sharpminima.files import sha256_file
+
+from .cases import ROOT, checkout, command, environment, snakemake
+from .slurm import NODES, PARTITIONS, Cluster, Job, Step, Watch, unable, wait_until
+
+pytestmark = pytest.mark.slurm
+
+SLOTS = sum(NODES[node] for node in PARTITIONS["main"])
+QUICK = {
+    "slurm-init-seconds-before-status-checks": 2,
+    "seconds-between-status-checks": 2,
+    "latency-wait": 5,
+}  # a test is less patient than a cluster
+COMPONENTS = {"dense-{dataset}-{model}": 3, "retrain-{dataset}-{model}-{method}-{seed}": 3}
+STUDY = os.environ.get("SLURM_STUDY", "demo")
+"""What is run and broken; `SLURM_STUDY=tests/studies/cluster.yaml make test-slurm` takes half the time."""
+NAME = Path(STUDY).stem
+LONGEST_S = 15 * 60  # of one study: what takes longer hangs
+RESULTS = {".csv", ".json", ".safetensors", ".pdf", ".svg"}
+# As the README says it.
+CANCEL_LEFT = """squeue --me --noheader --format "%i %j" | awk '$2 ~ /^sharpminima/ {print $1}' | xargs -r scancel"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running Slurm; in CI there must be one."""
+    reason = unable()
+    if reason is not None:
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+def edit_profile(folder: Path, name: str, **settings: Any) -> None:
+    """Change settings of a profile, as a user does; mappings are merged."""
+    path = folder / f"profiles/{name}/config.yaml"
+    profile = yaml.safe_load(path.read_text())
+    for key, value in settings.items():
+        profile[key] = {**profile[key], **value} if isinstance(value, dict) else value
+    path.write_text(yaml.safe_dump(profile))
+
+
+class Controller:
+    """Snakemake on the login node; killed at the end of its ``with``, if it is still there."""
+
+    def __init__(self, folder: Path, log: str, *arguments: str, study: str, profile: str = "slurm") -> None:
+        self._log = folder / log
+        line = command("--workflow-profile", f"profiles/{profile}", *arguments, study=study)
+        with self._log.open("w") as file:
+            self.process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=file, stderr=file)
+
+    def __enter__(self) -> "Controller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def printed(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
+
+    def wait(self) -> int:
+        """Its exit status."""
+        return self.process.wait(LONGEST_S)
+
+
+# A study, disturbed ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Story:
+    """What happened to the study."""
+
+    folder: Path
+    watch: Watch
+    stalled: Step | None = None  # until its time limit
+    stalled_job: Job | None = None  # as it was submitted
+    cancelled: Step | None = None  # by scancel
+    cut_off: Step | None = None  # by its node
+    interrupted: list[Step] = field(default_factory=list)  # in training when the controller was killed
+    status: int = -1
+    printed: str = ""  # by the second controller
+    jobs: dict[int, Job] = field(default_factory=dict)  # all of Slurm's in the end
+
+
+@pytest.fixture(scope="module")
+def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """The study through sbatch; one job cancelled, one stalled, a node set down, and the controller killed."""
+    folder = checkout(tmp_path_factory.mktemp("disturbed"))
+    edit_profile(folder, "slurm", **QUICK, **{"group-components": COMPONENTS})
+    with Watch(cluster) as watch:
+        story = Story(folder, watch)
+        with Controller(folder, "first.log", study=STUDY) as first:
+            end = time.monotonic() + LONGEST_S
+            while not _disturb(story, cluster):
+                assert first.process.poll() is None, f"{story} {first.printed[-4000:]}"
+                assert time.monotonic() < end, story
+                time.sleep(0.5)
+        subprocess.run(["bash", "-c", CANCEL_LEFT], check=True)
+        snakemake(folder, "--unlock", study=STUDY)
+        with Controller(folder, "second.log", study=STUDY) as second:
+            story.status, story.printed = second.wait(), second.printed
+        story.jobs = {job.id: job for job in cluster.jobs()}
+    return story
+
+
+def _disturb(story: Story, cluster: Cluster) -> bool:
+    """Do what is due; whether the time has come to kill the controller."""
+    steps = [step for step in cluster.steps() if _trains(step)]
+    used = [step.job for step in (story.stalled, story.cancelled, story.cut_off) if step is not None]
+    pruning = [step for step in steps if step.name == "prune" and step.job not in used]
+    if story.stalled is None:
+        # Of LeNet-5, whose retrainings, which follow, last long enough to be killed.
+        slow = [step for step in pruning if "/lenet5/" in str(step.log)]
+        if not slow:
+            return False
+        story.stalled = slow.pop()
+        (story.stalled_job,) = (job for job in cluster.jobs() if job.id == story.stalled.job)
+        os.kill(story.stalled.pid, signal.SIGSTOP)
+        cluster.limit(story.stalled.job, 1)
+        return False
+    elsewhere = [step for step in steps if step.node != story.stalled.node and step.job not in used]
+    if story.cancelled is None and pruning:
+        story.cancelled = pruning.pop()
+        cluster.cancel(story.cancelled.job)
+    elif story.cut_off is None and elsewhere:
+        story.cut_off = elsewhere[0]
+        job, node = story.cut_off.job, story.cut_off.node
+        cluster.set_node(node, "down")
+        # A node that gets a job again before it has buried it refuses all jobs from then on ("Duplicate jobid").
+        wait_until(lambda: not cluster.keepers(job), 30)
+        cluster.begin(job)
+        cluster.set_node(node, "resume")
+    victims = (story.stalled, story.cancelled, story.cut_off)
+    if not all(step is not None and step.log in story.watch.resumed for step in victims):
+        return False
+    # LeNet-300's are over before anyone dies. Stopped, the others wait for what scancel sends, SIGCONT and SIGTERM.
+    for step in (step for step in steps if step.name == "retrain" and "/lenet5/" in str(step.log)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(step.pid, signal.SIGSTOP)
+            story.interrupted.append(step)
+    return bool(story.interrupted)
+
+
+def _trains(step: Step) -> bool:
+    """Whether it has an epoch behind it, and so something to lose."""
+    return step.name in ("dense", "prune", "retrain") and "epoch" in step.printed
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with the study from two cores: this one, where `make` has been here, else a copy."""
+    if "Nothing to be done" in snakemake(ROOT, "--dry-run", study=STUDY):
+        return ROOT
+    folder = checkout(tmp_path_factory.mktemp("undisturbed"))
+    snakemake(folder, "--cores", "2", study=STUDY)
+    return folder
+
+
+def results(folder: Path) -> dict[str, str]:
+    """SHA-256 of all that the study makes, without logs, what holds dates or seconds, and what DVC alone needs."""
+    parts = ("data", "runs", "analysis", "tables", "figures")
+    files = [path for part in parts for path in (folder / "results" / NAME / part).rglob("*")]
+    files.append(folder / f"paper/build/{NAME}.pdf")
+    return {
+        str(path.relative_to(folder)): sha256_file(path)
+        for path in files
+        if path.suffix in RESULTS and path.name not in ("record.json", "usage.json", "measures.csv")
+    }
+
+
+def test_the_disturbed_study_ends_with_the_files_of_an_undisturbed_one(story: Story, undisturbed: Path) -> None:
+    assert story.status == 0, story.printed[-4000:]
+    expected = results(undisturbed)
+    assert {f"results/{NAME}/tables/results.csv", f"results/{NAME}/tables/numbers.json"} < set(expected)
+    assert results(story.folder) == expected
+
+
+def test_each_running_step_has_a_slot_of_its_own_and_no_step_has_none(story: Story) -> None:
+    assert story.watch.most == SLOTS
+    assert story.watch.shared == []
+    assert story.watch.devices == {(node, "0") for node in PARTITIONS["main"]}
+
+
+def test_a_cancelled_job_is_submitted_again_and_its_training_goes_on(story: Story) -> None:
+    assert story.cancelled is not None
+    assert story.jobs[story.cancelled.job].state == "CANCELLED"
+    assert story.cancelled.log in story.watch.resumed
+
+
+def test_a_job_past_its_time_limit_gets_more_time_and_memory_and_its_training_goes_on(story: Story) -> None:
+    assert story.stalled is not None
+    assert story.stalled_job is not None
+    assert story.jobs[story.stalled.job].state == "TIMEOUT"
+    assert story.stalled.log in story.watch.resumed
+    again = story.jobs[story.watch.attempts[story.stalled.log][1]]
+    assert again.limit_min == 2 * story.stalled_job.limit_min
+    assert again.memory_mb == pytest.approx(2 * story.stalled_job.memory_mb, rel=0.01)
+
+
+def test_a_dead_node_costs_what_its_jobs_did_since_their_last_resume_file(story: Story) -> None:
+    assert story.cut_off is not None
+    assert story.jobs[story.cut_off.job].restarts == 1
+    assert story.cut_off.log in story.watch.resumed
+
+
+def test_a_killed_controller_leaves_resume_files(story: Story) -> None:
+    assert {step.log for step in story.interrupted} <= story.watch.resumed
+    assert {story.jobs[step.job].state for step in story.interrupted} == {"CANCELLED"}
+
+
+# Smaller studies ----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_always_fails_stops_its_branch_only_and_its_log_is_named_last(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = checkout(tmp_path)
+    edit_profile(folder, "slurm", **QUICK, retries=1)
+    with Controller(folder, "failing.log", study="tests/studies/diverges.yaml") as controller:
+        assert controller.wait() == 1
+    root = folder / "results/diverges/runs/digits"
+    made = {str(path.parent.relative_to(root)) for path in root.rglob("checkpoint.safetensors")}
+    assert made == {
+        "lenet300/dense/seed-0",
+        "lenet300/lobster/level-50/gradual/seed-0",
+        "lenet300/lobster/level-50/rewind/seed-0",
+        "mlp3x400/dense/seed-0",
+    }
+    log = "results/diverges/logs/prune/digits/mlp3x400/lobster/seed-0.log"
+    failed = [job.state for job in cluster.jobs() if "prune_digits_mlp3x400" in job.comment]
+    assert failed == ["FAILED"] * 2
+    last = controller.printed.splitlines()[-8:]
+    assert any(line.startswith(f"  {log}: error: the loss is nan") for line in last), last
+
+
+def test_two_jobs_on_one_node_see_different_devices(cluster: Cluster, tmp_path: Path) -> None:
+    """Each waits until both have been there."""
+    script = "echo $CUDA_VISIBLE_DEVICES > $SLURM_JOB_ID; until [ $(ls | wc -l) = 2 ]; do sleep 0.1; done"
+    line = ["sbatch", "--partition=pair", "--gpus=fake:1", "--mem=100", "--time=1", "--output=/dev/null", "--wait"]
+    jobs = [subprocess.Popen([*line, "--wrap", script], cwd=tmp_path) for _ in range(2)]
+    assert [job.wait(60) for job in jobs] == [0, 0]
+    assert sorted(path.read_text().strip() for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+def test_the_generic_profile_submits_asks_and_begins_again(cluster: Cluster, tmp_path: Path) -> None:
+    """A training is cancelled; then its controller is killed, and what it has left is ended before the next begins."""
+    folder = checkout(tmp_path)
+    edit_profile(folder, "generic", **{"seconds-between-status-checks": 1, "latency-wait": 5})
+    target = "results/demo/runs/digits/lenet5/dense/seed-0/checkpoint.safetensors"
+    with Controller(folder, "first.log", target, study="demo", profile="generic"):
+        wait_until(lambda: any(_trains(step) for step in cluster.steps()), 120)
+        (step,) = cluster.steps()
+        cluster.cancel(step.job)
+        wait_until(lambda: any(other.job != step.job for other in cluster.steps()), 120)
+        (again,) = cluster.steps()
+        os.kill(again.pid, signal.SIGSTOP)  # else it might end before its controller does
+    cluster.cancel(again.job)
+    snakemake(folder, "--unlock", study="demo")
+    with Controller(folder, "second.log", target, study="demo", profile="generic") as second:
+        assert second.wait() == 0, second.printed
+    assert "goes on from resume" in step.printed
+    states = [job.state for job in cluster.jobs() if job.id >= step.job]
+    assert sorted(states) == ["CANCELLED", "CANCELLED", "COMPLETED"]
