@@ -38,7 +38,7 @@ _FIGURES = "src/sharpminima/figures"
 PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "comparison", "notebook"))
 """The code that figures share, as files of a checkout."""
 NUMBERS_CODE = (
-    *(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "metrics")),
+    *(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "metrics", "compute")),
     *(f"src/sharpminima/claims/_{module}.py" for module in ("ledger", "judge", "verdict")),
     "src/sharpminima/intervals.py",
 )

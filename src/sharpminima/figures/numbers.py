@@ -10,6 +10,7 @@ import pandas as pd
 from sharpminima.claims import VERDICTS, judge, read_ledger
 from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
+from sharpminima.figures.compute import compute_used
 from sharpminima.figures.style import look_of
 from sharpminima.figures.tables import (
     DENSE,
@@ -78,6 +79,7 @@ def summarise(
             "analysis": _analysis(_of(psp_rows, key), _of(hessian_rows, key)),
             "barrier": _barrier(_of(barrier_rows, key)),
             "transfer": _transfer(transfer_rows, key),
+            "compute": compute_used(rows, study),
             "maps": [_map(table) for table in maps if tuple(table[EXPERIMENT].iloc[0]) == key],
         }
         for key, rows in panels(nets)

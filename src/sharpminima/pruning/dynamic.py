@@ -5,6 +5,7 @@ how many leave, in which layers as many come back, and where.
 """
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -34,7 +35,7 @@ class DynamicSettings(SearchSettings):
     drop: Share = Field(0.3, description="share of a layer's connections that leave")
 
 
-class Dynamic(SearchPolicy):
+class Dynamic(SearchPolicy, ABC):
     """Rewires the net; methods override `rewired`, `newcomers` and `before_step`."""
 
     def __init__(self, run: Run, settings: Any, flat: FlatModel, level: float, name: str) -> None:
@@ -75,9 +76,9 @@ class Dynamic(SearchPolicy):
         for name, (places, value) in values.items():
             flat.view(flat.values, name)[places] = value[places]
 
+    @abstractmethod
     def rewired(self, flat: FlatModel, masks: Masks) -> Masks:
         """The masks after this rewiring, with as many survivors."""
-        raise NotImplementedError
 
     def newcomers(self, flat: FlatModel, places: Masks) -> dict[str, tuple[Tensor, Tensor]]:
         """Their places and first values; zero, unless a method says otherwise."""

@@ -5,6 +5,7 @@ Noise comes from a generator a step, and the number of the step is a buffer: a r
 """
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from sharpminima.rng import generator
 from sharpminima.training import FlatModel
 
 
-class Reparametrised(nn.Module):
+class Reparametrised(nn.Module, ABC):
     """A net under other parameters; subclasses compute the `weights`.
 
     Args:
@@ -50,9 +51,9 @@ class Reparametrised(nn.Module):
         """The net's own parameter."""
         return self.model.get_parameter(name)
 
+    @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """What stands in place of the net's parameters, by name; with noise in training mode only."""
-        raise NotImplementedError
 
     def noise(self) -> torch.Generator:
         """The random numbers of this step (CPU)."""

@@ -1,6 +1,7 @@
 """Structured pruning by a score of units: train, score, remove, train."""
 
 import copy
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ class UnitSettings(SearchSettings):
     distribution: Literal["global", "layerwise"] = "layerwise"
 
 
-class UnitScores(SearchPolicy):
+class UnitScores(SearchPolicy, ABC):
     """Trains the whole net, and scores its units at the end; methods give `scores`."""
 
     def __init__(self, run: Run, settings: Any, flat: FlatModel, level: float) -> None:
@@ -32,9 +33,9 @@ class UnitScores(SearchPolicy):
         """The incoming weights of each unit [count, weights], by layer."""
         return incoming(flat.model, self.groups)
 
+    @abstractmethod
     def scores(self, flat: FlatModel) -> dict[str, Tensor]:
         """Layer -> score of each unit [count]; the lowest leave."""
-        raise NotImplementedError
 
 
 def search(
