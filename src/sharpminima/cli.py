@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -241,112 +242,39 @@ def transfer(
     step.transfer(data, source, chosen, out, training.Runtime(device, threads, compaction, precision=precision))
 
 
-@app.command()
-def psp(
-    data: DataFile,
-    gradual: GradualFile,
-    rewind: RewindFile,
-    out: OutFile,
-    settings: SettingsText = "{}",
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """PSP norm and PSP-entropy of G and 1-S, by layer and by class."""
-    from sharpminima.config import PspSettings, parse_settings
-    from sharpminima.steps import analysis, training
-
-    chosen = parse_settings(PspSettings, settings, "--settings")
-    analysis.psp(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+_ANALYSES = {
+    "psp": "PSP norm and PSP-entropy of G and 1-S, by layer and by class.",
+    "neurons": "First-order PSP-entropy of each neuron of G and 1-S within each class.",
+    "hessian": "Largest Hessian eigenvalues at G and 1-S.",
+    "surface": "Loss, error, PSP norm and entropies over the plane through G and 1-S.",
+    "line": "Largest Hessian eigenvalues along the line from G to 1-S.",
+    "barrier": "Loss and error along the line from G to 1-S, and how far above the line between the ends'.",
+}
 
 
-@app.command()
-def neurons(
-    data: DataFile,
-    gradual: GradualFile,
-    rewind: RewindFile,
-    out: OutFile,
-    settings: SettingsText = "{}",
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """First-order PSP-entropy of each neuron of G and 1-S within each class."""
-    from sharpminima.config import NeuronSettings, parse_settings
-    from sharpminima.steps import analysis, training
+def _analysis(name: str) -> Callable[..., None]:
+    """The command of one analysis; all have the same options."""
 
-    chosen = parse_settings(NeuronSettings, settings, "--settings")
-    analysis.neurons(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+    def command(
+        data: DataFile,
+        gradual: GradualFile,
+        rewind: RewindFile,
+        out: OutFile,
+        settings: SettingsText = "{}",
+        device: Device = "auto",
+        threads: Threads = 1,
+    ) -> None:
+        from sharpminima.config import AnalysisSettings, parse_settings
+        from sharpminima.steps import analysis, training
 
+        chosen = parse_settings(type(getattr(AnalysisSettings(), name)), settings, "--settings")
+        getattr(analysis, name)(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
 
-@app.command()
-def hessian(
-    data: DataFile,
-    gradual: GradualFile,
-    rewind: RewindFile,
-    out: OutFile,
-    settings: SettingsText = "{}",
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Largest Hessian eigenvalues at G and 1-S."""
-    from sharpminima.config import HessianSettings, parse_settings
-    from sharpminima.steps import analysis, training
-
-    chosen = parse_settings(HessianSettings, settings, "--settings")
-    analysis.hessian(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+    return command
 
 
-@app.command()
-def surface(
-    data: DataFile,
-    gradual: GradualFile,
-    rewind: RewindFile,
-    out: OutFile,
-    settings: SettingsText = "{}",
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Loss, error, PSP norm and entropies over the plane through G and 1-S."""
-    from sharpminima.config import SurfaceSettings, parse_settings
-    from sharpminima.steps import analysis, training
-
-    chosen = parse_settings(SurfaceSettings, settings, "--settings")
-    analysis.surface(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
-
-
-@app.command()
-def line(
-    data: DataFile,
-    gradual: GradualFile,
-    rewind: RewindFile,
-    out: OutFile,
-    settings: SettingsText = "{}",
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Largest Hessian eigenvalues along the line from G to 1-S."""
-    from sharpminima.config import LineSettings, parse_settings
-    from sharpminima.steps import analysis, training
-
-    chosen = parse_settings(LineSettings, settings, "--settings")
-    analysis.line(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
-
-
-@app.command()
-def barrier(
-    data: DataFile,
-    gradual: GradualFile,
-    rewind: RewindFile,
-    out: OutFile,
-    settings: SettingsText = "{}",
-    device: Device = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Loss and error along the line from G to 1-S, and how far above the line between the ends'."""
-    from sharpminima.config import BarrierSettings, parse_settings
-    from sharpminima.steps import analysis, training
-
-    chosen = parse_settings(BarrierSettings, settings, "--settings")
-    analysis.barrier(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+for _name, _help in _ANALYSES.items():
+    app.command(_name, help=_help)(_analysis(_name))
 
 
 @app.command()
