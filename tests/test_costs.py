@@ -12,6 +12,7 @@ from sharpminima.files import write_json
 from sharpminima.layout import Layout
 from sharpminima.models import MODELS
 from sharpminima.plan import make_plan
+from sharpminima.pruning import METHODS
 
 ROOT = Path(__file__).parents[1]
 LENET300 = {"dataset": "mnist", "model": "lenet300", "method": "lobster"}
@@ -110,3 +111,13 @@ def test_every_study_has_a_cost(study: str) -> None:
     layout = Layout(*load_config({"study": study}))
     plan = make_plan(layout, Costs(layout), {})
     assert all(step.cost.at_most_s >= step.cost.expected_s > 0 for step in plan.steps)
+
+
+def test_the_study_of_equal_epochs_has_them() -> None:
+    _, study = load_config({"study": "methods-epochs"})
+    epochs = {}
+    for experiment in study.experiments:
+        _, at_most = costs_module._method_epochs(experiment)
+        epochs[experiment.method.name] = at_most / len(getattr(experiment.method, "strengths", (1,)))
+    assert set(epochs) == set(METHODS)
+    assert set(epochs.values()) == {40}

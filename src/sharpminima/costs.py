@@ -278,7 +278,8 @@ def _method_epochs(experiment: Experiment) -> tuple[float, float]:
     search = getattr(method, "epochs", 0) * getattr(method, "rounds", 1) * trainings
     if METHODS[method.name].kind == "path":
         search = method.epochs
-    first: tuple[float, float] = _recipe_epochs(getattr(method, "dense", None))
+    from_trained = getattr(method, "start", "init") == "trained"
+    first: tuple[float, float] = _recipe_epochs(method.dense) if from_trained else (0, 0)
     expected, at_most = _recipe_epochs(method.recipe)
     if hasattr(method, "keep"):
         trainings = 1 + math.ceil(math.log1p(-max(experiment.levels)) / math.log(method.keep))
