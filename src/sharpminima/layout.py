@@ -182,9 +182,13 @@ class Layout:
         return f"{self.root}/tables/{name}.csv"
 
     def tables(self) -> list[str]:
-        """The tables of all trained nets that the study ends with."""
-        ranked = ("ranking",) if "methods" in self.study.figures else ()
-        return [self.table(name) for name in ("results", "measures", *ranked)]
+        """The tables of all trained nets that the study ends with.
+
+        One that compares methods has two more, which any other has by request: what jobs took is not tracked, and in a
+        clone of a tracked study all should be there without it.
+        """
+        compared = ("measures", "ranking") if "methods" in self.study.figures else ()
+        return [self.table(name) for name in ("results", *compared)]
 
     def paper(self) -> str:
         """The paper of the study."""

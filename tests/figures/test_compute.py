@@ -25,7 +25,7 @@ def test_epochs_images_and_operations() -> None:
         "trainings": 2,
         "epochs": 8,
         "images": images,
-        "petaflop": pytest.approx(3 * 1000 * images / 1e15),
+        "teraflop": pytest.approx(3 * 1000 * images / 1e12),
     }
     assert (method["trainings"], method["epochs"]) == (1, 40)  # one run, two levels
     assert (retraining["trainings"], retraining["epochs"]) == (3, 21)

@@ -16,7 +16,7 @@ def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[dict[str,
     """One entry for the dense nets, the method's runs, and the retrainings of an experiment.
 
     kind (``dense``, ``method``, ``retraining``), trainings, epochs (all together), images (that went through a
-    training step) and petaflop: three times the forward FLOPs of the dense net for each image, whatever was pruned
+    training step) and teraflop: three times the forward FLOPs of the dense net for each image, whatever was pruned
     and however it was computed, so an upper bound. Validation, tests and analyses are not in it.
 
     Args:
@@ -44,7 +44,7 @@ def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[dict[str,
                 "trainings": len(epochs),
                 "epochs": int(epochs.sum()),
                 "images": images,
-                "petaflop": _PASSES * flops * images / 1e15,
+                "teraflop": _PASSES * flops * images / 1e12,
             }
         )
     return found
