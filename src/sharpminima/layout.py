@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from sharpminima.config import (
+    PAPER_FIGURES,
     AnalysisSettings,
     Config,
     Experiment,
@@ -35,8 +36,9 @@ CLAIMS = "paper/claims.yaml"
 _ONLY_DRAWN = ("surface", "line", "neurons")  # analyses that are made where a figure shows them: dear, or large
 _SUMMARISED = ("psp", "hessian", "surface", "barrier")  # those whose numbers the paper states
 _FIGURES = "src/sharpminima/figures"
-PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "comparison", "notebook"))
+PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
 """The code that figures share, as files of a checkout."""
+_COMPARISON = f"{_FIGURES}/comparison.py"  # the code of the figures that compare methods
 NUMBERS_CODE = (
     *(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "metrics", "compute")),
     *(f"src/sharpminima/claims/_{module}.py" for module in ("ledger", "judge", "verdict")),
@@ -233,6 +235,10 @@ class Layout:
             return {"surface": of_first("surface"), "hessian": of_all("hessian"), "line": of_all("line")}
         return {"surface": of_first("surface")}
 
+    def figure_code(self, name: str) -> tuple[str, ...]:
+        """The code that a figure is drawn by."""
+        return PLOTTING if name in PAPER_FIGURES else (*PLOTTING, _COMPARISON)
+
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""
         tables = self.figure_tables(name).values()
@@ -370,7 +376,9 @@ class Layout:
     def figure_job(self, name: str) -> Job:
         """The job that draws a figure."""
         outputs = [f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg")]
-        return Job("figure", (f"notebooks/{name}.ipynb", *PLOTTING, *self.tables_of(name)), tuple(outputs), {})
+        return Job(
+            "figure", (f"notebooks/{name}.ipynb", *self.figure_code(name), *self.tables_of(name)), tuple(outputs), {}
+        )
 
     def ancestry(self, *figures: str) -> list[Job]:
         """The jobs whose files figures come from, and those that draw them, each after those whose files it reads."""

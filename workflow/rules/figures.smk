@@ -8,7 +8,7 @@ for NAME in STUDY.figures:
         input:
             notebook=f"notebooks/{NAME}.ipynb",
             tables=LAYOUT.tables_of(NAME),
-            code=PLOTTING,
+            code=LAYOUT.figure_code(NAME),
         output:
             pdf=report(f"{LAYOUT.figure(NAME)}.pdf", caption=f"../report/{NAME}.rst", category="Figures"),
             svg=report(f"{LAYOUT.figure(NAME)}.svg", caption=f"../report/{NAME}.rst", category="Figures"),
