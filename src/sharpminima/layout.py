@@ -36,7 +36,7 @@ CLAIMS = "paper/claims.yaml"
 _ONLY_DRAWN = ("surface", "line", "neurons")  # analyses that are made where a figure shows them: dear, or large
 _SUMMARISED = ("psp", "hessian", "surface", "barrier")  # those whose numbers the paper states
 _FIGURES = "src/sharpminima/figures"
-PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
+_PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
 """The code that figures share, as files of a checkout."""
 _COMPARISON = f"{_FIGURES}/comparison.py"  # the code of the figures that compare methods
 NUMBERS_CODE = (
@@ -237,7 +237,7 @@ class Layout:
 
     def figure_code(self, name: str) -> tuple[str, ...]:
         """The code that a figure is drawn by."""
-        return PLOTTING if name in PAPER_FIGURES else (*PLOTTING, _COMPARISON)
+        return _PLOTTING if name in PAPER_FIGURES else (*_PLOTTING, _COMPARISON)
 
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""
