@@ -145,6 +145,7 @@ def selection_path(path: pd.DataFrame, results: pd.DataFrame) -> Figure:
         right.set_ylabel("test error after training there (%)")
         right.legend()
         _log(right, "x", 100 * (1 - nets["sparsity"]))
+        _log(right, "y", pd.concat([nets["test_error_percent"], dense]))
     return figure
 
 
