@@ -183,12 +183,12 @@ def tune(
     from sharpminima.steps import training, tuning
 
     runtime = training.Runtime(device, threads, compaction, precision=precision)
+    trials = tuning.Tuning(data, init, level, out, runtime)
     if plan is not None:
-        planned = parse_settings(tuning.TuningPlan, plan, "--plan")
-        tuning.tune_methods(data, init, planned, level, out, runtime)
-        return
-    method = parse_settings(MethodChoice, settings, "--settings").root
-    tuning.tune(data, init, method, parse_mapping(grid or "{}", "--grid"), level, out, runtime)
+        trials.all(parse_settings(tuning.TuningPlan, plan, "--plan"))
+    else:
+        method = parse_settings(MethodChoice, settings, "--settings").root
+        trials.one(method, parse_mapping(grid or "{}", "--grid"))
 
 
 @app.command()

@@ -78,6 +78,15 @@ BARRIER_COLUMNS = [
 ]
 RELATIVE = "relative"  # the space of relative changes of the surviving parameters
 ALL = "all"  # in place of a layer: the net's mean over its layers or neurons; of a class: the sum over classes
+_NET_COLUMNS = [*KEY_COLUMNS, "represented_by_level", "reached"]
+_OUTCOME_COLUMNS = [
+    "test_error_percent",
+    "test_wrong",
+    "test_images",
+    "training_loss_nats",
+    "validation_loss_nats",
+    "test_loss_nats",
+]
 TRANSFER_COLUMNS = [
     *KEY_COLUMNS,
     "sparsity",
@@ -86,19 +95,12 @@ TRANSFER_COLUMNS = [
     "mode",
     "features",
     "live_features",
-    "test_error_percent",
-    "test_wrong",
-    "test_images",
-    "training_loss_nats",
-    "validation_loss_nats",
-    "test_loss_nats",
+    *_OUTCOME_COLUMNS,
     "best_epoch",
     "epochs",
 ]
 RESULT_COLUMNS = [
-    *KEY_COLUMNS,
-    "represented_by_level",
-    "reached",
+    *_NET_COLUMNS,
     "sparsity",
     "sparsity_all",
     "parameters",
@@ -107,12 +109,7 @@ RESULT_COLUMNS = [
     "compression",
     "flops_dense",
     "flops_effective",
-    "test_error_percent",
-    "test_wrong",
-    "test_images",
-    "training_loss_nats",
-    "validation_loss_nats",
-    "test_loss_nats",
+    *_OUTCOME_COLUMNS,
     "best_epoch",
     "epochs",
     "gradient_norm",
@@ -122,9 +119,7 @@ RESULT_COLUMNS = [
 PUBLISHED_COLUMNS = ["strategy", "accuracy_percent", "spread_percent"]
 DENSITY_COLUMNS = [*KEY_COLUMNS, "parameter", "density"]
 MEASURE_COLUMNS = [
-    *KEY_COLUMNS,
-    "represented_by_level",
-    "reached",
+    *_NET_COLUMNS,
     "parameters",
     "prunable",
     "kernels",
@@ -137,11 +132,7 @@ MEASURE_COLUMNS = [
     "flops_dense",
     "flops_nonzero",
     "flops_effective",
-    "test_error_percent",
-    "test_wrong",
-    "test_images",
-    "training_loss_nats",
-    "validation_loss_nats",
+    *_OUTCOME_COLUMNS,
     "final_epochs_at_most",
     "epochs",
     "job_nets",

@@ -20,7 +20,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hold(kind: str, pid: int) -> None:
     info = {"pid": pid, "cmd": "dvc repro"}
-    write_text(".dvc/tmp/rwlock", json.dumps({kind: {"results": info if kind == "write" else [info]}}))
+    write_text(Path(".dvc", "tmp", "rwlock"), json.dumps({kind: {"results": info if kind == "write" else [info]}}))
 
 
 def test_no_lock_no_refusal() -> None:
@@ -50,5 +50,5 @@ def test_the_lock_of_a_process_that_ended_does_not_count() -> None:
         pass
     hold("write", ended.pid)
     assert dvc_at_work() is None
-    write_text(".dvc/tmp/rwlock", "{")
+    write_text(Path(".dvc", "tmp", "rwlock"), "{")
     assert dvc_at_work() is None

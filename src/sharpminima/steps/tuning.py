@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,26 +37,6 @@ def trials(base: MethodSettings, grid: Mapping[str, Sequence[Any]]) -> Iterator[
         yield chosen, parse_settings(MethodChoice, json.dumps(settings | chosen), "--grid").root
 
 
-def tune(
-    data: Path,
-    start: Path,
-    base: MethodSettings,
-    grid: Mapping[str, Sequence[Any]],
-    levels: Sequence[float],
-    out: Path,
-    runtime: Runtime,
-) -> None:
-    """Run the method once for each combination of the grid; ``out/trials.csv`` has a row a trial and level.
-
-    The table holds nothing of the test split, so that a choice made by it cannot look there. A trial that is done
-    is not run again; one that diverges says so under ``fault``. Take a W0 whose seed is not among the study's.
-    """
-    rows: list[dict[str, Any]] = []
-    for chosen, found in _run(data, start, base, grid, levels, out, runtime):
-        rows += [{**row, **chosen} for row in found]
-        write_csv(out / "trials.csv", rows, [*_KEY, *grid, "level", *_MEASURED])
-
-
 class PlannedMethod(Settings):
     """A method and the values of its free settings that are tried."""
 
@@ -81,53 +62,69 @@ class TuningPlan(Settings):
         return self
 
 
-def tune_methods(
-    data: Path, start: Path, plan: TuningPlan, levels: Sequence[float], out: Path, runtime: Runtime
-) -> None:
-    """The trials of all methods of a plan; ``out/trials.csv`` has a row a method, trial and level.
+@dataclass(frozen=True)
+class Tuning:
+    """Trials from one W0, each at all ``levels``, in folders under ``out``; none looks at the test split.
 
-    ``chosen`` marks, for a method with a density dial, the trial of the lowest mean validation error over the levels;
-    for one without, at each level the trial of the lowest validation error among those that reached it, or, where
-    none did, the sparsest. Otherwise as `tune`.
+    A trial that is done is not run again; one that diverges says so under ``fault``. Take a W0 whose seed is not among
+    the study's.
     """
-    rows: list[dict[str, Any]] = []
-    for planned in plan.methods:
-        name = planned.method.name
-        mine: list[dict[str, Any]] = []
-        trials = _run(data, start, planned.method, planned.grid, levels, out / name, runtime)
-        for number, (chosen, found) in enumerate(trials, start=1):
-            tried = {"trial": number, "tried": json.dumps(chosen, sort_keys=True)}
-            mine += [{**row, **tried} for row in found]
-        best = _best_overall(mine) if METHODS[name].dial != "none" else _best_of_each_level(mine)
-        rows += [{**row, "chosen": (row["trial"], row["level"]) in best} for row in mine]
-        write_csv(out / "trials.csv", rows, [*_KEY, "trial", "tried", "level", *_MEASURED, "chosen"])
 
+    data: Path
+    start: Path
+    levels: Sequence[float]
+    out: Path
+    runtime: Runtime
 
-def _run(
-    data: Path,
-    start: Path,
-    base: MethodSettings,
-    grid: Mapping[str, Sequence[Any]],
-    levels: Sequence[float],
-    out: Path,
-    runtime: Runtime,
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """What is tried, and a row a level, of each trial; one that is done is not run again."""
-    seed = read_metadata(start)["seed"]
-    for chosen, settings in trials(base, grid):
-        folder = out / ",".join(f"{name}={value}" for name, value in chosen.items())
-        cells = {
-            level: folder / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed) / CHECKPOINT
-            for level in levels
-        }
-        try:
-            if not all(path.exists() for path in cells.values()):
-                prune(data, start, settings, levels, folder, runtime)
-            yield chosen, [_facts(path, level) for level, path in cells.items()]
-        except TrainingError as error:  # that tells of these settings, and is a result
-            known = {key: read_metadata(start)[key] for key in ("dataset", "model", "seed")} | {"method": base.name}
-            nothing = dict.fromkeys(_MEASURED) | {"fault": str(error)}
-            yield chosen, [{**known, "level": level, **nothing} for level in levels]
+    def one(self, base: MethodSettings, grid: Mapping[str, Sequence[Any]]) -> None:
+        """Run a method once for each combination of the grid; ``out/trials.csv`` has a row a trial and level.
+
+        Raises:
+            ConfigError: the grid is empty, its values are no lists, or a combination is not allowed.
+        """
+        rows: list[dict[str, Any]] = []
+        for chosen, found in self._run(base, grid, self.out):
+            rows += [{**row, **chosen} for row in found]
+            write_csv(self.out / "trials.csv", rows, [*_KEY, *grid, "level", *_MEASURED])
+
+    def all(self, plan: TuningPlan) -> None:
+        """The trials of all methods of a plan; ``out/trials.csv`` has a row a method, trial and level.
+
+        ``chosen`` marks, for a method with a density dial, the trial of the lowest mean validation error over the
+        levels; for one without, at each level the trial of the lowest validation error among those that reached it,
+        or, where none did, the sparsest.
+        """
+        rows: list[dict[str, Any]] = []
+        for planned in plan.methods:
+            name = planned.method.name
+            mine: list[dict[str, Any]] = []
+            trials = self._run(planned.method, planned.grid, self.out / name)
+            for number, (chosen, found) in enumerate(trials, start=1):
+                tried = {"trial": number, "tried": json.dumps(chosen, sort_keys=True)}
+                mine += [{**row, **tried} for row in found]
+            best = _best_overall(mine) if METHODS[name].dial != "none" else _best_of_each_level(mine)
+            rows += [{**row, "chosen": (row["trial"], row["level"]) in best} for row in mine]
+            write_csv(self.out / "trials.csv", rows, [*_KEY, "trial", "tried", "level", *_MEASURED, "chosen"])
+
+    def _run(
+        self, base: MethodSettings, grid: Mapping[str, Sequence[Any]], out: Path
+    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """What is tried, and a row a level, of each trial."""
+        seed = read_metadata(self.start)["seed"]
+        for chosen, settings in trials(base, grid):
+            folder = out / ",".join(f"{name}={value}" for name, value in chosen.items())
+            cells = {
+                level: folder / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed) / CHECKPOINT
+                for level in self.levels
+            }
+            try:
+                if not all(path.exists() for path in cells.values()):
+                    prune(self.data, self.start, settings, self.levels, folder, self.runtime)
+                yield chosen, [_facts(path, level) for level, path in cells.items()]
+            except TrainingError as error:  # that tells of these settings, and is a result
+                known = {key: read_metadata(self.start)[key] for key in ("dataset", "model", "seed")}
+                nothing = {"method": base.name} | dict.fromkeys(_MEASURED) | {"fault": str(error)}
+                yield chosen, [{**known, "level": level, **nothing} for level in self.levels]
 
 
 def _best_overall(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int | None, float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sharpminima.errors import SharpminimaError
 
 _SNAKEMAKE = Path(".snakemake/locks")
-_DVC = Path(".dvc/tmp/rwlock")
+_DVC = Path(".dvc", "tmp", "rwlock")
 
 
 def snakemake_is_at_work() -> bool:
