@@ -5,7 +5,9 @@ from pathlib import Path
 import yaml
 
 from sharpminima.config import load_config
+from sharpminima.costs import Costs
 from sharpminima.layout import Layout
+from sharpminima.plan import all_steps
 
 
 def layout(study: str) -> Layout:
@@ -49,3 +51,47 @@ def test_transfers_are_of_the_highest_level_and_of_the_runs_there_are() -> None:
     # The recipe of fine-tuning is that of the experiment's dense training.
     assert jobs[expected[0]].settings["finetune"]["max_epochs"] == 20
     assert found.datasets() == ["digits", "digits-high", "digits-low"]
+
+
+def test_an_experiment_of_the_first_seed_has_one_run_of_everything(tmp_path: Path) -> None:
+    experiment = {
+        "dataset": "digits",
+        "model": "lenet300",
+        "method": {"name": "lobster"},
+        "levels": [0.9, 0.98],
+        "strategies": {"rewind": {"seeds": "all"}, "reinit": {"seeds": "all", "replicas": 2}},
+        "analysis": {},
+    }
+    short = {**experiment, "model": "lenet5", "seeds": "first"}
+    same_net = {**experiment, "method": {"name": "snip"}, "seeds": "first", "strategies": {}, "analysis": None}
+    study = {
+        "title": "Short",
+        "seeds": [4, 5, 6],
+        "experiments": [experiment, short, same_net],
+        "focus": {"dataset": "digits", "model": "lenet5"},
+    }
+    path = tmp_path / "short.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    found = layout(str(path))
+
+    def seeds(paths: list[str], part: str) -> list[str]:
+        return sorted(path.rsplit("seed-", 1)[1][0] for path in paths if part in path)
+
+    checkpoints = [path.removesuffix("/checkpoint.safetensors") for path in found.checkpoints()]
+    for part, expected in {
+        "/lenet300/dense/": ["4", "5", "6"],  # of the experiment that has all
+        "/lenet300/snip/level-90/gradual/": ["4"],
+        "/lenet5/dense/": ["4"],
+        "/lenet5/lobster/level-98/reinit/": ["4"],
+        "/lenet300/lobster/level-98/reinit/": ["4", "5", "6"],
+    }.items():
+        assert seeds(checkpoints, part) == expected, part
+    trained = {job.rule: 0 for job in found.training_jobs()}
+    for job in found.training_jobs():
+        trained[job.rule] += 1
+    # Runs: LOBSTER on LeNet-300 three, on LeNet-5 one, SNIP one; two levels and two strategies where there are any.
+    assert trained == {"prepare": 1, "init": 4, "dense": 4, "prune": 5, "retrain": 3 * 4 + 4}
+    assert seeds(found.analysis_tables("psp"), "/lenet5/") == ["4"]
+    assert seeds(found.figure_tables("fig2")["hessian"], "") == ["4"]
+    steps = [step.kind for step in all_steps(found, Costs(found))]
+    assert [steps.count(kind) for kind in ("dense", "prune", "retrain")] == [4, 5, 16]

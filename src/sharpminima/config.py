@@ -145,6 +145,7 @@ class Experiment(Settings):
     dataset: Literal[tuple(DATASETS)]
     model: Literal[tuple(MODELS)]
     method: MethodSettings
+    seeds: Literal["all", "first"] = Field("all", description="the study's runs that this experiment has")
     batchnorm: BatchNormSettings | None = Field(
         None, description="of all experiments with this dataset and model; null: the usual one"
     )

@@ -236,7 +236,7 @@ class Costs:
         kept = sum(math.prod(spec.shape) * sum(spec.sizes) for spec in specs) + _FIGURE_BYTES * len(study.figures)
         resumed = 0.0
         for experiment in study.experiments:
-            seeds = len(study.seeds)
+            seeds = len(self._layout.seeds(experiment))
             whole, prunable = _counts(experiment.model)
             kept += 2 * seeds * _FLOAT * whole  # W0 and dense
             kept += seeds * sum(_pruned_bytes(whole, prunable, level) for level in experiment.levels)

@@ -218,16 +218,17 @@ class Layout:
             experiment = self.study.path_experiment()
             assert experiment is not None  # the study model demands it with this figure
             key = experiment_key(experiment)
-            events = [self.run(EVENTS, **key, seed=seed) for seed in self.study.seeds]
+            events = [self.run(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
             return {"events": events, "results": self.table("results")}
         if name == "fig6":
             return {"transfer": self.transfer_tables()}
 
-        def of_first(kind: str) -> str:
-            return self.analysis(kind, **self.focus(), seed=self.study.seeds[0])
-
         def of_all(kind: str) -> list[str]:
-            return [self.analysis(kind, **self.focus(), seed=seed) for seed in self.study.seeds]
+            experiment, key = self.focus()
+            return [self.analysis(kind, **key, seed=seed) for seed in self.seeds(experiment)]
+
+        def of_first(kind: str) -> str:
+            return of_all(kind)[0]
 
         if name == "fig5":
             return {"psp": of_first("psp"), "neurons": of_first("neurons")}
@@ -250,7 +251,7 @@ class Layout:
 
     def analysis_tables(self, name: str) -> list[str]:
         """The tables of one analysis, of every run that has it."""
-        return [self.analysis(name, **key, seed=seed) for _, _, key in self.analyses() for seed in self.study.seeds]
+        return [self.analysis(name, **key, seed=seed) for e, _, key in self.analyses() for seed in self.seeds(e)]
 
     def datasets(self) -> list[str]:
         """The datasets that the study reads."""
@@ -265,8 +266,7 @@ class Layout:
             settings = experiment.transfer.resolved(experiment.dense)
             key = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
             for source in settings.sources:
-                first_only = source in experiment.strategies and experiment.strategies[source].seeds == "first"
-                for seed in self.study.seeds[:1] if first_only else self.study.seeds:
+                for seed in self.seeds(experiment, experiment.strategies.get(source)):
                     cell = {**key, "strategy": source, "seed": seed}
                     nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
                     yield {**cell, "to": settings.to}, nets, self.transfer(settings.to, **cell), settings
@@ -310,7 +310,7 @@ class Layout:
             data = self.prepared(experiment.dataset)
             dense = self.experiment(experiment.dataset, experiment.model).dense.model_dump(mode="json")
             add("prepare", [], [data], dataset=experiment.dataset, **self.study.data.model_dump(mode="json"))
-            for seed in self.study.seeds:
+            for seed in self.seeds(experiment):
                 init = self.init(**key, seed=seed)
                 batchnorm = experiment.batchnorm
                 net = {} if batchnorm is None else {"batchnorm": batchnorm.model_dump(mode="json")}
@@ -354,7 +354,7 @@ class Layout:
         """Each job that measures a G and a 1-S, with the wildcards of its table."""
         drawn = {name: self.drawn_tables(name) for name in _ONLY_DRAWN}
         for experiment, analysis, experiment_level in self.analyses():
-            for seed in self.study.seeds:
+            for seed in self.seeds(experiment):
                 key = {**experiment_level, "seed": seed}
                 ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
@@ -412,8 +412,13 @@ class Layout:
         """All retraining jobs of an experiment."""
         for strategy, settings in experiment.strategies.items():
             for level in self.levels(experiment, settings):
-                for seed in self.study.seeds if settings.seeds == "all" else self.study.seeds[:1]:
+                for seed in self.seeds(experiment, settings):
                     yield Cell(experiment, level, strategy, seed)
+
+    def seeds(self, experiment: Experiment, settings: StrategySettings | None = None) -> tuple[int, ...]:
+        """The seeds of an experiment's runs, or of those that a strategy retrains."""
+        first_only = "first" in (experiment.seeds, None if settings is None else settings.seeds)
+        return self.study.seeds[:1] if first_only else self.study.seeds
 
     @staticmethod
     def levels(experiment: Experiment, settings: StrategySettings | None = None) -> list[str]:
@@ -432,11 +437,11 @@ class Layout:
         paths = []
         for experiment in self.study.experiments:
             key = experiment_key(experiment)
-            paths += [self.dense(**key, seed=seed) for seed in self.study.seeds]
+            paths += [self.dense(**key, seed=seed) for seed in self.seeds(experiment)]
             paths += [
                 self.cell(**key, level=level, strategy=GRADUAL, seed=seed)
                 for level in self.levels(experiment)
-                for seed in self.study.seeds
+                for seed in self.seeds(experiment)
             ]
             paths += [self.cell(**cell.key) for cell in self.cells(experiment)]
         return list(dict.fromkeys(paths))  # methods share the dense nets of their dataset and model
@@ -449,8 +454,8 @@ class Layout:
             if e.analysis is not None
         ]
 
-    def focus(self) -> dict[str, str]:
-        """Wildcards, without the seed, of the analysis that Fig. 2-5 show."""
+    def focus(self) -> tuple[Experiment, dict[str, str]]:
+        """The experiment that Fig. 2-5 show, and the wildcards, without the seed, of its analysis."""
         assert self.study.focus is not None  # the study model demands it with these figures
         experiment = self.experiment(self.study.focus.dataset, self.study.focus.model)
-        return {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
+        return experiment, {**experiment_key(experiment), "level": self.levels(experiment)[-1]}

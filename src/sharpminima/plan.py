@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +53,19 @@ class Plan:
 def all_steps(layout: Layout, costs: Costs) -> Iterator[Step]:
     """Every step of the study: what the rules of Snakemake name, in their order."""
     study = layout.study
-    trained = {(experiment.dataset, experiment.model): experiment_key(experiment) for experiment in study.experiments}
+    trained = {  # experiments share the dense nets of their dataset and model
+        (experiment.dataset, experiment.model, seed): experiment_key(experiment)
+        for experiment in study.experiments
+        for seed in layout.seeds(experiment)
+    }
     for dataset in layout.datasets():
         yield Step("prepare", LOCAL, {}, costs.prepare(dataset), layout.prepared(dataset))
-    for key, seed in product(trained.values(), study.seeds):
+    for (_, _, seed), key in trained.items():
         yield Step("init", LOCAL, {}, costs.init(**key), layout.init(**key, seed=seed))
         yield Step("dense", DENSE_GROUP, key, costs.dense(**key), layout.dense(**key, seed=seed))
     for experiment in study.experiments:
         key, highest = experiment_key(experiment), layout.levels(experiment)[-1]
-        for seed in study.seeds:
+        for seed in layout.seeds(experiment):
             output = layout.cell(**key, level=highest, strategy=GRADUAL, seed=seed)
             yield Step("prune", PRUNE_GROUP, key, costs.prune(**key), output)
         for cell in layout.cells(experiment):
