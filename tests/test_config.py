@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
-from sharpminima.config import STUDIES, Config, Study, _has_units, load_config, parse_settings
+from sharpminima.config import STUDIES, Config, Study, _has_units, load_config, parse_settings, study_schema
 from sharpminima.errors import ConfigError
 from sharpminima.files import read_json
 from sharpminima.settings import RecipeSettings
@@ -154,10 +155,65 @@ def test_settings_come_as_text_or_file(tmp_path: Path) -> None:
         parse_settings(RecipeSettings, "{lr: ", "--settings")
 
 
-@pytest.mark.parametrize(("model", "name"), [(Config, "config"), (Study, "study")])
-def test_the_schemas_are_in_step(model: type, name: str) -> None:
-    found = read_json(Path("workflow/schemas") / f"{name}.schema.json")
-    assert found == model.model_json_schema(), "run `make schemas`"
+@pytest.mark.parametrize(("schema", "name"), [(Config.model_json_schema(), "config"), (study_schema(), "study")])
+def test_the_schemas_are_in_step(schema: dict, name: str) -> None:
+    assert read_json(Path("workflow/schemas") / f"{name}.schema.json") == schema, "run `make schemas`"
+
+
+@pytest.mark.parametrize("path", sorted(Path("workflow/studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_fits_the_schema(path: Path) -> None:
+    study = yaml.safe_load(path.read_text(encoding="utf-8"))
+    jsonschema.validate(study, study_schema())
+    for change in ({"model": []}, {"model": ["lenet500"]}, {"method": [{"name": "snip"}, {"name": "snap"}]}):
+        wrong = {**study, "experiments": [{**study["experiments"][0], **change}]}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, study_schema())
+
+
+def test_lists_of_models_and_methods_stand_for_an_experiment_each(tmp_path: Path) -> None:
+    one = {"dataset": "digits", "levels": [0.5], "seeds": "first"}
+    methods = [{"name": "snip"}, {"name": "lobster", "lambda": 0.5}]
+    study = {
+        "title": "t",
+        "experiments": [
+            {**one, "model": ["lenet300", "lenet5"], "method": methods},
+            {**one, "model": "lenet3", "method": methods[:1]},
+        ],
+        "figures": ["fig1"],
+    }
+    path = tmp_path / "several.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    found = load_config({"study": str(path)})[1].experiments
+    nets = [(e.model, e.method.name) for e in found]
+    assert nets == [
+        *((model, name) for model in ("lenet300", "lenet5") for name in ("snip", "lobster")),
+        ("lenet3", "snip"),
+    ]
+    assert found[3].method.lambda_ == 0.5
+    assert all(e.levels == (0.5,) and e.seeds == "first" for e in found)
+
+
+def test_a_fault_in_a_list_is_named_once_where_it_stands_in_the_file(tmp_path: Path) -> None:
+    methods = [{"name": "snip"}, {"name": "lobster", "lambada": 0.5}, {"name": "snap"}]
+    listed = {"dataset": "digits", "levels": [1.5], "model": ["lenet300", "lenet500"], "method": methods}
+    study = {"title": "t", "experiments": [{**listed, "levels": [0.5]}, listed], "figures": ["fig1"]}
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config({"study": str(path)})
+    lines = [line.partition("wrong.yaml: ")[2] for line in str(caught.value).splitlines()[1:]]
+    wrong = [f"experiments.{n}.{key}" for n in (0, 1) for key in ("model.1", "method.1.lambada", "method.2.name")]
+    assert sorted(line.partition(": ")[0] for line in lines) == sorted([*wrong, "experiments.1.levels.0"])
+    assert any(line.endswith("did you mean lambda?") for line in lines)
+
+
+@pytest.mark.parametrize("empty", [{"model": []}, {"method": []}, {"model": [[]]}])
+def test_an_empty_list_is_a_fault(tmp_path: Path, empty: dict) -> None:
+    one = {"dataset": "digits", "levels": [0.5], "model": "lenet300", "method": {"name": "snip"}}
+    path = tmp_path / "empty.yaml"
+    path.write_text(yaml.safe_dump({"title": "t", "experiments": [{**one, **empty}], "figures": ["fig1"]}))
+    with pytest.raises(ConfigError, match=f"experiments.0.{next(iter(empty))}"):
+        load_config({"study": str(path)})
 
 
 def test_experiments_that_share_w0_have_one_batchnorm() -> None:

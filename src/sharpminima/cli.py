@@ -504,11 +504,11 @@ def schema(
     folder: Annotated[Path, typer.Argument(help="Folder for config.schema.json and study.schema.json.")],
 ) -> None:
     """Write the JSON schemas of the config and the studies."""
-    from sharpminima.config import Config, Study
+    from sharpminima.config import Config, study_schema
     from sharpminima.files import write_json
 
     write_json(folder / "config.schema.json", Config.model_json_schema())
-    write_json(folder / "study.schema.json", Study.model_json_schema())
+    write_json(folder / "study.schema.json", study_schema())
 
 
 def main() -> None:

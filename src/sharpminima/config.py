@@ -1,7 +1,7 @@
 """The config and the studies: typed models are the one source, the JSON schemas are generated from them."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, RootModel, ValidationError, create_model,
 from sharpminima.compaction import NotCompactable, removable_units
 from sharpminima.data import DATASETS
 from sharpminima.errors import ConfigError
+from sharpminima.grid import Place, allow_lists, expand, in_file
 from sharpminima.models import INPUT_SHAPES, MODELS, build_model
 from sharpminima.pruning import METHODS, STRATEGIES
 from sharpminima.settings import BatchNormSettings, PositiveInt, RecipeSettings, Settings
@@ -286,12 +287,14 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     name = config.get("study", Config.model_fields["study"].default)
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     if path.is_file():
-        study = _validated(Study, _read_yaml(path), str(path), faults)
+        value, places = expand(_read_yaml(path))
+        study = _validated(Study, value, str(path), faults, places)
     else:
         known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
         faults.append(f"config.yaml: study: {name!r} given; there are {', '.join(known)}{_nearest(str(name), known)}")
     if faults or checked is None or study is None:
-        raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+        # A fault of what several experiments share is one fault.
+        raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
     return checked, study
 
 
@@ -311,6 +314,11 @@ def read_config(study: str | None = None, text: str | None = None) -> tuple[Conf
     if not isinstance(config, dict):
         raise ConfigError(f"{CONFIG_FILE if text is None else '--config'}: a mapping is needed, {config!r} given")
     return load_config(config if study is None else {**config, "study": study})
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of a study's file."""
+    return allow_lists(Study.model_json_schema())
 
 
 def study_name(config: Config) -> str:
@@ -343,23 +351,24 @@ def _parse_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: is not YAML: {error}") from error
 
 
-def _validated(model: type[BaseModel], value: Any, origin: str, faults: list[str]) -> Any:
+def _validated(model: type[BaseModel], value: Any, origin: str, faults: list[str], places: Sequence[Place] = ()) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
         items = error.errors(include_url=False)
-        places = [item["loc"] for item in items]
+        locations = [item["loc"] for item in items]
         for item in items:
-            inside = [p for p in places if len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"]]
+            inside = [p for p in locations if len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"]]
             # A list whose entries have faults is also called too short; the entries' faults say more.
             if not (item["type"] == "too_short" and inside):
-                faults.append(_fault(model, item, origin))
+                faults.append(_fault(model, item, origin, places))
         return None
 
 
-def _fault(model: type[BaseModel], item: Any, origin: str) -> str:
+def _fault(model: type[BaseModel], item: Any, origin: str, places: Sequence[Place]) -> str:
     """One line for one fault of pydantic's: path, what was given, what is allowed, and the nearest valid name."""
-    kind, location, given = item["type"], [p for p in item["loc"] if p not in METHODS], item["input"]
+    kind, given = item["type"], item["input"]
+    location = [p for p in in_file(item["loc"], places) if p not in METHODS]
     path = ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
     context = item.get("ctx", {})
     if kind == "extra_forbidden":

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from sharpminima.checkpoint import read_metadata
 from sharpminima.cli import app
-from sharpminima.config import MethodChoice, parse_settings
+from sharpminima.config import MethodChoice, parse_settings, read_config
 from sharpminima.errors import ConfigError
+from sharpminima.pruning import METHODS
 from sharpminima.steps import tuning
 
 BASE = {"name": "lobster", "batch_size": 50, "lambda": 4e-3, "pwe": 2, "max_epochs": 12}
@@ -93,3 +94,28 @@ def test_an_unfair_plan_is_refused() -> None:
     plan = {"trials": 3, "methods": [{"method": {"name": "l1"}, "grid": {"strength": [1e-4, 1e-3]}}]}
     with pytest.raises(ConfigError, match="l1 has 2 trials, 3 are planned for each method"):
         parse_settings(tuning.TuningPlan, json.dumps(plan), "--plan")
+
+
+def test_the_study_on_mnist_has_the_settings_that_its_trials_chose() -> None:
+    """Of `methods-mnist`, all that was tuned: paper/tuning/methods.csv holds the trials of methods.yaml."""
+    plan = parse_settings(tuning.TuningPlan, "paper/tuning/methods.yaml", "--plan")
+    table = pd.read_csv("paper/tuning/methods.csv")
+    tried = table[["method", "trial", "tried"]].drop_duplicates()
+    expected = {}
+    for planned in plan.methods:
+        found = [chosen for chosen, _ in tuning.trials(planned.method, planned.grid)]
+        expected[planned.method.name] = [json.dumps(chosen, sort_keys=True) for chosen in found]
+    assert tried.groupby("method")["tried"].apply(list).to_dict() == expected
+    study = read_config("methods-mnist")[1]
+    assert not set(table["seed"]) & set(study.seeds)
+    assert {e.method.name for e in study.experiments} == set(METHODS)
+    for experiment in study.experiments:
+        name = experiment.method.name
+        if name not in expected:
+            continue
+        chosen = [json.loads(text) for text in table[(table.method == name) & table.chosen]["tried"]]
+        settings = experiment.method.model_dump(mode="json", by_alias=True)
+        if "strengths" in settings:
+            assert settings["strengths"] == sorted({one for each in chosen for one in each["strengths"]})
+        else:
+            assert any(each.items() <= settings.items() for each in chosen), name
