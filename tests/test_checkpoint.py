@@ -62,10 +62,35 @@ def test_a_weight_that_survives_as_zero_keeps_its_place(tmp_path: Path) -> None:
     assert_same(loaded.masks[0], masks)
 
 
-def test_lenet5_at_99_57_percent_takes_tens_of_kilobytes(tmp_path: Path) -> None:
+def test_lenet5_at_99_57_percent_takes_kilobytes(tmp_path: Path) -> None:
     state, masks = pruned(0, 0.0043)
     save_checkpoint(tmp_path / "c", [state], masks=[masks], metadata=FACTS)
-    assert (tmp_path / "c").stat().st_size < 80_000
+    entropy_bits = 431_080 * 0.040  # of a random mask of this density: the least that it can take
+    assert (tmp_path / "c").stat().st_size < 4 * 0.0043 * 431_080 + 1.5 * entropy_bits / 8 + 4_000
+
+
+def test_dense_weights_take_less_than_four_bytes_each(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", [build_model("lenet300").state_dict()], metadata=FACTS)
+    assert (tmp_path / "c").stat().st_size < 0.9 * 4 * 266_610
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor([[0.1, -0.0], [1e-42, 3e38]]),
+        torch.tensor(7),
+        torch.zeros(0, 3),
+        torch.tensor([True, False]),
+        torch.tensor([1e-300], dtype=torch.float64),
+    ],
+    ids=lambda value: f"{value.dtype} {list(value.shape)}",
+)
+def test_every_dtype_and_shape_keeps_its_bits(tmp_path: Path, value: torch.Tensor) -> None:
+    save_checkpoint(tmp_path / "c", [{"value": value}, {"value": value}])
+    for state in load_checkpoint(tmp_path / "c").states:
+        (found,) = state.values()
+        assert (found.dtype, found.shape) == (value.dtype, value.shape)
+        assert found.numpy().tobytes() == value.numpy().tobytes()
 
 
 def test_replicas_that_share_a_mask_store_it_once(tmp_path: Path) -> None:
@@ -135,7 +160,7 @@ def test_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("sharpminima.checkpoint.FORMAT_VERSION", 99)
     save_checkpoint(tmp_path / "c", [build_model("lenet300").state_dict()])
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has format 99, this version reads 1"):
+    with pytest.raises(CheckpointError, match="has format 99, this version reads 2"):
         load_checkpoint(tmp_path / "c")
 
 
