@@ -17,6 +17,7 @@ from sharpminima.data import DATASETS, ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.evaluation import evaluate, predict
 from sharpminima.files import write_csv, write_json
+from sharpminima.initial import load_initial, save_initial
 from sharpminima.layout import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.masks import Masks, prunable_parameters, sparsity
 from sharpminima.measures import measure
@@ -24,7 +25,7 @@ from sharpminima.models import INPUT_SHAPES, build_recorded, set_batchnorm
 from sharpminima.progress import Progress
 from sharpminima.pruning import METHODS, STRATEGIES, Run, strategies
 from sharpminima.resume import FinishedParts, ResumeFile
-from sharpminima.rng import derive_seed, generator
+from sharpminima.rng import generator
 from sharpminima.runtime import configure
 from sharpminima.settings import BatchNormSettings, RecipeSettings
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, train_replicas
@@ -119,14 +120,13 @@ def init(data: Path, model_name: str, seed: int, out: Path, *, batchnorm: BatchN
     """
     dataset = load_prepared(data)
     net = {"model": model_name, **({} if batchnorm is None else {"batchnorm": batchnorm.model_dump()})}
-    model = build_recorded(net, num_classes=dataset.num_classes, seed=derive_seed(seed, "init"))
-    facts = {**net, "dataset": dataset.name, "dataset_sha256": dataset.sha256, "seed": seed}
-    save_checkpoint(out, [model.state_dict()], metadata={**facts, "strategy": "init", "epoch": 0})
+    facts = {"dataset": dataset.name, "dataset_sha256": dataset.sha256, "num_classes": dataset.num_classes}
+    save_initial(out, {**net, **facts, "seed": seed})
 
 
 def dense(data: Path, start: Path, settings: RecipeSettings, out: Path, runtime: Runtime) -> None:
     """Train a run's dense net from its W0; writes ``checkpoint.safetensors`` and ``history.csv`` into ``out``."""
-    initial = load_checkpoint(start)
+    initial = load_initial(start)
     net = _net(initial.metadata)
     model_name, seed = net["model"], initial.metadata["seed"]
     job = TrainingJob(data, runtime, **net, seed=seed, strategy="dense", settings=settings.model_dump(mode="json"))
@@ -150,7 +150,7 @@ def prune(
         out: folder of the method; gets ``level-L/gradual/seed-S/checkpoint.safetensors`` for each level, and
             ``run/seed-S/`` with ``history.csv`` (one row an epoch) and ``events.json`` (one entry a pruning).
     """
-    initial = load_checkpoint(start)
+    initial = load_initial(start)
     net = _net(initial.metadata)
     model_name, seed = net["model"], initial.metadata["seed"]
     settings = method.model_dump(mode="json", by_alias=True)
@@ -213,7 +213,7 @@ def retrain(
         settings: the dense recipe.
         weights: the replicas whose weights are kept; of the others masks, metrics and predictions are.
     """
-    initial, structure = load_checkpoint(start), load_checkpoint(pruned)
+    initial, structure = load_initial(start), load_checkpoint(pruned)
     if structure.masks is None:
         raise CheckpointError(f"{pruned}: holds no masks; give the checkpoint of a pruning method")
     strategy, known = STRATEGIES[strategy_name], structure.metadata

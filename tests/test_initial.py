@@ -1,0 +1,58 @@
+"""W0 is its seed, and what is read is what was written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sharpminima import initial
+from sharpminima.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.errors import CheckpointError
+from sharpminima.initial import load_initial, save_initial
+from sharpminima.models import build_model
+from sharpminima.rng import derive_seed
+
+FACTS = {"model": "lenet300", "num_classes": 7, "seed": 3}
+
+
+def test_the_weights_are_drawn_from_the_seed_again(tmp_path: Path) -> None:
+    path = tmp_path / "w0"
+    save_initial(path, FACTS)
+    assert path.stat().st_size < 1_000
+    found = load_initial(path)
+    expected = build_model("lenet300", num_classes=7, seed=derive_seed(3, "init")).state_dict()
+    (state,) = found.states
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert found.masks is None
+    assert {**FACTS, "strategy": "init"}.items() <= found.metadata.items()
+    assert found.load_into(build_model("lenet300", num_classes=7)) is not None
+
+
+def test_runs_have_a_w0_of_their_own(tmp_path: Path) -> None:
+    states = []
+    for seed in (3, 4):
+        save_initial(tmp_path / str(seed), {**FACTS, "seed": seed})
+        states.append(load_initial(tmp_path / str(seed)).states[0])
+    assert not torch.equal(states[0]["1.weight"], states[1]["1.weight"])
+
+
+def test_a_machine_that_draws_other_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "w0"
+    save_initial(path, FACTS)
+    monkeypatch.setattr(initial, "derive_seed", lambda *_: 0)
+    with pytest.raises(CheckpointError, match=r"w0: its seed gives other weights here.*remove it"):
+        load_initial(path)
+
+
+def test_a_net_with_weights_may_stand_for_w0(tmp_path: Path) -> None:
+    state = build_model("lenet300", seed=1).state_dict()
+    save_checkpoint(tmp_path / "c", [state], metadata=FACTS)
+    assert torch.equal(load_initial(tmp_path / "c").states[0]["1.weight"], state["1.weight"])
+
+
+def test_w0_alone_holds_no_weights(tmp_path: Path) -> None:
+    save_initial(tmp_path / "w0", FACTS)
+    assert load_checkpoint(tmp_path / "w0").states == []
+    with pytest.raises(CheckpointError, match="there is no replica to save"):
+        save_checkpoint(tmp_path / "c", [], metadata=FACTS)
