@@ -240,7 +240,7 @@ class Costs:
         for experiment in study.experiments:
             seeds = len(self._layout.seeds(experiment))
             whole, prunable = _counts(experiment.model)
-            kept += 2 * seeds * _PACKED * _FLOAT * whole  # W0 and dense
+            kept += seeds * _PACKED * _FLOAT * whole  # dense; W0 is a seed
             kept += seeds * sum(_pruned_bytes(whole, prunable, level) for level in experiment.levels)
             resumed += seeds * (2 * _RESUMED + len(experiment.levels)) * _FLOAT * whole
             for cell in self._layout.cells(experiment):
