@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
@@ -172,7 +172,7 @@ def _against(axes: Axes, rows: pd.DataFrame, levels: list[float], column: str) -
             axes.annotate(
                 row.method,
                 (getattr(row, f"{column}_mean"), row.error_mean),
-                xytext=(3, -2 - 5 * (len(named) % 2)),
+                xytext=(4, -2 - 5 * (len(named) % 2)),
                 textcoords="offset points",
                 fontsize=5.5,
                 path_effects=OUTLINE,
@@ -181,7 +181,7 @@ def _against(axes: Axes, rows: pd.DataFrame, levels: list[float], column: str) -
     _log(axes, "y", rows["error_mean"])
     if column == "density":
         axes.invert_xaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.12, y=0.12)  # room for the names
 
 
 def _unbeaten(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -212,6 +212,7 @@ def _log(axes: Axes, which: str, values: pd.Series) -> None:
         return
     getattr(axes, f"set_{which}scale")("log")
     axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter() if values.max() / values.min() > 5 else "{x:g}")
     axis.set_tick_params(which="minor", labelsize=6)

@@ -24,10 +24,10 @@ from sharpminima.resume import ResumeFile
 
 
 class SupermaskSettings(SubnetSettings):
-    """The rate is ours, to be tuned."""
+    """The rate is ours, chosen on the validation split (paper/tuning)."""
 
     distribution: Literal[DISTRIBUTIONS] = "layerwise"
-    rate: Strength = Field(100.0, description="of the scores, times lr")
+    rate: Strength = Field(1000.0, description="of the scores, times lr")
 
 
 class Bernoulli(Reparametrised):
