@@ -41,6 +41,15 @@ def test_rates_of_a_round(first: int, rates: list[float]) -> None:
     assert found == pytest.approx(rates)
 
 
+@pytest.mark.parametrize(
+    ("share", "epochs", "whole"),
+    [(0, 10, 0), (1, 10, 10), (0.75, 10, 8), (0.95, 10, 9), (0.95, 4, 3), (0.01, 10, 1), (0.95, 1, 1)],
+)
+def test_shares_in_whole_epochs(share: float, epochs: int, whole: int) -> None:
+    """A share that is neither none nor all stays so: rewinding by .95 of ten epochs is not rewinding to W0."""
+    assert iterative.whole_epochs(share, epochs) == whole
+
+
 def rounds_of(name: str, monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[dict, list[tuple]]:
     """The dense training, and (start, masks) of each round."""
     dense, rounds = {}, []
@@ -76,7 +85,7 @@ def test_what_rounds_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_initial(state: dict) -> bool:
         return all(torch.equal(state[key], initial[key]) for key in initial)
 
-    for name, start in [("weight_rewinding", 0), ("sgimp", 2)]:
+    for name, start in [("weight_rewinding", 0), ("stable_weight_rewinding", 1), ("sgimp", 2)]:
         with monkeypatch.context() as patch:
             dense, rounds = rounds_of(name, patch)
         assert all(state is dense["origin"] for state, _ in rounds)

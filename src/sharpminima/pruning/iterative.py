@@ -13,8 +13,9 @@ special cases:
 - `lr_rewinding` (0, 1, 1): Renda, Frankle, Carbin, "Comparing rewinding and fine-tuning", ICLR 2020;
 - `sgimp` (.75, 1, 1): Mikler.
 
-The thesis counts steps; we count whole epochs, since states are kept after those. Any criterion and distribution may
-take the place of magnitude. Rounds are common to all levels down to the last, which takes a smaller step.
+The thesis counts steps; we count whole epochs, since states are kept after those: .95 of ten is nine, not ten, which
+would be another method. Any criterion and distribution may take the place of magnitude. Rounds are common to all
+levels down to the last, which takes a smaller step.
 """
 
 import copy
@@ -42,7 +43,7 @@ Rewind = Annotated[float, Field(ge=0, le=1)]
 class GimpSettings(Settings):
     """T is the recipe's ``max_epochs``."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     keep: float = Field(0.7, gt=0, lt=1, description="share of the weights that a round keeps (K)")
     rewind: Rewind = Field(1.0, description="how far survivors are set back, in full trainings")
     rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
@@ -62,6 +63,13 @@ class GimpSettings(Settings):
         if recipe.schedule == "plateau":
             raise ValueError("rewinding needs a training of known length: schedule: steps or constant")
         return recipe
+
+
+def whole_epochs(share: float, epochs: int) -> int:
+    """The share in whole epochs; one that is neither 0 nor 1 leaves an epoch on either side, where there are two."""
+    if share in (0.0, 1.0):
+        return round(share * epochs)
+    return min(max(round(share * epochs), 1), max(epochs - 1, 1))
 
 
 class Excerpt(RecipePolicy):
@@ -101,7 +109,7 @@ class Excerpt(RecipePolicy):
 def train_dense(run: Run, settings: GimpSettings, resume: ResumeFile | None) -> dict[str, Any]:
     """The full training: as `fit_best`, with the state after it (``last``) and that to rewind to (``origin``)."""
     recipe = settings.recipe
-    origin = recipe.max_epochs - round(settings.rewind * recipe.max_epochs)  # epoch
+    origin = recipe.max_epochs - whole_epochs(settings.rewind, recipe.max_epochs)
     initial = {name: tensor.detach().cpu().clone() for name, tensor in run.model.state_dict().items()}
     flat = FlatModel(copy.deepcopy(run.model))
     trained = _fit(run, flat, Excerpt(recipe, 0, recipe.max_epochs, origin), recipe, "dense", resume)
@@ -115,8 +123,8 @@ def train_round(
     recipe = settings.recipe
     flat = FlatModel(at(run, start), compaction=run.compaction)
     flat.set_masks(masks)
-    first = recipe.max_epochs - round(settings.rewind_lr * recipe.max_epochs)
-    policy = Excerpt(recipe, first, max(1, round(settings.retrain * recipe.max_epochs)))
+    first = recipe.max_epochs - whole_epochs(settings.rewind_lr, recipe.max_epochs)
+    policy = Excerpt(recipe, first, whole_epochs(settings.retrain, recipe.max_epochs))
     return _fit(run, flat, policy, recipe, "round", resume)
 
 
