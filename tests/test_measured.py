@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sharpminima.pruning import METHODS
+
 DOCS = Path("docs/methods.md")
 MEASURED = Path("paper/measured")
 
@@ -26,3 +28,48 @@ def test_the_thesis_table_is_that_of_the_runs() -> None:
     pruned = results[results.strategy != "dense"]
     assert pruned.sparsity.between(0.9599, 0.9601).all()
     assert (pruned.groupby("strategy")["seed"].nunique() == 5).all()
+
+
+_CELL = re.compile(r"([\d.]+)(?: ± ([\d.]+))?(?: \(([\d.]+) % left\))?( †)?")
+_NET = re.compile(r"(LeNet-300|LeNet-5), (\d+) %")
+
+
+def _table(title: str) -> list[list[str]]:
+    """Cells of the table that starts with ``title``: its header, then its rows."""
+    text = DOCS.read_text("utf-8")
+    lines = text[text.index(f"| {title} |") :].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+def test_the_table_of_methods_is_that_of_the_runs() -> None:
+    ranked = pd.read_csv(MEASURED / "methods-mnist.csv").set_index(["model", "level", "method"]).sort_index()
+    header, *rows = _table("method | LeNet-300, 95 %")
+    nets = [_NET.fullmatch(name).groups() for name in header[1:-1]]
+    keys = [(model.lower().replace("-", ""), int(level) / 100) for model, level in nets]
+    assert set(keys) == {key[:2] for key in ranked.index}
+    assert {row[0].strip("`") for row in rows} == set(METHODS) == set(ranked.index.unique("method"))
+    for name, *errors, _ in rows:
+        for key, cell in zip(keys, errors, strict=True):
+            row = ranked.loc[(*key, name.strip("`"))]
+            error, spread, left, missed = _CELL.fullmatch(cell).groups()
+            assert float(error) == pytest.approx(row.error_mean, abs=6e-3), (name, key)
+            assert (spread is None) == (row.error_n == 1), (name, key)
+            assert spread is None or float(spread) == pytest.approx(row.error_sd, abs=6e-3), (name, key)
+            # What is left is said where it is not what was asked for.
+            assert float(left or 100 * (1 - key[1])) == pytest.approx(row.density_mean, rel=0.06), (name, key)
+            assert (missed is None) == row.reached, (name, key)
+
+
+def test_published_errors_stand_beside_those_of_the_runs() -> None:
+    published = pd.read_csv("paper/published/mnist-pruned.csv")
+    ranked = pd.read_csv(MEASURED / "methods-mnist.csv")
+    _, *rows = _table("method | published error, %")
+    assert rows
+    for name, theirs, left, ours in rows:
+        method, source, model = re.fullmatch(r"`(\w+)` \((.+)\), (LeNet-\d+)", name).groups()
+        found = published[(published.method == method) & (published.source == source)]
+        found = found[found.model == model.lower().replace("-", "")]
+        assert [float(theirs), float(left)] in found[["error_percent", "density_percent"]].to_numpy().tolist(), name
+        nets = ranked[(ranked.method == method) & (ranked.model == found.model.iloc[0])]
+        assert any(f"{row.error_mean:.2f}" == ours.split(" ")[0] for row in nets.itertuples()), name
