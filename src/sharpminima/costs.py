@@ -29,6 +29,7 @@ from sharpminima.layout import Layout
 from sharpminima.masks import prunable_parameters
 from sharpminima.models import INPUT_SHAPES, build_model
 from sharpminima.pruning import METHODS, STRATEGIES
+from sharpminima.pruning.iterative import whole_epochs
 from sharpminima.settings import RecipeSettings
 
 _IMAGES_PER_S = {"lenet300": 56_800.0, "lenet5": 4_060.0, "mlp3x400": 21_600.0, "resnet32": 196.0}
@@ -276,7 +277,7 @@ def _method_epochs(experiment: Experiment) -> tuple[float, float]:
         return _LOBSTER_SHARE * method.max_epochs, method.max_epochs
     # A search for each strength or level, each followed by a training; or a dense net, then a training a level; or one
     # a round of pruning.
-    trainings = len(getattr(method, "strengths", experiment.levels))
+    trainings: float = len(getattr(method, "strengths", experiment.levels))
     search = getattr(method, "epochs", 0) * getattr(method, "rounds", 1) * trainings
     if METHODS[method.name].kind == "path":
         search = method.epochs
@@ -284,7 +285,9 @@ def _method_epochs(experiment: Experiment) -> tuple[float, float]:
     first: tuple[float, float] = _recipe_epochs(method.dense) if from_trained else (0, 0)
     expected, at_most = _recipe_epochs(method.recipe)
     if hasattr(method, "keep"):
-        trainings = 1 + math.ceil(math.log1p(-max(experiment.levels)) / math.log(method.keep))
+        full = method.recipe.max_epochs
+        rounds = math.ceil(math.log1p(-max(experiment.levels)) / math.log(method.keep))
+        trainings = 1 + rounds * whole_epochs(method.retrain, full) / full
     return search + first[0] + trainings * expected, search + first[1] + trainings * at_most
 
 
