@@ -73,3 +73,20 @@ def test_published_errors_stand_beside_those_of_the_runs() -> None:
         assert [float(theirs), float(left)] in found[["error_percent", "density_percent"]].to_numpy().tolist(), name
         nets = ranked[(ranked.method == method) & (ranked.model == found.model.iloc[0])]
         assert any(f"{row.error_mean:.2f}" == ours.split(" ")[0] for row in nets.itertuples()), name
+
+
+def test_the_errors_by_the_authors_recipe_are_those_of_the_trials() -> None:
+    trials = pd.read_csv(MEASURED / "authors-recipe.csv").query("initialisation == 'default'")
+    published = pd.read_csv("paper/published/mnist-pruned.csv").query("model == 'lenet300'")
+    published = published.set_index(["method", "density_percent"]).error_percent
+    _, *rows = _table("method at | published | as above")
+    shown = {}
+    for name, *errors in rows:
+        method, left = re.fullmatch(r"`(\w+)`, (\d+) %", name).groups()
+        theirs, *ours = map(float, errors)
+        assert theirs == published[method, int(left)]
+        shown[method, 100 - int(left)] = ours
+    # In the order of the columns: plain, with momentum, with weight decay too.
+    trials = trials.sort_values(["momentum", "weight_decay"])
+    found = trials.groupby([trials.method, (100 * trials.sparsity).round()]).test_error_percent.apply(list)
+    assert shown == found.to_dict()

@@ -172,7 +172,7 @@ def _against(axes: Axes, rows: pd.DataFrame, levels: list[float], column: str) -
             axes.annotate(
                 row.method,
                 (getattr(row, f"{column}_mean"), row.error_mean),
-                xytext=(4, -2 - 5 * (len(named) % 2)),
+                xytext=(4, 2 if len(named) % 2 else -7),  # neighbours' names on either side
                 textcoords="offset points",
                 fontsize=5.5,
                 path_effects=OUTLINE,
