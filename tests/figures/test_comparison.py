@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sharpminima.errors import FigureError
 from sharpminima.figures import comparison, tables
@@ -33,6 +34,19 @@ def test_methods_stand_in_the_order_of_their_error() -> None:
     assert right.xaxis_inverted()
     # Of the lowest error at its density or below; snip beats l0 in both.
     assert {text.get_text() for axes in (right, below) for text in axes.texts} == {"snip"}
+
+
+def test_names_of_neighbours_do_not_overlap() -> None:
+    # Two that no other beats, beside each other on both axes.
+    points = [("continuous_sparsification", 0.9938, 1.10), ("lr_rewinding", 0.98, 0.87), ("snip", 0.5, 90.0)]
+    rows = [
+        cases.result(method=method, level=0.98, sparsity=share, test_error_percent=error)
+        for method, share, error in points
+    ]
+    figure = comparison.methods_compared(pd.DataFrame(rows))
+    FigureCanvasAgg(figure).draw()
+    first, second = (text.get_window_extent() for text in figure.axes[1].texts)
+    assert not first.overlaps(second)
 
 
 def test_modifications_stand_beside_the_published_ones_of_the_highest_level() -> None:
