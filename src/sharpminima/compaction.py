@@ -24,10 +24,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from sharpminima.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
+from sharpminima.pooling import batch_last
+from sharpminima.sparse import SparseConv2d, SparseLinear, is_offered, is_worth
 
-_LANES = 16  # filters of a convolution are computed in groups of so many
-_SPARE = 0.5  # idle filters, of those needed, that whole groups are still faster with
 _CHANNELWISE = (
     nn.ReLU,
     nn.MaxPool2d,
@@ -80,7 +79,7 @@ class Compacted:
     """A compacted net, and where its tensors lie in the full one."""
 
     model: nn.Module
-    # Its name -> (full name, place of each element in the flattened full parameter; -1: nowhere, always zero)
+    # Its name -> (full name, place of each element in the flattened full parameter)
     parameters: dict[str, tuple[str, Tensor]]
     buffers: dict[str, tuple[str, Tensor]]  # its name -> (full name, indices of its channels)
 
@@ -131,14 +130,9 @@ def compact(model: nn.Module, *masks: Keep, sparse: bool = False, observed: bool
         if name in chosen:
             left = chosen[name]
             places = (places if layer.selects else places[:, columns])[left]
-            source = layer.source
-            if source is not None and _has_spare_lanes(source, units[source.name], chosen):
-                left = _padded(left, 1, False)
             small.set_submodule(name, _sparse(module, places, bias_places, left))
         else:
             places = places[:, columns]
-            if _has_spare_lanes(layer, units[name], chosen):
-                places, bias_places = _padded(places, 0, -1), _padded(bias_places, 0, -1)
             smaller = _slice(module, places, bias_places)
             if layer.selects and len(columns) < module.weight.shape[1]:
                 small.set_submodule(name, Selected(smaller, columns))
@@ -223,27 +217,10 @@ def _pool_batch_last(graph: fx.GraphModule) -> None:
     """Let a pooling right behind a sparse convolution take its maps as they lie."""
     for pool in graph.graph.nodes:
         if _kind(graph, pool) in (nn.MaxPool2d, nn.AvgPool2d) and _kind(graph, pool.args[0]) is SparseConv2d:
-            batch_last = f"{pool.name}_batch_last"  # a module of its own: the net may use one pooling several times
-            graph.add_submodule(batch_last, BatchLast(graph.get_submodule(pool.target)))
-            pool.target = batch_last
+            name = f"{pool.name}_batch_last"  # a module of its own: the net may use one pooling several times
+            graph.add_submodule(name, batch_last(graph.get_submodule(pool.target)))
+            pool.target = name
     graph.recompile()
-
-
-def _has_spare_lanes(layer: _Layer, units: Tensor, sparse: Keep) -> bool:
-    """Whether a dense convolution computes whole groups of filters: where the next layer skips the idle ones freely."""
-    reader = layer.consumer
-    if layer.name in sparse or layer.norms or reader is None or reader.name not in sparse:
-        return False
-    count = int(units.count_nonzero())
-    few = -count % _LANES <= _SPARE * count
-    return few and isinstance(layer.module, nn.Conv2d) and isinstance(reader.module, nn.Conv2d)
-
-
-def _padded(tensor: Tensor, axis: int, value: float) -> Tensor:
-    """``tensor`` with an axis filled up to whole `_LANES` with ``value``."""
-    shape = list(tensor.shape)
-    shape[axis] = -shape[axis] % _LANES
-    return torch.cat([tensor, tensor.new_full(shape, value)], dim=axis)
 
 
 def _layers(graph: fx.GraphModule) -> list[_Layer]:
@@ -335,9 +312,8 @@ def _either(sides: Iterable[Keep]) -> Keep:
 
 
 def _taken(parameter: Tensor, places: Tensor) -> Tensor:
-    """The elements at ``places`` of the flattened parameter; zero where a place is -1."""
-    places = places.to(parameter.device)
-    return parameter.detach().reshape(-1)[places.clamp(min=0)] * (places >= 0)
+    """The elements at ``places`` of the flattened parameter."""
+    return parameter.detach().reshape(-1)[places.to(parameter.device)]
 
 
 def _slice(module: nn.Conv2d | nn.Linear, places: Tensor, bias_places: Tensor) -> nn.Conv2d | nn.Linear:

@@ -1,34 +1,41 @@
 """Layers that compute with their surviving weights only, on a CPU.
 
-A layer's map from all its inputs to all its outputs is one sparse matrix S, for a convolution with each weight at
-every position where the kernel lies. The batch is the last axis, so that each stored value meets a contiguous row:
-outputs S X, gradients of the inputs S^T G, and gradients of the values the entries of G X^T where S has one. The
-cost is in proportion to the survivors. The results are those of the dense layer up to the rounding of sums.
+The batch is the last axis in memory, so that each weight meets a contiguous row. A linear layer is a sparse matrix S:
+outputs S X, gradients of the inputs S^T G, and gradients of the weights the entries of G X^T where S has one. A
+convolution has kernels of its own (`sharpminima._convolution`). The cost is in proportion to the survivors. The results
+are those of the dense layer up to the rounding of sums.
 """
 
-import math
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DENSITY = 0.25  # of a layer's weights; above it dense kernels are faster, though they multiply zeros
-_SIZE = 4096  # weights of a layer, zeros included; below it the calls cost more than the products
+from sharpminima import _convolution
+from sharpminima.compiled import shared
+
+DENSITY = 0.25  # of a linear layer's weights; above it dense kernels are faster, though they multiply zeros
+CONVOLUTION_DENSITY = 0.5  # likewise, where images have several channels; with one, dense kernels are never faster
+_SIZE = 4096  # weights of a linear layer, zeros included; below it the calls cost more than the products
 
 
 def is_worth(mask: Tensor) -> bool:
     """Whether a layer whose weights ``mask`` keeps computes faster with its survivors only."""
+    if mask.ndim == 4:
+        return mask.shape[1] == 1 or int(mask.count_nonzero()) <= CONVOLUTION_DENSITY * mask.numel()
     return mask.numel() >= _SIZE and int(mask.count_nonzero()) <= DENSITY * mask.numel()
 
 
 def is_offered(layer: nn.Module, device: torch.device) -> bool:
     """Whether there is a sparse version of ``layer`` on ``device``: products of sparse matrices come from MKL."""
-    if device.type != "cpu" or not torch.backends.mkl.is_available():
+    if device.type != "cpu":
         return False
-    return isinstance(layer, nn.Linear) or (
+    if isinstance(layer, nn.Linear):
+        return torch.backends.mkl.is_available()
+    return (
         isinstance(layer, nn.Conv2d)
         and layer.groups == 1
         and layer.padding_mode == "zeros"
@@ -36,52 +43,44 @@ def is_offered(layer: nn.Module, device: torch.device) -> bool:
     )
 
 
-@dataclass(frozen=True)
 class _Csr:
-    """Where a matrix [rows, columns] has values, and which weight each of them is."""
-
-    size: tuple[int, int]
-    row_starts: Tensor
-    columns: Tensor
-    weights: Tensor  # int64 [values]
-
-    def matrix(self, weight: Tensor) -> Tensor:
-        """The matrix of the weights [survivors]."""
-        values = weight.index_select(0, self.weights)
-        return torch.sparse_csr_tensor(self.row_starts, self.columns, values, size=self.size, check_invariants=False)
-
-
-def _csr(rows: Tensor, columns: Tensor, weights: Tensor, size: tuple[int, int]) -> tuple[_Csr, Tensor]:
-    """From coordinates in any order; also the place of each coordinate among the values."""
-    order = (rows * size[1] + columns).argsort()
-    places = torch.empty_like(order)
-    places[order] = torch.arange(len(order))
-    counts = torch.bincount(rows, minlength=size[0])
-    row_starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return _Csr(size, row_starts, columns[order], weights[order]), places
-
-
-class _Pattern:
-    """A sparse matrix and its transpose, made of S weights that each stand at P places.
+    """Where a matrix has values.
 
     Args:
-        rows, columns: int64 [S, P], where each weight stands.
+        rows, columns: int64 [S], where each value stands; by row, and by column within it.
         size: rows and columns of the matrix.
     """
 
     def __init__(self, rows: Tensor, columns: Tensor, size: tuple[int, int]) -> None:
-        weights = torch.arange(len(rows))[:, None].expand_as(rows).flatten()
-        self.forward, places = _csr(rows.flatten(), columns.flatten(), weights, size)
-        self.transposed, _ = _csr(columns.flatten(), rows.flatten(), weights, size[::-1])
-        self._places, self._shape = places, rows.shape
+        counts = torch.bincount(rows, minlength=size[0])
+        self._row_starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        self._columns, self._size = columns, size
         with warnings.catch_warnings():
             # torch says once in a process that its sparse matrices are in beta state.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
-            self.forward.matrix(torch.zeros(len(rows)))
+            self.matrix(torch.zeros(len(rows)))
 
-    def gathered(self, values: Tensor) -> Tensor:
-        """Sums [S] of the values of each weight."""
-        return values.index_select(0, self._places).view(self._shape).sum(1)
+    def matrix(self, values: Tensor) -> Tensor:
+        """The matrix of the values [S]."""
+        return torch.sparse_csr_tensor(self._row_starts, self._columns, values, size=self._size, check_invariants=False)
+
+
+class _Pattern:
+    """The sparse matrix of the surviving weights [S] of a mask [outputs, inputs], and its transpose."""
+
+    def __init__(self, mask: Tensor) -> None:
+        rows, columns = mask.nonzero(as_tuple=True)
+        self._order = (columns * len(mask) + rows).argsort()  # the weights by column
+        self._forward = _Csr(rows, columns, (mask.shape[0], mask.shape[1]))
+        self._transposed = _Csr(columns[self._order], rows[self._order], (mask.shape[1], mask.shape[0]))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The matrix."""
+        return self._forward.matrix(weight)
+
+    def transposed(self, weight: Tensor) -> Tensor:
+        """Its transpose."""
+        return self._transposed.matrix(weight.index_select(0, self._order))
 
 
 class _Product(torch.autograd.Function):
@@ -92,7 +91,7 @@ class _Product(torch.autograd.Function):
         features = rows.T.contiguous()
         ctx.save_for_backward(features, weight)
         ctx.pattern, ctx.batch_last = pattern, rows.T.is_contiguous()
-        return (pattern.forward.matrix(weight) @ features).T
+        return (pattern.forward(weight) @ features).T
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -100,13 +99,12 @@ class _Product(torch.autograd.Function):
         pattern, gradient = ctx.pattern, gradient.T.contiguous()
         to_rows, to_weight = None, None
         if ctx.needs_input_grad[0]:
-            to_rows = (pattern.transposed.matrix(weight) @ gradient).T
+            to_rows = (pattern.transposed(weight) @ gradient).T
             if not ctx.batch_last:
                 to_rows = to_rows.contiguous()  # in the order of the outputs it belongs to: mixed orders are slow
         if ctx.needs_input_grad[1]:
-            wanted = pattern.forward.matrix(weight)
-            products = torch.sparse.sampled_addmm(wanted, gradient, features.T, beta=0.0)
-            to_weight = pattern.gathered(products.values())
+            products = torch.sparse.sampled_addmm(pattern.forward(weight), gradient, features.T, beta=0.0)
+            to_weight = products.values()
         return to_rows, to_weight, None
 
 
@@ -123,13 +121,111 @@ class SparseLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
-        rows, columns = mask.nonzero(as_tuple=True)
-        self._pattern = _Pattern(rows[:, None], columns[:, None], (mask.shape[0], mask.shape[1]))
+        self._pattern = _Pattern(mask)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, inputs] to [N, outputs], the batch as the last axis in memory."""
         outputs = _Product.apply(features, self.weight, self._pattern)
         return outputs if self.bias is None else outputs + self.bias
+
+
+class _Taps:
+    """Where the surviving weights of a convolution meet padded images of a size, in positions of one image.
+
+    Args:
+        mask: bool [filters, channels, height, width] of the kernels, with S true.
+        images: height and width of the padded images.
+    """
+
+    def __init__(
+        self, mask: Tensor, images: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+    ) -> None:
+        kernel = mask.shape[2:]
+        self.images, self.stride = images, stride
+        self.outputs = tuple(
+            (size - apart * (extent - 1) - 1) // step + 1
+            for size, extent, step, apart in zip(images, kernel, stride, dilation, strict=True)
+        )
+        filters, channels, rows, columns = mask.cpu().numpy().nonzero()
+        tops = rows * dilation[0]
+        self.lefts = np.arange(kernel[1]) * dilation[1]
+        self.places = (channels * images[0] + tops) * images[1] + self.lefts[columns]
+        self.starts = np.searchsorted(filters, np.arange(len(mask) + 1))
+        # The same weights by channel and column, for the gradients of the images.
+        group = channels * kernel[1] + columns
+        self.order = np.argsort(group, kind="stable")
+        self.filters, self.tops = filters[self.order], tops[self.order]
+        self.group_starts = np.searchsorted(group[self.order], np.arange(mask.shape[1] * kernel[1] + 1))
+
+    def geometry(self, batch: int) -> _convolution.Geometry:
+        """The runs for a batch: whole rows, or single positions if a stride parts them."""
+        (rows, columns), (down, right) = self.outputs, self.stride
+        runs, length = (1, columns * batch) if right == 1 else (columns, batch)
+        return _convolution.Geometry(rows, runs, length, down * self.images[1] * batch, right * batch)
+
+
+class _Convolution(torch.autograd.Function):
+    """Maps [N, F, H', W'], with the batch as the last axis in memory, of images [N, C, H, W] and weights [S]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, taps: _Taps, padding: tuple[int, int]
+    ) -> Tensor:
+        batch, (vertical, horizontal) = len(images), padding
+        channels = images.flatten(1).T.contiguous().view(*images.shape[1:], batch)  # no copy where the batch is last
+        if any(padding):
+            channels = F.pad(channels, (0, 0, horizontal, horizontal, vertical, vertical))
+        maps = channels.new_empty(len(taps.starts) - 1, *taps.outputs, batch)
+        start = channels.new_zeros(len(maps)) if bias is None else bias
+        _convolution.convolve(
+            shared(channels),
+            shared(weight),
+            shared(start),
+            taps.starts,
+            taps.places * batch,
+            taps.geometry(batch),
+            shared(maps),
+        )
+        ctx.save_for_backward(channels, weight)
+        ctx.taps, ctx.padding = taps, padding
+        ctx.batch_last = images.permute(1, 2, 3, 0).is_contiguous()
+        return maps.permute(3, 0, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        channels, weight = ctx.saved_tensors
+        taps, batch = ctx.taps, channels.shape[-1]
+        geometry = taps.geometry(batch)
+        slopes = gradient.permute(1, 2, 3, 0).contiguous()
+        to_images, to_weight, to_bias = None, None, None
+        if ctx.needs_input_grad[0]:
+            found = torch.zeros_like(channels)
+            _convolution.to_inputs(
+                shared(slopes),
+                shared(weight)[taps.order],
+                taps.group_starts,
+                taps.filters,
+                taps.tops,
+                taps.lefts * batch,
+                taps.stride[0],
+                channels.shape[1],
+                channels.shape[2] * batch,
+                geometry,
+                shared(found),
+            )
+            (vertical, horizontal), (height, width) = ctx.padding, taps.images
+            inner = found[:, vertical : height - vertical, horizontal : width - horizontal].contiguous()
+            to_images = inner.permute(3, 0, 1, 2)
+            if not ctx.batch_last:
+                to_images = to_images.contiguous()  # in the order of the maps it belongs to: mixed orders are slow
+        if ctx.needs_input_grad[1]:
+            to_weight = torch.zeros_like(weight)
+            _convolution.to_weights(
+                shared(channels), shared(slopes), taps.starts, taps.places * batch, geometry, shared(to_weight)
+            )
+        if ctx.needs_input_grad[2]:
+            to_bias = slopes.flatten(1).sum(1)
+        return to_images, to_weight, to_bias, None, None
 
 
 class SparseConv2d(nn.Module):
@@ -148,49 +244,12 @@ class SparseConv2d(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias)
         self._stride, self._padding, self._dilation = conv.stride, conv.padding, conv.dilation
         self._mask = mask
-        self._patterns: dict[tuple[int, int, bool], tuple[_Pattern, tuple[int, int]]] = {}
+        self._taps: dict[tuple[int, int], _Taps] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] to [N, F, H', W'], the batch as the last axis in memory."""
-        if any(self._padding):
-            vertical, horizontal = self._padding
-            images = F.pad(images, (horizontal, horizontal, vertical, vertical))
-        channels_last = images.is_contiguous(memory_format=torch.channels_last)
-        key = (images.shape[2], images.shape[3], channels_last)
-        if key not in self._patterns:
-            self._patterns[key] = self._lay_out(*key)
-        pattern, (height, width) = self._patterns[key]
-        # Whichever order of the axes needs no copy.
-        rows = (images.permute(0, 2, 3, 1) if channels_last else images).flatten(1)
-        outputs = _Product.apply(rows, self.weight, pattern).view(len(images), len(self._mask), height, width)
-        return outputs if self.bias is None else outputs + self.bias[:, None, None]
-
-    def _lay_out(self, height: int, width: int, channels_last: bool) -> tuple[_Pattern, tuple[int, int]]:
-        """The sparse matrix for padded images of a size, and the size of its outputs."""
-        filters, channels = self._mask.shape[:2]
-        outputs = tuple(
-            (size - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, dilation in zip(
-                (height, width), self._mask.shape[2:], self._stride, self._dilation, strict=True
-            )
-        )
-        f, c, row, column = (index[:, None] for index in self._mask.nonzero(as_tuple=True))
-        grid = torch.meshgrid(*(torch.arange(size) for size in outputs), indexing="ij")
-        y, x = (place.flatten() for place in grid)
-        top, left = y * self._stride[0] + row * self._dilation[0], x * self._stride[1] + column * self._dilation[1]
-        inputs = (top * width + left) * channels + c if channels_last else (c * height + top) * width + left
-        positions = math.prod(outputs)
-        targets = f * positions + torch.arange(positions)
-        return _Pattern(targets, inputs, (filters * positions, height * width * channels)), outputs
-
-
-class BatchLast(nn.Module):
-    """A pooling of maps [N, C, H, W] whose batch is the last axis in memory, and stays so."""
-
-    def __init__(self, pool: nn.Module) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """As the pooling. Seen as C images of N channels, the maps are channels last, which is fast."""
-        return self.pool(maps.transpose(0, 1)).transpose(0, 1)
+        vertical, horizontal = self._padding
+        padded = (images.shape[2] + 2 * vertical, images.shape[3] + 2 * horizontal)
+        if padded not in self._taps:
+            self._taps[padded] = _Taps(self._mask, padded, self._stride, self._dilation)
+        return _Convolution.apply(images, self.weight, self.bias, self._taps[padded], self._padding)

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sharpminima import _convolution
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.compaction import compact, reordered
 from sharpminima.models import build_model
-from sharpminima.sparse import BatchLast, SparseConv2d, SparseLinear, is_offered, is_worth
+from sharpminima.pooling import BatchLastMaxPool, batch_last
+from sharpminima.sparse import SparseConv2d, SparseLinear, is_offered, is_worth
 from sharpminima.training import FlatModel
 
 MASKS = Path(__file__).parents[2] / "benchmarks" / "masks"
@@ -77,10 +79,19 @@ def test_convolution(
     check(sparse, dense, mask, images.requires_grad_())
 
 
+def test_a_row_of_a_large_batch_is_taken_in_tiles() -> None:
+    dense = nn.Conv2d(2, 3, 3, dtype=torch.float64)
+    mask = torch.rand(dense.weight.shape, generator=draws(0)) < 0.7
+    sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
+    images = torch.randn(150, 2, 4, 11, generator=draws(1), dtype=torch.float64, requires_grad=True)
+    assert 150 * 9 > _convolution._TILE
+    check(sparse, dense, mask, images)
+
+
 def test_maps_of_one_layer_enter_the_next_without_a_copy() -> None:
     mask = torch.rand(4, 3, 3, 3, generator=draws(0)) < 0.5
     first = SparseConv2d(nn.Conv2d(3, 4, 3), torch.randn(int(mask.sum())), None, mask)
-    pool = BatchLast(nn.MaxPool2d(2))
+    pool = batch_last(nn.MaxPool2d(2))
     maps = F.relu(pool(first(torch.randn(6, 3, 10, 10))))
     assert maps.flatten(1).T.is_contiguous()
     assert maps.flatten(1).data_ptr() == maps.data_ptr()
@@ -94,36 +105,43 @@ def test_which_layers_are_worth_it() -> None:
     mask[16, 0] = True
     assert not is_worth(mask)
     assert not is_worth(torch.zeros(63, 64, dtype=torch.bool))
+    kernels = torch.zeros(4, 2, 3, 3, dtype=torch.bool)
+    kernels[:2] = True
+    assert is_worth(kernels)
+    kernels[2, 0, 0, 0] = True
+    assert not is_worth(kernels)
+    assert is_worth(torch.ones(4, 1, 3, 3, dtype=torch.bool))
 
 
 def test_which_layers_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     offered = torch.backends.mkl.is_available()
     assert is_offered(nn.Linear(3, 3), cpu) == offered
-    assert is_offered(nn.Conv2d(3, 4, 3, padding=1), cpu) == offered
+    assert is_offered(nn.Conv2d(3, 4, 3, padding=1), cpu)
     assert not is_offered(nn.Conv2d(4, 4, 3, groups=2), cpu)
     assert not is_offered(nn.Conv2d(3, 4, 3, padding="same"), cpu)
     assert not is_offered(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), cpu)
     assert not is_offered(nn.Linear(3, 3), torch.device("cuda"))
+    assert not is_offered(nn.Conv2d(3, 4, 3), torch.device("cuda"))
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     assert not is_offered(nn.Linear(3, 3), cpu)
+    assert is_offered(nn.Conv2d(3, 4, 3), cpu)
 
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="products of sparse matrices come from MKL")
-def test_lenet5_at_a_real_mask_keeps_its_function_with_spare_lanes() -> None:
+def test_lenet5_at_a_real_mask_keeps_its_function() -> None:
     checkpoint = load_checkpoint(MASKS / "lenet5-99.57.safetensors")
     masks = checkpoint.masks[0]
     model = build_model("lenet5", seed=3)
     flat = FlatModel(model, compaction=True)
     flat.set_masks(masks)
     modules = {name: type(module) for name, module in flat.network.named_modules()}
-    assert modules["conv2"] is SparseConv2d
+    assert modules["conv1"] is modules["conv2"] is SparseConv2d
     assert modules["fc1"] is SparseLinear
-    assert flat.network.get_submodule("conv1").out_channels == 16  # 11 are alive
+    assert len(flat.network.get_submodule("conv1").bias) == 11  # that are alive
     images = torch.randn(8, 1, 28, 28, generator=draws(0))
     torch.testing.assert_close(flat.network(images), model(images), rtol=1e-5, atol=1e-6)
-    # In the batch-last order, only the pooling behind the sparse convolution changes.
-    assert sum(kind is BatchLast for kind in modules.values()) == 1
+    assert sum(kind is BatchLastMaxPool for kind in modules.values()) == 2
 
 
 def test_relu_after_pooling_is_the_same_net() -> None:

@@ -4,28 +4,17 @@ The states of one class are held twice, as ``rows`` uint64 [neurons, words] and 
 s % 64 of word s // 64 is the state on sample s, and the bits behind the last sample are 0. Of a pair, n11 is the
 population count of the AND of both. The other three joint counts follow from it and the neurons' own counts.
 Only the histogram of all the counts is kept, as their entropies need no more.
-
-The functions are compiled once, when they are first called (seconds), and kept in numba's cache where it can be
-written.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from sharpminima.compiled import compiled
+
 _COLUMNS = 4096  # neurons that a row meets at once: their words stay in the second-level cache; below 2^16
-
-
-def _compiled(function: Callable[..., Any]) -> Any:
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder for the cache
-        return numba.njit(**options)(function)
 
 
 @intrinsic
@@ -34,7 +23,7 @@ def _ones(context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
 
 
-@_compiled
+@compiled
 def transpose(packed: np.ndarray, neurons: int) -> np.ndarray:
     """``columns`` of states that are packed along the neurons, uint8 [samples, ceil(neurons / 8)]."""
     samples, places = packed.shape
@@ -49,7 +38,7 @@ def transpose(packed: np.ndarray, neurons: int) -> np.ndarray:
     return columns[:, :neurons]
 
 
-@_compiled
+@compiled
 def _all_samples(samples: int, words: int) -> np.ndarray:
     part = np.zeros(words, np.uint64)
     for sample in range(samples):
@@ -57,7 +46,7 @@ def _all_samples(samples: int, words: int) -> np.ndarray:
     return part
 
 
-@_compiled
+@compiled
 def _size(part: np.ndarray) -> int:
     size = np.uint64(0)
     for word in part:
@@ -65,7 +54,7 @@ def _size(part: np.ndarray) -> int:
     return np.int64(size)
 
 
-@_compiled
+@compiled
 def _count(row: np.ndarray, columns: np.ndarray, start: int, stop: int, counts: np.ndarray) -> None:
     """Into ``counts``: samples on which ``row`` and each of the columns from start to stop are both 1."""
     length, words = stop - start, len(row)
@@ -84,7 +73,7 @@ def _count(row: np.ndarray, columns: np.ndarray, start: int, stop: int, counts: 
             counts[t] += _ones(a & of_a[t])
 
 
-@_compiled
+@compiled
 def _fold(found: np.ndarray, total: int, histogram: np.ndarray) -> None:
     """Add to ``histogram`` the counts that were ``found``, and with each count n also total - n; empty ``found``."""
     for n in range(total + 1):
@@ -94,7 +83,7 @@ def _fold(found: np.ndarray, total: int, histogram: np.ndarray) -> None:
     found[: total + 1] = 0
 
 
-@_compiled
+@compiled
 def _add_pairs(
     part: np.ndarray, rows: np.ndarray, columns: np.ndarray, start: int, stop: int, histogram: np.ndarray
 ) -> None:
@@ -127,7 +116,7 @@ def _add_pairs(
             _fold(second_only, size - on, histogram)
 
 
-@_compiled
+@compiled
 def _split(parts: np.ndarray, number: int, row: np.ndarray, found: np.ndarray) -> int:
     """Split each of the parts of the samples by the state of one more neuron into ``found``; how many there are."""
     words, many = len(row), 0
@@ -143,7 +132,7 @@ def _split(parts: np.ndarray, number: int, row: np.ndarray, found: np.ndarray) -
     return many
 
 
-@_compiled
+@compiled
 def add_tuples(
     rows: np.ndarray, columns: np.ndarray, samples: int, order: int, start: int, stop: int, histogram: np.ndarray
 ) -> None:
@@ -186,7 +175,7 @@ def add_tuples(
             chosen[level] += 1
 
 
-@_compiled
+@compiled
 def tuple_entropies(rows: np.ndarray, samples: int, tuples: np.ndarray, terms: np.ndarray, found: np.ndarray) -> None:
     """Into ``found`` float64 [T]: the joint entropies of the neurons ``tuples`` int64 [T, order], order >= 2.
 

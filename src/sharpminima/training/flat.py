@@ -228,8 +228,7 @@ class _Small:
         positions = torch.full(self.flat.values.shape[-1:], -1, device=device)
         everywhere = torch.where(survives, torch.arange(len(survives), device=device), -1)
         for name, (full_name, places) in compacted.parameters.items():
-            part, places = whole.view(everywhere, full_name).reshape(-1), places.to(device)
-            self.flat.view(positions, name).copy_(torch.where(places >= 0, part[places.clamp(min=0)], -1))
+            self.flat.view(positions, name).copy_(whole.view(everywhere, full_name).reshape(-1)[places.to(device)])
         self._here = (positions >= 0).nonzero().flatten()
         self._there = positions[self._here]
         full_buffers, small_buffers = whole.buffers, self.flat.buffers

@@ -1,0 +1,131 @@
+"""Pooling of maps whose batch is the last axis in memory, as `sharpminima.sparse` leaves them, and which stays so."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from sharpminima.compiled import compiled, shared, unsigned
+
+_WINNERS = 256  # that a byte can tell
+
+
+def batch_last(pool: nn.MaxPool2d | nn.AvgPool2d) -> nn.Module:
+    """The same pooling of maps [N, C, H, W] with the batch as the last axis in memory, on a CPU."""
+    if isinstance(pool, nn.MaxPool2d) and not (pool.ceil_mode or pool.return_indices):
+        window = _pair(pool.kernel_size)
+        apart = _pair(pool.stride) == window and _pair(pool.padding) == (0, 0) and _pair(pool.dilation) == (1, 1)
+        if apart and math.prod(window) <= _WINNERS:
+            return BatchLastMaxPool(window)
+    return BatchLast(pool)
+
+
+class BatchLast(nn.Module):
+    """Any pooling."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """As the pooling. Seen as C images of N channels, the maps are channels last, which is fast."""
+        return self.pool(maps.transpose(0, 1)).transpose(0, 1)
+
+
+class BatchLastMaxPool(nn.Module):
+    """The largest value of each window, where windows do not overlap."""
+
+    def __init__(self, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """As ``nn.MaxPool2d``: the first of equal values gets the gradient, and NaN is the largest."""
+        return _MaxPool.apply(maps, self.window)
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, window: tuple[int, int]) -> Tensor:
+        values = maps.permute(1, 2, 3, 0).contiguous()
+        channels, height, width, batch = values.shape
+        largest = values.new_empty(channels, height // window[0], width // window[1], batch)
+        winners = torch.empty_like(largest, dtype=torch.uint8)
+        _pool(shared(values), *values.shape, *window, shared(largest), shared(winners))
+        ctx.save_for_backward(winners)
+        ctx.shape, ctx.window = values.shape, window
+        return largest.permute(3, 0, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (winners,) = ctx.saved_tensors
+        slopes = gradient.permute(1, 2, 3, 0).contiguous()
+        whole = all(size % step == 0 for size, step in zip(ctx.shape[1:3], ctx.window, strict=True))
+        found = slopes.new_empty(ctx.shape) if whole else slopes.new_zeros(ctx.shape)  # what no window covers
+        _unpool(shared(slopes), shared(winners), *ctx.shape, *ctx.window, shared(found))
+        return found.permute(3, 0, 1, 2), None
+
+
+@compiled
+def _pool(
+    values: np.ndarray,
+    channels: int,
+    height: int,
+    width: int,
+    batch: int,
+    tall: int,
+    wide: int,
+    largest: np.ndarray,
+    winners: np.ndarray,
+) -> None:
+    """Write the largest of each window, and which it is: flat arrays [C, H, W, N] and [C, H', W', N]."""
+    images = unsigned(batch)
+    to = unsigned(0)
+    for channel in range(channels):
+        for y in range(height // tall):
+            for x in range(width // wide):
+                corner = (channel * height + y * tall) * width + x * wide
+                first = unsigned(corner * batch)
+                for image in range(images):
+                    largest[to + image] = values[first + image]
+                    winners[to + image] = 0
+                for place in range(1, tall * wide):
+                    at = unsigned((corner + place // wide * width + place % wide) * batch)
+                    here = np.uint8(place)
+                    for image in range(images):
+                        best, value = largest[to + image], values[at + image]
+                        larger = value > best or value != value
+                        largest[to + image] = value if larger else best
+                        winners[to + image] = here if larger else winners[to + image]
+                to += images
+
+
+@compiled
+def _unpool(
+    slopes: np.ndarray,
+    winners: np.ndarray,
+    channels: int,
+    height: int,
+    width: int,
+    batch: int,
+    tall: int,
+    wide: int,
+    found: np.ndarray,
+) -> None:
+    """Write each window's gradient to its winner, and zero to the others."""
+    images = unsigned(batch)
+    nothing = slopes.dtype.type(0)
+    at = unsigned(0)
+    for channel in range(channels):
+        for y in range(height // tall):
+            for x in range(width // wide):
+                corner = (channel * height + y * tall) * width + x * wide
+                for place in range(tall * wide):
+                    to = unsigned((corner + place // wide * width + place % wide) * batch)
+                    here = np.uint8(place)  # as narrow as the winners
+                    for image in range(images):
+                        found[to + image] = slopes[at + image] if winners[at + image] == here else nothing
+                at += images
