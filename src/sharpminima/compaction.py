@@ -89,14 +89,17 @@ class Compacted:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def compact(model: nn.Module, *masks: Keep, sparse: bool = False, observed: bool = False) -> Compacted:
+def compact(
+    model: nn.Module, *masks: Keep, sparse: tuple[type[nn.Module], ...] = (), observed: bool = False
+) -> Compacted:
     """Leave out the dead units of ``model``.
 
     Args:
         model: a net that ``torch.fx`` can trace; unchanged.
         masks: parameter name -> bool, True where it survives; parameters not named all survive. Where several
             replicas share the net, one each: a unit is left out if it is dead in all of them.
-        sparse: for one mask, let layers with few survivors compute with those only, where that is offered.
+        sparse: for one mask, let layers of these kinds (Conv2d, Linear) that have few survivors compute with those
+            only, where that is offered.
         observed: keep all that a ReLU of the whole net sees, but zeros: units that nothing reads stay, and every
             pooling stays behind its ReLU.
 
@@ -112,8 +115,8 @@ def compact(model: nn.Module, *masks: Keep, sparse: bool = False, observed: bool
     inputs, units = (_either(sides) for sides in zip(*alive, strict=True))
     whole = dict(model.named_parameters())
     chosen: Keep = {}  # the mask of what is left, of layers that become sparse
-    if sparse:
-        for layer in layers:
+    for layer in layers:
+        if isinstance(layer.module, sparse):
             left = masks[0].get(f"{layer.name}.weight")
             if left is not None and is_offered(layer.module, left.device):
                 left = left[units[layer.name]]

@@ -44,29 +44,69 @@ class BatchLastMaxPool(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """As ``nn.MaxPool2d``: the first of equal values gets the gradient, and NaN is the largest."""
-        return _MaxPool.apply(maps, self.window)
-
-
-class _MaxPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, window: tuple[int, int]) -> Tensor:
         values = maps.permute(1, 2, 3, 0).contiguous()
+        return _Largest.apply(values, self.window)[0].permute(3, 0, 1, 2)
+
+
+class _Largest(torch.autograd.Function):
+    """The largest value of each window of maps [C, H, W, N], and which of the window's it is, [C, H', W', N] both."""
+
+    @staticmethod
+    def forward(values: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         channels, height, width, batch = values.shape
         largest = values.new_empty(channels, height // window[0], width // window[1], batch)
         winners = torch.empty_like(largest, dtype=torch.uint8)
         _pool(shared(values), *values.shape, *window, shared(largest), shared(winners))
-        ctx.save_for_backward(winners)
-        ctx.shape, ctx.window = values.shape, window
-        return largest.permute(3, 0, 1, 2)
+        return largest, winners
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (winners,) = ctx.saved_tensors
-        slopes = gradient.permute(1, 2, 3, 0).contiguous()
-        whole = all(size % step == 0 for size, step in zip(ctx.shape[1:3], ctx.window, strict=True))
-        found = slopes.new_empty(ctx.shape) if whole else slopes.new_zeros(ctx.shape)  # what no window covers
-        _unpool(shared(slopes), shared(winners), *ctx.shape, *ctx.window, shared(found))
-        return found.permute(3, 0, 1, 2), None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        (values, ctx.window), (_, winners) = inputs, output
+        ctx.shape = values.shape
+        ctx.mark_non_differentiable(winners)
+        ctx.save_for_backward(winners)
+        ctx.save_for_forward(winners)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None]:
+        return _ToWinners.apply(gradient.contiguous(), *ctx.saved_tensors, ctx.shape, ctx.window), None
+
+    @staticmethod
+    def jvp(ctx: Any, values: Tensor, _: None) -> tuple[Tensor, None]:
+        return _of_winners(values, *ctx.saved_tensors, ctx.window), None
+
+
+class _ToWinners(torch.autograd.Function):
+    """Maps [C, H, W, N] that hold each window's gradient at its winner, and zeros: linear in the gradients."""
+
+    @staticmethod
+    def forward(gradient: Tensor, winners: Tensor, shape: torch.Size, window: tuple[int, int]) -> Tensor:
+        whole = all(size % step == 0 for size, step in zip(shape[1:3], window, strict=True))
+        found = gradient.new_empty(shape) if whole else gradient.new_zeros(shape)  # what no window covers
+        _unpool(shared(gradient), shared(winners), *shape, *window, shared(found))
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, winners, ctx.shape, ctx.window = inputs
+        ctx.save_for_backward(winners)
+        ctx.save_for_forward(winners)
+
+    @staticmethod
+    def backward(ctx: Any, values: Tensor) -> tuple[Tensor | None, ...]:
+        return _of_winners(values, *ctx.saved_tensors, ctx.window), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, gradient: Tensor, *_: None) -> Tensor:
+        return _ToWinners.apply(gradient.contiguous(), *ctx.saved_tensors, ctx.shape, ctx.window)
+
+
+def _of_winners(values: Tensor, winners: Tensor, window: tuple[int, int]) -> Tensor:
+    """The values [C, H, W, N] at the winners [C, H', W', N]."""
+    (tall, wide), (channels, rows, columns, batch) = window, winners.shape
+    windows = values[:, : rows * tall, : columns * wide].reshape(channels, rows, tall, columns, wide, batch)
+    windows = windows.transpose(2, 3).reshape(channels, rows, columns, tall * wide, batch)
+    return windows.gather(3, winners.long().unsqueeze(3)).squeeze(3)
 
 
 @compiled

@@ -138,7 +138,7 @@ class _Taps:
     """
 
     def __init__(
-        self, mask: Tensor, images: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+        self, mask: np.ndarray, images: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
     ) -> None:
         kernel = mask.shape[2:]
         self.images, self.stride = images, stride
@@ -146,7 +146,7 @@ class _Taps:
             (size - apart * (extent - 1) - 1) // step + 1
             for size, extent, step, apart in zip(images, kernel, stride, dilation, strict=True)
         )
-        filters, channels, rows, columns = mask.cpu().numpy().nonzero()
+        filters, channels, rows, columns = mask.nonzero()
         tops = rows * dilation[0]
         self.lefts = np.arange(kernel[1]) * dilation[1]
         self.places = (channels * images[0] + tops) * images[1] + self.lefts[columns]
@@ -164,68 +164,155 @@ class _Taps:
         return _convolution.Geometry(rows, runs, length, down * self.images[1] * batch, right * batch)
 
 
-class _Convolution(torch.autograd.Function):
-    """Maps [N, F, H', W'], with the batch as the last axis in memory, of images [N, C, H, W] and weights [S]."""
+class _Convolve(torch.autograd.Function):
+    """Maps [F, H', W', N] of padded images [C, H, W, N], weights [S] and a bias [F].
+
+    Linear in the images and in the weights, as are `_ToImages` and `_ToWeights`. Each of the three is a derivative of
+    the others, so that they have derivatives of any order, forward and reverse.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, taps: _Taps, padding: tuple[int, int]
-    ) -> Tensor:
-        batch, (vertical, horizontal) = len(images), padding
-        channels = images.flatten(1).T.contiguous().view(*images.shape[1:], batch)  # no copy where the batch is last
-        if any(padding):
-            channels = F.pad(channels, (0, 0, horizontal, horizontal, vertical, vertical))
-        maps = channels.new_empty(len(taps.starts) - 1, *taps.outputs, batch)
-        start = channels.new_zeros(len(maps)) if bias is None else bias
+    def forward(images: Tensor, weight: Tensor, bias: Tensor, taps: _Taps) -> Tensor:
+        batch = images.shape[-1]
+        maps = images.new_empty(len(bias), *taps.outputs, batch)
         _convolution.convolve(
-            shared(channels),
+            shared(images),
             shared(weight),
-            shared(start),
+            shared(bias),
             taps.starts,
             taps.places * batch,
             taps.geometry(batch),
             shared(maps),
         )
-        ctx.save_for_backward(channels, weight)
-        ctx.taps, ctx.padding = taps, padding
-        ctx.batch_last = images.permute(1, 2, 3, 0).is_contiguous()
-        return maps.permute(3, 0, 1, 2)
+        return maps
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        channels, weight = ctx.saved_tensors
-        taps, batch = ctx.taps, channels.shape[-1]
-        geometry = taps.geometry(batch)
-        slopes = gradient.permute(1, 2, 3, 0).contiguous()
-        to_images, to_weight, to_bias = None, None, None
-        if ctx.needs_input_grad[0]:
-            found = torch.zeros_like(channels)
-            _convolution.to_inputs(
-                shared(slopes),
-                shared(weight)[taps.order],
-                taps.group_starts,
-                taps.filters,
-                taps.tops,
-                taps.lefts * batch,
-                taps.stride[0],
-                channels.shape[1],
-                channels.shape[2] * batch,
-                geometry,
-                shared(found),
-            )
-            (vertical, horizontal), (height, width) = ctx.padding, taps.images
-            inner = found[:, vertical : height - vertical, horizontal : width - horizontal].contiguous()
-            to_images = inner.permute(3, 0, 1, 2)
-            if not ctx.batch_last:
-                to_images = to_images.contiguous()  # in the order of the maps it belongs to: mixed orders are slow
-        if ctx.needs_input_grad[1]:
-            to_weight = torch.zeros_like(weight)
-            _convolution.to_weights(
-                shared(channels), shared(slopes), taps.starts, taps.places * batch, geometry, shared(to_weight)
-            )
-        if ctx.needs_input_grad[2]:
-            to_bias = slopes.flatten(1).sum(1)
-        return to_images, to_weight, to_bias, None, None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        images, weight, bias, ctx.taps = inputs
+        _keep(ctx, images, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return None, None, None, None
+        images, weight, _ = ctx.saved_tensors
+        wanted, gradient = ctx.needs_input_grad, gradient.contiguous()
+        return (
+            _ToImages.apply(gradient, weight, ctx.taps) if wanted[0] else None,
+            _ToWeights.apply(images, gradient, ctx.taps) if wanted[1] else None,
+            gradient.flatten(1).sum(1) if wanted[2] else None,
+            None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, images: Tensor | None, weight: Tensor | None, bias: Tensor | None, _: None) -> Tensor | None:
+        old_images, old_weight, old_bias = ctx.saved_tensors
+        none = torch.zeros_like(old_bias)
+        along_images = None if images is None else _Convolve.apply(images.contiguous(), old_weight, none, ctx.taps)
+        if weight is None and bias is None:
+            return along_images
+        weight = torch.zeros_like(old_weight) if weight is None else weight.contiguous()
+        return _sum(along_images, _Convolve.apply(old_images, weight, none if bias is None else bias, ctx.taps))
+
+
+class _ToImages(torch.autograd.Function):
+    """Gradients [C, H, W, N] of padded images, of gradients of maps [F, H', W', N] and weights [S]."""
+
+    @staticmethod
+    def forward(gradient: Tensor, weight: Tensor, taps: _Taps) -> Tensor:
+        batch = gradient.shape[-1]
+        (height, width), channels = taps.images, (len(taps.group_starts) - 1) // len(taps.lefts)
+        found = gradient.new_zeros(channels, height, width, batch)
+        _convolution.to_inputs(
+            shared(gradient),
+            shared(weight)[taps.order],
+            taps.group_starts,
+            taps.filters,
+            taps.tops,
+            taps.lefts * batch,
+            taps.stride[0],
+            height,
+            width * batch,
+            taps.geometry(batch),
+            shared(found),
+        )
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        gradient, weight, ctx.taps = inputs
+        _keep(ctx, gradient, weight)
+
+    @staticmethod
+    def backward(ctx: Any, images: Tensor | None) -> tuple[Tensor | None, ...]:
+        if images is None:
+            return None, None, None
+        gradient, weight = ctx.saved_tensors
+        wanted, images = ctx.needs_input_grad, images.contiguous()
+        return (
+            _Convolve.apply(images, weight, weight.new_zeros(len(gradient)), ctx.taps) if wanted[0] else None,
+            _ToWeights.apply(images, gradient, ctx.taps) if wanted[1] else None,
+            None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, gradient: Tensor | None, weight: Tensor | None, _: None) -> Tensor | None:
+        old_gradient, old_weight = ctx.saved_tensors
+        return _sum(
+            None if gradient is None else _ToImages.apply(gradient.contiguous(), old_weight, ctx.taps),
+            None if weight is None else _ToImages.apply(old_gradient, weight.contiguous(), ctx.taps),
+        )
+
+
+class _ToWeights(torch.autograd.Function):
+    """Gradients [S] of the weights, of padded images [C, H, W, N] and gradients of maps [F, H', W', N]."""
+
+    @staticmethod
+    def forward(images: Tensor, gradient: Tensor, taps: _Taps) -> Tensor:
+        batch = images.shape[-1]
+        found = images.new_zeros(len(taps.places))
+        _convolution.to_weights(
+            shared(images), shared(gradient), taps.starts, taps.places * batch, taps.geometry(batch), shared(found)
+        )
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        images, gradient, ctx.taps = inputs
+        _keep(ctx, images, gradient)
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor | None) -> tuple[Tensor | None, ...]:
+        if weight is None:
+            return None, None, None
+        images, gradient = ctx.saved_tensors
+        wanted, weight = ctx.needs_input_grad, weight.contiguous()
+        return (
+            _ToImages.apply(gradient, weight, ctx.taps) if wanted[0] else None,
+            _Convolve.apply(images, weight, weight.new_zeros(len(gradient)), ctx.taps) if wanted[1] else None,
+            None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, images: Tensor | None, gradient: Tensor | None, _: None) -> Tensor | None:
+        old_images, old_gradient = ctx.saved_tensors
+        return _sum(
+            None if images is None else _ToWeights.apply(images.contiguous(), old_gradient, ctx.taps),
+            None if gradient is None else _ToWeights.apply(old_images, gradient.contiguous(), ctx.taps),
+        )
+
+
+def _keep(ctx: Any, *tensors: Tensor) -> None:
+    """What both modes of differentiation start from; derivatives that are zero stay None, which saves their cost."""
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 class SparseConv2d(nn.Module):
@@ -243,13 +330,17 @@ class SparseConv2d(nn.Module):
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
         self._stride, self._padding, self._dilation = conv.stride, conv.padding, conv.dilation
-        self._mask = mask
+        self._mask = mask.cpu().numpy()
         self._taps: dict[tuple[int, int], _Taps] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] to [N, F, H', W'], the batch as the last axis in memory."""
-        vertical, horizontal = self._padding
-        padded = (images.shape[2] + 2 * vertical, images.shape[3] + 2 * horizontal)
+        (vertical, horizontal), (height, width) = self._padding, images.shape[2:]
+        padded = (height + 2 * vertical, width + 2 * horizontal)
         if padded not in self._taps:
             self._taps[padded] = _Taps(self._mask, padded, self._stride, self._dilation)
-        return _Convolution.apply(images, self.weight, self.bias, self._taps[padded], self._padding)
+        channels = images.flatten(1).T.contiguous().view(*images.shape[1:], -1)  # no copy where the batch is last
+        if any(self._padding):
+            channels = F.pad(channels, (0, 0, horizontal, horizontal, vertical, vertical))
+        bias = self.weight.new_zeros(len(self._mask)) if self.bias is None else self.bias
+        return _Convolve.apply(channels, self.weight, bias, self._taps[padded]).permute(3, 0, 1, 2)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,15 @@ from torch.nn import functional as F
 
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
 from sharpminima.analysis._lanczos import largest_eigenpairs
+from sharpminima.checkpoint import load_checkpoint
 from sharpminima.errors import AnalysisError
+from sharpminima.models import build_model
 from sharpminima.rng import generator
+from sharpminima.sparse import SparseConv2d
 
 from . import cases
+
+MASKS = Path(__file__).parents[2] / "benchmarks" / "masks"
 
 
 @pytest.mark.parametrize("build", [cases.mlp, cases.conv_net])
@@ -275,6 +282,20 @@ def test_lenet5_converges_in_float32():
     assert result.iterations < 60
     again = hessian_eigenvalues(model.double(), images.double(), labels, k=2, tol=1e-3, seed=5)
     torch.testing.assert_close(result.eigenvalues, again.eigenvalues, rtol=1e-4, atol=0)
+
+
+def test_layers_of_survivors_have_the_second_derivatives_of_dense_ones():
+    masks = load_checkpoint(MASKS / "lenet5-99.57.safetensors").masks[0]
+    model = build_model("lenet5", seed=0).double()
+    prune(model, masks)
+    images, labels = cases.data_for("lenet5", 12)
+    surviving = HessianVectorProduct(model, images.double(), labels, masks=masks)
+    assert any(isinstance(module, SparseConv2d) for module in surviving._net.modules())
+    dense = HessianVectorProduct(model, images.double(), labels)
+    assert not any(isinstance(module, SparseConv2d) for module in dense._net.modules())
+    vectors = torch.randn(2, surviving.dimension, generator=generator(0, "test"), dtype=torch.float64)
+    kept = torch.cat([masks.get(name, torch.ones_like(p)).bool().flatten() for name, p in model.named_parameters()])
+    torch.testing.assert_close(surviving(vectors), dense(surviving.expand(vectors))[:, kept], rtol=1e-9, atol=1e-14)
 
 
 def test_deterministic_in_the_seed_and_independent_of_it_in_value():

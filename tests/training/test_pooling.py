@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
 
 from sharpminima.pooling import BatchLast, BatchLastMaxPool, batch_last
 
@@ -28,6 +29,15 @@ def test_the_largest_of_windows_apart(window: int | tuple[int, int]) -> None:
     pool = nn.MaxPool2d(window)
     assert isinstance(batch_last(pool), BatchLastMaxPool)
     check(pool, maps())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's forward mode uses it
+def test_derivatives_of_the_second_order() -> None:
+    pool = batch_last(nn.MaxPool2d((2, 3)))
+    values = torch.randn(3, 5, 7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs = (values.permute(3, 0, 1, 2).requires_grad_(),)
+    assert gradcheck(pool, inputs, check_forward_ad=True)
+    assert gradgradcheck(lambda maps: pool(maps.sin()), inputs, check_fwd_over_rev=True)
 
 
 def test_what_no_window_covers_gets_no_gradient() -> None:

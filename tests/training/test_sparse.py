@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from sharpminima import _convolution
@@ -77,6 +79,21 @@ def test_convolution(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     images = torch.randn(5, 3, 9, 7, generator=draws(seed + 1), dtype=torch.float64).contiguous(memory_format=layout)
     check(sparse, dense, mask, images.requires_grad_())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's forward mode uses it
+def test_derivatives_of_the_second_order() -> None:
+    dense = nn.Conv2d(2, 3, 3, stride=(1, 2), padding=1, dtype=torch.float64)
+    mask = torch.rand(dense.weight.shape, generator=draws(0)) < 0.5
+    sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
+    images = torch.randn(2, 2, 5, 6, generator=draws(1), dtype=torch.float64, requires_grad=True)
+
+    def maps(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return functional_call(sparse, {"weight": weight, "bias": bias}, (images,)).tanh()
+
+    inputs = (images, *(parameter.detach().clone().requires_grad_() for parameter in sparse.parameters()))
+    assert gradcheck(maps, inputs, check_forward_ad=True)
+    assert gradgradcheck(maps, inputs, check_fwd_over_rev=True)
 
 
 def test_a_row_of_a_large_batch_is_taken_in_tiles() -> None:
@@ -159,5 +176,5 @@ def test_relu_after_pooling_is_the_same_net() -> None:
 
 
 def test_parameters_without_a_mask_stay_dense() -> None:
-    small = compact(build_model("lenet5"), {}, sparse=True)
+    small = compact(build_model("lenet5"), {}, sparse=(nn.Conv2d, nn.Linear))
     assert not any(isinstance(module, SparseConv2d | SparseLinear) for module in small.model.modules())

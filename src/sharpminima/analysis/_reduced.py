@@ -13,7 +13,8 @@ def reduced(model: nn.Module, masks: Mapping[str, Tensor] | None) -> tuple[nn.Mo
     """A net in eval mode with the derivatives of ``model``, and where its parameters stand among the model's.
 
     Without masks all derivatives are meant, with masks those with respect to surviving parameters. What has no place
-    in the net has a derivative of zero, of any order. A net that cannot be compacted is copied.
+    in the net has a derivative of zero, of any order. With masks, convolutions of few survivors compute with those
+    only; they have derivatives of any order too. A net that cannot be compacted is copied.
 
     Returns:
         The net, and for each element of its parameters the place among the model's P (int64); both are flattened in
@@ -34,7 +35,7 @@ def reduced(model: nn.Module, masks: Mapping[str, Tensor] | None) -> tuple[nn.Mo
                 name: mask.to(parameters[name].device).bool() | (parameters[name] != 0) for name, mask in masks.items()
             }
         )
-        compacted = compact(whole, keep)
+        compacted = compact(whole, keep, sparse=() if masks is None else (nn.Conv2d,))
     except NotCompactable:
         return whole, torch.arange(total)
     places = []

@@ -6,11 +6,12 @@ with deflation, which are too few to converge; here Lanczos runs until measured 
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional as F
 
@@ -25,6 +26,7 @@ from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.analysis._reduced import reduced
 from sharpminima.errors import AnalysisError
 from sharpminima.rng import generator
+from sharpminima.sparse import SparseConv2d
 from sharpminima.stop import STOP, Stopped
 
 SCALINGS = (None, "parameter")
@@ -32,6 +34,7 @@ SCALINGS = (None, "parameter")
 
 TOGETHER = 4  # vectors that one forward and backward pass serves; more of them leave a CPU's cache
 _BATCH = {"cpu": 125, "cuda": 1000}  # images a pass
+_SPARSE_BATCH = 250  # where layers of survivors make a pass short
 _BLOCK = {"cpu": 1, "cuda": 4}  # vectors of a Lanczos block; on a CPU fewer products count for more
 
 
@@ -104,6 +107,9 @@ class HessianVectorProduct:
         if images.device.type == "cpu":
             net = net.to(memory_format=torch.channels_last)
         self._net = net
+        self._sparse = any(isinstance(module, SparseConv2d) for module in net.modules())  # such know no vmap
+        if self._sparse and batch_size is None:
+            self.batch_size = _SPARSE_BATCH
         self._parameters = {name: parameter.detach() for name, parameter in net.named_parameters()}
         self._places = places.to(survivors.device)
         self._survivors = survivors.nonzero().flatten()
@@ -178,14 +184,35 @@ class HessianVectorProduct:
         def loss(parameters: dict[str, Tensor]) -> Tensor:
             return F.cross_entropy(functional_call(self._net, parameters, (batch,)), target, reduction="sum")
 
+        count = len(next(iter(directions.values())))
+        if count == 1 or self._sparse:
+            rows = [_along(loss, self._parameters, [part[i] for part in directions.values()]) for i in range(count)]
+            return torch.stack(rows).double()
+
         def product(direction: dict[str, Tensor]) -> dict[str, Tensor]:
             return jvp(grad(loss), (self._parameters,), (direction,))[1]
 
-        count = len(next(iter(directions.values())))
-        if count == 1:
-            found = product({name: part[0] for name, part in directions.items()})
-            return torch.cat([part.flatten().double() for part in found.values()])[None]
         return torch.cat([part.flatten(1).double() for part in vmap(product)(directions).values()], dim=1)
+
+
+def _along(
+    loss: Callable[[dict[str, Tensor]], Tensor], parameters: Mapping[str, Tensor], direction: Sequence[Tensor]
+) -> Tensor:
+    """The derivative of the gradient of ``loss`` along a direction, flat.
+
+    The same to the bit as ``jvp(grad(loss))``, whose transforms cost what a layer of survivors saves.
+    """
+    with forward_ad.dual_level():
+        leaves = [parameter.detach().requires_grad_() for parameter in parameters.values()]
+        moved = [forward_ad.make_dual(leaf, part) for leaf, part in zip(leaves, direction, strict=True)]
+        found = torch.autograd.grad(loss(dict(zip(parameters, moved, strict=True))), moved)
+        tangents = [forward_ad.unpack_dual(gradient).tangent for gradient in found]
+    return torch.cat(
+        [
+            torch.zeros_like(leaf).flatten() if tangent is None else tangent.detach().flatten()
+            for leaf, tangent in zip(leaves, tangents, strict=True)
+        ]
+    )
 
 
 @functools.cache

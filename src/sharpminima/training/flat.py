@@ -11,6 +11,7 @@ from sharpminima.evaluation import Evaluation, evaluate
 from sharpminima.masks import Masks
 
 _WORTH = 0.8  # a compacted net with more of the parameters than this costs more in traffic than it saves
+_SPARSE = (nn.Conv2d, nn.Linear)  # layers that compute with their survivors only, where they are few
 _ALIGNMENT = 16  # elements: every parameter starts on a 64-byte boundary, as if allocated by itself
 
 
@@ -95,7 +96,7 @@ class FlatModel:
 
     def _compacted(self, model: nn.Module, mask: Tensor) -> Compacted:
         """The net without what the mask [..., P] leaves dead."""
-        return compact(model, {name: self.view(mask, name) > 0 for name in self._slices}, sparse=True)
+        return compact(model, {name: self.view(mask, name) > 0 for name in self._slices}, sparse=_SPARSE)
 
     def like(self, model: nn.Module) -> "FlatModel":
         """A model of the same kind for the compacted net ``model``."""
