@@ -24,8 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from sharpminima.pooling import batch_last
-from sharpminima.sparse import SparseConv2d, SparseLinear, is_offered, is_worth
+from sharpminima.sparse import SparseConv2d, SparseLinear, batch_last, is_offered, is_worth
 
 _CHANNELWISE = (
     nn.ReLU,

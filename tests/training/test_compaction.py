@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from sharpminima import sparse as sparse_module
+from sharpminima import compaction as compaction_module
 from sharpminima.compaction import compact
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
@@ -28,8 +28,7 @@ def _always_compact(request: pytest.FixtureRequest) -> Iterator[str]:
     """The nets here are so small that one dead unit would not be worth it, nor a layer of its survivors alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flat_module, "_WORTH", 1.0)
-        patch.setattr(sparse_module, "_SIZE", 1 if request.param == "sparse layers" else 1 << 30)
-        patch.setattr(sparse_module, "DENSITY", 1.0)
+        patch.setattr(compaction_module, "is_worth", lambda mask: request.param == "sparse layers")
         yield request.param
 
 

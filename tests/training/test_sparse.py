@@ -11,12 +11,11 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from sharpminima import _convolution
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.compaction import compact, reordered
 from sharpminima.models import build_model
-from sharpminima.pooling import BatchLastMaxPool, batch_last
-from sharpminima.sparse import SparseConv2d, SparseLinear, is_offered, is_worth
+from sharpminima.sparse import SparseConv2d, SparseLinear, _kernels, is_offered, is_worth
+from sharpminima.sparse.pooling import BatchLastMaxPool, batch_last
 from sharpminima.training import FlatModel
 
 MASKS = Path(__file__).parents[2] / "benchmarks" / "masks"
@@ -101,7 +100,7 @@ def test_a_row_of_a_large_batch_is_taken_in_tiles() -> None:
     mask = torch.rand(dense.weight.shape, generator=draws(0)) < 0.7
     sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
     images = torch.randn(150, 2, 4, 11, generator=draws(1), dtype=torch.float64, requires_grad=True)
-    assert _convolution._TILE < 150 * 9
+    assert _kernels._TILE < 150 * 9
     check(sparse, dense, mask, images)
 
 
