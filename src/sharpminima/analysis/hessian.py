@@ -200,7 +200,7 @@ def _along(
 ) -> Tensor:
     """The derivative of the gradient of ``loss`` along a direction, flat.
 
-    The same to the bit as ``jvp(grad(loss))``, whose transforms cost what a layer of survivors saves.
+    The same as ``jvp(grad(loss))``, whose transforms cost what a layer of survivors saves.
     """
     with forward_ad.dual_level():
         leaves = [parameter.detach().requires_grad_() for parameter in parameters.values()]

@@ -46,7 +46,19 @@ class _Taps:
         return _kernels.Geometry(rows, runs, length, down * self.images[1] * batch, right * batch)
 
 
-class _Convolve(torch.autograd.Function):
+class _OfTaps(torch.autograd.Function):
+    """A map of tensors, and of the `_Taps` behind them."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep what both modes of differentiation start from; zero derivatives stay None, which saves their cost."""
+        *tensors, ctx.taps = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
+
+
+class _Convolve(_OfTaps):
     """Maps [F, H', W', N] of padded images [C, H, W, N], weights [S] and a bias [F].
 
     Linear in the images and in the weights, as are `_ToImages` and `_ToWeights`. Each of the three is a derivative of
@@ -67,11 +79,6 @@ class _Convolve(torch.autograd.Function):
             shared(maps),
         )
         return maps
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        images, weight, bias, ctx.taps = inputs
-        _keep(ctx, images, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -97,7 +104,7 @@ class _Convolve(torch.autograd.Function):
         return _sum(along_images, _Convolve.apply(old_images, weight, none if bias is None else bias, ctx.taps))
 
 
-class _ToImages(torch.autograd.Function):
+class _ToImages(_OfTaps):
     """Gradients [C, H, W, N] of padded images, of gradients of maps [F, H', W', N] and weights [S]."""
 
     @staticmethod
@@ -121,11 +128,6 @@ class _ToImages(torch.autograd.Function):
         return found
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        gradient, weight, ctx.taps = inputs
-        _keep(ctx, gradient, weight)
-
-    @staticmethod
     def backward(ctx: Any, images: Tensor | None) -> tuple[Tensor | None, ...]:
         if images is None:
             return None, None, None
@@ -146,7 +148,7 @@ class _ToImages(torch.autograd.Function):
         )
 
 
-class _ToWeights(torch.autograd.Function):
+class _ToWeights(_OfTaps):
     """Gradients [S] of the weights, of padded images [C, H, W, N] and gradients of maps [F, H', W', N]."""
 
     @staticmethod
@@ -157,11 +159,6 @@ class _ToWeights(torch.autograd.Function):
             shared(images), shared(gradient), taps.starts, taps.places * batch, taps.geometry(batch), shared(found)
         )
         return found
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        images, gradient, ctx.taps = inputs
-        _keep(ctx, images, gradient)
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -182,13 +179,6 @@ class _ToWeights(torch.autograd.Function):
             None if images is None else _ToWeights.apply(images.contiguous(), old_gradient, ctx.taps),
             None if gradient is None else _ToWeights.apply(old_images, gradient.contiguous(), ctx.taps),
         )
-
-
-def _keep(ctx: Any, *tensors: Tensor) -> None:
-    """What both modes of differentiation start from; derivatives that are zero stay None, which saves their cost."""
-    ctx.save_for_backward(*tensors)
-    ctx.save_for_forward(*tensors)
-    ctx.set_materialize_grads(False)
 
 
 def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
