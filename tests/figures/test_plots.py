@@ -117,6 +117,14 @@ def test_fig2_draws_each_rank_along_the_line(tmp_path):
     assert first.get_ydata() == pytest.approx([21, 13.5, 21])  # means of the seeds 0, 1, 2
 
 
+def test_fig2_says_where_eigenvalues_are_of_other_images_than_the_loss(tmp_path):
+    surface = _table(tmp_path, "surface", cases.surface())
+    hessian = _table(tmp_path, "hessian", [row | {"images": surface["images"].iloc[0]} for row in cases.hessian()])
+    line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
+    titles = [axes.get_title(loc="left") for axes in plots.loss_plane(surface, hessian, line).axes]
+    assert [title for title in titles if "images" in title] == ["(d) largest 2 along the line, 12,000 images"]
+
+
 def test_fig5_has_a_panel_a_net_and_layer(tmp_path):
     neurons = [row for row in cases.neurons() if (row["strategy"], row["layer"]) != ("rewind", "1")]
     psp = [{**row, "part": part} for part in ("test", "train") for row in cases.psp()]

@@ -202,6 +202,8 @@ def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame, line: pd.DataFrame)
             hollow where the residual test failed.
         line: the line tables of all runs, drawn as (d): means of each rank as lines, the largest of single runs
             as small markers.
+
+    Eigenvalues that are of other images than the loss say of how many.
     """
     with styled():
         figure = Figure(figsize=(FULL_WIDTH, 5.2), layout="constrained")
@@ -209,8 +211,12 @@ def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame, line: pd.DataFrame)
         grid = figure.add_gridspec(2, 2, height_ratios=(2, 1.1), width_ratios=(1.12, 1))
         plane, cut = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
         _plane(figure, plane, cut, surface, "loss_nats", "loss (nats)")
-        _spectrum(figure.add_subplot(grid[0, 1]), hessian)
-        _spectrum_along(figure.add_subplot(grid[1, 1]), line)
+        ends, along = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
+        _spectrum(ends, hessian)
+        _spectrum_along(along, line)
+        ends.set_title(f"(b) Hessian at the ends, {_runs(hessian)}{_other_images(hessian, surface)}", loc="left")
+        ranks = line["index"].nunique()
+        along.set_title(f"(d) largest {ranks} along the line{_other_images(line, surface)}", loc="left")
         plane.set_title("(a) loss", loc="left")
         cut.set_title(f"(c) loss along y = {_nearest_line(surface):.2g}", loc="left")
     return figure
@@ -356,8 +362,19 @@ def _caption(surface: pd.DataFrame, *, lines: int = 2) -> str:
     row = surface.iloc[0]
     net = f"{row['model']} / {row['dataset']}, {row['method']}, seed {row['seed']}"
     level = f"level {level_name(row['level'])} %, {100 * row['sparsity']:.2f} % removed"
-    data = f"{row['images']} images ({row['part']})"
+    data = f"{row['images']:,} images ({row['part']})"
     return f"{net}\n{level}; {data}" if lines == 2 else f"{net}\n{level}\n{data}"
+
+
+def _runs(rows: pd.DataFrame) -> str:
+    seeds = rows["seed"].nunique()
+    return f"{seeds} run{'s' if seeds > 1 else ''}"
+
+
+def _other_images(rows: pd.DataFrame, surface: pd.DataFrame) -> str:
+    """Their number of images, for a title, where it is not the map's."""
+    found = sorted(rows["images"].unique())
+    return "" if found == sorted(surface["images"].unique()) else f", {' and '.join(f'{n:,}' for n in found)} images"
 
 
 def _nearest_line(surface: pd.DataFrame) -> float:
@@ -480,7 +497,6 @@ def _spectrum_along(axes: Axes, line: pd.DataFrame) -> None:
     _eigenvalue_scale(axes, line["eigenvalue"])
     axes.set_xlabel("x (G at 0, 1-S at 1)")
     axes.set_ylabel("eigenvalue (nats)")
-    axes.set_title(f"(d) the largest {len(ranks)} along the line", loc="left")
 
 
 def _eigenvalue_scale(axes: Axes, values: pd.Series) -> None:
@@ -524,7 +540,5 @@ def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sorted(hessian["index"].unique())))
     axes.set_xlabel("rank of the eigenvalue")
     axes.set_ylabel("eigenvalue (nats)")
-    seeds = hessian["seed"].nunique()
-    axes.set_title(f"(b) Hessian at the ends, {seeds} run{'s' if seeds > 1 else ''}", loc="left")
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
     axes.legend(title="net, parameter space", title_fontsize=8, **below)
