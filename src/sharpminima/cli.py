@@ -445,7 +445,7 @@ def track(
     push: Annotated[bool, typer.Option("--push/--no-push", help="Push to the default remote.")] = True,
     finished: Annotated[
         str | None,
-        typer.Option("--finished", metavar="STUDY", help="Record the finished runs of a study under way instead."),
+        typer.Option("--finished", metavar="STUDY", help="Record the finished jobs of a study under way instead."),
     ] = None,
 ) -> None:
     """After a Snakemake run: record the tracked studies in DVC."""
@@ -453,8 +453,8 @@ def track(
     from sharpminima.tracking import track_finished
 
     if finished is not None:
-        jobs, file = track_finished(_layout(finished), push=push)
-        typer.echo(f"recorded {jobs} finished jobs of {finished}; commit {file} and data/store together")
+        jobs, files = track_finished(_layout(finished), push=push)
+        typer.echo(f"recorded {jobs} finished jobs of {finished}; commit {', '.join(files)} and data/store together")
         return
     studies = track_studies(push=push)
     typer.echo(f"recorded {', '.join(studies)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")

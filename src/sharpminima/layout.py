@@ -285,9 +285,13 @@ class Layout:
         """The settings of a stage, on which its DVC stage depends."""
         return f"{self.root}/settings/{stage}.json"
 
+    def stage_folder(self, stage: str) -> str:
+        """The folder that a stage of DVC tracks (see `STAGES`)."""
+        return self.runs_folder if stage == "runs" else self.analysis_folder
+
     def record(self, stage: str) -> str:
         """What made each file of a stage: tracked with the files."""
-        return f"{self.runs_folder if stage == 'runs' else self.analysis_folder}/record.json"
+        return f"{self.stage_folder(stage)}/record.json"
 
     def stage_jobs(self, stage: str) -> list[Job]:
         """The jobs whose files a stage of DVC tracks (see `STAGES`): prepared data are not among them."""

@@ -94,31 +94,36 @@ def test_settings_hold_what_numbers_depend_on_and_no_place(synthetic: Layout, tm
     assert str(tmp_path) not in Path(synthetic.settings("runs")).read_text()
 
 
-def test_the_finished_runs_of_a_study_under_way_are_kept(noted: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_finished_jobs_of_a_study_under_way_are_kept(noted: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.repo import Repo
 
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(Path("site").resolve()))
     Repo.init(no_scm=True).close()
     write_text("dvc.yaml", "vars: [{tracked: [demo]}]")
-    *others, last = noted.stage_jobs("runs")
-    for path in last.outputs:
+    *runs, last = noted.stage_jobs("runs")
+    analyses = [job for job in noted.stage_jobs("analysis") if job.rule in AnalysisSettings.model_fields]
+    unfinished = [last, *(job for job in noted.stage_jobs("analysis") if job not in analyses)]
+    for path in (path for job in unfinished for path in job.outputs):
         Path(path).unlink()
-    with pytest.raises(SharpminimaError, match="is missing; run snakemake"):
-        write_record(noted, "runs")
+    for stage in STAGES:
+        with pytest.raises(SharpminimaError, match="is missing; run snakemake"):
+            write_record(noted, stage)
 
     remote = "remote = store\n['remote \"store\"']\nurl = ../store\n"
     write_text(".dvc/config", f"[core]\nno_scm = True\n{remote}")
-    jobs, file = track_finished(noted)
-    assert (jobs, file) == (len(others), "results/tiny/runs.dvc")
-    kept = {path: sha256_file(path) for job in others for path in job.outputs}
-    assert {path for entry in read_record(noted, "runs") for path in entry["outputs"]} == kept.keys()
+    shutil.move(noted.analysis_folder, "aside")
+    assert track_finished(noted) == (len(runs), ["results/tiny/runs.dvc"])
+    shutil.move("aside", noted.analysis_folder)
+    files = ["results/tiny/runs.dvc", "results/tiny/analysis.dvc"]
+    assert track_finished(noted) == (len(runs) + len(analyses), files)
+    kept = {path: sha256_file(path) for job in (*runs, *analyses) for path in job.outputs}
+    assert {path for stage in STAGES for entry in read_record(noted, stage) for path in entry["outputs"]} == kept.keys()
 
     # As in a clone: the files come back, and Snakemake takes them as made.
-    shutil.rmtree(noted.runs_folder)
-    shutil.rmtree(".snakemake")
-    shutil.rmtree(".dvc/cache")
+    for folder in (noted.runs_folder, noted.analysis_folder, ".snakemake", ".dvc/cache"):
+        shutil.rmtree(folder)
     with Repo() as repo:
-        repo.pull([file])
+        repo.pull(files)
     assert {path: sha256_file(path) for path in kept} == kept
     assert adopt(noted) == len(kept)
 

@@ -573,7 +573,7 @@ def test_the_committed_record_is_that_of_the_committed_code(tmp_path: Path) -> N
             assert all(Path(path).suffix in (".pdf", ".svg", ".json") for path in states), stage
     tracked = (repository.folder / "results" / name for name in tracked_studies())
     assert sum(path.stat().st_size for folder in tracked for path in folder.rglob("*") if path.is_file()) < 40e6
-    for under_way in (repository.folder / "results").glob("*/runs.dvc"):
+    for under_way in (repository.folder / "results").glob("*/*.dvc"):
         assert under_way.with_suffix("").is_dir(), f"{under_way}: dvc pull passes it over"
     store = [path for path in (repository.folder / "data/store").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in store) < 60e6

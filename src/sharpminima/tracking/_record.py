@@ -78,7 +78,8 @@ def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
                 **{name: note[name] for name in (*COMPARED, "shellcmd")},
             }
         )
-    write_json(layout.record(stage), {"format": FORMAT, "jobs": entries})
+    if entries:  # else there is no folder to track
+        write_json(layout.record(stage), {"format": FORMAT, "jobs": entries})
     known.save()
     return len(entries)
 

@@ -72,14 +72,14 @@ def track(*, push: bool = True) -> list[str]:
     return studies
 
 
-def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, str]:
-    """Record the finished runs of a study that ``dvc.yaml`` does not track, and push what the default remote lacks.
+def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, list[str]]:
+    """Record the finished jobs of a study that ``dvc.yaml`` does not track, and push what the default remote lacks.
 
-    The runs are tracked by a file of their own, so that `dvc pull` brings them and Snakemake goes on from them, while
-    `dvc repro` leaves the study alone. A study that is complete belongs into ``dvc.yaml``.
+    Runs, and analyses if there are any, are tracked by a file each, so that `dvc pull` brings them and Snakemake goes
+    on from them, while `dvc repro` leaves the study alone. A study that is complete belongs into ``dvc.yaml``.
 
     Returns:
-        Number of finished jobs, and the file that tracks them.
+        Number of finished jobs, and the files that track them.
 
     Raises:
         SharpminimaError: Snakemake or DVC is at work, the study is in ``dvc.yaml``, or DVC failed.
@@ -90,14 +90,15 @@ def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, str]:
     if layout.name in tracked_studies():
         raise SharpminimaError(f"study {layout.name} is in {_PIPELINE}: `sharpminima track` records it")
     adopt(layout)
-    jobs = write_record(layout, "runs", finished=True)
-    if jobs == 0:
-        raise SharpminimaError(f"{layout.runs_folder}: no job of study {layout.name} is finished")
-    _dvc("add", "--quiet", layout.runs_folder)
-    file = f"{layout.runs_folder}.dvc"
+    jobs = {stage: write_record(layout, stage, finished=True) for stage in STAGES}
+    if not any(jobs.values()):
+        raise SharpminimaError(f"{layout.root}: no job of study {layout.name} is finished")
+    folders = [layout.stage_folder(stage) for stage in STAGES if jobs[stage]]
+    _dvc("add", "--quiet", *folders)
+    files = [f"{folder}.dvc" for folder in folders]
     if push:
-        _dvc("push", "--quiet", file)
-    return jobs, file
+        _dvc("push", "--quiet", *files)
+    return sum(jobs.values()), files
 
 
 def _write_sums(layout: Layout) -> None:
