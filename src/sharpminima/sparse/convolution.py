@@ -46,19 +46,18 @@ class _Taps:
         return _kernels.Geometry(rows, runs, length, down * self.images[1] * batch, right * batch)
 
 
-class _OfTaps(torch.autograd.Function):
-    """A map of tensors, and of the `_Taps` behind them."""
+def _keep(ctx: Any, taps: _Taps, *tensors: Tensor) -> None:
+    """Keep what both modes of differentiation start from; zero derivatives stay None, which saves their cost.
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep what both modes of differentiation start from; zero derivatives stay None, which saves their cost."""
-        *tensors, ctx.taps = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-        ctx.set_materialize_grads(False)
+    Called in ``forward``: a ``setup_context``, which only torch.func's transforms need, costs thrice the call itself.
+    """
+    ctx.taps = taps
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+    ctx.set_materialize_grads(False)
 
 
-class _Convolve(_OfTaps):
+class _Convolve(torch.autograd.Function):
     """Maps [F, H', W', N] of padded images [C, H, W, N], weights [S] and a bias [F].
 
     Linear in the images and in the weights, as are `_ToImages` and `_ToWeights`. Each of the three is a derivative of
@@ -66,7 +65,8 @@ class _Convolve(_OfTaps):
     """
 
     @staticmethod
-    def forward(images: Tensor, weight: Tensor, bias: Tensor, taps: _Taps) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, taps: _Taps) -> Tensor:
+        _keep(ctx, taps, images, weight, bias)
         batch = images.shape[-1]
         maps = images.new_empty(len(bias), *taps.outputs, batch)
         _kernels.convolve(
@@ -104,11 +104,12 @@ class _Convolve(_OfTaps):
         return _sum(along_images, _Convolve.apply(old_images, weight, none if bias is None else bias, ctx.taps))
 
 
-class _ToImages(_OfTaps):
+class _ToImages(torch.autograd.Function):
     """Gradients [C, H, W, N] of padded images, of gradients of maps [F, H', W', N] and weights [S]."""
 
     @staticmethod
-    def forward(gradient: Tensor, weight: Tensor, taps: _Taps) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, taps: _Taps) -> Tensor:
+        _keep(ctx, taps, gradient, weight)
         batch = gradient.shape[-1]
         (height, width), channels = taps.images, (len(taps.group_starts) - 1) // len(taps.lefts)
         found = gradient.new_zeros(channels, height, width, batch)
@@ -148,11 +149,12 @@ class _ToImages(_OfTaps):
         )
 
 
-class _ToWeights(_OfTaps):
+class _ToWeights(torch.autograd.Function):
     """Gradients [S] of the weights, of padded images [C, H, W, N] and gradients of maps [F, H', W', N]."""
 
     @staticmethod
-    def forward(images: Tensor, gradient: Tensor, taps: _Taps) -> Tensor:
+    def forward(ctx: Any, images: Tensor, gradient: Tensor, taps: _Taps) -> Tensor:
+        _keep(ctx, taps, images, gradient)
         batch = images.shape[-1]
         found = images.new_zeros(len(taps.places))
         _kernels.to_weights(

@@ -52,20 +52,16 @@ class _Largest(torch.autograd.Function):
     """The largest value of each window of maps [C, H, W, N], and which of the window's it is, [C, H', W', N] both."""
 
     @staticmethod
-    def forward(values: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, values: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         channels, height, width, batch = values.shape
         largest = values.new_empty(channels, height // window[0], width // window[1], batch)
         winners = torch.empty_like(largest, dtype=torch.uint8)
         _pool(shared(values), *values.shape, *window, shared(largest), shared(winners))
-        return largest, winners
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        (values, ctx.window), (_, winners) = inputs, output
-        ctx.shape = values.shape
+        ctx.shape, ctx.window = values.shape, window
         ctx.mark_non_differentiable(winners)
         ctx.save_for_backward(winners)
         ctx.save_for_forward(winners)
+        return largest, winners
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None]:
@@ -80,17 +76,14 @@ class _ToWinners(torch.autograd.Function):
     """Maps [C, H, W, N] that hold each window's gradient at its winner, and zeros: linear in the gradients."""
 
     @staticmethod
-    def forward(gradient: Tensor, winners: Tensor, shape: torch.Size, window: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, winners: Tensor, shape: torch.Size, window: tuple[int, int]) -> Tensor:
+        ctx.shape, ctx.window = shape, window
+        ctx.save_for_backward(winners)
+        ctx.save_for_forward(winners)
         whole = all(size % step == 0 for size, step in zip(shape[1:3], window, strict=True))
         found = gradient.new_empty(shape) if whole else gradient.new_zeros(shape)  # what no window covers
         _unpool(shared(gradient), shared(winners), *shape, *window, shared(found))
         return found
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, winners, ctx.shape, ctx.window = inputs
-        ctx.save_for_backward(winners)
-        ctx.save_for_forward(winners)
 
     @staticmethod
     def backward(ctx: Any, values: Tensor) -> tuple[Tensor | None, ...]:
