@@ -216,9 +216,15 @@ def _kind(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
 
 
 def _pool_batch_last(graph: fx.GraphModule) -> None:
-    """Let a pooling right behind a sparse convolution take its maps as they lie."""
+    """Let a sparse convolution do the pooling right behind it, or the pooling take its maps as they lie."""
     for pool in graph.graph.nodes:
         if _kind(graph, pool) in (nn.MaxPool2d, nn.AvgPool2d) and _kind(graph, pool.args[0]) is SparseConv2d:
+            convolution = pool.args[0]
+            alone = len(convolution.users) == 1
+            if alone and graph.get_submodule(convolution.target).takes_over(graph.get_submodule(pool.target)):
+                pool.replace_all_uses_with(convolution)
+                graph.graph.erase_node(pool)
+                continue
             name = f"{pool.name}_batch_last"  # a module of its own: the net may use one pooling several times
             graph.add_submodule(name, batch_last(graph.get_submodule(pool.target)))
             pool.target = name

@@ -7,7 +7,7 @@ survivors. The results are those of the dense layer up to the rounding of sums.
 import torch
 from torch import Tensor, nn
 
-from sharpminima.sparse.convolution import SparseConv2d
+from sharpminima.sparse.conv2d import SparseConv2d
 from sharpminima.sparse.linear import SparseLinear
 from sharpminima.sparse.pooling import batch_last
 

@@ -1,9 +1,14 @@
-"""Convolutions by their surviving weights alone: the CPU's kernels.
+"""Convolutions by their surviving weights alone, and max-pooling: the CPU's kernels.
+
+All in one file: numba keeps what it has compiled of a file until that file changes.
 
 Maps lie in memory as [channels, height, width, batch], so that what one weight does to a row of a map is one long run
 of multiplications and additions: row y of filter f gains w times the row of the inputs that w meets. Four weights at a
 time go over a run, which then is read and written once for the four. A run is taken in tiles that stay in the
 first-level cache, whatever the batch. With a horizontal stride a run is one position of all images instead of a row.
+
+A convolution whose maps only a max-pooling reads does not write them, the largest tensors of a small net: it pools one
+band of rows, as high as a window, of one filter at a time.
 
 All arrays are flat; places, steps and lengths count their elements.
 """
@@ -96,6 +101,48 @@ def convolve(
 
 
 @_reordered
+def _multiply(
+    inputs: np.ndarray,
+    slopes: np.ndarray,
+    at: int,
+    length: int,
+    places: np.ndarray,
+    shift: int,
+    first: int,
+    last: int,
+    found: np.ndarray,
+) -> None:
+    """Add to ``found[k]``, for k from ``first`` to ``last``, the product of two runs.
+
+    They are that of ``inputs`` from ``places[k] + shift`` on, and that of ``slopes`` from ``at`` on.
+    """
+    g, size = unsigned(at), unsigned(length)
+    k = first
+    while k + 4 <= last:
+        p0, p1 = unsigned(places[k] + shift), unsigned(places[k + 1] + shift)
+        p2, p3 = unsigned(places[k + 2] + shift), unsigned(places[k + 3] + shift)
+        s0 = s1 = s2 = s3 = inputs.dtype.type(0)
+        for j in range(size):
+            slope = slopes[g + j]
+            s0 += slope * inputs[p0 + j]
+            s1 += slope * inputs[p1 + j]
+            s2 += slope * inputs[p2 + j]
+            s3 += slope * inputs[p3 + j]
+        found[k] += s0
+        found[k + 1] += s1
+        found[k + 2] += s2
+        found[k + 3] += s3
+        k += 4
+    while k < last:
+        p0 = unsigned(places[k] + shift)
+        s0 = inputs.dtype.type(0)
+        for j in range(size):
+            s0 += slopes[g + j] * inputs[p0 + j]
+        found[k] += s0
+        k += 1
+
+
+@_reordered
 def to_weights(
     inputs: np.ndarray,
     gradient: np.ndarray,
@@ -116,34 +163,12 @@ def to_weights(
     for y in range(rows):
         for run in range(runs):
             for begin in range(0, length, _TILE):
-                tile = unsigned(min(_TILE, length - begin))
+                tile = min(_TILE, length - begin)
                 shift = y * row_step + run * run_step + begin
                 here = (y * runs + run) * length + begin
                 for f in range(len(starts) - 1):
-                    g = unsigned(f * size + here)
-                    k, last = starts[f], starts[f + 1]
-                    while k + 4 <= last:
-                        p0, p1 = unsigned(places[k] + shift), unsigned(places[k + 1] + shift)
-                        p2, p3 = unsigned(places[k + 2] + shift), unsigned(places[k + 3] + shift)
-                        s0 = s1 = s2 = s3 = inputs.dtype.type(0)
-                        for j in range(tile):
-                            slope = gradient[g + j]
-                            s0 += slope * inputs[p0 + j]
-                            s1 += slope * inputs[p1 + j]
-                            s2 += slope * inputs[p2 + j]
-                            s3 += slope * inputs[p3 + j]
-                        found[k] += s0
-                        found[k + 1] += s1
-                        found[k + 2] += s2
-                        found[k + 3] += s3
-                        k += 4
-                    while k < last:
-                        p0 = unsigned(places[k] + shift)
-                        s0 = inputs.dtype.type(0)
-                        for j in range(tile):
-                            s0 += gradient[g + j] * inputs[p0 + j]
-                        found[k] += s0
-                        k += 1
+                    at = f * size + here
+                    _multiply(inputs, gradient, at, tile, places, shift, starts[f], starts[f + 1], found)
 
 
 @_contracted
@@ -195,3 +220,175 @@ def to_inputs(
                     tile = min(_TILE, length - begin)
                     shift = run * length + begin
                     _add(found, at + run * run_step + begin, tile, gradient, places, shift, meeting, 0, count)
+
+
+@compiled
+def _pool_band(
+    values: np.ndarray,
+    first: int,
+    width: int,
+    columns: int,
+    batch: int,
+    window: tuple[int, int],
+    largest: np.ndarray,
+    winners: np.ndarray,
+    at: int,
+) -> None:
+    """Write the largest of each of a row of windows, and which of the window's it is.
+
+    Args:
+        values: hold the band from ``first`` on, its rows ``width`` elements apart.
+        columns: windows of a row.
+        window: its height and width.
+        largest, winners: to be written from ``at`` on.
+    """
+    tall, wide = window
+    images, to = unsigned(batch), unsigned(at)
+    for column in range(columns):
+        corner = first + column * wide * batch
+        start = unsigned(corner)
+        for image in range(images):
+            largest[to + image] = values[start + image]
+            winners[to + image] = 0
+        for place in range(1, tall * wide):
+            there = unsigned(corner + place // wide * width + place % wide * batch)
+            here = np.uint8(place)
+            for image in range(images):
+                best, value = largest[to + image], values[there + image]
+                larger = value > best or value != value
+                largest[to + image] = value if larger else best
+                winners[to + image] = here if larger else winners[to + image]
+        to += images
+
+
+@compiled
+def _unpool_band(
+    slopes: np.ndarray,
+    winners: np.ndarray,
+    at: int,
+    columns: int,
+    batch: int,
+    window: tuple[int, int],
+    found: np.ndarray,
+    first: int,
+    width: int,
+) -> None:
+    """Write the gradient of each of a row of windows to its winner, and zero to the others; as `_pool_band`."""
+    tall, wide = window
+    images, there = unsigned(batch), unsigned(at)
+    nothing = slopes.dtype.type(0)
+    for column in range(columns):
+        for place in range(tall * wide):
+            to = unsigned(first + place // wide * width + (column * wide + place % wide) * batch)
+            here = np.uint8(place)  # as narrow as the winners
+            for image in range(images):
+                found[to + image] = slopes[there + image] if winners[there + image] == here else nothing
+        there += images
+
+
+@compiled
+def pool(
+    values: np.ndarray,
+    shape: tuple[int, int, int, int],
+    window: tuple[int, int],
+    largest: np.ndarray,
+    winners: np.ndarray,
+) -> None:
+    """Write the largest of each window, and which it is.
+
+    Args:
+        values: maps of ``shape``: channels, height, width, batch.
+        window: its height and width; windows lie side by side.
+        largest, winners: [channels * windows * batch].
+    """
+    channels, height, width, batch = shape
+    tall, wide = window
+    rows, columns = height // tall, width // wide
+    for channel in range(channels):
+        for row in range(rows):
+            first = (channel * height + row * tall) * width * batch
+            at = (channel * rows + row) * columns * batch
+            _pool_band(values, first, width * batch, columns, batch, window, largest, winners, at)
+
+
+@compiled
+def unpool(
+    slopes: np.ndarray,
+    winners: np.ndarray,
+    shape: tuple[int, int, int, int],
+    window: tuple[int, int],
+    found: np.ndarray,
+) -> None:
+    """Write each window's gradient to its winner, and zero to the others: maps of ``shape``, as for `pool`."""
+    channels, height, width, batch = shape
+    tall, wide = window
+    rows, columns = height // tall, width // wide
+    for channel in range(channels):
+        for row in range(rows):
+            first = (channel * height + row * tall) * width * batch
+            at = (channel * rows + row) * columns * batch
+            _unpool_band(slopes, winners, at, columns, batch, window, found, first, width * batch)
+
+
+@_contracted
+def convolve_pooled(
+    inputs: np.ndarray,
+    weights: np.ndarray,
+    bias: np.ndarray,
+    starts: np.ndarray,
+    places: np.ndarray,
+    geometry: Geometry,
+    batch: int,
+    window: tuple[int, int],
+    largest: np.ndarray,
+    winners: np.ndarray,
+) -> None:
+    """What `pool` makes of the outputs of `convolve`, with the arguments of the two."""
+    rows, runs, length, row_step, run_step = geometry
+    tall, wide = window
+    width = runs * length
+    columns = width // batch // wide
+    band = np.empty(tall * width, inputs.dtype)
+    for row in range(rows // tall):
+        for f in range(len(starts) - 1):
+            band[:] = bias[f]
+            for y in range(tall):
+                for run in range(runs):
+                    for begin in range(0, length, _TILE):
+                        tile = min(_TILE, length - begin)
+                        shift = (row * tall + y) * row_step + run * run_step + begin
+                        at = y * width + run * length + begin
+                        _add(band, at, tile, inputs, places, shift, weights, starts[f], starts[f + 1])
+            at = (f * (rows // tall) + row) * columns * batch
+            _pool_band(band, 0, width, columns, batch, window, largest, winners, at)
+
+
+@_reordered
+def to_weights_pooled(
+    inputs: np.ndarray,
+    slopes: np.ndarray,
+    winners: np.ndarray,
+    starts: np.ndarray,
+    places: np.ndarray,
+    geometry: Geometry,
+    batch: int,
+    window: tuple[int, int],
+    found: np.ndarray,
+) -> None:
+    """What `to_weights` makes of what `unpool` makes of gradients ``slopes``, with the arguments of the two."""
+    rows, runs, length, row_step, run_step = geometry
+    tall, wide = window
+    width = runs * length
+    columns = width // batch // wide
+    band = np.zeros(tall * width, inputs.dtype)  # what no window covers stays zero
+    for row in range(rows // tall):
+        for f in range(len(starts) - 1):
+            at = (f * (rows // tall) + row) * columns * batch
+            _unpool_band(slopes, winners, at, columns, batch, window, band, 0, width)
+            for y in range(tall):
+                for run in range(runs):
+                    for begin in range(0, length, _TILE):
+                        tile = min(_TILE, length - begin)
+                        shift = (row * tall + y) * row_step + run * run_step + begin
+                        at = y * width + run * length + begin
+                        _multiply(inputs, band, at, tile, places, shift, starts[f], starts[f + 1], found)

@@ -1,17 +1,17 @@
-"""Convolutions of survivors, with derivatives of any order."""
+"""Convolutions by their surviving weights, with derivatives of any order."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from sharpminima.compiled import shared
 from sharpminima.sparse import _kernels
 
 
-class _Taps:
+class Taps:
     """Where the surviving weights of a convolution meet padded images of a size, in positions of one image.
 
     Args:
@@ -46,7 +46,7 @@ class _Taps:
         return _kernels.Geometry(rows, runs, length, down * self.images[1] * batch, right * batch)
 
 
-def _keep(ctx: Any, taps: _Taps, *tensors: Tensor) -> None:
+def keep(ctx: Any, taps: Taps, *tensors: Tensor) -> None:
     """Keep what both modes of differentiation start from; zero derivatives stay None, which saves their cost.
 
     Called in ``forward``: a ``setup_context``, which only torch.func's transforms need, costs thrice the call itself.
@@ -57,16 +57,16 @@ def _keep(ctx: Any, taps: _Taps, *tensors: Tensor) -> None:
     ctx.set_materialize_grads(False)
 
 
-class _Convolve(torch.autograd.Function):
+class Convolve(torch.autograd.Function):
     """Maps [F, H', W', N] of padded images [C, H, W, N], weights [S] and a bias [F].
 
-    Linear in the images and in the weights, as are `_ToImages` and `_ToWeights`. Each of the three is a derivative of
+    Linear in the images and in the weights, as are `ToImages` and `ToWeights`. Each of the three is a derivative of
     the others, so that they have derivatives of any order, forward and reverse.
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, taps: _Taps) -> Tensor:
-        _keep(ctx, taps, images, weight, bias)
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, taps: Taps) -> Tensor:
+        keep(ctx, taps, images, weight, bias)
         batch = images.shape[-1]
         maps = images.new_empty(len(bias), *taps.outputs, batch)
         _kernels.convolve(
@@ -87,29 +87,23 @@ class _Convolve(torch.autograd.Function):
         images, weight, _ = ctx.saved_tensors
         wanted, gradient = ctx.needs_input_grad, gradient.contiguous()
         return (
-            _ToImages.apply(gradient, weight, ctx.taps) if wanted[0] else None,
-            _ToWeights.apply(images, gradient, ctx.taps) if wanted[1] else None,
+            ToImages.apply(gradient, weight, ctx.taps) if wanted[0] else None,
+            ToWeights.apply(images, gradient, ctx.taps) if wanted[1] else None,
             gradient.flatten(1).sum(1) if wanted[2] else None,
             None,
         )
 
     @staticmethod
     def jvp(ctx: Any, images: Tensor | None, weight: Tensor | None, bias: Tensor | None, _: None) -> Tensor | None:
-        old_images, old_weight, old_bias = ctx.saved_tensors
-        none = torch.zeros_like(old_bias)
-        along_images = None if images is None else _Convolve.apply(images.contiguous(), old_weight, none, ctx.taps)
-        if weight is None and bias is None:
-            return along_images
-        weight = torch.zeros_like(old_weight) if weight is None else weight.contiguous()
-        return _sum(along_images, _Convolve.apply(old_images, weight, none if bias is None else bias, ctx.taps))
+        return along(ctx.saved_tensors, (images, weight, bias), ctx.taps)
 
 
-class _ToImages(torch.autograd.Function):
+class ToImages(torch.autograd.Function):
     """Gradients [C, H, W, N] of padded images, of gradients of maps [F, H', W', N] and weights [S]."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, taps: _Taps) -> Tensor:
-        _keep(ctx, taps, gradient, weight)
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, taps: Taps) -> Tensor:
+        keep(ctx, taps, gradient, weight)
         batch = gradient.shape[-1]
         (height, width), channels = taps.images, (len(taps.group_starts) - 1) // len(taps.lefts)
         found = gradient.new_zeros(channels, height, width, batch)
@@ -135,26 +129,26 @@ class _ToImages(torch.autograd.Function):
         gradient, weight = ctx.saved_tensors
         wanted, images = ctx.needs_input_grad, images.contiguous()
         return (
-            _Convolve.apply(images, weight, weight.new_zeros(len(gradient)), ctx.taps) if wanted[0] else None,
-            _ToWeights.apply(images, gradient, ctx.taps) if wanted[1] else None,
+            Convolve.apply(images, weight, weight.new_zeros(len(gradient)), ctx.taps) if wanted[0] else None,
+            ToWeights.apply(images, gradient, ctx.taps) if wanted[1] else None,
             None,
         )
 
     @staticmethod
     def jvp(ctx: Any, gradient: Tensor | None, weight: Tensor | None, _: None) -> Tensor | None:
         old_gradient, old_weight = ctx.saved_tensors
-        return _sum(
-            None if gradient is None else _ToImages.apply(gradient.contiguous(), old_weight, ctx.taps),
-            None if weight is None else _ToImages.apply(old_gradient, weight.contiguous(), ctx.taps),
+        return total(
+            None if gradient is None else ToImages.apply(gradient.contiguous(), old_weight, ctx.taps),
+            None if weight is None else ToImages.apply(old_gradient, weight.contiguous(), ctx.taps),
         )
 
 
-class _ToWeights(torch.autograd.Function):
+class ToWeights(torch.autograd.Function):
     """Gradients [S] of the weights, of padded images [C, H, W, N] and gradients of maps [F, H', W', N]."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, gradient: Tensor, taps: _Taps) -> Tensor:
-        _keep(ctx, taps, images, gradient)
+    def forward(ctx: Any, images: Tensor, gradient: Tensor, taps: Taps) -> Tensor:
+        keep(ctx, taps, images, gradient)
         batch = images.shape[-1]
         found = images.new_zeros(len(taps.places))
         _kernels.to_weights(
@@ -169,52 +163,33 @@ class _ToWeights(torch.autograd.Function):
         images, gradient = ctx.saved_tensors
         wanted, weight = ctx.needs_input_grad, weight.contiguous()
         return (
-            _ToImages.apply(gradient, weight, ctx.taps) if wanted[0] else None,
-            _Convolve.apply(images, weight, weight.new_zeros(len(gradient)), ctx.taps) if wanted[1] else None,
+            ToImages.apply(gradient, weight, ctx.taps) if wanted[0] else None,
+            Convolve.apply(images, weight, weight.new_zeros(len(gradient)), ctx.taps) if wanted[1] else None,
             None,
         )
 
     @staticmethod
     def jvp(ctx: Any, images: Tensor | None, gradient: Tensor | None, _: None) -> Tensor | None:
         old_images, old_gradient = ctx.saved_tensors
-        return _sum(
-            None if images is None else _ToWeights.apply(images.contiguous(), old_gradient, ctx.taps),
-            None if gradient is None else _ToWeights.apply(old_images, gradient.contiguous(), ctx.taps),
+        return total(
+            None if images is None else ToWeights.apply(images.contiguous(), old_gradient, ctx.taps),
+            None if gradient is None else ToWeights.apply(old_images, gradient.contiguous(), ctx.taps),
         )
 
 
-def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+def along(old: Sequence[Tensor], moves: Sequence[Tensor | None], taps: Taps) -> Tensor | None:
+    """How the maps of `Convolve` move with its images, weights and bias, of which None do not."""
+    (images, weight, bias), (by_images, by_weight, by_bias) = old, moves
+    none = torch.zeros_like(bias)
+    moved = None if by_images is None else Convolve.apply(by_images.contiguous(), weight, none, taps)
+    if by_weight is None and by_bias is None:
+        return moved
+    by_weight = torch.zeros_like(weight) if by_weight is None else by_weight.contiguous()
+    return total(moved, Convolve.apply(images, by_weight, none if by_bias is None else by_bias, taps))
+
+
+def total(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Their sum, of which None is a zero."""
     if first is None or second is None:
         return second if first is None else first
     return first + second
-
-
-class SparseConv2d(nn.Module):
-    """A convolution of survivors.
-
-    Args:
-        conv: the layer whose stride, padding and dilation to take.
-        weight: the surviving weights [S], in the order of the mask.
-        bias: [filters], or None.
-        mask: bool [filters, channels, height, width], with S true.
-    """
-
-    def __init__(self, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, mask: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-        self.bias = None if bias is None else nn.Parameter(bias)
-        self._stride, self._padding, self._dilation = conv.stride, conv.padding, conv.dilation
-        self._mask = mask.cpu().numpy()
-        self._taps: dict[tuple[int, int], _Taps] = {}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] to [N, F, H', W'], the batch as the last axis in memory."""
-        (vertical, horizontal), (height, width) = self._padding, images.shape[2:]
-        padded = (height + 2 * vertical, width + 2 * horizontal)
-        if padded not in self._taps:
-            self._taps[padded] = _Taps(self._mask, padded, self._stride, self._dilation)
-        channels = images.flatten(1).T.contiguous().view(*images.shape[1:], -1)  # no copy where the batch is last
-        if any(self._padding):
-            channels = F.pad(channels, (0, 0, horizontal, horizontal, vertical, vertical))
-        bias = self.weight.new_zeros(len(self._mask)) if self.bias is None else self.bias
-        return _Convolve.apply(channels, self.weight, bias, self._taps[padded]).permute(3, 0, 1, 2)

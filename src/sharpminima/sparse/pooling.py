@@ -3,24 +3,29 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from sharpminima.compiled import compiled, shared, unsigned
+from sharpminima.compiled import shared
+from sharpminima.sparse import _kernels
 
 _WINNERS = 256  # that a byte can tell
 
 
 def batch_last(pool: nn.MaxPool2d | nn.AvgPool2d) -> nn.Module:
     """The same pooling of maps [N, C, H, W] with the batch as the last axis in memory, on a CPU."""
-    if isinstance(pool, nn.MaxPool2d) and not (pool.ceil_mode or pool.return_indices):
-        window = _pair(pool.kernel_size)
-        apart = _pair(pool.stride) == window and _pair(pool.padding) == (0, 0) and _pair(pool.dilation) == (1, 1)
-        if apart and math.prod(window) <= _WINNERS:
-            return BatchLastMaxPool(window)
-    return BatchLast(pool)
+    window = window_of(pool)
+    return BatchLast(pool) if window is None else BatchLastMaxPool(window)
+
+
+def window_of(pool: nn.Module) -> tuple[int, int] | None:
+    """Height and width of a max-pooling's windows if they lie side by side, else None."""
+    if not isinstance(pool, nn.MaxPool2d) or pool.ceil_mode or pool.return_indices:
+        return None
+    window = _pair(pool.kernel_size)
+    apart = _pair(pool.stride) == window and _pair(pool.padding) == (0, 0) and _pair(pool.dilation) == (1, 1)
+    return window if apart and math.prod(window) <= _WINNERS else None
 
 
 class BatchLast(nn.Module):
@@ -56,7 +61,7 @@ class _Largest(torch.autograd.Function):
         channels, height, width, batch = values.shape
         largest = values.new_empty(channels, height // window[0], width // window[1], batch)
         winners = torch.empty_like(largest, dtype=torch.uint8)
-        _pool(shared(values), *values.shape, *window, shared(largest), shared(winners))
+        _kernels.pool(shared(values), tuple(values.shape), window, shared(largest), shared(winners))
         ctx.shape, ctx.window = values.shape, window
         ctx.mark_non_differentiable(winners)
         ctx.save_for_backward(winners)
@@ -65,14 +70,14 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None]:
-        return _ToWinners.apply(gradient.contiguous(), *ctx.saved_tensors, ctx.shape, ctx.window), None
+        return ToWinners.apply(gradient.contiguous(), *ctx.saved_tensors, ctx.shape, ctx.window), None
 
     @staticmethod
     def jvp(ctx: Any, values: Tensor, _: None) -> tuple[Tensor, None]:
-        return _of_winners(values, *ctx.saved_tensors, ctx.window), None
+        return of_winners(values, *ctx.saved_tensors, ctx.window), None
 
 
-class _ToWinners(torch.autograd.Function):
+class ToWinners(torch.autograd.Function):
     """Maps [C, H, W, N] that hold each window's gradient at its winner, and zeros: linear in the gradients."""
 
     @staticmethod
@@ -82,83 +87,21 @@ class _ToWinners(torch.autograd.Function):
         ctx.save_for_forward(winners)
         whole = all(size % step == 0 for size, step in zip(shape[1:3], window, strict=True))
         found = gradient.new_empty(shape) if whole else gradient.new_zeros(shape)  # what no window covers
-        _unpool(shared(gradient), shared(winners), *shape, *window, shared(found))
+        _kernels.unpool(shared(gradient), shared(winners), tuple(shape), window, shared(found))
         return found
 
     @staticmethod
     def backward(ctx: Any, values: Tensor) -> tuple[Tensor | None, ...]:
-        return _of_winners(values, *ctx.saved_tensors, ctx.window), None, None, None
+        return of_winners(values, *ctx.saved_tensors, ctx.window), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, gradient: Tensor, *_: None) -> Tensor:
-        return _ToWinners.apply(gradient.contiguous(), *ctx.saved_tensors, ctx.shape, ctx.window)
+        return ToWinners.apply(gradient.contiguous(), *ctx.saved_tensors, ctx.shape, ctx.window)
 
 
-def _of_winners(values: Tensor, winners: Tensor, window: tuple[int, int]) -> Tensor:
+def of_winners(values: Tensor, winners: Tensor, window: tuple[int, int]) -> Tensor:
     """The values [C, H, W, N] at the winners [C, H', W', N]."""
     (tall, wide), (channels, rows, columns, batch) = window, winners.shape
     windows = values[:, : rows * tall, : columns * wide].reshape(channels, rows, tall, columns, wide, batch)
     windows = windows.transpose(2, 3).reshape(channels, rows, columns, tall * wide, batch)
     return windows.gather(3, winners.long().unsqueeze(3)).squeeze(3)
-
-
-@compiled
-def _pool(
-    values: np.ndarray,
-    channels: int,
-    height: int,
-    width: int,
-    batch: int,
-    tall: int,
-    wide: int,
-    largest: np.ndarray,
-    winners: np.ndarray,
-) -> None:
-    """Write the largest of each window, and which it is: flat arrays [C, H, W, N] and [C, H', W', N]."""
-    images = unsigned(batch)
-    to = unsigned(0)
-    for channel in range(channels):
-        for y in range(height // tall):
-            for x in range(width // wide):
-                corner = (channel * height + y * tall) * width + x * wide
-                first = unsigned(corner * batch)
-                for image in range(images):
-                    largest[to + image] = values[first + image]
-                    winners[to + image] = 0
-                for place in range(1, tall * wide):
-                    at = unsigned((corner + place // wide * width + place % wide) * batch)
-                    here = np.uint8(place)
-                    for image in range(images):
-                        best, value = largest[to + image], values[at + image]
-                        larger = value > best or value != value
-                        largest[to + image] = value if larger else best
-                        winners[to + image] = here if larger else winners[to + image]
-                to += images
-
-
-@compiled
-def _unpool(
-    slopes: np.ndarray,
-    winners: np.ndarray,
-    channels: int,
-    height: int,
-    width: int,
-    batch: int,
-    tall: int,
-    wide: int,
-    found: np.ndarray,
-) -> None:
-    """Write each window's gradient to its winner, and zero to the others."""
-    images = unsigned(batch)
-    nothing = slopes.dtype.type(0)
-    at = unsigned(0)
-    for channel in range(channels):
-        for y in range(height // tall):
-            for x in range(width // wide):
-                corner = (channel * height + y * tall) * width + x * wide
-                for place in range(tall * wide):
-                    to = unsigned((corner + place // wide * width + place % wide) * batch)
-                    here = np.uint8(place)  # as narrow as the winners
-                    for image in range(images):
-                        found[to + image] = slopes[at + image] if winners[at + image] == here else nothing
-                at += images
