@@ -35,10 +35,13 @@ def gradients(output: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad((output * torch.arange(output.numel()).view(output.shape).cos()).sum(), inputs)
 
 
-def check(sparse: nn.Module, dense: nn.Module, mask: Tensor, features: Tensor) -> None:
+def check(sparse: nn.Module, dense: nn.Module, mask: Tensor, features: Tensor, pool: nn.Module | None = None) -> None:
+    """A layer of survivors, which does the pooling if there is one, against the dense layer and the pooling."""
     with torch.no_grad():
         dense.weight *= mask
     found, expected = sparse(features), dense(features)
+    if pool is not None:
+        expected = pool(expected)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     to_features, to_weight, to_bias = gradients(found, features, sparse.weight, sparse.bias)
     wanted = gradients(expected, features, dense.weight, dense.bias)
@@ -58,13 +61,14 @@ def test_linear(density: float, batch: int) -> None:
     assert sparse(features).T.is_contiguous()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=120)
 @given(
     stride=st.integers(1, 2),
     padding=st.integers(0, 2),
     dilation=st.integers(1, 2),
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     channels_last=st.booleans(),
+    window=st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)),
     density=st.sampled_from([0.02, 0.3, 1.0]),
     seed=st.integers(0, 100),
 )
@@ -74,6 +78,7 @@ def test_convolution(
     dilation: int,
     kernel: tuple[int, int],
     channels_last: bool,
+    window: tuple[int, int] | None,
     density: float,
     seed: int,
 ) -> None:
@@ -81,68 +86,20 @@ def test_convolution(
     mask = torch.rand(dense.weight.shape, generator=draws(seed)) < density
     sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    images = torch.randn(5, 3, 9, 7, generator=draws(seed + 1), dtype=torch.float64).contiguous(memory_format=layout)
-    check(sparse, dense, mask, images.requires_grad_())
+    images = torch.randn(5, 3, 13, 12, generator=draws(seed + 1), dtype=torch.float64).contiguous(memory_format=layout)
+    pool = None if window is None else nn.MaxPool2d(window)
+    assert pool is None or sparse.takes_over(pool)
+    check(sparse, dense, mask, images.requires_grad_(), pool)
+    assert sparse(images).permute(1, 2, 3, 0).is_contiguous()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's forward mode uses it
-def test_derivatives_of_the_second_order() -> None:
+@pytest.mark.parametrize("pooled", [False, True])
+def test_derivatives_of_the_second_order(pooled: bool) -> None:
     dense = nn.Conv2d(2, 3, 3, stride=(1, 2), padding=1, dtype=torch.float64)
     mask = torch.rand(dense.weight.shape, generator=draws(0)) < 0.5
     sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
-    images = torch.randn(2, 2, 5, 6, generator=draws(1), dtype=torch.float64, requires_grad=True)
-
-    def maps(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return functional_call(sparse, {"weight": weight, "bias": bias}, (images,)).tanh()
-
-    inputs = (images, *(parameter.detach().clone().requires_grad_() for parameter in sparse.parameters()))
-    assert gradcheck(maps, inputs, check_forward_ad=True)
-    assert gradgradcheck(maps, inputs, check_fwd_over_rev=True)
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    stride=st.integers(1, 2),
-    padding=st.integers(0, 2),
-    dilation=st.integers(1, 2),
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    density=st.sampled_from([0.02, 0.3, 1.0]),
-    seed=st.integers(0, 100),
-)
-def test_convolution_that_takes_over_a_pooling(
-    stride: int,
-    padding: int,
-    dilation: int,
-    kernel: tuple[int, int],
-    window: tuple[int, int],
-    density: float,
-    seed: int,
-) -> None:
-    dense = nn.Conv2d(3, 4, kernel, stride=stride, padding=padding, dilation=dilation, dtype=torch.float64)
-    mask = torch.rand(dense.weight.shape, generator=draws(seed)) < density
-    with torch.no_grad():
-        dense.weight *= mask
-    sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
-    pool = nn.MaxPool2d(window)
-    assert sparse.takes_over(pool)
-    images = torch.randn(5, 3, 13, 12, generator=draws(seed + 1), dtype=torch.float64, requires_grad=True)
-    found, expected = sparse(images), pool(dense(images))
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    assert found.permute(1, 2, 3, 0).is_contiguous()
-    to_images, to_weight, to_bias = gradients(found, images, *sparse.parameters())
-    wanted = gradients(expected, images, *dense.parameters())
-    torch.testing.assert_close(to_images, wanted[0], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(to_weight, wanted[1][mask], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(to_bias, wanted[2], rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's forward mode uses it
-def test_derivatives_of_the_second_order_with_a_pooling() -> None:
-    dense = nn.Conv2d(2, 3, 3, padding=1, dtype=torch.float64)
-    mask = torch.rand(dense.weight.shape, generator=draws(0)) < 0.5
-    sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
-    assert sparse.takes_over(nn.MaxPool2d((2, 3)))
+    assert not pooled or sparse.takes_over(nn.MaxPool2d((2, 3)))
     images = torch.randn(2, 2, 5, 6, generator=draws(1), dtype=torch.float64, requires_grad=True)
 
     def maps(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -181,13 +138,15 @@ def test_maps_that_are_read_twice_are_pooled_apart() -> None:
     torch.testing.assert_close(small(images), model(images))
 
 
-def test_a_row_of_a_large_batch_is_taken_in_tiles() -> None:
+@pytest.mark.parametrize("pool", [None, nn.MaxPool2d(2)])
+def test_a_row_of_a_large_batch_is_taken_in_tiles(pool: nn.Module | None) -> None:
     dense = nn.Conv2d(2, 3, 3, dtype=torch.float64)
     mask = torch.rand(dense.weight.shape, generator=draws(0)) < 0.7
     sparse = SparseConv2d(dense, dense.weight.detach()[mask], dense.bias.detach().clone(), mask)
     images = torch.randn(150, 2, 4, 11, generator=draws(1), dtype=torch.float64, requires_grad=True)
     assert _kernels._TILE < 150 * 9
-    check(sparse, dense, mask, images)
+    assert pool is None or sparse.takes_over(pool)
+    check(sparse, dense, mask, images, pool)
 
 
 def test_maps_of_one_layer_enter_the_next_without_a_copy() -> None:
