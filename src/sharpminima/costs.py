@@ -44,7 +44,8 @@ _EVALUATIONS = 0.5  # of the final net on all parts, in epochs
 _PASSES = {"psp": 6.8, "neurons": 2.0, "hessian": 240.0, "surface": 4.2, "line": 80.0, "barrier": 0.7}
 """Analysis -> passes of training over its images, of both nets together; of a surface or a line, for each point.
 
-The dearest net of those measured: eigenvalues took 233 on LeNet-300 and 83 on LeNet-5, a point of a line 28 on LeNet-5.
+Those of eigenvalues are LeNet-300's, the dearest: 233 measured, 83 on LeNet-5. A point of a line took 28 on LeNet-5;
+for LeNet-300 it is scaled by that ratio.
 """
 _STATISTICS = ("psp", "neurons", "surface")  # analyses that hold PSP statistics
 _LOBSTER_SHARE = 0.4  # of max_epochs: 0.33, 0.36, 0.41 and 0.47 measured
