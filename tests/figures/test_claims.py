@@ -80,7 +80,9 @@ def test_the_best_of_several_strategies_counts(experiments):
 
 def test_a_published_value(experiments):
     near = {**NETS, "first": ["gradual"], "second": 1.6, "is": "within", "bound": 0.5}
-    assert judged(experiments, claim(near))[0]["verdict"] == REPRODUCED
+    (one,) = judged(experiments, claim(near))
+    assert one["verdict"] == REPRODUCED
+    assert [value["sd"] is None for value in one["results"][0]["values"]] == [False, True]  # its spread is not known
     assert judged(experiments, claim({**near, "second": 3.0}))[0]["verdict"] == NOT_REPRODUCED
 
 

@@ -45,7 +45,13 @@ def test_errors_known_answer(numbers):
     top = lenet5["levels"][-1]["strategies"]
     assert top["gradual"]["test_error_percent"] == pytest.approx({"mean": 1.55, "sd": 0.05, "n": 3})
     assert top["reinit"]["test_error_percent"] == pytest.approx({"mean": 8.8, "sd": 0.1, "n": 3})
-    assert lenet5["levels"][1]["strategies"]["gradual"]["test_error_percent"]["n"] == 2
+    # Run 0 has one state for the second and the third level: each level has all runs, and what was retrained there.
+    second, third = (entry["strategies"] for entry in lenet5["levels"][1:3])
+    assert [second[name]["test_error_percent"]["n"] for name in ("gradual", "rewind", "reinit")] == [3, 3, 3]
+    for name in ("gradual", "rewind"):
+        assert second[name]["by_seed"]["training_loss_nats"]["0"] == third[name]["by_seed"]["training_loss_nats"]["0"]
+    assert second["reinit"] == third["reinit"]
+    assert second["rewind"]["by_seed"]["test_error_percent"] != third["rewind"]["by_seed"]["test_error_percent"]
     assert lenet5["unreached"] == [{"level": 0.95, "runs": 1, "removed": pytest.approx(0.945)}]
     assert lenet5["highest"]["runs_that_reached"] == 2
 

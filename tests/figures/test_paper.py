@@ -1,7 +1,11 @@
+import json
+import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import typst
 
 from sharpminima.config import load_config
 from sharpminima.errors import FigureError
@@ -63,6 +67,35 @@ def test_the_paper_of_a_study_with_fig1_only(whole, study, tmp_path):
     summarise(results, [], [], [], CLAIMS, facts, tmp_path / "numbers.json")
     compile_paper(SOURCE, tmp_path / "numbers.json", [whole / "fig1.svg"], tmp_path / "paper.pdf")
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_what_others_published_stands_beside_the_nearest_level(whole, study, tmp_path):
+    for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(SOURCE.parent / name, tmp_path / name)
+    facts = {**study, "seeds": [0], "figures": [], "focus": None}
+    levels = (0.9, 0.95, 0.98, 0.996)  # the second shares the third's state; and a tenth less left than asked for
+    rows = cases.results(seeds=(0,), replicas=1, levels=levels, dataset="mnist")
+    results = cases.write(tmp_path, "results", rows)
+    summarise(results, [], [], [], CLAIMS, facts, tmp_path / "numbers.json")
+    found = json.loads(typst.query(tmp_path / "paper.typ", "<published>", root=tmp_path, ignore_system_fonts=True))
+    assert len(found) == 1
+    cells = [_text(cell["body"]) for cell in found[0]["body"]["children"] if cell["func"] == "cell"]
+    shown = {row[2:5] for row in zip(*[iter(cells)] * 6, strict=True)}
+    published = pd.read_csv(SOURCE.parent / "published/mnist-pruned.csv", dtype=str)
+    published = published.query("model == 'lenet5' and source != 'dense'")
+    nearest = {"8.33": "9.00", "2": "1.80", "1": "1.80", "0.90": "1.80"}
+    for row in published.itertuples():
+        left = nearest.get(row.density_percent, "0.36")
+        assert (row.density_percent, row.error_percent, left) in shown, row
+    assert set(published.reference) <= set(re.findall(r"@\w+\{(\w+),", (tmp_path / "references.bib").read_text()))
+
+
+def _text(content) -> str:
+    """The words of an element as Typst's query gives it."""
+    if isinstance(content, dict):
+        return content["text"] if "text" in content else "".join(map(_text, content.values()))
+    return "".join(map(_text, content)) if isinstance(content, list) else ""
 
 
 def test_the_paper_needs_no_facts_of_the_study(whole, tmp_path):

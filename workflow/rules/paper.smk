@@ -42,7 +42,7 @@ rule numbers:
 rule paper:
     input:
         source="paper/paper.typ",
-        siblings=["paper/format.typ", "paper/references.bib"],
+        siblings=["paper/format.typ", "paper/references.bib", "paper/published/mnist-pruned.csv"],
         numbers=LAYOUT.numbers(),
         figure=[f"{LAYOUT.figure(name)}.svg" for name in STUDY.figures],
         provenance=[LAYOUT.provenance(name) for name in STUDY.figures],

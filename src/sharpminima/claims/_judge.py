@@ -15,6 +15,7 @@ from sharpminima.claims._ledger import (
     Reached,
     Transfer,
 )
+from sharpminima.claims._text import REMOVED
 from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide
 from sharpminima.columns import ALL, RELATIVE
 from sharpminima.intervals import describe, paired, unpaired
@@ -134,8 +135,11 @@ def _compared(
         of_second = cells[second][quantity] if isinstance(second, str) else published
         groups = (cells[first][quantity], of_second)
         decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound)
-    names = [_SHORT.get(first, first), _SHORT.get(second, second) if isinstance(second, str) else "published"]
-    values = [(name, _UNITS[quantity], group) for name, group in zip(names, groups, strict=True)]
+    values = [(_SHORT.get(first, first), _UNITS[quantity], groups[0])]
+    if isinstance(second, str):
+        values.append((_SHORT.get(second, second), _UNITS[quantity], groups[1]))
+    else:
+        values.append(("published", _UNITS[quantity], {**published, "sd": None}))  # its spread is not known
     yield _result(detail, values, **decided)
 
 
@@ -177,7 +181,7 @@ def _reached(test: Reached, experiment: _Experiment) -> Iterator[_Result]:
         return
     reached, runs = highest["runs_that_reached"], highest["runs"]
     verdict = REPRODUCED if reached == runs else UNDECIDED if reached else NOT_REPRODUCED
-    values = [("G", "%", highest["removed_percent"])]
+    values = [("G", REMOVED, highest["removed_percent"])]
     yield _result(f"{reached} of {runs} runs removed {100 * test.level:.6g} %", values, verdict=verdict)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from sharpminima.claims._verdict import UNDECIDED
 
 _Claim = Mapping[str, Any]
+REMOVED = "% removed"
+"""The unit of a share removed, which is written to a hundredth: the last percent is what counts."""
 
 
 def as_text(claims: Sequence[_Claim]) -> str:
@@ -35,8 +37,8 @@ def as_markdown(claims: Sequence[_Claim]) -> str:
 def measured(result: _Claim) -> str:
     """Values and difference of a result: mean ± standard deviation (n), the interval in brackets."""
     shown = [
-        f"{value['name']} {_number(value['mean'])}"
-        + (f" ± {_number(value['sd'])}" if value["sd"] else "")
+        f"{value['name']} {_number(value['mean'], value['unit'])}"
+        + (f" ± {_number(value['sd'], value['unit'])}" if value["sd"] else "")
         + (f" {value['unit']}" if value["unit"] else "")
         + (f" (n = {value['n']})" if value["n"] is not None else "")
         for value in result["values"]
@@ -48,7 +50,9 @@ def measured(result: _Claim) -> str:
     return ", ".join(shown)
 
 
-def _number(value: float) -> str:
+def _number(value: float, unit: str = "") -> str:
+    if unit == REMOVED:
+        return f"{value:.2f}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 

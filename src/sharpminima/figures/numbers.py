@@ -17,6 +17,7 @@ from sharpminima.figures.tables import (
     ENDS,
     EXPERIMENT,
     GRADUAL,
+    at_levels,
     panels,
     read_table,
     unreached,
@@ -124,7 +125,7 @@ def _cell(strategy: str, method: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
-    pruned = nets[nets["strategy"] != DENSE]
+    pruned = at_levels(results, key)
     levels = [
         {
             "level": float(level),

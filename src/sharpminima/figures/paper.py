@@ -11,7 +11,7 @@ import typst
 from sharpminima.errors import FigureError
 from sharpminima.files import atomic_path
 
-_SOURCES = ("*.typ", "*.bib")
+_SOURCES = ("*.typ", "*.bib", "published/*.csv")
 
 
 def compile_paper(
@@ -24,9 +24,9 @@ def compile_paper(
 ) -> None:
     """Compile a paper to PDF, with the fonts inside Typst and no date.
 
-    The source finds its siblings (other Typst files, references), ``numbers.json``, ``figures/<name>.svg`` and
-    ``provenance/<name>.json`` beside itself, and in ``sys.inputs`` the names of the ``figures`` and of those that
-    have a ``provenance``, separated by commas.
+    The source finds its siblings (other Typst files, references, tables in ``published/``), ``numbers.json``,
+    ``figures/<name>.svg`` and ``provenance/<name>.json`` beside itself, and in ``sys.inputs`` the names of the
+    ``figures`` and of those that have a ``provenance``, separated by commas.
 
     Raises:
         FigureError: a file is missing, or the source does not compile.
@@ -38,7 +38,9 @@ def compile_paper(
         try:
             for pattern in _SOURCES:
                 for path in source.parent.glob(pattern):
-                    shutil.copyfile(path, root / path.name)
+                    copy = root / path.relative_to(source.parent)
+                    copy.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(path, copy)
             shutil.copyfile(numbers, root / "numbers.json")
             for kind, paths in given.items():
                 (root / kind).mkdir()

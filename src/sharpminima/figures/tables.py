@@ -78,6 +78,18 @@ def panels(results: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFra
     return found
 
 
+def at_levels(results: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    """The pruned nets of an experiment at every level asked for: a state that stands for several, at each of them.
+
+    `distinct` has it, and what was retrained at its mask, once; statistics of a level want each run's net.
+    """
+    rows = results[(results[EXPERIMENT] == list(key)).all(axis=1) & (results["strategy"] != DENSE)]
+    gradual, retrained = rows[rows["strategy"] == GRADUAL], rows[rows["strategy"] != GRADUAL]
+    asked = gradual[["seed", "level", "represented_by_level"]]
+    retrained = asked.merge(retrained.drop(columns="level"), on=["seed", "represented_by_level"])
+    return pd.concat([gradual, retrained[rows.columns]], ignore_index=True)
+
+
 def errors(nets: pd.DataFrame) -> pd.DataFrame:
     """One row a strategy and level of one experiment's distinct nets: removed share and test error.
 
