@@ -106,3 +106,12 @@ def test_the_errors_by_the_authors_recipe_are_those_of_the_trials() -> None:
     trials = trials.sort_values(["momentum", "weight_decay"])
     found = trials.groupby([trials.method, (100 * trials.sparsity).round()]).test_error_percent.apply(list)
     assert shown == found.to_dict()
+
+
+def test_the_epoch_of_resnet32_is_that_of_its_study() -> None:
+    measured = pd.read_csv(MEASURED / "resnet32-epoch.csv").set_index("run")
+    assert list(measured.index) == ["dense", "lobster"]
+    assert (measured.epochs == 1).all()
+    text = Path("README.md").read_text()
+    dense, lobster = measured.test_error_percent
+    assert f"{dense:.1f} % test error dense, {lobster:.1f} % with LOBSTER" in text

@@ -148,6 +148,7 @@ def test_eigenvalues(experiments):
 def test_levels_that_were_not_reached(experiments):
     (one,) = judged(experiments, claim({"kind": "reached", "level": 0.95}))
     assert (one["verdict"], one["results"][0]["detail"]) == (UNDECIDED, "2 of 3 runs removed 95 %")
+    assert "G 95.17 ± 0.58 % removed (n = 3)" in as_text([one])
     assert judged(experiments, claim({"kind": "reached", "level": 0.99}))[0]["verdict"] == ABSENT
 
 

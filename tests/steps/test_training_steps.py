@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.cli import app
+from sharpminima.config import MethodChoice
 from sharpminima.data import load_prepared
 from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.evaluation import evaluate
@@ -22,6 +23,7 @@ from sharpminima.settings import RecipeSettings
 from sharpminima.steps import tables, training
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training import RecipePolicy
+from sharpminima.usage import read_usage
 
 RECIPE = RecipeSettings(batch_size=50, max_epochs=3)
 LOBSTER = {"name": "lobster", "batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 40}
@@ -66,6 +68,20 @@ def test_dense_starts_from_init_and_records_what_it_measured(run: Path, digits: 
     rows = (run / "dense/history.csv").read_text().splitlines()
     assert len(rows) == 4
     assert not list((run / "dense").glob("resume*"))
+
+
+def test_measuring_the_levels_counts_as_part_of_the_job(
+    run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("metrics")
+
+    monkeypatch.setattr(training.TrainingJob, "metrics", fails)
+    method = MethodChoice.model_validate({**LOBSTER, "max_epochs": 2}).root
+    with pytest.raises(RuntimeError, match="metrics"):
+        training.prune(digits, run / "init", method, [0.2], tmp_path, CPU)
+    assert not read_usage(tmp_path / "run/seed-5")["finished"]
+    assert read_usage(run / "lobster/run/seed-5")["finished"]
 
 
 def test_levels_of_a_run(run: Path) -> None:

@@ -172,22 +172,22 @@ def prune(
     )
     with measured(record):
         pruned = METHODS[method.name].prune(run, method)
-    # Levels passed by one event share a state; the highest of them stands for all in retraining and plots.
-    highest = {state.facts["event"]: level for level, state in sorted(pruned.levels.items())}
-    write_csv(record / "history.csv", pruned.history, HISTORY_COLUMNS)
-    write_json(record / "events.json", pruned.events)
-    for level, state in pruned.levels.items():
-        metadata = {
-            **job.facts,
-            "strategy": GRADUAL,
-            "level": level,
-            "represented_by": highest[state.facts["event"]],
-            "reached": state.reached,
-            "method_epochs": pruned.epochs,
-            "metrics": [{**job.metrics(state.state, state.masks), "epochs": pruned.epochs, **state.facts}],
-        }
-        folder = out / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed)
-        save_checkpoint(folder / CHECKPOINT, [state.state], masks=[state.masks], metadata=metadata)
+        # Levels passed by one event share a state; the highest of them stands for all in retraining and plots.
+        highest = {state.facts["event"]: level for level, state in sorted(pruned.levels.items())}
+        write_csv(record / "history.csv", pruned.history, HISTORY_COLUMNS)
+        write_json(record / "events.json", pruned.events)
+        for level, state in pruned.levels.items():
+            metadata = {
+                **job.facts,
+                "strategy": GRADUAL,
+                "level": level,
+                "represented_by": highest[state.facts["event"]],
+                "reached": state.reached,
+                "method_epochs": pruned.epochs,
+                "metrics": [{**job.metrics(state.state, state.masks), "epochs": pruned.epochs, **state.facts}],
+            }
+            folder = out / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed)
+            save_checkpoint(folder / CHECKPOINT, [state.state], masks=[state.masks], metadata=metadata)
     resume.remove()
 
 
