@@ -224,7 +224,7 @@ class Costs:
         return [
             f"images a second, trained, of one dense net: {rates}; measured on {self._throughput.origin}",
             *(f"{model} was not measured: estimated from its multiplications" for model in unmeasured),
-            "no speed-up of pruned nets, which have had up to 8 times these rates",
+            "no speed-up of pruned nets, which have had up to 6 times these rates",
             f"replicas as one model: {together} images a second, all together"
             if together
             else "replicas one after the other",
