@@ -222,6 +222,9 @@ class Study(Settings):
     figures: tuple[Literal[FIGURES], ...] = PAPER_FIGURES[:5]
     focus: Focus | None = None
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
+    notes: Annotated[
+        tuple[str, ...], Field(description="what the paper says below the settings, such as how they were chosen")
+    ] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Study":

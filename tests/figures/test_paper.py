@@ -69,11 +69,11 @@ def test_the_paper_of_a_study_with_fig1_only(whole, study, tmp_path):
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_what_others_published_stands_beside_the_nearest_level(whole, study, tmp_path):
+def test_notes_claims_and_what_others_published_stand_beside_the_results(whole, study, tmp_path):
     for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(SOURCE.parent / name, tmp_path / name)
-    facts = {**study, "seeds": [0], "figures": [], "focus": None}
+    facts = {**study, "seeds": [0], "figures": [], "focus": None, "notes": ["Chosen on the validation split."]}
     levels = (0.9, 0.95, 0.98, 0.996)  # the second shares the third's state; and a tenth less left than asked for
     rows = cases.results(seeds=(0,), replicas=1, levels=levels, dataset="mnist")
     results = cases.write(tmp_path, "results", rows)
@@ -90,6 +90,7 @@ def test_what_others_published_stands_beside_the_nearest_level(whole, study, tmp
         assert (row.density_percent, row.error_percent, left) in shown, row
     assert set(published.reference) <= set(re.findall(r"@\w+\{(\w+),", (tmp_path / "references.bib").read_text()))
     told = "".join(_text(found["children"]) for found in _query(tmp_path, "list") if "children" in found)
+    assert "Chosen on the validation split." in told
     assert "At low compression retraining recovers the original accuracy. Here: undecided." in told  # of Fig. 1
     assert "The PSP norm is lower at G" not in told  # of Fig. 3, which this study lacks
 
