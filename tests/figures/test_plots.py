@@ -122,7 +122,20 @@ def test_fig2_says_where_eigenvalues_are_of_other_images_than_the_loss(tmp_path)
     hessian = _table(tmp_path, "hessian", [row | {"images": surface["images"].iloc[0]} for row in cases.hessian()])
     line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
     titles = [axes.get_title(loc="left") for axes in plots.loss_plane(surface, hessian, line).axes]
-    assert [title for title in titles if "images" in title] == ["(d) largest 2 along the line, 12,000 images"]
+    assert [title for title in titles if "images" in title] == ["(d) top 2 along the line, 12,000 images"]
+
+
+def test_the_titles_of_fig2_are_no_wider_than_its_panels(tmp_path):
+    surface = _table(tmp_path, "surface", cases.surface())
+    rows = [row | {"images": 54000} for seed in cases.SEEDS for row in cases.hessian(seed=seed)]
+    line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
+    figure = plots.loss_plane(surface, _table(tmp_path, "hessian", rows), line)
+    figure.canvas.draw()
+    panels = [panel for panel in figure.axes if panel.get_title(loc="left")]
+    assert len(panels) == 4
+    for panel in panels:
+        title = panel._left_title
+        assert title.get_window_extent().x1 <= panel.bbox.x1, title.get_text()
 
 
 def test_fig5_has_a_panel_a_net_and_layer(tmp_path):
