@@ -20,7 +20,22 @@ def test_paired_known_answer(n, quantile):
     half = quantile * 0.5 / math.sqrt(n)
     expected = {"mean": 1.0, "low": 1 - half, "high": 1 + half}
     assert intervals.paired({"mean": 1.0, "sd": 0.5, "n": n}) == pytest.approx(expected, rel=1e-5)
-    assert intervals.paired({"mean": 1.0, "sd": 0.5, "n": 5}, n) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("n", "quantiles"), [(3, 4.30265 + 1.06066), (11, 2.22814 + 0.87906)])
+def test_a_plan_is_wider_by_the_quantile_of_its_power(n, quantiles):
+    half = quantiles * 0.5 / math.sqrt(n)
+    found = intervals.paired({"mean": 1.0, "sd": 0.5, "n": 5}, n)
+    assert found == pytest.approx({"mean": 1.0, "low": 1 - half, "high": 1 + half}, rel=1e-4)
+
+
+def test_one_value_against_draws():
+    # One more draw has the variance of the draws, and that of their mean: t(0.975, 9) * 0.2 * sqrt(1 + 1/10).
+    half = 2.262157 * 0.2 * math.sqrt(1.1)
+    found = intervals.predicted({"mean": 1.5, "sd": 0.2, "n": 10}, 1.2)
+    assert found == pytest.approx({"mean": 0.3, "low": 0.3 - half, "high": 0.3 + half}, rel=1e-5)
+    assert intervals.predicted({"mean": 1.5, "sd": None, "n": 1}, 1.2)["low"] is None
+    assert intervals.predicted({"mean": 1.5, "sd": 0.2, "n": 3}, 1.2, 10)["low"] < found["low"]
 
 
 def test_welch_known_answer():
@@ -46,7 +61,7 @@ def test_single_nets_have_no_interval():
     assert intervals.unpaired(several, single) == {"mean": -0.5, **unknown}
 
 
-@pytest.mark.parametrize("smallest", [2, 3, 57, 10_000])
+@pytest.mark.parametrize("smallest", [2, 3, 57, 1_000])
 def test_enough_is_the_smallest_number(smallest):
     assert intervals.enough(lambda n: n >= smallest) == smallest
 

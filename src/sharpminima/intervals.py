@@ -9,7 +9,9 @@ from scipy.special import stdtrit
 from sharpminima.errors import FigureError
 
 CONFIDENCE = 0.95
-_MOST = 10_000  # beyond it, replicas are no plan
+POWER = 0.8
+"""Of the samples of a planned size, the share that shall exclude what the planned interval excludes."""
+_MOST = 1_000  # beyond it, replicas are no plan
 
 
 def describe(values: Iterable[float]) -> dict[str, Any]:
@@ -28,43 +30,60 @@ def describe(values: Iterable[float]) -> dict[str, Any]:
     return {"mean": mean, "sd": spread, "n": len(given)}
 
 
-def paired(difference: Mapping[str, Any], n: int | None = None) -> dict[str, Any]:
+def paired(difference: Mapping[str, Any], planned: int | None = None) -> dict[str, Any]:
     """Mean difference of pairs with its interval, from mean, sd and n; no interval for one pair.
 
     Args:
         difference: mean, sd and n of the pairs' differences.
-        n: as if there were so many pairs of the same mean and spread.
+        planned: as if there were so many pairs of the same mean and spread, and widened so that of such samples
+            `POWER` exclude what it excludes.
     """
-    mean = difference["mean"]
+    mean, n = difference["mean"], planned or difference["n"]
     if difference["n"] < 2:
         return {"mean": mean, "low": None, "high": None}
-    n = n or difference["n"]
-    half = _quantile(n - 1) * difference["sd"] / math.sqrt(n)
+    half = _quantile(n - 1, planned) * difference["sd"] / math.sqrt(n)
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def unpaired(first: Mapping[str, Any], second: Mapping[str, Any], n: int | None = None) -> dict[str, Any]:
+def predicted(draws: Mapping[str, Any], single: float, planned: int | None = None) -> dict[str, Any]:
+    """Difference of the draws' mean from a single value; no interval from one draw.
+
+    The interval is that of a prediction by Student's t: it holds 0 where the value passes for one more draw.
+
+    Args:
+        draws: mean, sd and n.
+        single: the value.
+        planned: as in `paired`, with so many draws.
+    """
+    mean, n = draws["mean"] - single, planned or draws["n"]
+    if draws["n"] < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = _quantile(n - 1, planned) * draws["sd"] * math.sqrt(1 + 1 / n)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def unpaired(first: Mapping[str, Any], second: Mapping[str, Any], planned: int | None = None) -> dict[str, Any]:
     """Difference first - second of two groups' means by Welch's formula; no interval with a single net.
 
     Args:
         first, second: mean, sd and n of a group; a published value has sd 0 and n None.
-        n: as if each group that has a spread had so many nets.
+        planned: as in `paired`, with so many nets in each group that has a spread.
     """
     mean = first["mean"] - second["mean"]
     measured = [group for group in (first, second) if group["n"] is not None]
     if any(group["n"] < 2 for group in measured):
         return {"mean": mean, "low": None, "high": None}
-    sizes = [n or group["n"] for group in measured]
+    sizes = [planned or group["n"] for group in measured]
     parts = [group["sd"] ** 2 / size for group, size in zip(measured, sizes, strict=True)]
     if sum(parts) == 0:
         return {"mean": mean, "low": mean, "high": mean}
     terms = [part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True)]
-    half = _quantile(sum(parts) ** 2 / sum(terms)) * math.sqrt(sum(parts))
+    half = _quantile(sum(parts) ** 2 / sum(terms), planned) * math.sqrt(sum(parts))
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def enough(decided: Callable[[int], bool]) -> int | None:
-    """The smallest number of replicas, from 2 on, at which ``decided`` holds; None where none below 10,000 does.
+    """The smallest number of replicas, from 2 on, at which ``decided`` holds; None where none up to 1,000 does.
 
     ``decided`` must stay true once it is: intervals shrink as replicas are added.
     """
@@ -77,5 +96,7 @@ def enough(decided: Callable[[int], bool]) -> int | None:
     return high
 
 
-def _quantile(freedom: float) -> float:
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+def _quantile(freedom: float, planned: int | None) -> float:
+    found = stdtrit(freedom, (1 + CONFIDENCE) / 2)
+    # The usual sum of both quantiles, in place of the noncentral t distribution.
+    return float(found if planned is None else found + stdtrit(freedom, POWER))

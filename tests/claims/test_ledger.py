@@ -24,6 +24,13 @@ def test_the_papers_ledger_is_whole():
     assert all(claim.says and claim.source for claim in claims)
 
 
+def test_what_changed_after_results_is_told_in_order():
+    amendments = read_ledger("paper/claims.yaml").amendments
+    assert amendments
+    assert [one.date for one in amendments] == sorted(one.date for one in amendments)
+    assert all(one.change and one.seen for one in amendments)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [
@@ -31,6 +38,8 @@ def test_the_papers_ledger_is_whole():
         ("is: above", "is: larger", "claims.0.tests.0.nets.is"),
         ("is: above", "is: within", "needs a bound above 0"),
         ("is: above", "is: above, relative: true", "relative bounds"),
+        ("second: gradual", "second: 1.2, same_mask: true", "`second` is a published value"),
+        ("\nclaims:", "\namendments: [{date: later, change: a, seen: b}]\nclaims:", "amendments.0.date"),
         ("source: Fig. 1\n", "", "source"),
         ("mnist/lenet5", "mnist", "stated_for"),
         ("tests:", "verdict: reproduced\n    tests:", "claims.0.verdict"),

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
 from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from sharpminima.claims._verdict import common, decide, verdict_of
-from sharpminima.intervals import paired
+from sharpminima.intervals import describe, paired
 
 
 @pytest.mark.parametrize(
@@ -32,16 +33,24 @@ def test_a_bound_moves_the_line():
 def test_undecided_says_how_many_replicas_would_decide():
     difference = {"mean": 1.0, "sd": 1.0, "n": 3}
     found = decide(lambda n: paired(difference, n), "above", 0.0)
-    # For a mean of one sd, t(0.975, 5) / sqrt(6) = 1.05 is too wide, t(0.975, 6) / sqrt(7) = 0.92 is not.
-    assert (found["verdict"], found["replicas_needed"]) == (UNDECIDED, 7)
-    assert decide(lambda n: paired({**difference, "n": 7}, n), "above", 0.0)["verdict"] == REPRODUCED
+    # For a mean of one sd (t(0.975, 8) + t(0.8, 8)) / sqrt(9) = 1.07 is too wide, with 10 runs 0.99 is not.
+    assert (found["verdict"], found["needed"]) == (UNDECIDED, {"n": 10, "of": "runs"})
+    assert decide(lambda n: paired({**difference, "n": 10}, n), "above", 0.0)["verdict"] == REPRODUCED
+
+
+def test_of_samples_so_large_four_in_five_decide():
+    draws = np.random.default_rng(0)
+    planned = decide(lambda n: paired({"mean": 1.0, "sd": 1.0, "n": 3}, n), "above", 0.0)["needed"]["n"]
+    samples = draws.normal(1.0, 1.0, size=(4000, planned))
+    decided = [decide(lambda n: paired(describe(values), n), "above", 0.0)["verdict"] for values in samples]  # noqa: B023
+    assert decided.count(REPRODUCED) / len(decided) == pytest.approx(0.8, abs=0.03)
 
 
 def test_one_run_or_no_difference_never_say_how_many():
     single = decide(lambda n: paired({"mean": 1.0, "sd": None, "n": 1}, n), "above", 0.0)
-    assert (single["verdict"], single["replicas_needed"]) == (UNDECIDED, None)
+    assert (single["verdict"], single["needed"]) == (UNDECIDED, None)
     nothing = decide(lambda n: paired({"mean": 0.0, "sd": 1.0, "n": 3}, n), "above", 0.0)
-    assert (nothing["verdict"], nothing["replicas_needed"]) == (UNDECIDED, None)
+    assert (nothing["verdict"], nothing["needed"]) == (UNDECIDED, None)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_barriers_are_the_highest_points_over_runs(files):
     lenet5, lenet300 = with_barrier["experiments"]
     found = lenet5["barrier"]
     assert found["train"]["loss_excess_nats"] == {"mean": 1.5, "sd": 1.0, "n": 3}
+    assert found["train"]["by_seed"]["loss_excess_nats"] == {"0": 0.5, "1": 1.5, "2": 2.5}
     assert found["train"]["error_excess_percent"]["mean"] == 3.0
     assert found["test"]["loss_excess_nats"]["mean"] == 0.0
     assert lenet300["barrier"] == {}

@@ -21,6 +21,10 @@ def _texts(figure):
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+def _titles(figure):
+    return [title for axes in figure.axes if (title := axes.get_title(loc="left"))]
+
+
 def _legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
@@ -34,10 +38,7 @@ def test_every_strategy_has_a_look_of_its_own():
 def test_fig1_names_the_methods_where_there_are_several(tmp_path):
     rows = cases.results(seeds=(0,)) + [row | {"method": "snip"} for row in cases.results(seeds=(0,))]
     figure = plots.error_against_removed(_table(tmp_path, "results", rows))
-    assert {axes.get_title(loc="left") for axes in figure.axes} == {
-        "(a) lenet5 / digits, lobster",
-        "(b) lenet5 / digits, snip",
-    }
+    assert _titles(figure) == ["(a) lenet5 / digits, lobster", "(b) lenet5 / digits, snip"]
     assert any("the method (snip)" in entry for entry in _legend(figure))
     assert any("gradual (lobster, G)" in entry for entry in _legend(figure))
 
@@ -68,8 +69,7 @@ def test_fig1_one_panel_an_experiment_and_the_panels_share_a_legend(tmp_path):
     rows = cases.results(replicas=1, seeds=(0,)) + cases.results(model="lenet300") + cases.results(model="mlp")
     rows.append(cases.result(strategy="rewind-long", level=0.95, sparsity=0.955))
     figure = plots.error_against_removed(_table(tmp_path, "results", rows))
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["(a) lenet5 / digits", "(b) lenet300 / digits", "(c) mlp / digits", ""]
+    assert _titles(figure) == ["(a) lenet5 / digits", "(b) lenet300 / digits", "(c) mlp / digits"]
     assert len(_legend(figure)) == len(set(_legend(figure))) == 6
 
 
@@ -82,6 +82,43 @@ def test_fig1_shows_low_and_high_errors_where_some_are_zero(tmp_path):
     assert axes.get_yscale() == "symlog"
     assert axes.get_ylim()[0] == 0
     assert {0, 0.5, 1, 10, 50} <= set(axes.get_yticks())
+
+
+def test_fig1_breaks_a_panel_where_controls_fail(tmp_path):
+    rows = [
+        cases.result(strategy=strategy, level=level, sparsity=level, test_error_percent=error)
+        for strategy, values in (("gradual", (1.0, 1.1)), ("rewind", (1.1, 1.3)), ("random-structure", (2.0, 90.0)))
+        for level, error in zip((0.8, 0.9), values, strict=True)
+    ]
+    upper, lower = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    assert (upper.get_yscale(), lower.get_yscale()) == ("log", "linear")
+    assert lower.get_ylim()[1] == upper.get_ylim()[0] == pytest.approx(2.24)  # above all that does not fail
+    assert 0 < lower.get_ylim()[0] < 1.0
+    assert upper.get_ylim()[1] > 90
+    assert upper.get_title(loc="left") == "(a) lenet5 / digits"
+    assert (upper.get_ylabel(), lower.get_ylabel()) == ("", "test error (%)")
+    assert upper.get_xlim() == lower.get_xlim()
+    rows[0]["test_error_percent"] = 0.0
+    _, lower = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    assert (lower.get_yscale(), lower.get_ylim()[0]) == ("linear", 0)
+
+
+def test_fig1_does_not_break_a_panel_where_the_method_itself_fails(tmp_path):
+    rows = [
+        cases.result(level=level, sparsity=level, test_error_percent=error)
+        for level, error in ((0.8, 1.0), (0.9, 60.0))
+    ]
+    [axes] = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    assert axes.get_yscale() == "log"
+
+
+def test_fig1_spreads_errors_that_are_close(tmp_path):
+    rows = [
+        cases.result(level=level, sparsity=level, test_error_percent=error) for level, error in ((0.8, 8.8), (0.9, 9.4))
+    ]
+    [axes] = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    assert axes.get_yscale() == "linear"
+    assert 8 < axes.get_ylim()[0] < 8.8
 
 
 def test_fig1_needs_pruned_nets(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 
 from sharpminima.claims._ledger import (
     CarryOver,
+    Claim,
     Eigenvalue,
     Ledger,
     LowerElsewhere,
@@ -18,12 +19,17 @@ from sharpminima.claims._ledger import (
 from sharpminima.claims._text import REMOVED
 from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide
 from sharpminima.columns import ALL, RELATIVE
-from sharpminima.intervals import describe, paired, unpaired
+from sharpminima.intervals import describe, paired, predicted, unpaired
 
 _Experiment = Mapping[str, Any]
 _Result = dict[str, Any]
-_UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "epochs": "epochs"}
-_NAMES = {"test_error_percent": "test error", "training_loss_nats": "training loss", "epochs": "epochs of training"}
+_UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "best_epoch": "epochs", "epochs": "epochs"}
+_NAMES = {
+    "test_error_percent": "test error",
+    "training_loss_nats": "training loss",
+    "best_epoch": "epochs until the net was found",
+    "epochs": "epochs of the whole training",
+}
 _PSP = {
     "psp_norm": "PSP norm",
     "psp_norm_with_output": "PSP norm with the output layer",
@@ -49,7 +55,9 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, 
 
     A result: dataset, model, method, ``stated`` (whether the paper states the claim for it), ``sensitivity`` (whether
     it is another reading, which decides nothing), ``detail`` (what was compared), ``values`` (name, unit, mean, sd,
-    n), the difference's ``interval`` or None, ``verdict``, and ``replicas_needed`` where more of them would decide.
+    n), the difference's ``interval`` or None, ``verdict``, and ``needed``, n and of what, where more would decide.
+    A claim's ``missing``: the nets, and the parts of what carries over, for which the paper states it and no test was
+    possible; its verdict is that of the others.
 
     Args:
         ledger: the claims.
@@ -65,24 +73,40 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, 
             if claim.elsewhere or _place(e) in claim.stated_for
             for result in examine(test, e)
         ]
-        carried = [
-            {**result, "stated": True, "detail": f"{name}: {result['detail']}"}
+        carried = {
+            name: [result for result in judged[name]["results"] if _place(result) in claim.stated_for]
             for test in claim.tests
             if isinstance(test, CarryOver)
             for name in test.claims
-            for result in judged[name]["results"]
-            if not result["sensitivity"] and _place(result) in claim.stated_for
-        ]
-        results += carried
+        }
+        for name, found in carried.items():
+            results += [{**result, "stated": True, "detail": f"{name}: {result['detail']}"} for result in found]
         deciding = [result for result in results if result["stated"] and not result["sensitivity"]]
-        needed = [result["replicas_needed"] for result in deciding if result["verdict"] == UNDECIDED]
+        needed = [result["needed"] for result in deciding if result["verdict"] == UNDECIDED]
         judged[claim.id] = {
             **claim.model_dump(mode="json", include={"id", "source", "says", "stated_for"}),
             "verdict": common(result["verdict"] for result in deciding),
-            "replicas_needed": max(needed) if needed and None not in needed else None,
+            "needed": max(needed, key=lambda found: found["n"]) if needed and None not in needed else None,
+            "missing": _missing(claim, deciding, carried),
             "results": results,
         }
     return list(judged.values())
+
+
+def _missing(claim: Claim, deciding: Sequence[_Result], carried: Mapping[str, Sequence[_Result]]) -> list[str]:
+    tried = {_place(result) for result in deciding}
+    if not tried:
+        return []  # the verdict says so
+    found = [_net(place) for place in claim.stated_for if place not in tried]
+    for name, results in carried.items():
+        lacking = tried - {_place(result) for result in results if not result["sensitivity"]}
+        found += [f"{name} for {_net(place)}" for place in claim.stated_for if place in lacking]
+    return found
+
+
+def _net(place: str) -> str:
+    dataset, model = place.split("/")
+    return f"{model} on {dataset}"
 
 
 def _key(experiment: _Experiment) -> dict[str, Any]:
@@ -104,7 +128,7 @@ def _result(detail: str, values: Sequence[tuple[str, str, Mapping[str, Any]]], *
         {"name": name, "unit": unit, **{part: value[part] for part in ("mean", "sd", "n")}}
         for name, unit, value in values
     ]
-    return {"detail": detail, "values": shown, "interval": None, "replicas_needed": None, **decided}
+    return {"detail": detail, "values": shown, "interval": None, "needed": None, **decided}
 
 
 @examine.register
@@ -115,7 +139,29 @@ def _nets(test: Nets, experiment: _Experiment) -> Iterator[_Result]:
         return
     first = min(known, key=lambda name: cells[name][test.quantity]["mean"])
     where = f"{test.level} level" if isinstance(test.level, str) else f"{100 * test.level:.6g} %"
-    yield from _compared(f"{_NAMES[test.quantity]}, {where}", cells, first, test.second, test.quantity, test)
+    if "gradual" in cells:  # what is really removed may be far from what was asked
+        where += f" ({cells['gradual']['removed_percent']['mean']:.2f} % removed)"
+    detail = f"{_NAMES[test.quantity]}, {where}" + (f", {test.is_} {test.bound:g}" if test.bound else "")
+    if test.same_mask:
+        yield from _at_one_mask(f"{detail}, at the mask of one run", cells, first, test)
+    else:
+        yield from _compared(detail, cells, first, test.second, test.quantity, test)
+
+
+def _at_one_mask(detail: str, cells: Mapping[str, Any], first: str, test: Nets) -> Iterator[_Result]:
+    """Draws at one run's mask, and the net of that run."""
+    draws, single = cells[first], cells.get(test.second)
+    runs = list(draws["by_seed"][test.quantity])
+    if single is None or len(runs) != 1 or runs[0] not in single["by_seed"][test.quantity]:
+        return
+    value = single["by_seed"][test.quantity][runs[0]]
+    decided = decide(lambda n: predicted(draws[test.quantity], value, n), test.is_, test.bound, of="draws")
+    unit = _UNITS[test.quantity]
+    values = [
+        (_SHORT.get(first, first), unit, draws[test.quantity]),
+        (f"{_SHORT.get(test.second, test.second)} of run {runs[0]}", unit, describe([value])),
+    ]
+    yield _result(detail, values, **decided)
 
 
 def _compared(
@@ -134,7 +180,8 @@ def _compared(
         published = {"mean": second, "sd": 0.0, "n": None}
         of_second = cells[second][quantity] if isinstance(second, str) else published
         groups = (cells[first][quantity], of_second)
-        decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound)
+        of = "nets of each kind" if isinstance(second, str) else "runs" if first in _UNDRAWN else "nets"
+        decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound, of=of)
     values = [(_SHORT.get(first, first), _UNITS[quantity], groups[0])]
     if isinstance(second, str):
         values.append((_SHORT.get(second, second), _UNITS[quantity], groups[1]))
@@ -228,14 +275,20 @@ def _positive(test: Positive, experiment: _Experiment) -> Iterator[_Result]:
 
 @examine.register
 def _lower_elsewhere(test: LowerElsewhere, experiment: _Experiment) -> Iterator[_Result]:
-    for one in experiment["maps"]:
-        lower, at_g = one["lower_than_at_G"][test.quantity], one["G"]["loss_nats"]
-        values = [("loss at G", "nats", describe([at_g]))]
-        verdict = NOT_REPRODUCED
-        if lower["points"]:
-            values.append(("lowest loss there", "nats", describe([lower["lowest_loss_nats"]])))
-            verdict = REPRODUCED if lower["lowest_loss_nats"] > at_g else NOT_REPRODUCED
-        detail = (
-            f"{_PSP[test.quantity]} lower than at G on {lower['points']} of {one['points']} points (run {one['seed']})"
-        )
-        yield _result(detail, values, verdict=verdict)
+    maps = experiment["maps"]
+    if not maps:
+        return
+    name = _PSP[test.quantity]
+    at_g = [one["G"]["loss_nats"] for one in maps]
+    there = [one["lower_than_at_G"][test.quantity]["lowest_loss_nats"] for one in maps]
+    points = ", ".join(
+        f"{one['lower_than_at_G'][test.quantity]['points']} of {one['points']} (run {one['seed']})" for one in maps
+    )
+    detail = f"{name} lower than at G on points of the map: {points}; training loss, lowest there"
+    values = [("G", "nats", describe(at_g))]
+    if None in there:
+        yield _result(detail, values, verdict=NOT_REPRODUCED)
+        return
+    difference = describe(lowest - at for lowest, at in zip(there, at_g, strict=True))
+    decided = decide(lambda n: paired(difference, n), "above", 0.0)
+    yield _result(detail, [("there", "nats", describe(there)), *values], **decided)

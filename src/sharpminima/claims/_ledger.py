@@ -1,5 +1,6 @@
 """The ledger's file: claims with their sources and tests, checked when read."""
 
+import datetime
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,10 +37,19 @@ class Nets(_Difference):
     """A quantity of trained nets at a level: first - second, in pairs by run where neither is drawn anew."""
 
     kind: Literal["nets"]
-    quantity: Literal["test_error_percent", "training_loss_nats", "epochs"]
+    quantity: Literal["test_error_percent", "training_loss_nats", "best_epoch", "epochs"]
     level: Literal["highest", "lowest"] | float = "highest"
     first: Annotated[tuple[str, ...], Field(min_length=1, description="strategies; the one of the lowest mean counts")]
     second: str | float = Field(description="a strategy, dense, or a published value")
+    same_mask: bool = Field(
+        False, description="draws of `first` against the one net of `second` at the mask that they share"
+    )
+
+    @model_validator(mode="after")
+    def _net_of_the_mask(self) -> "Nets":
+        if self.same_mask and not isinstance(self.second, str):
+            raise ValueError("same_mask compares with nets: `second` is a published value")
+        return self
 
 
 class Reached(Settings):
@@ -82,7 +92,9 @@ class Transfer(_Difference):
 
 
 class LowerElsewhere(Settings):
-    """Whether points of the map have less of a quantity than G, all of them at a higher loss."""
+    """Whether points of the map have less of a quantity than G, all of them at a higher loss: the lowest loss there
+    less that at G, over the runs that have maps.
+    """
 
     kind: Literal["lower-elsewhere"]
     quantity: Literal["psp_norm", "psp_entropy_1_bits", "psp_entropy_2_bits"]
@@ -112,9 +124,18 @@ class Claim(Settings):
     sensitivity: tuple[Test, ...] = Field((), description="other readings of the claim: shown, but decide nothing")
 
 
-class Ledger(Settings):
-    """All claims."""
+class Amendment(Settings):
+    """A change of what is compared, made when results of it had been seen."""
 
+    date: datetime.date
+    change: str
+    seen: str = Field(description="what was known by then")
+
+
+class Ledger(Settings):
+    """All claims, and how their rules have changed."""
+
+    amendments: tuple[Amendment, ...] = ()
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -57,6 +57,9 @@ def _number(value: float, unit: str = "") -> str:
 
 
 def _verdict(judged: _Claim) -> str:
-    needed = judged["replicas_needed"]
-    hint = f" ({needed} replicas would decide)" if judged["verdict"] == UNDECIDED and needed else ""
-    return judged["verdict"] + hint
+    hints = []
+    if judged["verdict"] == UNDECIDED and (needed := judged["needed"]):
+        hints.append(f"{needed['n']} {needed['of']} would decide")
+    if missing := judged.get("missing"):
+        hints.append(f"without {', '.join(missing)}")
+    return judged["verdict"] + (f" ({'; '.join(hints)})" if hints else "")

@@ -26,19 +26,22 @@ def verdict_of(interval: Mapping[str, Any], side: Side, bound: float) -> str:
     return REPRODUCED if inside else NOT_REPRODUCED if outside else UNDECIDED
 
 
-def decide(interval_at: Callable[[int | None], Mapping[str, Any]], side: Side, bound: float) -> dict[str, Any]:
-    """Interval, verdict, and where undecided the replicas of each group that would decide it.
+def decide(
+    interval_at: Callable[[int | None], Mapping[str, Any]], side: Side, bound: float, *, of: str = "runs"
+) -> dict[str, Any]:
+    """Interval, verdict, and where undecided what would decide it: ``needed``, with n and ``of`` what, or None.
 
     Args:
-        interval_at: the interval with the replicas there are (None), or as if there were so many.
+        interval_at: the interval with the replicas there are (None), or as if so many were planned.
         side, bound: where the difference must lie.
+        of: what is counted.
     """
     interval = interval_at(None)
     verdict = verdict_of(interval, side, bound)
     needed = None
     if verdict == UNDECIDED and interval["low"] is not None:
         needed = enough(lambda n: verdict_of(interval_at(n), side, bound) != UNDECIDED)
-    return {"interval": interval, "verdict": verdict, "replicas_needed": needed}
+    return {"interval": interval, "verdict": verdict, "needed": needed and {"n": needed, "of": of}}
 
 
 def common(verdicts: Iterable[str]) -> str:

@@ -85,12 +85,14 @@ def summarise(
         }
         for key, rows in panels(nets)
     ]
-    judged = judge(read_ledger(claims), experiments)
+    ledger = read_ledger(claims)
+    judged = judge(ledger, experiments)
     verdicts = [claim["verdict"] for claim in judged]
     numbers = {
         "study": dict(study),
         "experiments": experiments,
         "claims": judged,
+        "amendments": [amendment.model_dump(mode="json") for amendment in ledger.amendments],
         "verdicts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
     }
     try:
@@ -114,12 +116,13 @@ def _cell(strategy: str, method: str, rows: pd.DataFrame) -> dict[str, Any]:
         "removed_percent": describe(100 * rows["sparsity"]),
         "test_error_percent": describe(rows["test_error_percent"]),
         "training_loss_nats": describe(rows["training_loss_nats"]),
+        "best_epoch": describe(rows["best_epoch"]),
         "epochs": describe(rows["epochs"]),
         "nonzero": describe(rows["nonzero"]),
         "compression": describe(rows["compression"]),
         "by_seed": {
             column: _by_seed(rows[rows["replica"] == 0], column)
-            for column in ("test_error_percent", "training_loss_nats", "epochs")
+            for column in ("test_error_percent", "training_loss_nats", "best_epoch", "epochs")
         },
     }
 
@@ -210,6 +213,10 @@ def _barrier(rows: pd.DataFrame) -> dict[str, Any]:
     for part, its_rows in rows.groupby("part", sort=False):
         highest = its_rows.groupby("seed")[["loss_excess_nats", "error_excess_percent"]].max()
         found[str(part)] = {str(column): describe(values) for column, values in highest.items()}
+        found[str(part)]["by_seed"] = {
+            str(column): {str(seed): float(value) for seed, value in values.items()}
+            for column, values in highest.items()
+        }
     return found
 
 

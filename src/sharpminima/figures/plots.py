@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
@@ -42,7 +43,8 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
 
     Lines: means over runs and replicas at one level; bars: one sample standard deviation; dots: single nets.
     The removed share spreads its high end (it is the logarithm of the share left). Levels not reached are
-    crosses on the axis.
+    crosses on the axis. Where some nets fail and G and 1-S do not, a panel is broken in two: below the errors that
+    are to be compared, above, on a logarithmic scale, those of the nets that fail.
 
     Args:
         results: a results table.
@@ -54,44 +56,76 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
     rows = math.ceil(len(found) / columns)
     with styled():
         width = FULL_WIDTH if columns > 1 else 4.2
-        figure = Figure(figsize=(width, 2.55 * rows + 0.75), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
+        figure = Figure(figsize=(width, 2.9 * rows + 0.75), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.02)  # inches: the halves of a broken panel belong together
+        grid = figure.add_gridspec(rows, columns)
         entries: dict[str, Line2D] = {}
         counts: dict[str, set[int]] = {}
         methods = len({key[2] for key, _ in found})
-        for index, (axes, (key, nets)) in enumerate(zip(grid.flat, found, strict=False)):
-            _error_panel(axes, key, nets, unreached(results, key), entries, counts)
+        for index, (key, nets) in enumerate(found):
+            parts = _error_panel(figure, grid[divmod(index, columns)], key, nets, unreached(results, key), entries)
+            for strategy, its_nets in errors(nets).groupby("strategy"):
+                counts.setdefault(look_of(str(strategy), key[2]).title, set()).update(map(int, its_nets["error_n"]))
             method = f", {key[2]}" if methods > 1 else ""
-            axes.set_title(f"({chr(ord('a') + index)}) {key[1]} / {key[0]}{method}", loc="left")
+            parts[0].set_title(f"({chr(ord('a') + index)}) {key[1]} / {key[0]}{method}", loc="left")
             if index % columns == 0:
-                axes.set_ylabel("test error (%)")
+                parts[-1].set_ylabel("test error (%)")
             if index + columns >= len(found):
-                axes.set_xlabel("prunable parameters removed (%)")
-        for axes in list(grid.flat)[len(found) :]:
-            axes.set_axis_off()
+                parts[-1].set_xlabel("prunable parameters removed (%)")
         labels = [f"{name}, {_span(counts[name])}" for name in entries]
         figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=min(2, columns))
     return figure
 
 
 def _error_panel(
-    axes: Axes,
+    figure: Figure,
+    place: SubplotSpec,
     key: tuple[str, str, str],
     nets: pd.DataFrame,
     missed: list[tuple[float, int, float]],
     entries: dict[str, Line2D],
-    counts: dict[str, set[int]],
-) -> None:
+) -> list[Axes]:
+    """The axes of a panel, from the top; two where it is broken."""
+    cut = _break_at(nets)
+    if cut is None:
+        parts = [figure.add_subplot(place)]
+    else:
+        halves = place.subgridspec(2, 1, height_ratios=(1, 2), hspace=0.03)
+        parts = [figure.add_subplot(half) for half in halves]
     summary = errors(nets)
     pruned = summary[summary["strategy"] != DENSE]
     left = 100 - pruned["removed_mean"]
     lowest = min([left.min(), *(100 * (1 - level) for level, _, _ in missed)])
     highest = max(left.max(), *(100 * (1 - level) for level, _, _ in missed), lowest)
-    axes.set_xscale("log")
-    axes.set_xlim(min(100.0, highest * 1.35), max(lowest, 0.005) / 1.35)
+    for axes in parts:
+        axes.set_xscale("log")
+        axes.set_xlim(min(100.0, highest * 1.35), max(lowest, 0.005) / 1.35)
+        axes.xaxis.set_major_locator(FixedLocator(_readable_ticks(*axes.get_xlim())))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.6g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        _draw_errors(axes, key[2], summary, nets, entries)
+    if cut is None:
+        _scale_errors(parts[0], nets["test_error_percent"])
+    else:
+        _scale_broken(*parts, nets["test_error_percent"], cut)
+    _mark_missed(parts, missed)
+    return parts
+
+
+def _break_at(nets: pd.DataFrame) -> float | None:
+    """The test error, %, at which a panel is broken; None where one scale shows all."""
+    values = nets["test_error_percent"]
+    near = values[nets["strategy"].isin((DENSE, GRADUAL, REWIND)) & (values > 0)]
+    if near.empty or near.max() / near.min() > _LOG_FROM or values.max() / near.min() <= _LOG_FROM:
+        return None
+    return 1.12 * float(values[values <= 2 * near.max()].max())
+
+
+def _draw_errors(
+    axes: Axes, method: str, summary: pd.DataFrame, nets: pd.DataFrame, entries: dict[str, Line2D]
+) -> None:
     for strategy, rows in summary.groupby("strategy", sort=False):
-        look = look_of(str(strategy), key[2])
-        counts.setdefault(look.title, set()).update(int(n) for n in rows["error_n"])
+        look = look_of(str(strategy), method)
         if strategy == DENSE:
             mean, spread = rows["error_mean"].iloc[0], rows["error_sd"].fillna(0).iloc[0]
             axes.axhspan(mean - spread, mean + spread, color=look.colour, alpha=0.12, linewidth=0)
@@ -124,39 +158,67 @@ def _error_panel(
             alpha=1 if look.main else 0.8,
         )
         entries[look.title] = bars.lines[0]
-    values = nets["test_error_percent"]
-    lowest_error = values[values > 0].min()  # NaN where there is none
-    if values.max() / lowest_error > _LOG_FROM:
-        if values.min() > 0:
-            axes.set_yscale("log")
-            axes.set_ylim(lowest_error / 1.4, values.max() * 1.4)
-        else:  # linear up to the lowest error that is not 0
-            axes.set_yscale("symlog", linthresh=lowest_error)
-            axes.set_ylim(0, values.max() * 1.4)
-        _plain_log_ticks(axes)
-    else:
-        axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(FixedLocator(_readable_ticks(*axes.get_xlim())))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.6g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    for row, (level, runs, best) in enumerate(missed):
+
+
+def _scale_errors(axes: Axes, values: pd.Series) -> None:
+    lowest = values[values > 0].min()  # NaN where there is none
+    if not values.max() / lowest > _LOG_FROM:
+        axes.set_ylim(bottom=_below(values, values.max()))
+        return
+    if values.min() > 0:
+        axes.set_yscale("log")
+        axes.set_ylim(lowest / 1.4, values.max() * 1.4)
+    else:  # linear up to the lowest error that is not 0
+        axes.set_yscale("symlog", linthresh=lowest)
+        axes.set_ylim(0, values.max() * 1.4)
+    _plain_log_ticks(axes)
+
+
+def _below(values: pd.Series, top: float) -> float:
+    """Where a linear axis up to ``top`` begins: a margin below the lowest error, if that is not below 0."""
+    return max(0.0, values.min() - 0.15 * (top - values.min()))
+
+
+def _scale_broken(upper: Axes, lower: Axes, values: pd.Series, cut: float) -> None:
+    upper.set_yscale("log")
+    upper.set_ylim(cut, values.max() * 1.4)
+    _plain_log_ticks(upper)
+    upper.spines["bottom"].set_visible(False)
+    upper.tick_params(bottom=False, labelbottom=False)
+    lower.set_ylim(_below(values, cut), cut)
+    # Strokes across the axis on both sides of the break.
+    for axes, height in ((upper, 0), (lower, 1)):
         axes.plot(
+            0,
+            height,
+            marker=[(-1, -0.5), (1, 0.5)],
+            markersize=7,
+            color="black",
+            markeredgewidth=0.6,
+            clip_on=False,
+            transform=axes.transAxes,
+        )
+
+
+def _mark_missed(parts: list[Axes], missed: list[tuple[float, int, float]]) -> None:
+    for row, (level, runs, best) in enumerate(missed):
+        parts[-1].plot(
             100 * (1 - level),
             0,
             marker="x",
             color=GRADUAL_COLOUR,
             markersize=5,
             clip_on=False,
-            transform=axes.get_xaxis_transform(),
+            transform=parts[-1].get_xaxis_transform(),
             zorder=5,
         )
         times = f"{runs} run{'s' if runs > 1 else ''}"
         note = f"× {level_name(level)} % not reached in {times} (at most {100 * best:.2f} %)"
-        axes.text(
+        parts[-1].text(
             0.02,
             0.98 - 0.075 * row,
             note,
-            transform=axes.transAxes,
+            transform=parts[-1].transAxes,
             va="top",
             fontsize=7,
             path_effects=OUTLINE,
