@@ -141,6 +141,20 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("levels", [("1.5",), ("-0.5",), ("0.9", "0.5"), ("0.9", "0.9"), ("nan",)])
+def test_levels_on_a_command_line_ascend_between_0_and_1(tmp_path: Path, levels: tuple[str, ...]) -> None:
+    given = [argument for level in levels for argument in ("--level", level)]
+    wrong = command("prune", "--data", "d", "--init", "i", "--out", str(tmp_path), *given)
+    assert wrong.returncode == 2
+    assert "given; shares in (0, 1) are needed, ascending" in " ".join(wrong.stderr.split())
+
+
+def test_a_device_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    wrong = command("dense", "--data", "d", "--init", "i", "--out", str(tmp_path), "--device", "gpu")
+    assert wrong.returncode == 2
+    assert "'gpu' is not one of 'auto', 'cpu', 'cuda'" in " ".join(wrong.stderr.split())
+
+
 def test_the_command_line(tmp_path: Path) -> None:
     assert command("--version").stdout.strip() == sharpminima.__version__
     helped = command("--help")

@@ -96,6 +96,52 @@ def test_all_faults_of_config_and_study_are_reported_together(tmp_path: Path) ->
         assert [line for line in lines if start in line and line.endswith(end)], start
 
 
+def test_faults_of_one_value_and_of_several_are_reported_together(tmp_path: Path) -> None:
+    random = {"random": {"replicas": "x"}}
+    lines = faults(tmp_path, seeds=[0, 0], experiments__0__levels=[0.9, 0.5], experiments__0__strategies=random)
+    assert [line.split(": ")[1] for line in lines] == [
+        "seeds",
+        "experiments.0.levels",
+        "experiments.0.strategies.random",
+        "experiments.0.strategies.random.replicas",  # random is also a method, whose name is no key elsewhere
+    ]
+
+
+def test_a_study_may_not_write_into_the_results_of_another(tmp_path: Path) -> None:
+    target = demo_with(tmp_path).rename(tmp_path / "demo.yaml")
+    with pytest.raises(ConfigError, match=r"would write into the results of workflow/studies/demo\.yaml.*rename it"):
+        load_config({"study": str(target)})
+    load_config({"study": "workflow/studies/demo.yaml"})
+
+
+def test_a_study_has_a_name_that_can_stand_in_paths(tmp_path: Path) -> None:
+    target = demo_with(tmp_path).rename(tmp_path / "my study.yaml")
+    with pytest.raises(ConfigError, match=r"my study\.yaml' given; its name stands in paths"):
+        load_config({"study": str(target)})
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        (
+            b"title: caf\xe9\n",
+            r"own\.yaml: is not UTF-8 text \(invalid continuation byte at byte 10\); save it as UTF-8",
+        ),
+        (b"title: a\nseeds: [0]\ntitle: b\n", r"own\.yaml: is not YAML: the key 'title' stands twice"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_one_clear_error(tmp_path: Path, written: bytes, fault: str) -> None:
+    target = tmp_path / "own.yaml"
+    target.write_bytes(written)
+    with pytest.raises(ConfigError, match=fault):
+        load_config({"study": str(target)})
+
+
+def test_what_a_merge_brings_may_be_given_anew() -> None:
+    recipe = parse_settings(RecipeSettings, "{<<: {lr: 0.5, momentum: 0.9}, lr: 0.25}", "--settings")
+    assert (recipe.lr, recipe.momentum) == (0.25, 0.9)
+
+
 def test_an_unknown_study_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"study: 'papr' given; there are .*; did you mean paper\?"):
         load_config({"study": "papr"})
@@ -112,7 +158,21 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
     [
         ({"experiments__0__dataset": "cifar10"}, r"lenet300 takes images \(1, 28, 28\), cifar10 has \(3, 32, 32\)"),
         ({"experiments__0__levels": [0.9, 0.5]}, "levels must ascend without repetition"),
-        ({"experiments__0__levels": [0.5, 1.5]}, "levels.1: 1.5 given; input should be less than 1"),
+        ({"experiments__0__levels": [0.5, 1.5]}, "levels.1: 1.5 given; input should be less than or equal to 0.999999"),
+        (
+            {"experiments__0__levels": [1e-7, 0.5]},
+            "levels.0: 1e-07 given; input should be greater than or equal to 0.000001",
+        ),
+        ({"experiments__0__levels": [0.5, 0.5000001]}, "levels must ascend without repetition"),
+        (
+            {
+                "experiments__0__dense": {"lr": 0.007},
+                "experiments__1__model": "lenet300",
+                "experiments__1__method": {"name": "snip"},
+            },
+            r"dense: \('digits', 'lenet300'\) has two",
+        ),
+        ({"seeds": [-1]}, "seeds.0: -1 given; input should be greater than or equal to 0"),
         ({"experiments__0__strategies__rewind": {"replicas": 3}}, "nothing is drawn, so 1 is all"),
         ({"experiments__1__strategies__rewind": {}}, "it needs strategies.rewind with seeds: all"),
         ({"experiments__1__model": "lenet300"}, "each experiment .* stands once"),

@@ -25,6 +25,18 @@ def test_below_a_level_replicas_keep_no_weights() -> None:
     assert "weights" not in settings["90"]
 
 
+def test_the_focus_is_an_experiment_with_an_analysis(tmp_path: Path) -> None:
+    one = {"dataset": "digits", "model": "lenet300", "levels": [0.5]}
+    analysed = {"strategies": {"rewind": {"seeds": "all"}}, "analysis": {}}
+    experiments = [{**one, "method": {"name": "snip"}}, {**one, "method": {"name": "lobster"}, **analysed}]
+    focus = {"dataset": "digits", "model": "lenet300"}
+    study = tmp_path / "two.yaml"
+    study.write_text(yaml.safe_dump({"title": "t", "experiments": experiments, "figures": ["fig2"], "focus": focus}))
+    found = Layout(*load_config({"study": str(study)}))
+    assert found.focus()[0].method.name == "lobster"
+    assert [key["method"] for key, _ in found.measurements()] == ["lobster"] * 5
+
+
 def test_methods_share_the_dense_nets_of_their_dataset_and_model() -> None:
     paths = layout("criteria").checkpoints()
     assert len(paths) == len(set(paths)) == 1 + 3 * 4 * 4  # dense; 3 methods, 4 levels, the method and 3 strategies

@@ -79,9 +79,19 @@ def test_the_slurm_profile_joins_groups_that_rules_name() -> None:
     assert components[names.ANALYSIS_GROUP] == len(AnalysisSettings.model_fields)
 
 
-@pytest.mark.parametrize("entry", [None, "group-components: [dense=3]", "group-components: {dense: many}"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        "group-components: [dense=3]",
+        "group-components: {dense: many}",
+        "group-components: {dense: 0}",
+        "[executor, slurm]",
+        "default-resources:\n  runtime: 30\n   slurm_partition: gpu",
+    ],
+)
 def test_a_profile_without_numbers_is_an_error(tmp_path: Path, entry: str | None) -> None:
     if entry is not None:
         (tmp_path / "config.yaml").write_text(entry)
-    with pytest.raises(ConfigError, match=r"config\.yaml: (is not here|group-components: .* given)"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: (is not|group-components: .* given|a mapping is needed)"):
         read_components(tmp_path)

@@ -32,7 +32,19 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the whole run.")]
 OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for checkpoint.safetensors and history.csv.")]
 SettingsText = Annotated[str, typer.Option("--settings", help="Settings as YAML or JSON text, or a file of them.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where it computes.")]
+
+
+def _ascending(levels: list[float]) -> list[float]:
+    if not all(0 < level < 1 for level in levels) or levels != sorted(set(levels)):
+        given = ", ".join(f"{level:g}" for level in levels)
+        raise typer.BadParameter(f"{given} given; shares in (0, 1) are needed, ascending, such as 0.5 and 0.9")
+    return levels
+
+
+Levels = Annotated[
+    list[float], typer.Option("--level", callback=_ascending, help="Requested sparsity in (0, 1); repeat, ascending.")
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; part of the result.")]
 Compaction = Annotated[
     bool, typer.Option("--compaction/--no-compaction", help="Train without the dead units of a mask; exact.")
@@ -142,7 +154,7 @@ def dense(
 def prune(
     data: DataFile,
     init: InitFile,
-    level: Annotated[list[float], typer.Option("--level", help="Requested sparsity in (0, 1); repeat, ascending.")],
+    level: Levels,
     out: Annotated[Path, typer.Option("--out", help="Folder of the method: gets level-L/gradual/seed-S/, run/.")],
     settings: SettingsText = '{"name": "lobster"}',
     device: Device = "auto",
@@ -163,7 +175,7 @@ def prune(
 def tune(
     data: DataFile,
     init: InitFile,
-    level: Annotated[list[float], typer.Option("--level", help="Requested sparsity in (0, 1); repeat, ascending.")],
+    level: Levels,
     out: Annotated[Path, typer.Option("--out", help="Folder for trials.csv and the trials.")],
     grid: Annotated[
         str | None, typer.Option("--grid", help="Settings to try as YAML or JSON: name -> list of values.")

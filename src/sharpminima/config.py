@@ -1,13 +1,15 @@
 """The config and the studies: typed models are the one source, the JSON schemas are generated from them."""
 
 import difflib
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
-from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, model_validator
+from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, field_validator, model_validator
 
 from sharpminima.compaction import NotCompactable, removable_units
 from sharpminima.data import DATASETS
@@ -22,7 +24,8 @@ STUDIES = Path("workflow/studies")
 PAPER_FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5", "fig6")
 FIGURES = (*PAPER_FIGURES, "methods", "modifications", "path")
 
-Level = Annotated[float, Field(gt=0, lt=1, description="share of prunable parameters removed")]
+_FINEST = 1e-6  # levels stand in paths as percentages of four decimals
+Level = Annotated[float, Field(ge=_FINEST, le=1 - _FINEST, description="share of prunable parameters removed")]
 _METHOD_SETTINGS = tuple(
     create_model(name, __base__=method.settings, name=(Literal[name], ...)) for name, method in METHODS.items()
 )
@@ -163,10 +166,15 @@ class Experiment(Settings):
     analysis: AnalysisSettings | None = None
     transfer: TransferSettings | None = None
 
+    @field_validator("levels")
+    @classmethod
+    def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if any(above - below < _FINEST / 2 for below, above in itertools.pairwise(levels)):
+            raise ValueError(f"levels must ascend without repetition; {list(levels)} given")
+        return levels
+
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
-        if list(self.levels) != sorted(set(self.levels)):
-            raise ValueError(f"levels must ascend without repetition; {list(self.levels)} given")
         shape, wanted = DATASETS[self.dataset].shape, INPUT_SHAPES[self.model]
         if shape != wanted:
             fitting = ", ".join(name for name, other in INPUT_SHAPES.items() if other == shape)
@@ -216,7 +224,10 @@ class Study(Settings):
     """What to run."""
 
     title: str
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, description="whole runs: W0, dense, method, rewind")] = (0,)
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(min_length=1, description="whole runs: W0, dense, method, rewind"),
+    ] = (0,)
     data: DataSettings = DataSettings()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     figures: tuple[Literal[FIGURES], ...] = PAPER_FIGURES[:5]
@@ -226,18 +237,29 @@ class Study(Settings):
         tuple[str, ...], Field(description="what the paper says below the settings, such as how they were chosen")
     ] = ()
 
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds must differ; {list(seeds)} given")
+        return seeds
+
     @model_validator(mode="after")
     def _consistent(self) -> "Study":
         names = [(e.dataset, e.model, e.method.name) for e in self.experiments]
         if len(set(names)) < len(names):
             raise ValueError(f"each experiment (dataset, model, method) stands once; {names} given")
-        nets: dict[tuple[str, str], BatchNormSettings | None] = {}
+        nets: dict[tuple[str, str], Experiment] = {}
         for experiment in self.experiments:
             name = (experiment.dataset, experiment.model)
-            if nets.setdefault(name, experiment.batchnorm) != experiment.batchnorm:
+            first = nets.setdefault(name, experiment)
+            if first.batchnorm != experiment.batchnorm:
                 raise ValueError(f"batchnorm: {name} has two; its experiments share their W0, give all the same")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must differ; {list(self.seeds)} given")
+            if first.dense != experiment.dense:
+                raise ValueError(
+                    f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
+                    "give all the same"
+                )
         if set(self.figures) & {"fig2", "fig3", "fig4", "fig5"}:
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
@@ -289,8 +311,18 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     study = None
     name = config.get("study", Config.model_fields["study"].default)
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
+        faults.append(
+            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"
+        )
+    elif (
+        (of_that_name := STUDIES / f"{path.stem}.yaml").is_file() and path.is_file() and not path.samefile(of_that_name)
+    ):
+        faults.append(
+            f"config.yaml: study: {path} would write into the results of {of_that_name}, whose name it has; rename it"
+        )
     if path.is_file():
-        value, places = expand(_read_yaml(path))
+        value, places = expand(read_yaml(path))
         study = _validated(Study, value, str(path), faults, places)
     else:
         known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
@@ -313,7 +345,7 @@ def read_config(study: str | None = None, text: str | None = None) -> tuple[Conf
     """
     if text is None and not CONFIG_FILE.is_file():
         raise ConfigError(f"{CONFIG_FILE}: there is none here; run this in the checkout's top folder")
-    config = _read_yaml(CONFIG_FILE) if text is None else _parse_yaml(text, "--config")
+    config = read_yaml(CONFIG_FILE) if text is None else _parse_yaml(text, "--config")
     if not isinstance(config, dict):
         raise ConfigError(f"{CONFIG_FILE if text is None else '--config'}: a mapping is needed, {config!r} given")
     return load_config(config if study is None else {**config, "study": study})
@@ -335,7 +367,7 @@ def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
     Raises:
         ConfigError: with one line a fault.
     """
-    value = _read_yaml(Path(text)) if Path(text[:255]).is_file() else _parse_yaml(text, origin)
+    value = read_yaml(Path(text)) if Path(text[:255]).is_file() else _parse_yaml(text, origin)
     faults: list[str] = []
     checked = _validated(model, value, origin, faults)
     if faults:
@@ -343,13 +375,40 @@ def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
     return checked
 
 
-def _read_yaml(path: Path) -> Any:
-    return _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is not UTF-8 or not YAML, or gives a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    return _parse_yaml(text, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which the last would count."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return node
 
 
 def _parse_yaml(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: is not YAML: {error}") from error
 
@@ -371,7 +430,8 @@ def _validated(model: type[BaseModel], value: Any, origin: str, faults: list[str
 def _fault(model: type[BaseModel], item: Any, origin: str, places: Sequence[Place]) -> str:
     """One line for one fault of pydantic's: path, what was given, what is allowed, and the nearest valid name."""
     kind, given = item["type"], item["input"]
-    location = [p for p in in_file(item["loc"], places) if p not in METHODS]
+    location = in_file(item["loc"], places)
+    location = [part for place, part in enumerate(location) if not _names_method(location, place)]
     path = ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
     context = item.get("ctx", {})
     if kind == "extra_forbidden":
@@ -392,12 +452,18 @@ def _fault(model: type[BaseModel], item: Any, origin: str, places: Sequence[Plac
     return f"{origin}: {path}: {shown}{item['msg'][0].lower()}{item['msg'][1:]}"
 
 
+def _names_method(location: Sequence[Any], place: int) -> bool:
+    """Whether a part of a location is the tag of a method's settings, which the file does not have as a key."""
+    before = [part for part in location[:place] if not isinstance(part, int)]
+    return location[place] in METHODS and before[-1:] in ([], ["method"])
+
+
 def _keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     """The keys allowed at a location of an error inside ``model``."""
     current: Any = model
-    for part in location:
+    for place, part in enumerate(location):
         found = _models(current.model_fields[part].annotation) if part in getattr(current, "model_fields", {}) else []
-        if part in METHODS:
+        if _names_method(location, place):
             found = [m for m in _METHOD_SETTINGS if m.__name__ == part]
         if found:
             current = found[0]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sharpminima.config import read_yaml
 from sharpminima.costs import Cost, Costs
 from sharpminima.errors import ConfigError
 from sharpminima.layout import (
@@ -95,9 +94,15 @@ def read_components(profile: Path) -> dict[str, int]:
     path = profile / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{path}: is not here; give the folder of a profile")
-    components = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("group-components", {})
-    if not isinstance(components, dict) or not all(isinstance(number, int) for number in components.values()):
-        raise ConfigError(f"{path}: group-components: {components!r} given; give a number for each name of a group")
+    profile_settings = read_yaml(path) or {}
+    if not isinstance(profile_settings, dict):
+        raise ConfigError(f"{path}: a mapping is needed, {profile_settings!r} given")
+    components = profile_settings.get("group-components", {})
+    fits = isinstance(components, dict) and all(isinstance(n, int) and n >= 1 for n in components.values())
+    if not fits:
+        raise ConfigError(
+            f"{path}: group-components: {components!r} given; give a number from 1 on for each name of a group"
+        )
     return components
 
 

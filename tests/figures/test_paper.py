@@ -108,6 +108,18 @@ def _text(content) -> str:
     return "".join(map(_text, content)) if isinstance(content, list) else ""
 
 
+def test_settings_within_settings_stand_in_brackets(whole, study, tmp_path):
+    for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(SOURCE.parent / name, tmp_path / name)
+    method = {"name": "snip", "recipe": {"lr": 0.1, "milestones": [3, 5]}, "options": {}}
+    facts = {**study, "figures": [], "experiments": [{**study["experiments"][0], "method": method}]}
+    summarise(whole / "results.csv", [], [], [], CLAIMS, facts, tmp_path / "numbers.json")
+    (found,) = _query(tmp_path, "<settings>")
+    cells = [_text(cell["body"]) for cell in found["body"]["children"] if cell["func"] == "cell"]
+    assert "recipe\u00a0(lr\u00a00.1, milestones\u00a03/5)" in cells
+
+
 def test_the_paper_needs_no_facts_of_the_study(whole, tmp_path):
     summarise(whole / "results.csv", [], [], [], CLAIMS, {}, tmp_path / "numbers.json")
     compile_paper(SOURCE, tmp_path / "numbers.json", [], tmp_path / "paper.pdf")

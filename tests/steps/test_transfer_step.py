@@ -208,6 +208,10 @@ def test_nets_of_the_same_data_and_untrained_ones_are_refused(
         go(halves["low"], nets, tmp_path / "out.csv")
     source = load_checkpoint(nets)
     facts = {key: value for key, value in source.metadata.items() if key not in ("version", "format", "replicas")}
+    initial = {key: value for key, value in facts.items() if key != "metrics"} | {"drawn_sha256": "0" * 64}
+    save_checkpoint(tmp_path / "w0", [], masks=None, metadata=initial)
+    with pytest.raises(CheckpointError, match="is W0, which is not trained"):
+        go(halves["high"], tmp_path / "w0", tmp_path / "out.csv")
     represented = {**facts, "trained": False, "represented_by": 0.95}
     save_checkpoint(tmp_path / "untrained", source.states, masks=source.masks, metadata=represented)
     with pytest.raises(CheckpointError, match=r"untrained start; give the cell of level 0\.95"):

@@ -119,6 +119,12 @@ def test_the_finished_jobs_of_a_study_under_way_are_kept(noted: Layout, monkeypa
     kept = {path: sha256_file(path) for job in (*runs, *analyses) for path in job.outputs}
     assert {path for stage in STAGES for entry in read_record(noted, stage) for path in entry["outputs"]} == kept.keys()
 
+    # What was recorded and is elsewhere is brought back, not dropped.
+    moved = runs[0].outputs[0]
+    Path(moved).unlink()
+    assert track_finished(noted) == (len(runs) + len(analyses), files)
+    assert sha256_file(moved) == kept[moved]
+
     # As in a clone: the files come back, and Snakemake takes them as made.
     for folder in (noted.runs_folder, noted.analysis_folder, ".snakemake", ".dvc/cache"):
         shutil.rmtree(folder)

@@ -5,7 +5,7 @@ import pytest
 
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import write_text
-from sharpminima.tracking import tracked_studies
+from sharpminima.tracking import track, tracked_studies
 from sharpminima.tracking._track import _dvc
 
 
@@ -41,3 +41,13 @@ def test_a_fault_of_dvc_is_one_line_with_its_cure(printed: str, cure: str, monke
     with pytest.raises(SharpminimaError, match=rf"^dvc commit failed: ERROR: .*{cure}") as caught:
         _dvc("commit")
     assert "\n" not in str(caught.value)
+
+
+def test_a_study_that_the_stages_do_not_fit_is_refused_before_anything_is_written() -> None:
+    one = "{dataset: digits, model: lenet300, method: {name: snip}, levels: [0.5]}"
+    write_text("config.yaml", "{}")
+    write_text("workflow/studies/own.yaml", f"{{title: t, experiments: [{one}], figures: [fig1], paper: false}}")
+    write_text("dvc.yaml", "vars: [{tracked: [own]}]\nstages: {runs: {}, fig1: {}, fig6: {}, paper: {}}")
+    with pytest.raises(SharpminimaError, match=r"study own does not make fig6, paper, .*track --finished own"):
+        track(push=False)
+    assert not Path("results").exists()

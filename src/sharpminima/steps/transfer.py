@@ -48,6 +48,8 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
     known = checkpoint.metadata
     if not known.get("trained", True):
         raise CheckpointError(f"{source}: holds an untrained start; give the cell of level {known['represented_by']:g}")
+    if not checkpoint.states:
+        raise CheckpointError(f"{source}: is W0, which is not trained; give a trained net")
     keys = [net_key(known, replica) for replica in range(len(checkpoint.states))]
     recipes = {"probe": settings.probe, "finetune": settings.finetune or RecipeSettings()}
     job = TrainingJob(data, runtime, model=known["model"], source=keys[0], settings=settings.model_dump(mode="json"))

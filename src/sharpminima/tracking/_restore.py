@@ -34,14 +34,29 @@ def restore(layout: Layout, stage: str) -> None:
         CheckpointError: a checkpoint is damaged.
     """
     refuse_if_snakemake_is_at_work()
-    wanted = [layout.record(stage), *(path for job in layout.stage_jobs(stage) for path in job.outputs)]
-    _fetch([path for path in wanted if not Path(path).exists()])
+    _fetch(_lacking(layout, stage))
     check_files(layout, stage, Notes())
     adopt(layout)
     missing = [job for job in layout.training_jobs() if job.rule == "prepare" and not Path(job.outputs[0]).exists()]
     if missing and "prepare" in planned(layout, "--", stage):
         _prepare(layout, missing)
         adopt(layout)
+
+
+def fetch_finished(layout: Layout, stage: str) -> None:
+    """Bring back what was recorded of the finished jobs of a study under way, and is not here.
+
+    Raises:
+        SharpminimaError: a tracked file is to be had nowhere.
+    """
+    folder = Path(layout.stage_folder(stage))
+    if folder.with_name(f"{folder.name}.dvc").is_file():
+        _fetch([path for path in _lacking(layout, stage) if Path(path).is_relative_to(folder)])
+
+
+def _lacking(layout: Layout, stage: str) -> list[str]:
+    wanted = [layout.record(stage), *(path for job in layout.stage_jobs(stage) for path in job.outputs)]
+    return [path for path in wanted if not Path(path).exists()]
 
 
 def _prepare(layout: Layout, missing: Sequence[Job]) -> None:

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from sharpminima.config import STUDIES, read_config
+from sharpminima.config import FIGURES, STUDIES, read_config
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import sha256_file, write_text
 from sharpminima.layout import STAGES, Layout
@@ -14,7 +15,7 @@ from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes
 from sharpminima.tracking._record import check_files, write_record, write_settings
-from sharpminima.tracking._restore import planned
+from sharpminima.tracking._restore import fetch_finished, planned
 
 _PIPELINE = Path("dvc.yaml")
 
@@ -26,13 +27,28 @@ def tracked_studies() -> list[str]:
         SharpminimaError: there is no ``dvc.yaml`` here, or it names none.
     """
     try:
-        groups = yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))["vars"]
+        groups = _pipeline()["vars"]
         found = [name for group in groups if isinstance(group, dict) for name in group.get("tracked", [])]
     except (OSError, KeyError, TypeError, yaml.YAMLError):
         found = []
     if not found:
         raise SharpminimaError(f"{_PIPELINE}: names no tracked studies; run this in the top folder of the checkout")
     return found
+
+
+def _pipeline() -> Any:
+    return yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))
+
+
+def _refuse_what_the_stages_lack(layout: Layout) -> None:
+    """The stages of ``dvc.yaml`` draw the same figures for every study that they track."""
+    made = {*layout.study.figures, *(["paper"] if layout.study.paper else [])}
+    lacking = [name for name in (*FIGURES, "paper") if name in _pipeline()["stages"] and name not in made]
+    if lacking:
+        raise SharpminimaError(
+            f"study {layout.name} does not make {', '.join(lacking)}, for which {_PIPELINE} has stages: take it out of "
+            f"`tracked` there, and record it with `sharpminima track --finished {layout.name}`"
+        )
 
 
 def track(*, push: bool = True) -> list[str]:
@@ -42,14 +58,17 @@ def track(*, push: bool = True) -> list[str]:
     paper and tables, in the format of ``sha256sum``; then `dvc commit` takes the files as the outputs of its stages.
 
     Raises:
-        SharpminimaError: Snakemake or DVC is at work, Snakemake has something to do, or DVC failed.
+        SharpminimaError: Snakemake or DVC is at work, a study lacks what ``dvc.yaml`` has stages for, Snakemake has
+            something to do, or DVC failed.
         CheckpointError: a checkpoint is damaged.
     """
     refuse_if_snakemake_is_at_work()
     refuse_if_dvc_is_at_work()
     studies = tracked_studies()
-    for name in studies:
-        layout = Layout(*read_config(name))
+    layouts = [Layout(*read_config(name)) for name in studies]
+    for layout in layouts:
+        _refuse_what_the_stages_lack(layout)
+    for layout in layouts:
         adopt(layout)
         notes = Notes()
         for stage in STAGES:
@@ -59,8 +78,8 @@ def track(*, push: bool = True) -> list[str]:
         if missing:
             jobs = ", ".join(f"{count} {rule}" for rule, count in missing.items() if rule != "all")
             raise SharpminimaError(
-                f"study {name} is not up to date, Snakemake would run {jobs}: run "
-                f"`snakemake --cores all --config study={name}` first"
+                f"study {layout.name} is not up to date, Snakemake would run {jobs}: run "
+                f"`snakemake --cores all --config study={layout.name}` first"
             )
         for stage in STAGES:
             write_settings(layout, stage)
@@ -76,19 +95,23 @@ def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, list[str]
     """Record the finished jobs of a study that ``dvc.yaml`` does not track, and push what the default remote lacks.
 
     Runs, and analyses if there are any, are tracked by a file each, so that `dvc pull` brings them and Snakemake goes
-    on from them, while `dvc repro` leaves the study alone. A study that is complete belongs into ``dvc.yaml``.
+    on from them, while `dvc repro` leaves the study alone. A study that is complete belongs into ``dvc.yaml``. What was
+    recorded before and is not here is fetched, so that it stays recorded.
 
     Returns:
         Number of finished jobs, and the files that track them.
 
     Raises:
-        SharpminimaError: Snakemake or DVC is at work, the study is in ``dvc.yaml``, or DVC failed.
+        SharpminimaError: Snakemake or DVC is at work, the study is in ``dvc.yaml``, what was recorded is to be had
+            nowhere, or DVC failed.
         CheckpointError: a checkpoint is damaged.
     """
     refuse_if_snakemake_is_at_work()
     refuse_if_dvc_is_at_work()
     if layout.name in tracked_studies():
         raise SharpminimaError(f"study {layout.name} is in {_PIPELINE}: `sharpminima track` records it")
+    for stage in STAGES:
+        fetch_finished(layout, stage)  # else what was recorded before and is not here would be dropped
     adopt(layout)
     jobs = {stage: write_record(layout, stage, finished=True) for stage in STAGES}
     if not any(jobs.values()):
