@@ -112,6 +112,7 @@ def test_a_study_may_not_write_into_the_results_of_another(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"would write into the results of workflow/studies/demo\.yaml.*rename it"):
         load_config({"study": str(target)})
     load_config({"study": "workflow/studies/demo.yaml"})
+    load_config({"study": str(target), "results": "elsewhere"})
 
 
 def test_a_study_has_a_name_that_can_stand_in_paths(tmp_path: Path) -> None:

@@ -311,15 +311,16 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     study = None
     name = config.get("study", Config.model_fields["study"].default)
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    namesake = STUDIES / f"{path.stem}.yaml"
+    elsewhere = config.get("results", Config.model_fields["results"].default) != Config.model_fields["results"].default
     if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
         faults.append(
             f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"
         )
-    elif (
-        (of_that_name := STUDIES / f"{path.stem}.yaml").is_file() and path.is_file() and not path.samefile(of_that_name)
-    ):
+    elif namesake.is_file() and path.is_file() and not path.samefile(namesake) and not elsewhere:
         faults.append(
-            f"config.yaml: study: {path} would write into the results of {of_that_name}, whose name it has; rename it"
+            f"config.yaml: study: {path} would write into the results of {namesake}, whose name it has; rename it, or "
+            "name another folder of results"
         )
     if path.is_file():
         value, places = expand(read_yaml(path))
