@@ -43,7 +43,7 @@ def _pipeline() -> Any:
 def _refuse_what_the_stages_lack(layout: Layout) -> None:
     """The stages of ``dvc.yaml`` draw the same figures for every study that they track."""
     made = {*layout.study.figures, *(["paper"] if layout.study.paper else [])}
-    lacking = [name for name in (*FIGURES, "paper") if name in _pipeline()["stages"] and name not in made]
+    lacking = [name for name in (*FIGURES, "paper") if name in _pipeline().get("stages", {}) and name not in made]
     if lacking:
         raise SharpminimaError(
             f"study {layout.name} does not make {', '.join(lacking)}, for which {_PIPELINE} has stages: take it out of "
