@@ -121,21 +121,10 @@ def test_a_study_has_a_name_that_can_stand_in_paths(tmp_path: Path) -> None:
         load_config({"study": str(target)})
 
 
-@pytest.mark.parametrize(
-    ("written", "fault"),
-    [
-        (
-            b"title: caf\xe9\n",
-            r"own\.yaml: is not UTF-8 text \(invalid continuation byte at byte 10\); save it as UTF-8",
-        ),
-        (b"title: a\n? [seeds]\n: 1\n", r"own\.yaml: is not YAML: .*found unhashable key"),
-        (b"title: a\nseeds: [0]\ntitle: b\n", r"own\.yaml: is not YAML: the key 'title' stands twice"),
-    ],
-)
-def test_a_file_that_cannot_be_meant_is_one_clear_error(tmp_path: Path, written: bytes, fault: str) -> None:
+def test_a_key_that_stands_twice_is_one_clear_error(tmp_path: Path) -> None:
     target = tmp_path / "own.yaml"
-    target.write_bytes(written)
-    with pytest.raises(ConfigError, match=f"(?s){fault}"):
+    target.write_text("title: a\nseeds: [0]\ntitle: b\n")
+    with pytest.raises(ConfigError, match=r"own\.yaml: is not YAML: the key 'title' stands twice"):
         load_config({"study": str(target)})
 
 

@@ -191,8 +191,8 @@ def tune(
 ) -> None:
     """Try free settings of one method, or of several, and compare them on the validation split alone."""
     from sharpminima.config import MethodChoice, parse_settings
-    from sharpminima.figures.options import parse_mapping
     from sharpminima.steps import training, tuning
+    from sharpminima.yaml_input import parse_mapping
 
     runtime = training.Runtime(device, threads, compaction, precision=precision)
     trials = tuning.Tuning(data, init, level, out, runtime)
@@ -338,7 +338,7 @@ def figure(
 ) -> None:
     """Execute a figure's notebook; a failed cell or an unknown parameter is an error."""
     from sharpminima.figures.notebook import execute
-    from sharpminima.figures.options import parse_mapping
+    from sharpminima.yaml_input import parse_mapping
 
     execute(notebook, out, parse_mapping(parameters, "--parameters"))
 
@@ -359,8 +359,8 @@ def numbers(
     """Summarise the tables as the numbers that the paper's text and tables show."""
     from sharpminima.figures.metrics import main_numbers
     from sharpminima.figures.numbers import summarise
-    from sharpminima.figures.options import parse_mapping
     from sharpminima.files import read_json, write_json
+    from sharpminima.yaml_input import parse_mapping
 
     facts = parse_mapping(study, "--study")
     more = {"barrier": barrier or [], "transfer": transfer or []}

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
-import yaml
 from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, field_validator, model_validator
 
 from sharpminima.compaction import NotCompactable, removable_units
@@ -18,6 +17,7 @@ from sharpminima.grid import Place, allow_lists, expand, in_file
 from sharpminima.models import INPUT_SHAPES, MODELS, build_model
 from sharpminima.pruning import METHODS, STRATEGIES
 from sharpminima.settings import BatchNormSettings, PositiveInt, RecipeSettings, Settings
+from sharpminima.yaml_input import parse_yaml, read_yaml
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
@@ -312,7 +312,8 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     name = config.get("study", Config.model_fields["study"].default)
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     namesake = STUDIES / f"{path.stem}.yaml"
-    elsewhere = config.get("results", Config.model_fields["results"].default) != Config.model_fields["results"].default
+    usual = Config.model_fields["results"].default
+    elsewhere = config.get("results", usual) != usual
     if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
         faults.append(
             f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"
@@ -346,7 +347,7 @@ def read_config(study: str | None = None, text: str | None = None) -> tuple[Conf
     """
     if text is None and not CONFIG_FILE.is_file():
         raise ConfigError(f"{CONFIG_FILE}: there is none here; run this in the checkout's top folder")
-    config = read_yaml(CONFIG_FILE) if text is None else _parse_yaml(text, "--config")
+    config = read_yaml(CONFIG_FILE) if text is None else parse_yaml(text, "--config")
     if not isinstance(config, dict):
         raise ConfigError(f"{CONFIG_FILE if text is None else '--config'}: a mapping is needed, {config!r} given")
     return load_config(config if study is None else {**config, "study": study})
@@ -368,49 +369,12 @@ def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
     Raises:
         ConfigError: with one line a fault.
     """
-    value = read_yaml(Path(text)) if Path(text[:255]).is_file() else _parse_yaml(text, origin)
+    value = read_yaml(Path(text)) if Path(text[:255]).is_file() else parse_yaml(text, origin)
     faults: list[str] = []
     checked = _validated(model, value, origin, faults)
     if faults:
         raise ConfigError("\n".join(faults))
     return checked
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        ConfigError: it cannot be read, is not UTF-8 or not YAML, or gives a key twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    return _parse_yaml(text, str(path))
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which the last would count."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return node
-
-
-def _parse_yaml(text: str, origin: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: is not YAML: {error}") from error
 
 
 def _validated(model: type[BaseModel], value: Any, origin: str, faults: list[str], places: Sequence[Place] = ()) -> Any:

@@ -38,11 +38,7 @@ def paired(difference: Mapping[str, Any], planned: int | None = None) -> dict[st
         planned: as if there were so many pairs of the same mean and spread, and widened so that of such samples
             `POWER` exclude what it excludes.
     """
-    mean, n = difference["mean"], planned or difference["n"]
-    if difference["n"] < 2:
-        return {"mean": mean, "low": None, "high": None}
-    half = _quantile(n - 1, planned) * difference["sd"] / math.sqrt(n)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return _around(difference["mean"], difference, planned, lambda n: 1 / n)
 
 
 def predicted(draws: Mapping[str, Any], single: float, planned: int | None = None) -> dict[str, Any]:
@@ -55,11 +51,7 @@ def predicted(draws: Mapping[str, Any], single: float, planned: int | None = Non
         single: the value.
         planned: as in `paired`, with so many draws.
     """
-    mean, n = draws["mean"] - single, planned or draws["n"]
-    if draws["n"] < 2:
-        return {"mean": mean, "low": None, "high": None}
-    half = _quantile(n - 1, planned) * draws["sd"] * math.sqrt(1 + 1 / n)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return _around(draws["mean"] - single, draws, planned, lambda n: 1 + 1 / n)
 
 
 def unpaired(first: Mapping[str, Any], second: Mapping[str, Any], planned: int | None = None) -> dict[str, Any]:
@@ -94,6 +86,17 @@ def enough(decided: Callable[[int], bool]) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
     return high
+
+
+def _around(
+    mean: float, sample: Mapping[str, Any], planned: int | None, variance: Callable[[int], float]
+) -> dict[str, Any]:
+    """Interval about ``mean`` with a squared standard error of sd^2 times ``variance`` of the number of values."""
+    if sample["n"] < 2:
+        return {"mean": mean, "low": None, "high": None}
+    n = planned or sample["n"]
+    half = _quantile(n - 1, planned) * sample["sd"] * math.sqrt(variance(n))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def _quantile(freedom: float, planned: int | None) -> float:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharpminima.config import read_yaml
 from sharpminima.costs import Cost, Costs
 from sharpminima.errors import ConfigError
 from sharpminima.layout import (
@@ -20,6 +19,7 @@ from sharpminima.layout import (
     Layout,
     experiment_key,
 )
+from sharpminima.yaml_input import read_yaml
 
 LOCAL = "local"  # the group of what runs where Snakemake itself runs
 

@@ -9,7 +9,6 @@ import pytest
 from sharpminima.config import FIGURES
 from sharpminima.errors import FigureError
 from sharpminima.figures.notebook import execute
-from sharpminima.figures.options import parse_mapping
 
 from . import cases
 
@@ -59,12 +58,6 @@ def test_parameters_are_checked_before_anything_runs(tmp_path, cells, parameters
     path = _notebook(tmp_path / "n.ipynb", *cells)
     with pytest.raises(FigureError, match=fault):
         execute(path, tmp_path / "n", parameters)
-
-
-@pytest.mark.parametrize("text", ["{a: ", "[1]", "3", "{1: a}"])
-def test_an_option_that_is_no_mapping_is_refused(text):
-    with pytest.raises(FigureError, match="--parameters: "):
-        parse_mapping(text, "--parameters")
 
 
 def test_a_notebook_without_parameters_cell_is_refused(tmp_path):

@@ -70,9 +70,7 @@ def test_the_paper_of_a_study_with_fig1_only(whole, study, tmp_path):
 
 
 def test_notes_claims_and_what_others_published_stand_beside_the_results(whole, study, tmp_path):
-    for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(SOURCE.parent / name, tmp_path / name)
+    _copy_source(tmp_path)
     facts = {**study, "seeds": [0], "figures": [], "focus": None, "notes": ["Chosen on the validation split."]}
     levels = (0.9, 0.95, 0.98, 0.996)  # the second shares the third's state; and a tenth less left than asked for
     rows = cases.results(seeds=(0,), replicas=1, levels=levels, dataset="mnist")
@@ -95,6 +93,12 @@ def test_notes_claims_and_what_others_published_stand_beside_the_results(whole, 
     assert "The PSP norm is lower at G" not in told  # of Fig. 3, which this study lacks
 
 
+def _copy_source(folder: Path) -> None:
+    for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(SOURCE.parent / name, folder / name)
+
+
 def _query(folder: Path, selector: str) -> list[dict]:
     return json.loads(typst.query(folder / "paper.typ", selector, root=folder, ignore_system_fonts=True))
 
@@ -109,9 +113,7 @@ def _text(content) -> str:
 
 
 def test_settings_within_settings_stand_in_brackets(whole, study, tmp_path):
-    for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(SOURCE.parent / name, tmp_path / name)
+    _copy_source(tmp_path)
     method = {"name": "snip", "recipe": {"lr": 0.1, "milestones": [3, 5]}, "options": {}}
     facts = {**study, "figures": [], "experiments": [{**study["experiments"][0], "method": method}]}
     summarise(whole / "results.csv", [], [], [], CLAIMS, facts, tmp_path / "numbers.json")

@@ -2,15 +2,14 @@
 
 import datetime
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from sharpminima.claims._verdict import Side
 from sharpminima.errors import ConfigError
 from sharpminima.settings import Settings
+from sharpminima.yaml_input import read_yaml
 
 Place = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9]+$", description="dataset/model")]
 
@@ -158,12 +157,9 @@ def read_ledger(path: str | os.PathLike[str]) -> Ledger:
     Raises:
         ConfigError: the file is missing, is not YAML, or has faults, each named with its place.
     """
+    content = read_yaml(path)
     try:
-        return Ledger.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML: {error}") from error
+        return Ledger.model_validate(content)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'whole file'}: {item['msg']}" for item in error.errors()

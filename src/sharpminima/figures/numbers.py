@@ -107,7 +107,11 @@ def _of(table: pd.DataFrame, key: tuple[str, str, str]) -> pd.DataFrame:
 
 def _by_seed(rows: pd.DataFrame, column: str) -> dict[str, float]:
     """Value of each run, for a strategy without replicas; runs are named by their seed."""
-    return {str(seed): float(value) for seed, value in zip(rows["seed"], rows[column], strict=True)}
+    return _named_by_seed(rows.set_index("seed")[column])
+
+
+def _named_by_seed(values: pd.Series) -> dict[str, float]:
+    return {str(seed): float(value) for seed, value in values.items()}
 
 
 def _cell(strategy: str, method: str, rows: pd.DataFrame) -> dict[str, Any]:
@@ -213,10 +217,7 @@ def _barrier(rows: pd.DataFrame) -> dict[str, Any]:
     for part, its_rows in rows.groupby("part", sort=False):
         highest = its_rows.groupby("seed")[["loss_excess_nats", "error_excess_percent"]].max()
         found[str(part)] = {str(column): describe(values) for column, values in highest.items()}
-        found[str(part)]["by_seed"] = {
-            str(column): {str(seed): float(value) for seed, value in values.items()}
-            for column, values in highest.items()
-        }
+        found[str(part)]["by_seed"] = {str(column): _named_by_seed(values) for column, values in highest.items()}
     return found
 
 

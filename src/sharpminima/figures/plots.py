@@ -63,9 +63,10 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
         counts: dict[str, set[int]] = {}
         methods = len({key[2] for key, _ in found})
         for index, (key, nets) in enumerate(found):
-            parts = _error_panel(figure, grid[divmod(index, columns)], key, nets, unreached(results, key), entries)
-            for strategy, its_nets in errors(nets).groupby("strategy"):
-                counts.setdefault(look_of(str(strategy), key[2]).title, set()).update(map(int, its_nets["error_n"]))
+            summary, missed = errors(nets), unreached(results, key)
+            parts = _error_panel(figure, grid[divmod(index, columns)], key[2], nets, summary, missed, entries)
+            for strategy, cells in summary.groupby("strategy"):
+                counts.setdefault(look_of(str(strategy), key[2]).title, set()).update(map(int, cells["error_n"]))
             method = f", {key[2]}" if methods > 1 else ""
             parts[0].set_title(f"({chr(ord('a') + index)}) {key[1]} / {key[0]}{method}", loc="left")
             if index % columns == 0:
@@ -80,8 +81,9 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
 def _error_panel(
     figure: Figure,
     place: SubplotSpec,
-    key: tuple[str, str, str],
+    method: str,
     nets: pd.DataFrame,
+    summary: pd.DataFrame,
     missed: list[tuple[float, int, float]],
     entries: dict[str, Line2D],
 ) -> list[Axes]:
@@ -92,7 +94,6 @@ def _error_panel(
     else:
         halves = place.subgridspec(2, 1, height_ratios=(1, 2), hspace=0.03)
         parts = [figure.add_subplot(half) for half in halves]
-    summary = errors(nets)
     pruned = summary[summary["strategy"] != DENSE]
     left = 100 - pruned["removed_mean"]
     lowest = min([left.min(), *(100 * (1 - level) for level, _, _ in missed)])
@@ -103,12 +104,12 @@ def _error_panel(
         axes.xaxis.set_major_locator(FixedLocator(_readable_ticks(*axes.get_xlim())))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.6g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        _draw_errors(axes, key[2], summary, nets, entries)
+        _draw_errors(axes, method, summary, nets, entries)
     if cut is None:
         _scale_errors(parts[0], nets["test_error_percent"])
     else:
         _scale_broken(*parts, nets["test_error_percent"], cut)
-    _mark_missed(parts, missed)
+    _mark_missed(parts[-1], missed)
     return parts
 
 
@@ -200,25 +201,25 @@ def _scale_broken(upper: Axes, lower: Axes, values: pd.Series, cut: float) -> No
         )
 
 
-def _mark_missed(parts: list[Axes], missed: list[tuple[float, int, float]]) -> None:
+def _mark_missed(axes: Axes, missed: list[tuple[float, int, float]]) -> None:
     for row, (level, runs, best) in enumerate(missed):
-        parts[-1].plot(
+        axes.plot(
             100 * (1 - level),
             0,
             marker="x",
             color=GRADUAL_COLOUR,
             markersize=5,
             clip_on=False,
-            transform=parts[-1].get_xaxis_transform(),
+            transform=axes.get_xaxis_transform(),
             zorder=5,
         )
         times = f"{runs} run{'s' if runs > 1 else ''}"
         note = f"× {level_name(level)} % not reached in {times} (at most {100 * best:.2f} %)"
-        parts[-1].text(
+        axes.text(
             0.02,
             0.98 - 0.075 * row,
             note,
-            transform=parts[-1].transAxes,
+            transform=axes.transAxes,
             va="top",
             fontsize=7,
             path_effects=OUTLINE,

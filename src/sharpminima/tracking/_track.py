@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sharpminima.config import FIGURES, STUDIES, read_config
-from sharpminima.errors import SharpminimaError
+from sharpminima.errors import ConfigError, SharpminimaError
 from sharpminima.files import sha256_file, write_text
 from sharpminima.layout import STAGES, Layout
 from sharpminima.tracking._adopt import adopt
@@ -16,6 +15,7 @@ from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snak
 from sharpminima.tracking._notes import Notes
 from sharpminima.tracking._record import check_files, write_record, write_settings
 from sharpminima.tracking._restore import fetch_finished, planned
+from sharpminima.yaml_input import read_yaml
 
 _PIPELINE = Path("dvc.yaml")
 
@@ -27,23 +27,19 @@ def tracked_studies() -> list[str]:
         SharpminimaError: there is no ``dvc.yaml`` here, or it names none.
     """
     try:
-        groups = _pipeline()["vars"]
+        groups = read_yaml(_PIPELINE)["vars"]
         found = [name for group in groups if isinstance(group, dict) for name in group.get("tracked", [])]
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
+    except (ConfigError, KeyError, TypeError):
         found = []
     if not found:
         raise SharpminimaError(f"{_PIPELINE}: names no tracked studies; run this in the top folder of the checkout")
     return found
 
 
-def _pipeline() -> Any:
-    return yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))
-
-
-def _refuse_what_the_stages_lack(layout: Layout) -> None:
+def _refuse_what_the_stages_lack(layout: Layout, stages: Mapping[str, Any]) -> None:
     """The stages of ``dvc.yaml`` draw the same figures for every study that they track."""
     made = {*layout.study.figures, *(["paper"] if layout.study.paper else [])}
-    lacking = [name for name in (*FIGURES, "paper") if name in _pipeline().get("stages", {}) and name not in made]
+    lacking = [name for name in (*FIGURES, "paper") if name in stages and name not in made]
     if lacking:
         raise SharpminimaError(
             f"study {layout.name} does not make {', '.join(lacking)}, for which {_PIPELINE} has stages: take it out of "
@@ -66,8 +62,9 @@ def track(*, push: bool = True) -> list[str]:
     refuse_if_dvc_is_at_work()
     studies = tracked_studies()
     layouts = [Layout(*read_config(name)) for name in studies]
+    stages = read_yaml(_PIPELINE).get("stages", {})
     for layout in layouts:
-        _refuse_what_the_stages_lack(layout)
+        _refuse_what_the_stages_lack(layout, stages)
     for layout in layouts:
         adopt(layout)
         notes = Notes()

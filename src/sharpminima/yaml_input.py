@@ -1,0 +1,67 @@
+"""YAML from files and from command lines, with one clear error for whatever is wrong with it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sharpminima.errors import ConfigError
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is not UTF-8 or not YAML, or gives a key twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """The content of YAML text.
+
+    Args:
+        text: YAML, and so JSON, too.
+        origin: what to call the text in an error.
+
+    Raises:
+        ConfigError: it is not YAML, or gives a key twice.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: is not YAML: {error}") from error
+
+
+def parse_mapping(text: str, origin: str) -> dict[str, Any]:
+    """A mapping with names as keys, from YAML text as in `parse_yaml`.
+
+    Raises:
+        ConfigError: it is not YAML, gives a key twice, or is not such a mapping.
+    """
+    value = parse_yaml(text, origin)
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{origin}: {text!r} given; names with values are needed, as in {{results: results.csv}}")
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which the last would count."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return node
