@@ -171,7 +171,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Repository:
             shutil.copy(ROOT / part, folder / part)
     shutil.copy(ROOT / "tests/studies/tiny.yaml", folder / STUDY)
     for path, before, after in (
-        ("dvc.yaml", "tracked: [demo]", "tracked: [tiny]"),
+        ("dvc.yaml", f"tracked: [{', '.join(tracked_studies())}]", "tracked: [tiny]"),
         ("config.yaml", "study: demo", "study: tiny"),
     ):
         text = (folder / path).read_text()
@@ -558,22 +558,40 @@ def test_tracked_studies_have_all_figures_and_the_paper() -> None:
         assert (study.figures, study.paper) == (PAPER_FIGURES, True)
 
 
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A fresh clone of this repository with what its own remote holds."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git repository: nothing is committed")
+    folder = tmp_path_factory.mktemp("committed") / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    found = Repository(folder)
+    found.do("dvc", "pull")
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git repository: nothing is committed")
-def test_the_committed_record_is_that_of_the_committed_code(tmp_path: Path) -> None:
+def test_the_committed_record_is_that_of_the_committed_code(committed: Repository) -> None:
     """A failure says that code or settings have changed since; cure: `make`, `make track`, commit dvc.lock."""
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")], check=True)
-    repository = Repository(tmp_path / "clone")
-    repository.do("dvc", "pull")
-    for stage, changes in json.loads(repository.do("dvc", "status", "--json")).items():
+    for stage, changes in json.loads(committed.do("dvc", "status", "--json")).items():
         for change in changes:
             assert isinstance(change, dict), f"{stage}: {change}"
             states = {path: state for entries in change.values() for path, state in entries.items()}
             assert {path: state for path, state in states.items() if state != "deleted"} == {}, stage
             assert all(Path(path).suffix in (".pdf", ".svg", ".json") for path in states), stage
-    tracked = (repository.folder / "results" / name for name in tracked_studies())
-    assert sum(path.stat().st_size for folder in tracked for path in folder.rglob("*") if path.is_file()) < 40e6
-    for under_way in (repository.folder / "results").glob("*/*.dvc"):
+    for name in tracked_studies():
+        files = [path for path in (committed.folder / "results" / name).rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) < 60e6, name
+    for under_way in (committed.folder / "results").glob("*/*.dvc"):
         assert under_way.with_suffix("").is_dir(), f"{under_way}: dvc pull passes it over"
-    store = [path for path in (repository.folder / "data/store").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in store) < 60e6
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_draws_every_committed_figure_without_training(committed: Repository) -> None:
+    committed.calls()
+    committed.do("dvc", "repro")
+    assert not TRAINING & {call.split()[0] for call in committed.calls()}
+    assert committed.changed() == set()
+    for name in tracked_studies():
+        for path in (Layout(*load_config({"study": name})).paper(), f"results/{name}/figures/fig1.pdf"):
+            assert (committed.folder / path).read_bytes().startswith(b"%PDF"), path
