@@ -65,6 +65,39 @@ def test_transfers_are_of_the_highest_level_and_of_the_runs_there_are() -> None:
     assert found.datasets() == ["digits", "digits-high", "digits-low"]
 
 
+def test_an_experiment_has_the_first_so_many_runs(tmp_path: Path) -> None:
+    experiment = {
+        "dataset": "digits",
+        "model": "lenet300",
+        "method": {"name": "lobster"},
+        "levels": [0.9],
+        "strategies": {"rewind": {"seeds": "all"}, "reinit": {"seeds": 2}, "rewind-long": {"seeds": 4}},
+        "analysis": {},
+    }
+    study = {
+        "title": "Some",
+        "seeds": [7, 5, 6, 8],
+        "experiments": [experiment, {**experiment, "model": "lenet5", "seeds": 3}],
+        "focus": {"dataset": "digits", "model": "lenet5"},
+    }
+    path = tmp_path / "some.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    found = layout(str(path))
+    first, second = found.study.experiments
+    assert (found.seeds(first), found.seeds(second)) == ((7, 5, 6, 8), (7, 5, 6))
+    retrained = {
+        (e.model, name): found.seeds(e, settings) for e in (first, second) for name, settings in e.strategies.items()
+    }
+    assert retrained == {
+        ("lenet300", "rewind"): (7, 5, 6, 8),
+        ("lenet300", "reinit"): (7, 5),
+        ("lenet300", "rewind-long"): (7, 5, 6, 8),
+        ("lenet5", "rewind"): (7, 5, 6),
+        ("lenet5", "reinit"): (7, 5),
+        ("lenet5", "rewind-long"): (7, 5, 6),
+    }
+
+
 def test_an_experiment_of_the_first_seed_has_one_run_of_everything(tmp_path: Path) -> None:
     experiment = {
         "dataset": "digits",

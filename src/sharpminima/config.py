@@ -8,7 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
-from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    RootModel,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from sharpminima.compaction import NotCompactable, removable_units
 from sharpminima.data import DATASETS
@@ -43,11 +53,24 @@ class DataSettings(Settings):
     seed: int = 0
 
 
+def _known_runs(given: int | str) -> int | str:
+    if given in ("all", "first") or (isinstance(given, int) and given >= 1):
+        return given
+    raise ValueError(f"{given!r} given; all, first or a number of runs is needed")
+
+
+Runs = Annotated[
+    int | str,
+    AfterValidator(_known_runs),
+    WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
+]
+
+
 class StrategySettings(Settings):
     """How a retraining strategy is replicated."""
 
     replicas: PositiveInt = 1
-    seeds: Literal["all", "first"] = Field("first", description="the method's runs whose masks are retrained")
+    seeds: Annotated[Runs, Field(description="the runs whose masks are retrained: the first so many")] = "first"
     levels: Literal["all", "highest"] = "all"
 
 
@@ -149,7 +172,7 @@ class Experiment(Settings):
     dataset: Literal[tuple(DATASETS)]
     model: Literal[tuple(MODELS)]
     method: MethodSettings
-    seeds: Literal["all", "first"] = Field("all", description="the study's runs that this experiment has")
+    seeds: Annotated[Runs, Field(description="the study's runs that this experiment has: the first so many")] = "all"
     batchnorm: BatchNormSettings | None = Field(
         None, description="of all experiments with this dataset and model; null: the usual one"
     )
@@ -192,7 +215,7 @@ class Experiment(Settings):
                     f"strategies.{name}.replicas: {settings.replicas} given; nothing is drawn, so 1 is all"
                 )
         rewind = self.strategies.get("rewind")
-        if self.analysis and (rewind is None or rewind.seeds != "all"):
+        if self.analysis and (rewind is None or rewind.seeds not in ("all", self.seeds)):
             raise ValueError("analysis compares G with 1-S in every run: it needs strategies.rewind with seeds: all")
         if self.transfer:
             if self.transfer.to == self.dataset:
@@ -260,6 +283,10 @@ class Study(Settings):
                     f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
                     "give all the same"
                 )
+        for experiment in self.experiments:
+            for runs in (experiment.seeds, *(settings.seeds for settings in experiment.strategies.values())):
+                if isinstance(runs, int) and runs > len(self.seeds):
+                    raise ValueError(f"seeds: {runs} runs wanted of an experiment; the study has {list(self.seeds)}")
         if set(self.figures) & {"fig2", "fig3", "fig4", "fig5"}:
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:

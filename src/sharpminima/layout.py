@@ -421,8 +421,9 @@ class Layout:
 
     def seeds(self, experiment: Experiment, settings: StrategySettings | None = None) -> tuple[int, ...]:
         """The seeds of an experiment's runs, or of those that a strategy retrains."""
-        first_only = "first" in (experiment.seeds, None if settings is None else settings.seeds)
-        return self.study.seeds[:1] if first_only else self.study.seeds
+        wanted = (experiment.seeds, "all" if settings is None else settings.seeds)
+        numbers = {"all": len(self.study.seeds), "first": 1}
+        return self.study.seeds[: min(numbers.get(runs, runs) for runs in wanted)]
 
     @staticmethod
     def levels(experiment: Experiment, settings: StrategySettings | None = None) -> list[str]:
