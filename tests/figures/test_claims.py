@@ -4,6 +4,7 @@ import pytest
 
 from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, as_markdown, as_text, judge, read_ledger
 from sharpminima.claims._ledger import Ledger
+from sharpminima.claims._text import measured
 from sharpminima.figures.numbers import summarise
 from sharpminima.files import read_json
 
@@ -234,7 +235,7 @@ def test_text_names_verdicts_values_and_other_readings(experiments):
     found = judged(experiments, claim(NETS, sensitivity=[{**NETS, "is": "below"}]))
     text = as_text(found)
     assert text.startswith("reproduced: something [one; Fig. 1]")
-    assert "  - lenet5 on mnist, test error, highest level (95.17 % removed): 1-S 6.7 ± 0.1 % (n = 3)," in text
+    assert "  - lenet5 on mnist, test error, highest level (95.17 % removed): 1-S 6.70 ± 0.10 % (n = 3)," in text
     assert "  ~ lenet5 on mnist" in text
     assert "  + lenet300 on mnist" in text
     assert as_markdown(found).splitlines()[2].startswith("| something | Fig. 1 | lenet5/mnist, test error")
@@ -265,3 +266,18 @@ def test_transfers_are_compared_by_run_and_with_draws_by_groups(experiments):
     assert one["verdict"] == REPRODUCED
     (elsewhere,) = judged(experiments, claim(probe, stated_for=["mnist/lenet300"]))
     assert elsewhere["verdict"] == ABSENT  # LeNet-300 went nowhere
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"mean": 2.1867, "sd": 0.04583, "unit": "%"}, "1-S 2.19 ± 0.05 % (n = 3)"),
+        ({"mean": 0.01264, "sd": 0.00468, "unit": "nats"}, "1-S 0.0126 ± 0.0047 nats (n = 3)"),
+        ({"mean": 241.3, "sd": 52.61, "unit": "epochs"}, "1-S 241 ± 53 epochs (n = 3)"),
+        ({"mean": -0.000321, "sd": 0.006, "unit": "bits"}, "1-S -0.000321 ± 0.006 bits (n = 3)"),
+        ({"mean": 99.5812, "sd": 0.0049, "unit": "% removed"}, "1-S 99.58 ± 0.00 % removed (n = 3)"),
+        ({"mean": 0.8, "sd": None, "unit": ""}, "1-S 0.800 (n = 3)"),
+    ],
+)
+def test_a_spread_has_the_decimals_of_its_mean(value, expected):
+    assert measured({"values": [{"name": "1-S", "n": 3, **value}], "interval": None}) == expected

@@ -1,5 +1,6 @@
 """Verdicts as text."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from sharpminima.claims._verdict import UNDECIDED
 _Claim = Mapping[str, Any]
 REMOVED = "% removed"
 """The unit of a share removed, which is written to a hundredth: the last percent is what counts."""
+_TINY = 1e-3
+"""Values below it have a power of ten."""
 
 
 def as_text(claims: Sequence[_Claim]) -> str:
@@ -37,8 +40,7 @@ def as_markdown(claims: Sequence[_Claim]) -> str:
 def measured(result: _Claim) -> str:
     """Values and difference of a result: mean ± standard deviation (n), the interval in brackets."""
     shown = [
-        f"{value['name']} {_number(value['mean'], value['unit'])}"
-        + (f" ± {_number(value['sd'], value['unit'])}" if value["sd"] else "")
+        f"{value['name']} {_with_spread(value['mean'], value['sd'], value['unit'])}"
         + (f" {value['unit']}" if value["unit"] else "")
         + (f" (n = {value['n']})" if value["n"] is not None else "")
         for value in result["values"]
@@ -50,9 +52,18 @@ def measured(result: _Claim) -> str:
     return ", ".join(shown)
 
 
-def _number(value: float, unit: str = "") -> str:
+def _with_spread(mean: float, spread: float | None, unit: str) -> str:
+    """Both with the decimals that give the mean three significant digits, at most four, as in the report."""
     if unit == REMOVED:
-        return f"{value:.2f}"
+        decimals = 2
+    elif 0 < abs(mean) < _TINY:
+        return _number(mean) + (f" ± {_number(spread)}" if spread else "")
+    else:
+        decimals = max(0, min(4, 2 - math.floor(math.log10(abs(mean or spread or 1)))))
+    return f"{mean:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread else "")
+
+
+def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
