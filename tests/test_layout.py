@@ -65,6 +65,25 @@ def test_transfers_are_of_the_highest_level_and_of_the_runs_there_are() -> None:
     assert found.datasets() == ["digits", "digits-high", "digits-low"]
 
 
+def test_maps_are_made_of_so_many_runs_and_figures_show_the_first(tmp_path: Path) -> None:
+    def made(**focus: object) -> Layout:
+        study = yaml.safe_load(Path("workflow/studies/demo.yaml").read_text())
+        path = tmp_path / "mapped.yaml"
+        path.write_text(yaml.safe_dump({**study, "seeds": [6, 2, 4], "focus": {**study["focus"], **focus}}))
+        return layout(str(path))
+
+    def seeds(paths: list[str]) -> list[str]:
+        return [path.partition("seed-")[2][0] for path in paths]
+
+    found = made(maps=2)
+    assert seeds(found.map_tables()) == ["6", "2"]
+    assert seeds([job.outputs[0] for _, job in found.measurements() if job.rule == "surface"]) == ["6", "2"]
+    assert found.figure_tables("fig3") == {"surface": found.map_tables()[0]}
+    assert set(found.map_tables()) <= set(found.analysis_jobs()[-1].inputs)  # the numbers of the paper
+    assert seeds(made().map_tables()) == ["6"]
+    assert seeds(made(maps="all").map_tables()) == ["6", "2", "4"]
+
+
 def test_an_experiment_has_the_first_so_many_runs(tmp_path: Path) -> None:
     experiment = {
         "dataset": "digits",

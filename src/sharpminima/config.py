@@ -241,6 +241,9 @@ class Focus(Settings):
 
     dataset: Literal[tuple(DATASETS)]
     model: Literal[tuple(MODELS)]
+    maps: Annotated[
+        Runs, Field(description="the runs whose plane is mapped: the first so many; figures show the first of them")
+    ] = "first"
 
 
 class Study(Settings):
@@ -283,10 +286,11 @@ class Study(Settings):
                     f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
                     "give all the same"
                 )
+        wanted = [self.focus.maps] if self.focus else []
         for experiment in self.experiments:
-            for runs in (experiment.seeds, *(settings.seeds for settings in experiment.strategies.values())):
-                if isinstance(runs, int) and runs > len(self.seeds):
-                    raise ValueError(f"seeds: {runs} runs wanted of an experiment; the study has {list(self.seeds)}")
+            wanted += [experiment.seeds, *(settings.seeds for settings in experiment.strategies.values())]
+        if too_many := [runs for runs in wanted if isinstance(runs, int) and runs > len(self.seeds)]:
+            raise ValueError(f"seeds: the study has {list(self.seeds)}; {too_many[0]} runs wanted of an experiment")
         if set(self.figures) & {"fig2", "fig3", "fig4", "fig5"}:
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:

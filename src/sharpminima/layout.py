@@ -224,8 +224,7 @@ class Layout:
             return {"transfer": self.transfer_tables()}
 
         def of_all(kind: str) -> list[str]:
-            experiment, key = self.focus()
-            return [self.analysis(kind, **key, seed=seed) for seed in self.seeds(experiment)]
+            return self._of_focus(kind, "all")
 
         def of_first(kind: str) -> str:
             return of_all(kind)[0]
@@ -280,6 +279,15 @@ class Layout:
         figures = [self.figure_tables(figure) for figure in self.study.figures]
         tables = [found[name] for found in figures if name in found]
         return sorted({path for found in tables for path in (found if isinstance(found, list) else [found])})
+
+    def map_tables(self) -> list[str]:
+        """The maps that the study has, first the one that figures show; none where no figure shows one."""
+        focus = self.study.focus
+        return self._of_focus("surface", focus.maps) if focus and self.drawn_tables("surface") else []
+
+    def _of_focus(self, kind: str, runs: int | str) -> list[str]:
+        experiment, key = self.focus()
+        return [self.analysis(kind, **key, seed=seed) for seed in self._first(runs, self.seeds(experiment))]
 
     def settings(self, stage: str) -> str:
         """The settings of a stage, on which its DVC stage depends."""
@@ -356,7 +364,7 @@ class Layout:
 
     def measurements(self) -> Iterator[tuple[dict[str, Any], Job]]:
         """Each job that measures a G and a 1-S, with the wildcards of its table."""
-        drawn = {name: self.drawn_tables(name) for name in _ONLY_DRAWN}
+        drawn = {name: self.drawn_tables(name) for name in _ONLY_DRAWN} | {"surface": self.map_tables()}
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
                 key = {**experiment_level, "seed": seed}
@@ -421,9 +429,12 @@ class Layout:
 
     def seeds(self, experiment: Experiment, settings: StrategySettings | None = None) -> tuple[int, ...]:
         """The seeds of an experiment's runs, or of those that a strategy retrains."""
-        wanted = (experiment.seeds, "all" if settings is None else settings.seeds)
-        numbers = {"all": len(self.study.seeds), "first": 1}
-        return self.study.seeds[: min(numbers.get(runs, runs) for runs in wanted)]
+        found = self._first(experiment.seeds, self.study.seeds)
+        return found if settings is None else self._first(settings.seeds, found)
+
+    @staticmethod
+    def _first(runs: int | str, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return {"all": seeds, "first": seeds[:1]}[runs] if isinstance(runs, str) else seeds[:runs]
 
     @staticmethod
     def levels(experiment: Experiment, settings: StrategySettings | None = None) -> list[str]:

@@ -38,6 +38,12 @@ def test_equal_tables_give_equal_bytes(files, numbers):
     assert numbers["study"] == {"title": "a study"}
 
 
+def test_the_map_that_figures_show_stays_the_first(files):
+    maps = [cases.write(files["folder"], "surface", cases.surface(seed=seed), f"surface-{seed}") for seed in (2, 0)]
+    numbers = json.loads(_summary(files, "maps.json", surface=maps).read_text())
+    assert [found["seed"] for found in numbers["experiments"][0]["maps"]] == [2, 0]
+
+
 def test_errors_known_answer(numbers):
     lenet5 = numbers["experiments"][0]
     assert (lenet5["model"], lenet5["parameters"], lenet5["test_images"]) == ("lenet5", 431080, 360)

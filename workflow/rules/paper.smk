@@ -3,7 +3,7 @@ rule numbers:
         results=LAYOUT.table("results"),
         psp=LAYOUT.analysis_tables("psp"),
         hessian=LAYOUT.analysis_tables("hessian"),
-        surface=LAYOUT.drawn_tables("surface"),
+        surface=LAYOUT.map_tables(),
         barrier=LAYOUT.analysis_tables("barrier"),
         transfer=LAYOUT.transfer_tables(),
         claims=CLAIMS,

@@ -56,7 +56,7 @@ def summarise(
     Args:
         results: the study's table of results.
         psp, hessian: tables of every run that was analysed.
-        surface: tables of the maps that the figures show.
+        surface: tables of maps; the first of an experiment is the one that figures show.
         claims: the claims ledger.
         study: the study as its file says it; copied.
         barrier: loss and error between G and 1-S, of every run that was analysed.
@@ -72,7 +72,7 @@ def summarise(
     hessian_rows = read_table("hessian", hessian)
     transfer_rows = read_table("transfer", transfer)
     barrier_rows = read_table("barrier", barrier)
-    maps = [read_table("surface", path) for path in sorted(map(Path, surface))]
+    maps = [read_table("surface", path) for path in surface]
     experiments = [
         {
             **dict(zip(EXPERIMENT, key, strict=True)),
