@@ -221,6 +221,19 @@ def test_fig6_has_a_panel_a_transfer_and_mode(tmp_path):
     assert [sorted(values) for values in dots] == [[9, 10, 11], [10, 11, 12], [12, 13, 14], [20, 21]]
 
 
+@pytest.mark.parametrize(("fine", "scale"), [(30.0, "linear"), (90.0, "log")])
+def test_fig6_shows_nets_that_fail_when_tuned_although_their_probes_do_not(tmp_path, fine, scale):
+    rows = cases.transfer()
+    for row in rows:
+        if (row["strategy"], row["mode"]) == ("random-structure", "finetune"):
+            row["test_error_percent"] = fine
+    for axes in plots.transfer_errors(_table(tmp_path, "transfer", rows)).axes:
+        low, high = axes.get_ylim()
+        assert low <= 4
+        assert fine <= high
+        assert axes.get_yscale() == scale
+
+
 def test_fig6_needs_a_transfer():
     with pytest.raises(FigureError, match="no transfer table"):
         plots.transfer_errors(tables.read_table("transfer", []))

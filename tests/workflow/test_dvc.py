@@ -22,7 +22,7 @@ import yaml
 
 from sharpminima.config import PAPER_FIGURES, load_config, read_config
 from sharpminima.data import DATASETS
-from sharpminima.files import sha256_file
+from sharpminima.files import read_json, sha256_file
 from sharpminima.layout import Layout
 from sharpminima.tracking import tracked_studies
 
@@ -595,3 +595,29 @@ def test_a_fresh_clone_draws_every_committed_figure_without_training(committed: 
     for name in tracked_studies():
         for path in (Layout(*load_config({"study": name})).paper(), f"results/{name}/figures/fig1.pdf"):
             assert (committed.folder / path).read_bytes().startswith(b"%PDF"), path
+
+
+@pytest.mark.slow
+def test_the_readme_shows_committed_results(committed: Repository) -> None:
+    readme = (committed.folder / "README.md").read_text()
+    assert committed.do("sharpminima", "claims", "--study", "paper-mnist", "--markdown").strip() in readme
+    numbers = read_json(committed.folder / "results/paper-mnist/tables/numbers.json")
+    nets = {found["model"].replace("lenet", "LeNet-"): found["levels"] for found in numbers["experiments"]}
+    rows = re.findall(r"^\| (LeNet-\d+), ([\d.]+) % removed \| (.*) \|$", readme, flags=re.MULTILINE)
+    assert {net for net, *_ in rows} == nets.keys()
+    for net, removed, cells in rows:
+        (found,) = [
+            level["strategies"]
+            for level in nets[net]
+            if _rounds_to(level["strategies"]["gradual"]["removed_percent"]["mean"], removed)
+        ]
+        for strategy, cell in zip(("gradual", "rewind", "reinit", "random-structure"), cells.split(" | "), strict=True):
+            errors = found[strategy]["test_error_percent"]
+            mean, spread, n = re.fullmatch(r"([\d.]+) ± ([\d.]+) \((\d+)\)", cell).groups()
+            assert int(n) == errors["n"], (net, removed, strategy)
+            assert _rounds_to(errors["mean"], mean), (net, removed, strategy)
+            assert _rounds_to(errors["sd"], spread), (net, removed, strategy)
+
+
+def _rounds_to(value: float, text: str) -> bool:
+    return f"{value:.{len(text.partition('.')[2])}f}" == text

@@ -400,6 +400,8 @@ def transfer_errors(transfer: pd.DataFrame) -> Figure:
                 letter = chr(ord("a") + row * len(modes) + modes.index(mode))
                 where = f"{model}, {removed:.1f} % removed: {dataset} to {to}"
                 axes.set_title(f"({letter}) {where}\n{_MODES[mode]}", loc="left")
+            # Once all of the row is drawn: limits that are set end the growing of a shared axis.
+            _scale_errors(grid[row, 0], nets["test_error_percent"])
             grid[row, 0].set_ylabel("test error (%)")
     return figure
 
@@ -417,7 +419,6 @@ def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
     labels = [f"{names.get(s, s).replace('-', chr(10) + '-', s not in names)}\nn = {counts[s]}" for s in shown]
     axes.set_xticks(range(len(shown)), labels)
     axes.set_xlim(-0.5, len(shown) - 0.5)
-    axes.set_ylim(bottom=0)
 
 
 def _caption(surface: pd.DataFrame, *, lines: int = 2) -> str:
