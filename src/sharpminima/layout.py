@@ -222,18 +222,12 @@ class Layout:
             return {"events": events, "results": self.table("results")}
         if name == "fig6":
             return {"transfer": self.transfer_tables()}
-
-        def of_all(kind: str) -> list[str]:
-            return self._of_focus(kind, "all")
-
-        def of_first(kind: str) -> str:
-            return of_all(kind)[0]
-
         if name == "fig5":
-            return {"psp": of_first("psp"), "neurons": of_first("neurons")}
+            return {kind: self._of_focus(kind, "first")[0] for kind in ("psp", "neurons")}
+        tables: dict[str, str | list[str]] = {"surface": self._of_focus("surface", "first")[0]}
         if name == "fig2":
-            return {"surface": of_first("surface"), "hessian": of_all("hessian"), "line": of_all("line")}
-        return {"surface": of_first("surface")}
+            tables |= {kind: self._of_focus(kind, "all") for kind in ("hessian", "line")}
+        return tables
 
     def figure_code(self, name: str) -> tuple[str, ...]:
         """The code that a figure is drawn by."""
