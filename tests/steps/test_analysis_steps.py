@@ -1,8 +1,10 @@
 """The steps that measure G and 1-S, called as the command line does, on the real digits."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ from sharpminima.columns import (
     PSP_COLUMNS,
     SURFACE_COLUMNS,
 )
-from sharpminima.config import LineSettings, SurfaceSettings
+from sharpminima.config import HessianSettings, LineSettings, SurfaceSettings
 from sharpminima.data import load_prepared
 from sharpminima.evaluation import evaluate
 from sharpminima.figures.tables import read_table
@@ -152,6 +154,40 @@ def test_a_stopped_line_goes_on(
     analysis.line(*nets, settings, out, CPU)
     assert out.read_bytes() == (tmp_path / "whole" / "line.csv").read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["line.csv"]
+
+
+def test_stopped_eigenvalues_go_on_with_those_that_are_left(
+    nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = HessianSettings(images=30, eigenvalues=1, tolerance=1e-2)
+    eigenvalues, calls = analysis.hessian_eigenvalues, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(options["scaling"])
+        if len(calls) == 4:
+            raise Stopped("as on SIGTERM")
+        return eigenvalues(*arguments, **options)
+
+    monkeypatch.setattr(analysis, "hessian_eigenvalues", counted)
+    data, gradual, rewind = nets
+    out = tmp_path / "stopped" / "hessian.csv"
+    with pytest.raises(Stopped):
+        analysis.hessian(*nets, settings, out, CPU)
+    assert not out.exists()
+    (left,) = out.parent.iterdir()
+    others = tmp_path / "others" / "hessian.csv"
+    others.parent.mkdir()
+    shutil.copy(left, others.with_name(left.name))
+
+    analysis.hessian(*nets, settings, out, CPU)
+    assert len(calls) == 4 + 3, "three of six were finished"
+    analysis.hessian(*nets, settings, tmp_path / "whole" / "hessian.csv", CPU)
+    assert out.read_bytes() == (tmp_path / "whole" / "hessian.csv").read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == ["hessian.csv"]
+
+    calls[:] = [None] * 4
+    analysis.hessian(data, rewind, gradual, settings, others, CPU)
+    assert len(calls) == 4 + 6, "what was finished of other nets does not count"
 
 
 @pytest.mark.usefixtures("_no_signal")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sharpminima.analysis import (
     psp_entropy,
     psp_statistics,
 )
-from sharpminima.checkpoint import Checkpoint, load_checkpoint
+from sharpminima.checkpoint import Checkpoint, load_checkpoint, state_sha256
 from sharpminima.columns import (
     ALL,
     BARRIER_COLUMNS,
@@ -158,39 +159,38 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
     """
     ends, dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
-    rows = []
-    for end in ends:
-        for space, masks, scaling in (
-            ("all", None, None),
-            ("surviving", end.masks, None),
-            (RELATIVE, end.masks, "parameter"),
-        ):
-            found = hessian_eigenvalues(
-                end.model,
-                split.images,
-                split.labels,
-                k=settings.eigenvalues,
-                masks=masks,
-                scaling=scaling,
-                tol=settings.tolerance,
-                seed=end.key["seed"],
-            )
-            for index in range(settings.eigenvalues):
-                rows.append(
-                    {
-                        **end.key,
-                        "sparsity": end.sparsity,
-                        "part": settings.part,
-                        "images": len(split.labels),
-                        "space": space,
-                        "dimension": found.dimension,
-                        "index": index + 1,
-                        "eigenvalue": float(found.eigenvalues[index]),
-                        "residual": float(found.residuals[index]),
-                        "converged": bool(found.converged[index]),
-                    }
-                )
-    write_csv(out, rows, HESSIAN_COLUMNS)
+    finished = _finished(out, ends, dataset, settings, device)
+    spaces = (("all", False, None), ("surviving", True, None), (RELATIVE, True, "parameter"))
+    for end, (space, masked, scaling) in list(product(ends, spaces))[len(finished.parts) :]:
+        found = hessian_eigenvalues(
+            end.model,
+            split.images,
+            split.labels,
+            k=settings.eigenvalues,
+            masks=end.masks if masked else None,
+            scaling=scaling,
+            tol=settings.tolerance,
+            seed=end.key["seed"],
+        )
+        finished.add(
+            [
+                {
+                    **end.key,
+                    "sparsity": end.sparsity,
+                    "part": settings.part,
+                    "images": len(split.labels),
+                    "space": space,
+                    "dimension": found.dimension,
+                    "index": index + 1,
+                    "eigenvalue": float(found.eigenvalues[index]),
+                    "residual": float(found.residuals[index]),
+                    "converged": bool(found.converged[index]),
+                }
+                for index in range(settings.eigenvalues)
+            ]
+        )
+    write_csv(out, (row for part in finished.parts for row in part), HESSIAN_COLUMNS)
+    finished.remove()
 
 
 def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, out: Path, runtime: Runtime) -> None:
@@ -229,8 +229,7 @@ def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: P
     """Largest eigenvalues along the line from G (x = 0) to 1-S (x = 1), in both spaces."""
     (center, target), dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
-    facts = [center.key, center.sparsity, target.sparsity, dataset.sha256, settings.model_dump(mode="json")]
-    finished = FinishedParts(_resume_path(out, "finished"), fingerprint=json.dumps([*facts, device.type]))
+    finished = _finished(out, (center, target), dataset, settings, device)
     for space, masks in [("all", None), ("surviving", center.masks)][len(finished.parts) :]:
         found = hessian_along_line(
             center.model,
@@ -304,6 +303,15 @@ def _pair_key(center: _End, part: str, split: Split, distance: float) -> dict[st
 def _progress(what: str, center: _End) -> Callable[[int, int], None]:
     progress = Progress(f"{what} {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
     return lambda done, total: progress(done, total, unit="point")
+
+
+def _finished(
+    out: Path, ends: tuple[_End, _End], dataset: ImageDataset, settings: AnalysisData, device: torch.device
+) -> FinishedParts:
+    """The finished parts of a table of these nets, on these data and settings."""
+    nets = [[end.key, state_sha256(end.model.state_dict()), state_sha256(end.masks)] for end in ends]
+    facts = [nets, dataset.sha256, settings.model_dump(mode="json"), device.type]
+    return FinishedParts(_resume_path(out, "finished"), fingerprint=json.dumps(facts))
 
 
 def _resume_path(out: Path, part: str | None = None) -> Path:
