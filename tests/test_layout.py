@@ -65,23 +65,38 @@ def test_transfers_are_of_the_highest_level_and_of_the_runs_there_are() -> None:
     assert found.datasets() == ["digits", "digits-high", "digits-low"]
 
 
-def test_maps_are_made_of_so_many_runs_and_figures_show_the_first(tmp_path: Path) -> None:
-    def made(**focus: object) -> Layout:
+def test_maps_are_made_where_figures_show_them_and_where_an_experiment_asks(tmp_path: Path) -> None:
+    def made(**runs: int | str) -> Layout:
         study = yaml.safe_load(Path("workflow/studies/demo.yaml").read_text())
+        assert study["focus"]["model"] == "lenet5"
+        for experiment in study["experiments"]:
+            experiment["analysis"] = {}
+            if experiment["model"] in runs:
+                experiment["maps"] = runs[experiment["model"]]
         path = tmp_path / "mapped.yaml"
-        path.write_text(yaml.safe_dump({**study, "seeds": [6, 2, 4], "focus": {**study["focus"], **focus}}))
+        path.write_text(yaml.safe_dump({**study, "seeds": [6, 2, 4]}))
         return layout(str(path))
 
-    def seeds(paths: list[str]) -> list[str]:
-        return [path.partition("seed-")[2][0] for path in paths]
+    def runs(paths: list[str]) -> list[tuple[str, str]]:
+        return [(path.split("/")[5], path.partition("seed-")[2][0]) for path in paths]
 
-    found = made(maps=2)
-    assert seeds(found.map_tables()) == ["6", "2"]
-    assert seeds([job.outputs[0] for _, job in found.measurements() if job.rule == "surface"]) == ["6", "2"]
+    def measured(found: Layout, name: str) -> list[tuple[str, str]]:
+        return runs([job.outputs[0] for _, job in found.measurements() if job.rule == name])
+
+    of_focus = [("lenet5", "6"), ("lenet5", "2"), ("lenet5", "4")]
+    found = made()
+    assert runs(found.map_tables()) == measured(found, "surface") == of_focus[:1]
+    assert measured(found, "line") == of_focus
+    assert set(runs(found.line_tables())) == set(of_focus)
+    found = made(lenet5=2, lenet300="first")
     assert found.figure_tables("fig3") == {"surface": found.map_tables()[0]}
-    assert set(found.map_tables()) <= set(found.analysis_jobs()[-1].inputs)  # the numbers of the paper
-    assert seeds(made().map_tables()) == ["6"]
-    assert seeds(made(maps="all").map_tables()) == ["6", "2", "4"]
+    read = set(found.analysis_jobs()[-1].inputs)  # the numbers of the paper
+    assert {*found.map_tables(), *found.line_tables()} <= read
+    assert set(runs(found.map_tables())) == {*of_focus[:2], ("lenet300", "6")}
+    assert set(measured(found, "surface")) == set(runs(found.map_tables()))
+    assert set(measured(found, "line")) == {*of_focus, ("lenet300", "6")}
+    assert measured(found, "neurons") == of_focus[:1]
+    assert runs(made(lenet5="all").map_tables()) == of_focus
 
 
 def test_an_experiment_has_the_first_so_many_runs(tmp_path: Path) -> None:

@@ -352,6 +352,7 @@ def numbers(
     hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
     surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
     barrier: Annotated[list[Path] | None, typer.Option("--barrier", help="Barrier tables; repeat.")] = None,
+    line: Annotated[list[Path] | None, typer.Option("--line", help="Tables of lines; repeat.")] = None,
     transfer: Annotated[list[Path] | None, typer.Option("--transfer", help="Transfer tables; repeat.")] = None,
     study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
     metrics: Annotated[Path | None, typer.Option("--metrics", help="The main ones, for `dvc metrics`.")] = None,
@@ -363,7 +364,7 @@ def numbers(
     from sharpminima.yaml_input import parse_mapping
 
     facts = parse_mapping(study, "--study")
-    more = {"barrier": barrier or [], "transfer": transfer or []}
+    more = {"barrier": barrier or [], "line": line or [], "transfer": transfer or []}
     summarise(results, psp or [], hessian or [], surface or [], claims, facts, out, **more)
     if metrics is not None:
         write_json(metrics, main_numbers(read_json(out)))

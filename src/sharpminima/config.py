@@ -187,6 +187,13 @@ class Experiment(Settings):
     dense: RecipeSettings = RecipeSettings()
     strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
+    maps: Annotated[
+        Runs | None,
+        Field(
+            description="the runs whose plane through G and 1-S is mapped, with eigenvalues along their line: "
+            "the first so many; null: those that figures show"
+        ),
+    ] = None
     transfer: TransferSettings | None = None
 
     @field_validator("levels")
@@ -217,6 +224,8 @@ class Experiment(Settings):
         rewind = self.strategies.get("rewind")
         if self.analysis and (rewind is None or rewind.seeds not in ("all", self.seeds)):
             raise ValueError("analysis compares G with 1-S in every run: it needs strategies.rewind with seeds: all")
+        if self.maps is not None and self.analysis is None:
+            raise ValueError("maps are analyses of G and 1-S, and the experiment has none; add analysis: {}")
         if self.transfer:
             if self.transfer.to == self.dataset:
                 raise ValueError(f"transfer.to: {self.dataset} given, which the nets are trained on; name another")
@@ -241,9 +250,6 @@ class Focus(Settings):
 
     dataset: Literal[tuple(DATASETS)]
     model: Literal[tuple(MODELS)]
-    maps: Annotated[
-        Runs, Field(description="the runs whose plane is mapped: the first so many; figures show the first of them")
-    ] = "first"
 
 
 class Study(Settings):
@@ -286,9 +292,10 @@ class Study(Settings):
                     f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
                     "give all the same"
                 )
-        wanted = [self.focus.maps] if self.focus else []
+        wanted: list[int | str | None] = []
         for experiment in self.experiments:
-            wanted += [experiment.seeds, *(settings.seeds for settings in experiment.strategies.values())]
+            of_strategies = (settings.seeds for settings in experiment.strategies.values())
+            wanted += [experiment.seeds, experiment.maps, *of_strategies]
         if too_many := [runs for runs in wanted if isinstance(runs, int) and runs > len(self.seeds)]:
             raise ValueError(f"seeds: the study has {list(self.seeds)}; {too_many[0]} runs wanted of an experiment")
         if set(self.figures) & {"fig2", "fig3", "fig4", "fig5"}:

@@ -33,8 +33,7 @@ GRADUAL = "gradual"  # the strategy name of a method's own states
 DENSE = "dense"
 REWIND = "rewind"  # the strategy whose nets are 1-S
 CLAIMS = "paper/claims.yaml"
-_ONLY_DRAWN = ("surface", "line", "neurons")  # analyses that are made where a figure shows them: dear, or large
-_SUMMARISED = ("psp", "hessian", "surface", "barrier")  # those whose numbers the paper states
+_SUMMARISED = ("psp", "hessian", "surface", "barrier", "line")  # those whose numbers the paper states
 _FIGURES = "src/sharpminima/figures"
 _PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
 """The code that figures share, as files of a checkout."""
@@ -275,9 +274,20 @@ class Layout:
         return sorted({path for found in tables for path in (found if isinstance(found, list) else [found])})
 
     def map_tables(self) -> list[str]:
-        """The maps that the study has, first the one that figures show; none where no figure shows one."""
-        focus = self.study.focus
-        return self._of_focus("surface", focus.maps) if focus and self.drawn_tables("surface") else []
+        """The maps that the study has, first the one that figures show."""
+        return list(dict.fromkeys([*self.drawn_tables("surface"), *self._of_maps("surface")]))
+
+    def line_tables(self) -> list[str]:
+        """The eigenvalues along lines that the study has."""
+        return list(dict.fromkeys([*self.drawn_tables("line"), *self._of_maps("line")]))
+
+    def _of_maps(self, kind: str) -> list[str]:
+        return [
+            self.analysis(kind, **key, seed=seed)
+            for experiment, _, key in self.analyses()
+            if experiment.maps is not None
+            for seed in self._first(experiment.maps, self.seeds(experiment))
+        ]
 
     def _of_focus(self, kind: str, runs: int | str) -> list[str]:
         experiment, key = self.focus()
@@ -358,14 +368,14 @@ class Layout:
 
     def measurements(self) -> Iterator[tuple[dict[str, Any], Job]]:
         """Each job that measures a G and a 1-S, with the wildcards of its table."""
-        drawn = {name: self.drawn_tables(name) for name in _ONLY_DRAWN} | {"surface": self.map_tables()}
+        wanted = {"surface": self.map_tables(), "line": self.line_tables(), "neurons": self.drawn_tables("neurons")}
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
                 key = {**experiment_level, "seed": seed}
                 ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
                     table = self.analysis(name, **key)
-                    if table in drawn.get(name, [table]):
+                    if table in wanted.get(name, [table]):
                         inputs = (self.prepared(experiment.dataset), *ends)
                         yield {**key, "analysis": name}, Job(name, inputs, (table,), settings.model_dump(mode="json"))
 

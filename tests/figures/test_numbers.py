@@ -106,6 +106,18 @@ def test_a_value_that_is_not_finite_is_refused(files):
     assert not (files["folder"] / "bad.json").exists()
 
 
+def test_the_largest_eigenvalue_between_the_ends(files):
+    paths = [cases.write(files["folder"], "line", cases.line(seed=s), f"line-{s}") for s in cases.SEEDS]
+    with_lines = json.loads(_summary(files, "with-lines.json", line=paths).read_text())
+    lenet5, lenet300 = with_lines["experiments"]
+    assert lenet300["line"] == {}
+    assert lenet5["line"].keys() == {"all", "surviving"}
+    found = lenet5["line"]["all"]
+    assert (found["points"], found["images"]) == (1, 1293)
+    assert found["G"] == found["1-S"] == pytest.approx({"mean": 21, "sd": 1, "n": 3})
+    assert found["between"] == pytest.approx({"mean": 13.5, "sd": 1, "n": 3})
+
+
 def test_barriers_are_the_highest_points_over_runs(files):
     paths = [cases.write(files["folder"], "barrier", cases.barrier(seed=s), f"barrier-{s}") for s in cases.SEEDS]
     with_barrier = json.loads(_summary(files, "with-barrier.json", barrier=paths).read_text())

@@ -37,13 +37,11 @@ def whole(tmp_path_factory, study):
     transfer = [cases.write(folder, "transfer", cases.transfer(seed=s), f"transfer-{s}") for s in cases.SEEDS]
     style.save_figure(plots.transfer_errors(tables.read_table("transfer", transfer)), folder / "fig6")
     barrier = [cases.write(folder, "barrier", cases.barrier(seed=s), f"barrier-{s}") for s in cases.SEEDS]
-    more = {"barrier": barrier, "transfer": transfer}
+    lines = [cases.write(folder, "line", cases.line(seed=s), f"line-{s}") for s in cases.SEEDS]
+    more = {"barrier": barrier, "line": lines, "transfer": transfer}
     summarise(results, psp, hessian, [surface], CLAIMS, study, folder / "numbers.json", **more)
-    plane = tables.read_table("surface", surface)
+    plane, line = tables.read_table("surface", surface), tables.read_table("line", lines)
     style.save_figure(plots.error_against_removed(tables.read_table("results", results)), folder / "fig1")
-    line = tables.read_table(
-        "line", [cases.write(folder, "line", cases.line(seed=s), f"line-{s}") for s in cases.SEEDS]
-    )
     neurons = tables.read_table("neurons", cases.write(folder, "neurons", cases.neurons()))
     style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian), line), folder / "fig2")
     style.save_figure(plots.class_entropies(tables.read_table("psp", psp[0]), neurons), folder / "fig5")
@@ -99,8 +97,9 @@ def _copy_source(folder: Path) -> None:
         shutil.copy(SOURCE.parent / name, folder / name)
 
 
-def _query(folder: Path, selector: str) -> list[dict]:
-    return json.loads(typst.query(folder / "paper.typ", selector, root=folder, ignore_system_fonts=True))
+def _query(folder: Path, selector: str, **inputs: str) -> list[dict]:
+    source = folder / "paper.typ"
+    return json.loads(typst.query(source, selector, root=folder, ignore_system_fonts=True, sys_inputs=inputs))
 
 
 def _text(content) -> str:
@@ -110,6 +109,25 @@ def _text(content) -> str:
             return " "
         return content["text"] if "text" in content else "".join(map(_text, content.values()))
     return "".join(map(_text, content)) if isinstance(content, list) else ""
+
+
+def test_captions_name_the_net_that_the_figures_show(whole, study, tmp_path):
+    _copy_source(tmp_path)
+    (tmp_path / "figures").mkdir()
+    shutil.copy(whole / "fig3.svg", tmp_path / "figures")
+    dataset = study["focus"]["dataset"]
+    rows = [cases.results(model=model, dataset=dataset) for model in ("lenet300", "lenet5")]
+    results = cases.write(tmp_path, "results", rows[0] + rows[1])
+    maps = [
+        cases.write(tmp_path, "surface", cases.surface(model=model, dataset=dataset, seed=seed), f"{model}-{seed}")
+        for model, seed in (("lenet300", 0), ("lenet5", 0), ("lenet5", 2))
+    ]
+    summarise(results, [], [], maps, CLAIMS, study, tmp_path / "numbers.json")
+    (found,) = _query(tmp_path, "<fig3>", figures="fig3")
+    caption = " ".join(_text(found["caption"]["body"]).split())
+    assert caption.endswith(
+        f"plane through G and 1-S. lenet5 on {dataset}, level 95 % (95.50 % really removed), run 0."
+    )
 
 
 def test_settings_within_settings_stand_in_brackets(whole, study, tmp_path):

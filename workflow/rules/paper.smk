@@ -5,6 +5,7 @@ rule numbers:
         hessian=LAYOUT.analysis_tables("hessian"),
         surface=LAYOUT.map_tables(),
         barrier=LAYOUT.analysis_tables("barrier"),
+        line=LAYOUT.line_tables(),
         transfer=LAYOUT.transfer_tables(),
         claims=CLAIMS,
         code=NUMBERS_CODE,
@@ -28,6 +29,7 @@ rule numbers:
         hessian=options("hessian"),
         surface=options("surface"),
         barrier=options("barrier"),
+        line=options("line"),
         transfer=options("transfer"),
         # The paper states the settings of all that it shows.
         study=json.dumps(LAYOUT.facts(), sort_keys=True),
@@ -35,7 +37,7 @@ rule numbers:
         "numbers of the paper"
     shell:
         "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface} {params.barrier}"
-        " {params.transfer}"
+        " {params.line} {params.transfer}"
         " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
 
 

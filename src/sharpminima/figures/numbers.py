@@ -49,6 +49,7 @@ def summarise(
     out: _Path,
     *,
     barrier: Iterable[_Path] = (),
+    line: Iterable[_Path] = (),
     transfer: Iterable[_Path] = (),
 ) -> None:
     """Write ``out``: means, standard deviations and counts, and the verdicts on the paper's claims.
@@ -60,6 +61,7 @@ def summarise(
         claims: the claims ledger.
         study: the study as its file says it; copied.
         barrier: loss and error between G and 1-S, of every run that was analysed.
+        line: eigenvalues between G and 1-S, of the runs that have them.
         transfer: the errors of every run's nets on other datasets.
 
     Raises:
@@ -72,6 +74,7 @@ def summarise(
     hessian_rows = read_table("hessian", hessian)
     transfer_rows = read_table("transfer", transfer)
     barrier_rows = read_table("barrier", barrier)
+    line_rows = read_table("line", line)
     maps = [read_table("surface", path) for path in surface]
     experiments = [
         {
@@ -79,6 +82,7 @@ def summarise(
             **_trained(rows, nets, key),
             "analysis": _analysis(_of(psp_rows, key), _of(hessian_rows, key)),
             "barrier": _barrier(_of(barrier_rows, key)),
+            "line": _line(_of(line_rows, key)),
             "transfer": _transfer(transfer_rows, key),
             "compute": compute_used(rows, study),
             "maps": [_map(table) for table in maps if tuple(table[EXPERIMENT].iloc[0]) == key],
@@ -232,6 +236,22 @@ def _transfer(rows: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
             "live_features": describe(nets["live_features"]),
             "test_error_percent": describe(nets["test_error_percent"]),
             "by_seed": {"test_error_percent": _by_seed(nets[nets["replica"] == 0], "test_error_percent")},
+        }
+    return found
+
+
+def _line(rows: pd.DataFrame) -> dict[str, Any]:
+    """By space, over the runs: the largest eigenvalue at G and at 1-S, and the highest of those at points between."""
+    found = {}
+    for space, points in rows[rows["index"] == 1].groupby("space"):
+        at_g, at_1s = points[points["x"] == 0], points[points["x"] == 1]
+        between = points[(points["x"] > 0) & (points["x"] < 1)]
+        found[space] = {
+            "images": int(points["images"].max()),
+            "points": int(between["x"].nunique()),
+            "G": describe(at_g["eigenvalue"]),
+            "1-S": describe(at_1s["eigenvalue"]),
+            "between": describe(between.groupby("seed")["eigenvalue"].max()) if len(between) else None,
         }
     return found
 
