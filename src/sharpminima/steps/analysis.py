@@ -308,9 +308,10 @@ def _progress(what: str, center: _End) -> Callable[[int, int], None]:
 def _finished(
     out: Path, ends: tuple[_End, _End], dataset: ImageDataset, settings: AnalysisData, device: torch.device
 ) -> FinishedParts:
-    """The finished parts of a table of these nets, on these data and settings."""
+    """The finished parts of a table of these nets, on these data and settings, computed as here."""
     nets = [[end.key, state_sha256(end.model.state_dict()), state_sha256(end.masks)] for end in ends]
-    facts = [nets, dataset.sha256, settings.model_dump(mode="json"), device.type]
+    computed = [device.type, torch.get_num_threads(), torch.__version__]
+    facts = [nets, dataset.sha256, settings.model_dump(mode="json"), computed]
     return FinishedParts(_resume_path(out, "finished"), fingerprint=json.dumps(facts))
 
 
