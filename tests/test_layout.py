@@ -85,18 +85,18 @@ def test_maps_are_made_where_figures_show_them_and_where_an_experiment_asks(tmp_
 
     of_focus = [("lenet5", "6"), ("lenet5", "2"), ("lenet5", "4")]
     found = made()
-    assert runs(found.map_tables()) == measured(found, "surface") == of_focus[:1]
+    assert runs(found.map_tables("surface")) == measured(found, "surface") == of_focus[:1]
     assert measured(found, "line") == of_focus
-    assert set(runs(found.line_tables())) == set(of_focus)
+    assert set(runs(found.map_tables("line"))) == set(of_focus)
     found = made(lenet5=2, lenet300="first")
-    assert found.figure_tables("fig3") == {"surface": found.map_tables()[0]}
+    assert found.figure_tables("fig3") == {"surface": found.map_tables("surface")[0]}
     read = set(found.analysis_jobs()[-1].inputs)  # the numbers of the paper
-    assert {*found.map_tables(), *found.line_tables()} <= read
-    assert set(runs(found.map_tables())) == {*of_focus[:2], ("lenet300", "6")}
-    assert set(measured(found, "surface")) == set(runs(found.map_tables()))
+    assert {*found.map_tables("surface"), *found.map_tables("line")} <= read
+    assert set(runs(found.map_tables("surface"))) == {*of_focus[:2], ("lenet300", "6")}
+    assert set(measured(found, "surface")) == set(runs(found.map_tables("surface")))
     assert set(measured(found, "line")) == {*of_focus, ("lenet300", "6")}
     assert measured(found, "neurons") == of_focus[:1]
-    assert runs(made(lenet5="all").map_tables()) == of_focus
+    assert runs(made(lenet5="all").map_tables("surface")) == of_focus
 
 
 def test_an_experiment_has_the_first_so_many_runs(tmp_path: Path) -> None:

@@ -273,24 +273,20 @@ class Layout:
         tables = [found[name] for found in figures if name in found]
         return sorted({path for found in tables for path in (found if isinstance(found, list) else [found])})
 
-    def map_tables(self) -> list[str]:
-        """The maps that the study has, first the one that figures show."""
-        return list(dict.fromkeys([*self.drawn_tables("surface"), *self._of_maps("surface")]))
-
-    def line_tables(self) -> list[str]:
-        """The eigenvalues along lines that the study has."""
-        return list(dict.fromkeys([*self.drawn_tables("line"), *self._of_maps("line")]))
-
-    def _of_maps(self, kind: str) -> list[str]:
-        return [
-            self.analysis(kind, **key, seed=seed)
+    def map_tables(self, kind: Literal["surface", "line"]) -> list[str]:
+        """The maps, or the eigenvalues along lines, that figures show or an experiment asks for; first those shown."""
+        asked_for = (
+            table
             for experiment, _, key in self.analyses()
             if experiment.maps is not None
-            for seed in self._first(experiment.maps, self.seeds(experiment))
-        ]
+            for table in self._of_runs(kind, experiment, key, experiment.maps)
+        )
+        return list(dict.fromkeys([*self.drawn_tables(kind), *asked_for]))
 
     def _of_focus(self, kind: str, runs: int | str) -> list[str]:
-        experiment, key = self.focus()
+        return self._of_runs(kind, *self.focus(), runs)
+
+    def _of_runs(self, kind: str, experiment: Experiment, key: dict[str, str], runs: int | str) -> list[str]:
         return [self.analysis(kind, **key, seed=seed) for seed in self._first(runs, self.seeds(experiment))]
 
     def settings(self, stage: str) -> str:
@@ -368,7 +364,9 @@ class Layout:
 
     def measurements(self) -> Iterator[tuple[dict[str, Any], Job]]:
         """Each job that measures a G and a 1-S, with the wildcards of its table."""
-        wanted = {"surface": self.map_tables(), "line": self.line_tables(), "neurons": self.drawn_tables("neurons")}
+        wanted = {"neurons": self.drawn_tables("neurons")} | {
+            name: self.map_tables(name) for name in ("surface", "line")
+        }
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
                 key = {**experiment_level, "seed": seed}
