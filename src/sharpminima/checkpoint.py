@@ -232,14 +232,14 @@ def _assemble(packed: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state dict on any device: names, dtypes, shapes and values."""
+    """SHA-256 of a state dict: names, dtypes, shapes and values."""
     return _content_sha256(state, {})
 
 
 def _content_sha256(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].cpu().contiguous()
+        tensor = tensors[name].contiguous()
         digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()

@@ -1,14 +1,33 @@
 """Resume files: what a killed job goes on from, to the same bits."""
 
+import hashlib
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from sharpminima.checkpoint import load_tree, save_tree
 from sharpminima.stop import STOP, Stopped
 
 _LAYOUT = 2  # raised when the engine saves other keys; files of another layout are ignored
+
+
+def fingerprint_of(settings: Mapping[str, Any], tensors: Iterable[Tensor]) -> str:
+    """Identifies a computation: its settings (JSON values), its tensors, and what else here its bits depend on."""
+    device = None
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        device = tensor.device.type
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{values.dtype} {list(values.shape)} ".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    facts = {**settings, "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 class ResumeFile:

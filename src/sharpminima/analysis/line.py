@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._resume import resume_file
 from sharpminima.analysis.hessian import hessian_eigenvalues
 from sharpminima.analysis.surface import Plane, loss_surface
 from sharpminima.errors import AnalysisError
-from sharpminima.resume import save_or_stop
+from sharpminima.resume import ResumeFile, fingerprint_of, save_or_stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +156,7 @@ def hessian_along_line(
     if resume is not None:
         facts = {"of": "hessian_along_line", "points": points, "masks": sorted(masks or {}), "dtype": str(dtype)}
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items())), images, labels]
-        file = resume_file(resume, {**settings, **sizes, **facts}, tensors)
+        file = ResumeFile(resume, fingerprint=fingerprint_of({**settings, **sizes, **facts}, tensors))
     xs = torch.linspace(0, 1, points, dtype=torch.float64)
     done: list[dict[str, Any]] = [] if file is None else file.load() or []
     for number in range(len(done), points):

@@ -20,11 +20,10 @@ from sharpminima.analysis._inputs import (
     surviving,
 )
 from sharpminima.analysis._reduced import Observed
-from sharpminima.analysis._resume import resume_file
 from sharpminima.analysis.entropy import PspEntropy, PspStatistics, check_order, psp_statistics
 from sharpminima.errors import AnalysisError
 from sharpminima.evaluation import evaluate
-from sharpminima.resume import save_or_stop
+from sharpminima.resume import ResumeFile, fingerprint_of, save_or_stop
 from sharpminima.rng import generator
 from sharpminima.stop import STOP
 
@@ -328,7 +327,7 @@ def loss_surface(
             "masks": sorted(masks or {}),
         }
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items())), images, labels]
-        file = resume_file(resume, settings, tensors, save_every_s)
+        file = ResumeFile(resume, fingerprint=fingerprint_of(settings, tensors), every_s=save_every_s)
 
     ends = {(0.0, 0.0): meter.whole(0.0, 0.0), (1.0, 0.0): meter.whole(1.0, 0.0)}
     xs, ys = _axis(grid[0], span), _axis(grid[1], span)

@@ -1,6 +1,5 @@
 """Steps that measure G (gradual) and 1-S (rewind) of one run at one level, and the plane and line between them."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -18,7 +17,7 @@ from sharpminima.analysis import (
     psp_entropy,
     psp_statistics,
 )
-from sharpminima.checkpoint import Checkpoint, load_checkpoint, state_sha256
+from sharpminima.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.columns import (
     ALL,
     BARRIER_COLUMNS,
@@ -45,7 +44,7 @@ from sharpminima.files import write_csv
 from sharpminima.masks import Masks
 from sharpminima.models import build_recorded
 from sharpminima.progress import Progress
-from sharpminima.resume import FinishedParts
+from sharpminima.resume import FinishedParts, fingerprint_of
 from sharpminima.rng import generator
 from sharpminima.runtime import configure
 from sharpminima.steps.training import Runtime
@@ -159,7 +158,7 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
     """
     ends, dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
-    finished = _finished(out, ends, dataset, settings, device)
+    finished = _finished(out, ends, dataset, settings)
     spaces = (("all", False, None), ("surviving", True, None), (RELATIVE, True, "parameter"))
     for end, (space, masked, scaling) in list(product(ends, spaces))[len(finished.parts) :]:
         found = hessian_eigenvalues(
@@ -229,7 +228,7 @@ def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: P
     """Largest eigenvalues along the line from G (x = 0) to 1-S (x = 1), in both spaces."""
     (center, target), dataset, device = _load(data, gradual, rewind, runtime)
     split = _images(dataset, settings, device)
-    finished = _finished(out, (center, target), dataset, settings, device)
+    finished = _finished(out, (center, target), dataset, settings)
     for space, masks in [("all", None), ("surviving", center.masks)][len(finished.parts) :]:
         found = hessian_along_line(
             center.model,
@@ -305,14 +304,11 @@ def _progress(what: str, center: _End) -> Callable[[int, int], None]:
     return lambda done, total: progress(done, total, unit="point")
 
 
-def _finished(
-    out: Path, ends: tuple[_End, _End], dataset: ImageDataset, settings: AnalysisData, device: torch.device
-) -> FinishedParts:
-    """The finished parts of a table of these nets, on these data and settings, computed as here."""
-    nets = [[end.key, state_sha256(end.model.state_dict()), state_sha256(end.masks)] for end in ends]
-    computed = [device.type, torch.get_num_threads(), torch.__version__]
-    facts = [nets, dataset.sha256, settings.model_dump(mode="json"), computed]
-    return FinishedParts(_resume_path(out, "finished"), fingerprint=json.dumps(facts))
+def _finished(out: Path, ends: tuple[_End, _End], dataset: ImageDataset, settings: AnalysisData) -> FinishedParts:
+    """The finished parts of a table of these nets, on these data and settings."""
+    facts = {"nets": [end.key for end in ends], "data": dataset.sha256, **settings.model_dump(mode="json")}
+    tensors = [tensor for end in ends for tensor in (*end.model.state_dict().values(), *end.masks.values())]
+    return FinishedParts(_resume_path(out, "finished"), fingerprint=fingerprint_of(facts, tensors))
 
 
 def _resume_path(out: Path, part: str | None = None) -> Path:
