@@ -1,5 +1,6 @@
 """The foundations: random numbers, files, progress, evaluation, the command line's manners."""
 
+import bz2
 import io
 import os
 import subprocess
@@ -78,6 +79,8 @@ def test_json_and_csv(tmp_path: Path) -> None:
     value = 0.1 + 0.2
     write_csv(tmp_path / "t.csv", [{"x": value, "y": None}], ["x", "y"])
     assert (tmp_path / "t.csv").read_text() == f"x,y\n{value!r},\n"
+    write_csv(tmp_path / "t.csv.bz2", [{"x": value, "y": None}], ["x", "y"])
+    assert bz2.decompress((tmp_path / "t.csv.bz2").read_bytes()) == (tmp_path / "t.csv").read_bytes()
     with pytest.raises(ValueError, match="a row has"):
         write_csv(tmp_path / "t.csv", [{"x": 1}], ["x", "y"])
 

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and their hashes."""
 
+import bz2
 import contextlib
 import csv
 import hashlib
@@ -74,10 +75,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
     """Write tidy rows; floats with the digits that restore their exact bits, None as an empty field.
 
+    Args:
+        path: compressed where it ends in ``.bz2``, to the same bytes at any time.
+        rows: one mapping a row.
+        columns: the keys of every row, in the order of the table.
+
     Raises:
         ValueError: a row lacks a column or has one that ``columns`` does not name.
     """
-    with atomic_path(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+    opened = bz2.open if Path(path).suffix == ".bz2" else open
+    with atomic_path(path) as scratch, opened(scratch, "wt", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:

@@ -33,6 +33,7 @@ GRADUAL = "gradual"  # the strategy name of a method's own states
 DENSE = "dense"
 REWIND = "rewind"  # the strategy whose nets are 1-S
 CLAIMS = "paper/claims.yaml"
+LARGE_TABLES = ("neurons", "surface")  # analyses with thousands of rows, whose tables are compressed
 _SUMMARISED = ("psp", "hessian", "surface", "barrier", "line")  # those whose numbers the paper states
 _FIGURES = "src/sharpminima/figures"
 _PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
@@ -171,7 +172,8 @@ class Layout:
         seed: int | str = "{seed}",
     ) -> str:
         """The table of one analysis of G and 1-S at one level of one run."""
-        return f"{self.analysis_folder}/{name}/{dataset}/{model}/{method}/level-{level}/seed-{seed}.csv"
+        suffix = "csv.bz2" if name in LARGE_TABLES else "csv"
+        return f"{self.analysis_folder}/{name}/{dataset}/{model}/{method}/level-{level}/seed-{seed}.{suffix}"
 
     def transfer(self, to: str = "{to}", strategy: str = "{strategy}", **key: Any) -> str:
         """What the nets of one cell, or the dense net of one run, are worth on another dataset; lies beside them."""

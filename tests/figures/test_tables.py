@@ -1,10 +1,13 @@
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from sharpminima.columns import SURFACE_COLUMNS
 from sharpminima.errors import FigureError
 from sharpminima.figures import tables
+from sharpminima.files import write_csv
 
 from . import cases
 
@@ -34,6 +37,16 @@ def test_a_table_that_is_not_one_is_refused(tmp_path, text, fault):
         path.write_text(text)
     with pytest.raises(FigureError, match=fault):
         tables.read_table("results", path)
+
+
+def test_a_compressed_table_is_read_and_half_of_one_refused(tmp_path: Path) -> None:
+    plain = cases.write(tmp_path, "surface", cases.surface())
+    packed = tmp_path / "surface.csv.bz2"
+    write_csv(packed, cases.surface(), SURFACE_COLUMNS)
+    pd.testing.assert_frame_equal(tables.read_table("surface", packed), tables.read_table("surface", plain))
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(FigureError, match="cannot be read"):
+        tables.read_table("surface", packed)
 
 
 def test_ranking_orders_methods_by_their_own_nets_at_each_level() -> None:

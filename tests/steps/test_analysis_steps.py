@@ -193,8 +193,8 @@ def test_stopped_eigenvalues_go_on_with_those_that_are_left(
 @pytest.mark.usefixtures("_no_signal")
 def test_a_stopped_map_goes_on(nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SurfaceSettings(grid=3, images=50)
-    analysis.surface(*nets, settings, tmp_path / "whole.csv", CPU)
-    out = tmp_path / "surface.csv"
+    analysis.surface(*nets, settings, tmp_path / "whole.csv.bz2", CPU)
+    out = tmp_path / "surface.csv.bz2"  # compressed, as the workflow's
     with monkeypatch.context() as patch:
         patch.setattr(analysis, "Progress", stopping_after(4))
         with pytest.raises(Stopped, match=r"surface-resume\.safetensors"):
@@ -202,7 +202,7 @@ def test_a_stopped_map_goes_on(nets: tuple[Path, Path, Path], tmp_path: Path, mo
     STOP.raised = False
     assert not out.exists()
     analysis.surface(*nets, settings, out, CPU)
-    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert out.read_bytes() == (tmp_path / "whole.csv.bz2").read_bytes()
     assert list(read_table("surface", out).columns) == SURFACE_COLUMNS
     assert not (tmp_path / "surface-resume.safetensors").exists()
 

@@ -30,6 +30,13 @@ rule analyse:
         " --settings {params.settings:q} {params.runtime} --out {output.table} > {log} 2>&1"
 
 
+use rule analyse as analyse_large with:
+    output:
+        table=f"{LAYOUT.analysis()}.bz2",
+    wildcard_constraints:
+        analysis="|".join(layout.LARGE_TABLES),
+
+
 # Local, as all that reads the whole study: seconds, and in a group Snakemake would look at each of its inputs anew
 # whenever one of them is made.
 rule table:

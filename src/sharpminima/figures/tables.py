@@ -52,7 +52,7 @@ def read_table(kind: str, paths: str | os.PathLike[str] | Iterable[str | os.Path
     for path in paths:
         try:
             frame = pd.read_csv(Path(path))
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise FigureError(f"{path}: cannot be read as a table ({error})") from error
         missing = [column for column in COLUMNS[kind] if column not in frame]
         if missing or frame.empty:

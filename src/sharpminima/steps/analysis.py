@@ -313,7 +313,8 @@ def _finished(out: Path, ends: tuple[_End, _End], dataset: ImageDataset, setting
 
 def _resume_path(out: Path, part: str | None = None) -> Path:
     """The resume file beside a table; gone when the table is there."""
-    return out.with_name("-".join(filter(None, (out.stem, "resume", part))) + ".safetensors")
+    stem = Path(out.name.removesuffix(".bz2")).stem
+    return out.with_name("-".join(filter(None, (stem, "resume", part))) + ".safetensors")
 
 
 def _load(
