@@ -600,8 +600,9 @@ def test_the_readme_shows_committed_results(committed: Repository) -> None:
     readme = (committed.folder / "README.md").read_text()
     assert committed.do("sharpminima", "claims", "--study", "paper-mnist", "--markdown").strip() in readme
     numbers = read_json(committed.folder / "results/paper-mnist/tables/numbers.json")
-    nets = {found["model"].replace("lenet", "LeNet-"): found["levels"] for found in numbers["experiments"]}
-    rows = re.findall(r"^\| (LeNet-\d+), ([\d.]+) % removed \| (.*) \|$", readme, flags=re.MULTILINE)
+    nets = {f"{found['model']}/{found['dataset']}": found["levels"] for found in numbers["experiments"]}
+    rows = re.findall(r"^\| (LeNet-\d+/[\w-]+), ([\d.]+) % removed \| (.*) \|$", readme, flags=re.MULTILINE)
+    rows = [(net.lower().replace("lenet-", "lenet"), *rest) for net, *rest in rows]
     assert {net for net, *_ in rows} == nets.keys()
     for net, removed, cells in rows:
         (found,) = [
