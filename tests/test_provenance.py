@@ -19,7 +19,7 @@ def test_a_chain_reaches_from_the_figure_to_the_raw_data(synthetic: Layout) -> N
     assert found["files"] == ["results/tiny/figures/fig3.pdf", "results/tiny/figures/fig3.svg"]
     drawn = origins[found["files"][0]]
     assert "notebooks/fig3.ipynb" in drawn["from"]
-    (table,) = [path for path in drawn["from"] if path.endswith(".csv")]
+    (table,) = [path for path in drawn["from"] if path.endswith(".csv.bz2")]
     assert origins[table]["step"] == "surface"
     assert origins[table]["settings"]["grid"] == 3
     ends = [path for path in origins[table]["from"] if "checkpoint" in path]

@@ -31,7 +31,7 @@ STUDY = os.environ.get("SLURM_STUDY", "demo")
 """What is run and broken; `SLURM_STUDY=tests/studies/cluster.yaml make test-slurm` takes half the time."""
 NAME = Path(STUDY).stem
 LONGEST_S = 15 * 60  # of one study: what takes longer hangs
-RESULTS = {".csv", ".json", ".safetensors", ".pdf", ".svg"}
+RESULTS = {".csv", ".bz2", ".json", ".safetensors", ".pdf", ".svg"}
 # As the README says it.
 CANCEL_LEFT = """squeue --me --noheader --format "%i %j" | awk '$2 ~ /^sharpminima/ {print $1}' | xargs -r scancel"""
 
