@@ -12,6 +12,7 @@ from typing import Any
 
 from sharpminima.errors import SharpminimaError
 
+COMPRESSED = ".bz2"  # what the names of compressed tables end in
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 
@@ -76,14 +77,14 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], c
     """Write tidy rows; floats with the digits that restore their exact bits, None as an empty field.
 
     Args:
-        path: compressed where it ends in ``.bz2``, to the same bytes at any time.
+        path: compressed where it ends in `COMPRESSED`, to the same bytes at any time.
         rows: one mapping a row.
         columns: the keys of every row, in the order of the table.
 
     Raises:
         ValueError: a row lacks a column or has one that ``columns`` does not name.
     """
-    opened = bz2.open if Path(path).suffix == ".bz2" else open
+    opened = bz2.open if Path(path).suffix == COMPRESSED else open
     with atomic_path(path) as scratch, opened(scratch, "wt", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

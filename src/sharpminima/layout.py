@@ -22,6 +22,7 @@ from sharpminima.config import (
     TransferSettings,
     study_name,
 )
+from sharpminima.files import COMPRESSED
 
 CHECKPOINT = "checkpoint.safetensors"
 PUBLISHED = "paper/published/mikler-table31.csv"  # what the figure of mask modifications sets beside ours
@@ -172,8 +173,8 @@ class Layout:
         seed: int | str = "{seed}",
     ) -> str:
         """The table of one analysis of G and 1-S at one level of one run."""
-        suffix = "csv.bz2" if name in LARGE_TABLES else "csv"
-        return f"{self.analysis_folder}/{name}/{dataset}/{model}/{method}/level-{level}/seed-{seed}.{suffix}"
+        table = f"{self.analysis_folder}/{name}/{dataset}/{model}/{method}/level-{level}/seed-{seed}.csv"
+        return f"{table}{COMPRESSED}" if name in LARGE_TABLES else table
 
     def transfer(self, to: str = "{to}", strategy: str = "{strategy}", **key: Any) -> str:
         """What the nets of one cell, or the dense net of one run, are worth on another dataset; lies beside them."""

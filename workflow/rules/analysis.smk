@@ -32,7 +32,7 @@ rule analyse:
 
 use rule analyse as analyse_large with:
     output:
-        table=f"{LAYOUT.analysis()}.bz2",
+        table=f"{LAYOUT.analysis()}{COMPRESSED}",
     wildcard_constraints:
         analysis="|".join(layout.LARGE_TABLES),
 

@@ -9,6 +9,7 @@ from sharpminima import layout
 from sharpminima.config import AnalysisSettings, load_config
 from sharpminima.costs import Costs
 from sharpminima.errors import ConfigError
+from sharpminima.files import COMPRESSED
 from sharpminima.layout import CLAIMS, NUMBERS_CODE, RANKING_CODE, Layout, experiment_key
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 

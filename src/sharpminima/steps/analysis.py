@@ -40,7 +40,7 @@ from sharpminima.config import (
 )
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
-from sharpminima.files import write_csv
+from sharpminima.files import COMPRESSED, write_csv
 from sharpminima.masks import Masks
 from sharpminima.models import build_recorded
 from sharpminima.progress import Progress
@@ -313,7 +313,7 @@ def _finished(out: Path, ends: tuple[_End, _End], dataset: ImageDataset, setting
 
 def _resume_path(out: Path, part: str | None = None) -> Path:
     """The resume file beside a table; gone when the table is there."""
-    stem = Path(out.name.removesuffix(".bz2")).stem
+    stem = Path(out.name.removesuffix(COMPRESSED)).stem
     return out.with_name("-".join(filter(None, (stem, "resume", part))) + ".safetensors")
 
 
