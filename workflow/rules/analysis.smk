@@ -10,7 +10,7 @@ rule analyse:
     benchmark:
         benchmark_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}")
     wildcard_constraints:
-        analysis="|".join(AnalysisSettings.model_fields),
+        analysis="|".join(name for name in AnalysisSettings.model_fields if name not in layout.LARGE_TABLES),
     group:
         layout.ANALYSIS_GROUP
     conda:
@@ -30,6 +30,7 @@ rule analyse:
         " --settings {params.settings:q} {params.runtime} --out {output.table} > {log} 2>&1"
 
 
+# A rule of its own, as the ending of an output cannot depend on a wildcard.
 use rule analyse as analyse_large with:
     output:
         table=f"{LAYOUT.analysis()}{COMPRESSED}",
