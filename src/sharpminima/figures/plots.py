@@ -98,13 +98,14 @@ def _error_panel(
     left = 100 - pruned["removed_mean"]
     lowest = min([left.min(), *(100 * (1 - level) for level, _, _ in missed)])
     highest = max(left.max(), *(100 * (1 - level) for level, _, _ in missed), lowest)
-    for axes in parts:
+    spans = [(0.0, math.inf)] if cut is None else [(cut, math.inf), (0.0, cut)]
+    for axes, span in zip(parts, spans, strict=True):
         axes.set_xscale("log")
         axes.set_xlim(min(100.0, highest * 1.35), max(lowest, 0.005) / 1.35)
         axes.xaxis.set_major_locator(FixedLocator(_readable_ticks(*axes.get_xlim())))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.6g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        _draw_errors(axes, method, summary, nets, entries)
+        _draw_errors(axes, method, summary, nets, entries, span)
     if cut is None:
         _scale_errors(parts[0], nets["test_error_percent"])
     else:
@@ -119,12 +120,20 @@ def _break_at(nets: pd.DataFrame) -> float | None:
     near = values[nets["strategy"].isin((DENSE, GRADUAL, REWIND)) & (values > 0)]
     if near.empty or near.max() / near.min() > _LOG_FROM or values.max() / near.min() <= _LOG_FROM:
         return None
-    return 1.12 * float(values[values <= 2 * near.max()].max())
+    # Most of the height is for what is to be compared, however low errors stay that rise to those of failing nets.
+    room = max(1.5 * (near.max() - values.min()), 0.1 * near.max())
+    return float(values[values <= near.max() + room].max() + 0.1 * room)
 
 
 def _draw_errors(
-    axes: Axes, method: str, summary: pd.DataFrame, nets: pd.DataFrame, entries: dict[str, Line2D]
+    axes: Axes,
+    method: str,
+    summary: pd.DataFrame,
+    nets: pd.DataFrame,
+    entries: dict[str, Line2D],
+    span: tuple[float, float],
 ) -> None:
+    """Draw what lies in ``span``, test errors in %; a marker beyond it would show its half across the break."""
     for strategy, rows in summary.groupby("strategy", sort=False):
         look = look_of(str(strategy), method)
         if strategy == DENSE:
@@ -133,7 +142,8 @@ def _draw_errors(
             entries[look.title] = axes.axhline(mean, color=look.colour, linestyle="--", linewidth=0.9)
             continue
         rows = rows.sort_values("removed_mean")
-        single = nets[nets["strategy"] == strategy]
+        inside = rows["error_mean"].between(*span).to_list()
+        single = nets[(nets["strategy"] == strategy) & nets["test_error_percent"].between(*span)]
         axes.plot(
             100 * (1 - single["sparsity"]),
             single["test_error_percent"],
@@ -150,6 +160,7 @@ def _draw_errors(
             yerr=rows["error_sd"].fillna(0),
             color=look.colour,
             marker=look.marker,
+            markevery=inside,
             markerfacecolor=look.colour if look.main else "white",
             markeredgewidth=0.8,
             linestyle="-" if look.main else ":",
