@@ -91,6 +91,26 @@ def test_notes_claims_and_what_others_published_stand_beside_the_results(whole, 
     assert "The PSP norm is lower at G" not in told  # of Fig. 3, which this study lacks
 
 
+def test_the_abstract_says_what_came_out(study, tmp_path):
+    _copy_source(tmp_path)
+    rows = cases.results(dataset="mnist") + cases.results(dataset="mnist", model="lenet300")
+    results = cases.write(tmp_path, "results", rows)
+    summarise(results, [], [], [], CLAIMS, study, tmp_path / "numbers.json")
+    (found,) = _query(tmp_path, "<abstract>")
+    said = " ".join(_text(found["body"]).replace("\u00a0", " ").split())
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    first, second = numbers["experiments"]
+    error = second["levels"][-1]["strategies"]["gradual"]["test_error_percent"]["mean"]
+    assert f"{first['model']} on {first['dataset']} errs on" in said
+    assert re.search(
+        rf"Of {second['model']} on {second['dataset']} [\d.]+ % are removed, and the errors are {error:.2f} ±", said
+    )
+    verdicts = {claim["says"]: claim["verdict"] for claim in numbers["claims"] if "abstract" in claim["source"]}
+    assert set(verdicts.values()) > {"not in this study"}
+    for sentence, verdict in verdicts.items():
+        assert (f"{sentence.removesuffix('.')} ({verdict})" in said) == (verdict != "not in this study")
+
+
 def _copy_source(folder: Path) -> None:
     for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
         (folder / name).parent.mkdir(exist_ok=True)
