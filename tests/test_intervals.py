@@ -68,3 +68,16 @@ def test_enough_is_the_smallest_number(smallest):
 
 def test_enough_without_an_end():
     assert intervals.enough(lambda n: False) is None
+
+
+def test_what_cancels_up_to_rounding_is_no_difference():
+    pairs = [1.42 - 1.38, 1.40 - 1.43, 1.37 - 1.38]
+    assert math.fsum(pairs) != 0
+    assert intervals.describe(pairs)["mean"] == 0.0
+    left, right = {"mean": 0.1 + 0.2, "sd": 0.1, "n": 3}, {"mean": 0.3, "sd": 0.1, "n": 3}
+    assert left["mean"] != right["mean"]
+    found = intervals.unpaired(left, right)
+    assert found["mean"] == 0.0
+    assert found["low"] == -found["high"]
+    assert intervals.predicted(left, 0.3)["mean"] == 0.0
+    assert intervals.describe([1e-9, -2e-9])["mean"] == -5e-10  # small, and no rounding

@@ -12,10 +12,11 @@ CONFIDENCE = 0.95
 POWER = 0.8
 """Of the samples of a planned size, the share that shall exclude what the planned interval excludes."""
 _MOST = 1_000  # beyond it, replicas are no plan
+_ROUNDING = 1e-12  # relative to the largest of the values: what is left below it is their rounding
 
 
 def describe(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None for a single value) and n.
+    """Mean, sample standard deviation (None for a single value) and n; values that cancel up to rounding have mean 0.
 
     Raises:
         FigureError: there is no value, or one is not finite.
@@ -23,7 +24,7 @@ def describe(values: Iterable[float]) -> dict[str, Any]:
     given = [float(value) for value in values]
     if not given or not all(math.isfinite(value) for value in given):
         raise FigureError(f"cannot summarise {given}: finite values are needed")
-    mean = math.fsum(given) / len(given)
+    mean = _without_rounding(math.fsum(given) / len(given), given)
     spread = None
     if len(given) > 1:
         spread = math.sqrt(math.fsum((value - mean) ** 2 for value in given) / (len(given) - 1))
@@ -51,7 +52,7 @@ def predicted(draws: Mapping[str, Any], single: float, planned: int | None = Non
         single: the value.
         planned: as in `paired`, with so many draws.
     """
-    return _around(draws["mean"] - single, draws, planned, lambda n: 1 + 1 / n)
+    return _around(_difference(draws["mean"], single), draws, planned, lambda n: 1 + 1 / n)
 
 
 def unpaired(first: Mapping[str, Any], second: Mapping[str, Any], planned: int | None = None) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def unpaired(first: Mapping[str, Any], second: Mapping[str, Any], planned: int |
         first, second: mean, sd and n of a group; a published value has sd 0 and n None.
         planned: as in `paired`, with so many nets in each group that has a spread.
     """
-    mean = first["mean"] - second["mean"]
+    mean = _difference(first["mean"], second["mean"])
     measured = [group for group in (first, second) if group["n"] is not None]
     if any(group["n"] < 2 for group in measured):
         return {"mean": mean, "low": None, "high": None}
@@ -86,6 +87,15 @@ def enough(decided: Callable[[int], bool]) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
     return high
+
+
+def _difference(first: float, second: float) -> float:
+    return _without_rounding(first - second, (first, second))
+
+
+def _without_rounding(value: float, of: Iterable[float]) -> float:
+    """``value``, or 0 where it is no more than the rounding of the values that it is a sum of."""
+    return value if abs(value) > _ROUNDING * max(map(abs, of)) else 0.0
 
 
 def _around(

@@ -150,6 +150,54 @@ def test_captions_name_the_net_that_the_figures_show(whole, study, tmp_path):
     )
 
 
+def test_a_strategy_of_the_highest_level_alone_stands_in_the_caption(study, tmp_path):
+    _copy_source(tmp_path)
+    long = [
+        cases.result(strategy="rewind-long", level=0.95, seed=s, sparsity=0.955, test_error_percent=2.0 + 0.5 * s)
+        for s in cases.SEEDS
+    ]
+    results = cases.write(tmp_path, "results", cases.results() + long)
+    summarise(results, [], [], [], CLAIMS, study, tmp_path / "numbers.json")
+    (found,) = (
+        table
+        for table in _query(tmp_path, "figure")
+        if _text(table["caption"]["body"]).startswith("Test error, %, of lenet5")
+    )
+    assert _text(found["caption"]["body"]).endswith("At the highest level alone: rewind-long 2.50 ± 0.50 (3).")
+    header = _cells(found)[:6]
+    assert header == ["level (%)", "removed", "gradual", "rewind", "reinit", "random-structure"]
+
+
+def test_barriers_and_eigenvalues_between_the_nets_stand_in_tables(whole, tmp_path):
+    _copy_source(tmp_path)
+    shutil.copy(whole / "numbers.json", tmp_path)
+    net = "lenet5 on digits"
+    (barriers,) = _query(tmp_path, "<barriers>")
+    assert _cells(barriers)[5:] == [
+        *(net, "train", "1.50 ± 1.00 (3)", "3.00 ± 0.00 (3)", "0.500, 1.50, 2.50"),
+        *(net, "test", "0.00 ± 0.00 (3)", "0.00 ± 0.00 (3)", "0.00, 0.00, 0.00"),
+    ]
+    (lines,) = _query(tmp_path, "<lines>")
+    known = json.loads((tmp_path / "numbers.json").read_text())["experiments"][0]["line"]["surviving"]
+    shown = [_cells(lines)[at : at + 5] for at in (5, 10)]
+    assert [row[:2] for row in shown] == [[net, "all parameters"], [net, "surviving parameters"]]
+    for cell, at in zip(shown[1][2:], ("G", "between", "1-S"), strict=True):
+        assert cell.startswith(f"{known[at]['mean']:.3g} ± ")
+
+
+def _cells(table):
+    return [_text(cell["body"]).replace("\u00a0", " ") for cell in _flat(table["body"]["children"])]
+
+
+def _flat(children):
+    """The cells, those of the header too."""
+    for child in children:
+        if child["func"] == "cell":
+            yield child
+        else:
+            yield from _flat(child.get("children", []))
+
+
 def test_settings_within_settings_stand_in_brackets(whole, study, tmp_path):
     _copy_source(tmp_path)
     method = {"name": "snip", "recipe": {"lr": 0.1, "milestones": [3, 5]}, "options": {}}

@@ -598,8 +598,8 @@ def test_a_fresh_clone_draws_every_committed_figure_without_training(committed: 
 @pytest.mark.slow
 def test_the_readme_shows_committed_results(committed: Repository) -> None:
     readme = (committed.folder / "README.md").read_text()
-    assert committed.do("sharpminima", "claims", "--study", "paper-mnist", "--markdown").strip() in readme
-    numbers = read_json(committed.folder / "results/paper-mnist/tables/numbers.json")
+    assert committed.do("sharpminima", "claims", "--study", "paper", "--markdown").strip() in readme
+    numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
     nets = {f"{found['model']}/{found['dataset']}": found["levels"] for found in numbers["experiments"]}
     rows = re.findall(r"^\| (LeNet-\d+/[\w-]+), ([\d.]+) % removed \| (.*) \|$", readme, flags=re.MULTILINE)
     rows = [(net.lower().replace("lenet-", "lenet"), *rest) for net, *rest in rows]
