@@ -185,6 +185,18 @@ def test_barriers_and_eigenvalues_between_the_nets_stand_in_tables(whole, tmp_pa
         assert cell.startswith(f"{known[at]['mean']:.3g} ± ")
 
 
+def test_a_claim_of_more_comparisons_than_a_page_has_room_for_goes_on_over_pages(whole, tmp_path):
+    _copy_source(tmp_path)
+    numbers = json.loads((whole / "numbers.json").read_text())
+    claim = next(c for c in numbers["claims"] if any(not r["sensitivity"] for r in c["results"]))
+    result = next(r for r in claim["results"] if not r["sensitivity"])
+    claim["results"] = [{**result, "stated": True}] * 60
+    write_json(tmp_path / "numbers.json", numbers)
+    (found,) = _query(tmp_path, "<claims>")
+    spans = {cell["rowspan"]: cell["breakable"] for cell in found["body"]["children"] if cell.get("rowspan", 1) > 1}
+    assert spans[60] is True
+
+
 def _cells(table):
     return [_text(cell["body"]).replace("\u00a0", " ") for cell in _flat(table["body"]["children"])]
 
