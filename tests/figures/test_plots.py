@@ -2,9 +2,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import LogNorm
+from matplotlib.font_manager import fontManager
 
 from sharpminima.errors import FigureError
 from sharpminima.figures import plots, style, tables
@@ -305,3 +307,16 @@ def test_equal_tables_give_equal_bytes_in_another_process(tmp_path):
         first, second = (Path(tmp_path, f"{name}.{extension}").read_bytes() for name in ("here", "there"))
         assert first == second
         assert b"CreationDate" not in first
+
+
+def test_figures_keep_their_fonts_where_matplotlibs_cache_lacks_them(tmp_path, monkeypatch):
+    shipped = str(Path(matplotlib.get_data_path()))
+    others = [entry for entry in fontManager.ttflist if not entry.fname.startswith(shipped)]
+    monkeypatch.setattr(fontManager, "ttflist", others)
+    figure = plots.norm_plane(_table(tmp_path, "surface", cases.surface()))
+    font = figure.axes[0]._left_title.get_fontproperties()
+    assert font.get_family() == ["STIXGeneral", "DejaVu Sans"]
+    assert Path(fontManager.findfont(font, fallback_to_default=False)).name == "STIXGeneral.ttf"
+    count = len(fontManager.ttflist)
+    with style.styled():
+        assert len(fontManager.ttflist) == count  # none is registered twice

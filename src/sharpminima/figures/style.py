@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.style
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.patheffects import withStroke
 
 from sharpminima.files import atomic_path
@@ -80,9 +81,18 @@ def look_of(strategy: str, method: str) -> Look:
     return Look(STRATEGIES[strategy].title, colour, marker, strategy in _PAPER)
 
 
+def _register_fonts() -> None:
+    """Tell matplotlib of the fonts it ships: its cache, which environments share, may have been written without."""
+    known = {entry.fname for entry in fontManager.ttflist}
+    for path in sorted(map(str, Path(matplotlib.get_data_path(), "fonts/ttf").glob("*.ttf"))):
+        if path not in known:
+            fontManager.addfont(path)
+
+
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """The style, whatever the user's own matplotlib settings are."""
+    """The style, whatever the user's own matplotlib settings and cache of fonts are."""
+    _register_fonts()
     with matplotlib.style.context(["default", _RC]):
         yield
 
