@@ -11,7 +11,8 @@ from sharpminima.errors import FigureError
 CONFIDENCE = 0.95
 POWER = 0.8
 """Of the samples of a planned size, the share that shall exclude what the planned interval excludes."""
-_MOST = 1_000  # beyond it, replicas are no plan
+MOST = 1_000
+"""The largest number of replicas that is planned with."""
 _ROUNDING = 1e-12  # relative to the largest of the values: what is left below it is their rounding
 
 
@@ -80,9 +81,9 @@ def enough(decided: Callable[[int], bool]) -> int | None:
 
     ``decided`` must stay true once it is: intervals shrink as replicas are added.
     """
-    if not decided(_MOST):
+    if not decided(MOST):
         return None
-    low, high = 1, _MOST
+    low, high = 1, MOST
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)

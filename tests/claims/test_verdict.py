@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED
-from sharpminima.claims._verdict import common, decide, verdict_of
+from sharpminima.claims._verdict import common, decide, most_needed, verdict_of
 from sharpminima.intervals import describe, paired
 
 
@@ -34,7 +34,8 @@ def test_undecided_says_how_many_replicas_would_decide():
     difference = {"mean": 1.0, "sd": 1.0, "n": 3}
     found = decide(lambda n: paired(difference, n), "above", 0.0)
     # For a mean of one sd (t(0.975, 8) + t(0.8, 8)) / sqrt(9) = 1.07 is too wide, with 10 runs 0.99 is not.
-    assert (found["verdict"], found["needed"]) == (UNDECIDED, {"n": 10, "of": "runs"})
+    needed = {"n": 10, "of": "runs", "relation": "exactly", "says": "10 runs would decide"}
+    assert (found["verdict"], found["needed"]) == (UNDECIDED, needed)
     assert decide(lambda n: paired({**difference, "n": 10}, n), "above", 0.0)["verdict"] == REPRODUCED
 
 
@@ -46,11 +47,29 @@ def test_of_samples_so_large_four_in_five_decide():
     assert decided.count(REPRODUCED) / len(decided) == pytest.approx(0.8, abs=0.03)
 
 
-def test_one_run_or_no_difference_never_say_how_many():
+def test_one_run_or_hardly_a_difference_says_what_is_known_of_how_many():
     single = decide(lambda n: paired({"mean": 1.0, "sd": None, "n": 1}, n), "above", 0.0)
-    assert (single["verdict"], single["needed"]) == (UNDECIDED, None)
-    nothing = decide(lambda n: paired({"mean": 0.0, "sd": 1.0, "n": 3}, n), "above", 0.0)
-    assert (nothing["verdict"], nothing["needed"]) == (UNDECIDED, None)
+    assert (single["verdict"], single["needed"]["n"]) == (UNDECIDED, 2)
+    assert single["needed"]["says"] == "2 or more runs needed"
+    for mean in (0.0, 1e-3):
+        hardly = decide(lambda n: paired({"mean": mean, "sd": 1.0, "n": 3}, n), "above", 0.0, of="nets")  # noqa: B023
+        assert (hardly["verdict"], hardly["needed"]["relation"]) == (UNDECIDED, "over")
+        assert hardly["needed"]["says"] == "over 1,000 nets needed"
+
+
+def test_a_claim_needs_what_its_largest_comparison_needs():
+    def needed(mean, n, of="runs"):
+        return decide(lambda m: paired({"mean": mean, "sd": 1.0 if n > 1 else None, "n": n}, m), "above", 0.0, of=of)[
+            "needed"
+        ]
+
+    few, many, unknown, endless = needed(1.0, 3), needed(0.5, 3, "nets"), needed(1.0, 1), needed(0.0, 3)
+    assert most_needed([few]) == few
+    assert most_needed([few, many]) == many
+    assert most_needed([unknown, many])["says"] == f"{many['n']} or more nets needed"
+    assert most_needed([unknown, endless, few])["says"] == "over 1,000 runs needed"
+    assert most_needed([]) is None
+    assert most_needed([few, None]) is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sharpminima.claims._ledger import (
     Transfer,
 )
 from sharpminima.claims._text import REMOVED
-from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide
+from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide, most_needed
 from sharpminima.columns import ALL, RELATIVE
 from sharpminima.intervals import describe, paired, predicted, unpaired
 
@@ -55,7 +55,7 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, 
 
     A result: dataset, model, method, ``stated`` (whether the paper states the claim for it), ``sensitivity`` (whether
     it is another reading, which decides nothing), ``detail`` (what was compared), ``values`` (name, unit, mean, sd,
-    n), the difference's ``interval`` or None, ``verdict``, and ``needed``, n and of what, where more would decide.
+    n), the difference's ``interval`` or None, ``verdict``, and ``needed`` where more would decide.
     A claim's ``missing``: the nets, and the parts of what carries over, for which the paper states it and no test was
     possible; its verdict is that of the others.
 
@@ -86,7 +86,7 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, 
         judged[claim.id] = {
             **claim.model_dump(mode="json", include={"id", "source", "says", "stated_for"}),
             "verdict": common(result["verdict"] for result in deciding),
-            "needed": max(needed, key=lambda found: found["n"]) if needed and None not in needed else None,
+            "needed": most_needed(needed),
             "missing": _missing(claim, deciding, carried),
             "results": results,
         }

@@ -70,7 +70,7 @@ def _number(value: float) -> str:
 def _verdict(judged: _Claim) -> str:
     hints = []
     if judged["verdict"] == UNDECIDED and (needed := judged["needed"]):
-        hints.append(f"{needed['n']} {needed['of']} would decide")
+        hints.append(needed["says"])
     if missing := judged.get("missing"):
         hints.append(f"without {', '.join(missing)}")
     return judged["verdict"] + (f" ({'; '.join(hints)})" if hints else "")

@@ -1,9 +1,9 @@
 """Where an interval must lie, and what follows where it does not."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sharpminima.intervals import enough
+from sharpminima.intervals import MOST, enough
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 ABSENT = "not in this study"
@@ -29,7 +29,7 @@ def verdict_of(interval: Mapping[str, Any], side: Side, bound: float) -> str:
 def decide(
     interval_at: Callable[[int | None], Mapping[str, Any]], side: Side, bound: float, *, of: str = "runs"
 ) -> dict[str, Any]:
-    """Interval, verdict, and where undecided what would decide it: ``needed``, with n and ``of`` what, or None.
+    """Interval, verdict, and what is ``needed`` where undecided, as `most_needed` describes it, else None.
 
     Args:
         interval_at: the interval with the replicas there are (None), or as if so many were planned.
@@ -39,9 +39,32 @@ def decide(
     interval = interval_at(None)
     verdict = verdict_of(interval, side, bound)
     needed = None
-    if verdict == UNDECIDED and interval["low"] is not None:
-        needed = enough(lambda n: verdict_of(interval_at(n), side, bound) != UNDECIDED)
-    return {"interval": interval, "verdict": verdict, "needed": needed and {"n": needed, "of": of}}
+    if verdict == UNDECIDED:
+        if interval["low"] is None:
+            needed = _needed(2, "at least", of)  # to have a spread; how many would decide depends on it
+        else:
+            found = enough(lambda n: verdict_of(interval_at(n), side, bound) != UNDECIDED)
+            needed = _needed(MOST, "over", of) if found is None else _needed(found, "exactly", of)
+    return {"interval": interval, "verdict": verdict, "needed": needed}
+
+
+def most_needed(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """What it takes to decide all of several comparisons; None where there is none, or it is not known of one.
+
+    ``n``, ``of`` what, ``relation`` and, in words, ``says``. The relation is "exactly" where so many would decide; "at
+    least" where there is one net, which says nothing of a spread; "over" where it takes more than are planned with.
+    """
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    relations = [part["relation"] for part in known]
+    largest = max(known, key=lambda part: part["n"])
+    return _needed(largest["n"], next(r for r in ("over", "at least", "exactly") if r in relations), largest["of"])
+
+
+def _needed(n: int, relation: Literal["exactly", "at least", "over"], of: str) -> dict[str, Any]:
+    wording = {"exactly": "{:,} {} would decide", "at least": "{:,} or more {} needed", "over": "over {:,} {} needed"}
+    return {"n": n, "of": of, "relation": relation, "says": wording[relation].format(n, of)}
 
 
 def common(verdicts: Iterable[str]) -> str:
