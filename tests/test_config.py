@@ -64,6 +64,8 @@ def test_the_paper_study_is_the_papers() -> None:
         assert len(experiment.levels) >= 8
         assert experiment.strategies["reinit"].replicas == 10
         assert experiment.strategies["random-structure"].replicas == 10
+        assert experiment.strategies["random-structure-layerwise"].levels == "highest"
+        assert experiment.strategies["rewind"].seeds == experiment.strategies["rewind-long"].seeds == "all"
     assert all((e.method.lr, e.method.lambda_) == (0.1, 1e-4) for e in studies[0].experiments)
 
 
