@@ -21,6 +21,7 @@ PARTITIONS = {"main": ("n1", "n2", "n3", "n4"), "pair": ("pair",)}
 DEVICES = ("/dev/null", "/dev/zero")  # Slurm wants a file for each GPU; nobody opens them
 ETC = Path("/etc/slurm")  # where srun looks inside jobs, which see no SLURM_CONF
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+PATIENCE_S = 300  # for what takes seconds, on a machine that does other things too
 STEPS = ("dense", "prune", "retrain", "transfer", *AnalysisSettings.model_fields)  # what holds a GPU slot
 
 
@@ -112,8 +113,8 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        subprocess.run(["scancel", "--user", "root"], check=False, timeout=30, capture_output=True)
-        wait_until(lambda: not self.steps(), 20, fail=False)
+        subprocess.run(["scancel", "--user", "root"], check=False, timeout=PATIENCE_S, capture_output=True)
+        wait_until(lambda: not self.steps(), seconds=20, fail=False)
         # munged last: the others cannot say goodbye without it.
         for pattern in ("slurmd.*.pid", "slurmctld.pid", "munged.pid"):
             numbers = [int(path.read_text()) for path in (self._folder / "run").glob(pattern)]
@@ -139,7 +140,7 @@ class Cluster:
         for node in NODES:
             _call("slurmd", "-N", node)
         states = ("sinfo", "--noheader", "--Node", "--format=%T")
-        wait_until(lambda: set(_call(*states, check=False).split()) == {"idle"}, 60)
+        wait_until(lambda: set(_call(*states, check=False).split()) == {"idle"})
 
     def _slurm_conf(self) -> str:
         host, folder = socket.gethostname().partition(".")[0], self._folder
@@ -284,13 +285,18 @@ class Watch:
             self.devices.update(holders)
 
 
+def queue() -> str:
+    """What waits, and which nodes take no jobs, for a message."""
+    return _call("squeue", check=False) + _call("sinfo", "--Node", "--long", check=False)
+
+
 def _call(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, *, fail: bool = True) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = PATIENCE_S, fail: bool = True) -> None:
     """Look twice a second whether a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
