@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 test: setup
-	$(RUN) pytest -m "not slurm"
+	$(RUN) pytest -m "not slurm" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slurm: setup
 	$(RUN) pytest -m slurm

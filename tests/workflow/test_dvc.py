@@ -1,8 +1,4 @@
-"""Snakemake and DVC on the same files: the tiny study tracked in a repository of its own, cloned, changed and broken.
-
-Each repository runs its own copy of the package. Commands go through a `sharpminima` that notes every call and fails
-when a training is called, unless the test expects one.
-"""
+"""Snakemake and DVC on the same files: the tiny study tracked in a repository of its own, cloned, edited and broken."""
 
 import hashlib
 import json
@@ -10,23 +6,20 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sharpminima.config import PAPER_FIGURES, load_config, read_config
-from sharpminima.data import DATASETS
-from sharpminima.files import read_json, sha256_file
+from sharpminima.config import PAPER_FIGURES, read_config
+from sharpminima.files import sha256_file
 from sharpminima.layout import Layout
 from sharpminima.tracking import tracked_studies
 
-ROOT = Path(__file__).parents[2]
+from .cases import ROOT
+from .repository import TRAINING, Repository, clone
+
 PARTS = (
     ".dvc",
     ".dvcignore",
@@ -43,118 +36,6 @@ STUDY = "workflow/studies/tiny.yaml"
 REINIT = "results/tiny/runs/digits/lenet300/lobster/level-95/reinit/seed-0/checkpoint.safetensors"
 PSP = "results/tiny/analysis/psp/digits/lenet300/lobster/level-95/seed-0.csv"
 FIGURE_STAGES = {f"{name}@tiny" for name in PAPER_FIGURES}
-TRAINING = {"dense", "prune", "retrain", "transfer"}
-WRAPPER = """#!/bin/sh
-echo "$@" >> "{calls}"
-case "$1" in dense|prune|retrain|transfer)
-  [ -z "$NO_TRAINING" ] || {{ echo "a training was called" >&2; exit 1; }} ;;
-esac
-exec "{python}" -m sharpminima "$@"
-"""
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A git repository with DVC in it."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        bin_folder = self.folder.with_name(f"{self.folder.name}-bin")
-        bin_folder.mkdir()
-        wrapper = bin_folder / "sharpminima"
-        wrapper.write_text(WRAPPER.format(calls=self._calls, python=sys.executable))
-        wrapper.chmod(0o755)
-
-    @property
-    def _calls(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}-calls")
-
-    def environment(self, *, training: bool = False) -> dict[str, str]:
-        """Variables of every command: no user's configuration, no datasets."""
-        home = self.folder.parent
-        path = [f"{self.folder}-bin", str(Path(sys.executable).parent), os.environ["PATH"]]
-        found = os.environ | {"PATH": os.pathsep.join(path), "PYTHONPATH": str(self.folder / "src"), "HOME": str(home)}
-        found |= {"DVC_SITE_CACHE_DIR": str(home / "site"), "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc"), "DVC_TEST": "1"}
-        found |= {"NO_TRAINING": "" if training else "1", "GIT_CONFIG_GLOBAL": os.devnull}
-        for role in ("AUTHOR", "COMMITTER"):
-            found |= {f"GIT_{role}_NAME": "Tester", f"GIT_{role}_EMAIL": "tester@example.org"}
-        found.pop("SHARPMINIMA_DATA", None)
-        return found
-
-    def run(self, *command: str, training: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a command here; its two streams come as one."""
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment(training=training),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-
-    def do(self, *command: str, training: bool = False) -> str:
-        """What a command prints that must succeed."""
-        done = self.run(*command, training=training)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}"
-        return done.stdout
-
-    def refuse(self, *command: str) -> str:
-        """What a command prints that must fail, as one line."""
-        done = self.run(*command)
-        assert done.returncode != 0, f"{' '.join(command)}\n{done.stdout[-4000:]}"
-        return " ".join(done.stdout.split())
-
-    def calls(self) -> list[str]:
-        """The calls of `sharpminima` since the last question."""
-        found = self._calls.read_text().splitlines() if self._calls.exists() else []
-        self._calls.unlink(missing_ok=True)
-        return found
-
-    def changed(self) -> set[str]:
-        """The stages that `dvc status` names."""
-        return set(json.loads(self.do("dvc", "status", "--json")))
-
-    def planned(self) -> dict[str, int]:
-        """What Snakemake would run: rule -> jobs."""
-        table = self.do("snakemake", "--dry-run").partition("Job stats:")[2].partition("total")[0]
-        return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
-
-    def commit(self, message: str) -> str:
-        """Commit everything; the commit's name."""
-        self.do("git", "add", "--all")
-        self.do("git", "commit", "--quiet", "--message", message)
-        return self.do("git", "rev-parse", "HEAD").strip()
-
-    def wrong_sums(self) -> list[str]:
-        """The files of the study's list of sums that do not have theirs."""
-        lines = (self.folder / "workflow/studies/tiny.sha256").read_text().splitlines()
-        pairs = [line.split("  ") for line in lines]
-        return [path for digest, path in pairs if digest != sha256_file(self.folder / path)]
-
-    @contextmanager
-    def edited(self, path: str, before: str, after: str) -> Iterator[None]:
-        """A file with another text; everything is as it was when this ends."""
-        file = self.folder / path
-        text = file.read_text()
-        assert before in text
-        file.write_text(text.replace(before, after))
-        try:
-            yield
-        finally:
-            file.write_text(text)
-            self.do("git", "checkout", "--quiet", "dvc.lock")
-            self.do("dvc", "checkout", "--quiet", "--force", "settings@tiny")
-
-
-def clone(source: Path, folder: Path, *, pull: bool = True) -> Repository:
-    """A fresh clone, with what its remote holds unless told otherwise."""
-    subprocess.run(["git", "clone", "--quiet", str(source), str(folder)], check=True)
-    found = Repository(folder)
-    if pull:
-        found.do("dvc", "pull")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -539,84 +420,3 @@ def test_the_layout_names_the_jobs_of_snakemake(tracked: Repository, monkeypatch
         "tiny.pdf",
         *(f"{name}.json" for name in layout.study.figures),
     }
-
-
-# What is committed ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_hashes_of_raw_files_are_those_that_are_checked(name: str) -> None:
-    lines = (ROOT / f"data/sha256/{name}.sha256").read_text().splitlines()
-    assert {path: digest for digest, path in (line.split("  ") for line in lines)} == DATASETS[name].raw_sha256
-
-
-def test_tracked_studies_have_all_figures_and_the_paper() -> None:
-    assert tracked_studies()
-    for name in tracked_studies():
-        study = load_config({"study": name})[1]
-        assert (study.figures, study.paper) == (PAPER_FIGURES, True)
-
-
-@pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A fresh clone of this repository with what its own remote holds."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("no git repository: nothing is committed")
-    return clone(ROOT, tmp_path_factory.mktemp("committed") / "clone")
-
-
-@pytest.mark.slow
-def test_the_committed_record_is_that_of_the_committed_code(committed: Repository) -> None:
-    """A failure says that code or settings have changed since; cure: `make`, `make track`, commit dvc.lock."""
-    for stage, changes in json.loads(committed.do("dvc", "status", "--json")).items():
-        for change in changes:
-            assert isinstance(change, dict), f"{stage}: {change}"
-            states = {path: state for entries in change.values() for path, state in entries.items()}
-            assert {path: state for path, state in states.items() if state != "deleted"} == {}, stage
-            assert all(Path(path).suffix in (".pdf", ".svg", ".json") for path in states), stage
-    sizes = {
-        folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        for folder in (committed.folder / "results").iterdir()
-    }
-    assert sizes.keys() >= set(tracked_studies())
-    assert {name: size for name, size in sizes.items() if size >= 60e6} == {}
-    for under_way in (committed.folder / "results").glob("*/*.dvc"):
-        assert under_way.with_suffix("").is_dir(), f"{under_way}: dvc pull passes it over"
-
-
-@pytest.mark.slow
-def test_a_fresh_clone_draws_every_committed_figure_without_training(committed: Repository) -> None:
-    committed.calls()
-    committed.do("dvc", "repro")
-    assert not TRAINING & {call.split()[0] for call in committed.calls()}
-    assert committed.changed() == set()
-    for name in tracked_studies():
-        for path in (Layout(*load_config({"study": name})).paper(), f"results/{name}/figures/fig1.pdf"):
-            assert (committed.folder / path).read_bytes().startswith(b"%PDF"), path
-
-
-@pytest.mark.slow
-def test_the_readme_shows_committed_results(committed: Repository) -> None:
-    readme = (committed.folder / "README.md").read_text()
-    assert committed.do("sharpminima", "claims", "--study", "paper", "--markdown").strip() in readme
-    numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
-    nets = {f"{found['model']}/{found['dataset']}": found["levels"] for found in numbers["experiments"]}
-    rows = re.findall(r"^\| (LeNet-\d+/[\w-]+), ([\d.]+) % removed \| (.*) \|$", readme, flags=re.MULTILINE)
-    rows = [(net.lower().replace("lenet-", "lenet"), *rest) for net, *rest in rows]
-    assert {net for net, *_ in rows} == nets.keys()
-    for net, removed, cells in rows:
-        (found,) = [
-            level["strategies"]
-            for level in nets[net]
-            if _rounds_to(level["strategies"]["gradual"]["removed_percent"]["mean"], removed)
-        ]
-        for strategy, cell in zip(("gradual", "rewind", "reinit", "random-structure"), cells.split(" | "), strict=True):
-            errors = found[strategy]["test_error_percent"]
-            mean, spread, n = re.fullmatch(r"([\d.]+) ± ([\d.]+) \((\d+)\)", cell).groups()
-            assert int(n) == errors["n"], (net, removed, strategy)
-            assert _rounds_to(errors["mean"], mean), (net, removed, strategy)
-            assert _rounds_to(errors["sd"], spread), (net, removed, strategy)
-
-
-def _rounds_to(value: float, text: str) -> bool:
-    return f"{value:.{len(text.partition('.')[2])}f}" == text

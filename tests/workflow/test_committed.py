@@ -1,0 +1,94 @@
+"""What is committed: the record of the tracked studies, cloned and drawn, and what the README shows of it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sharpminima.config import PAPER_FIGURES, load_config
+from sharpminima.data import DATASETS
+from sharpminima.files import read_json
+from sharpminima.layout import Layout
+from sharpminima.tracking import tracked_studies
+
+from .cases import ROOT
+from .repository import TRAINING, Repository, clone
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_hashes_of_raw_files_are_those_that_are_checked(name: str) -> None:
+    lines = (ROOT / f"data/sha256/{name}.sha256").read_text().splitlines()
+    assert {path: digest for digest, path in (line.split("  ") for line in lines)} == DATASETS[name].raw_sha256
+
+
+def test_tracked_studies_have_all_figures_and_the_paper() -> None:
+    assert tracked_studies()
+    for name in tracked_studies():
+        study = load_config({"study": name})[1]
+        assert (study.figures, study.paper) == (PAPER_FIGURES, True)
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A fresh clone of this repository with what its own remote holds."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git repository: nothing is committed")
+    return clone(ROOT, tmp_path_factory.mktemp("committed") / "clone")
+
+
+@pytest.mark.slow
+def test_the_committed_record_is_that_of_the_committed_code(committed: Repository) -> None:
+    """A failure says that code or settings have changed since; cure: `make`, `make track`, commit dvc.lock."""
+    for stage, changes in json.loads(committed.do("dvc", "status", "--json")).items():
+        for change in changes:
+            assert isinstance(change, dict), f"{stage}: {change}"
+            states = {path: state for entries in change.values() for path, state in entries.items()}
+            assert {path: state for path, state in states.items() if state != "deleted"} == {}, stage
+            assert all(Path(path).suffix in (".pdf", ".svg", ".json") for path in states), stage
+    sizes = {
+        folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        for folder in (committed.folder / "results").iterdir()
+    }
+    assert sizes.keys() >= set(tracked_studies())
+    assert {name: size for name, size in sizes.items() if size >= 60e6} == {}
+    for under_way in (committed.folder / "results").glob("*/*.dvc"):
+        assert under_way.with_suffix("").is_dir(), f"{under_way}: dvc pull passes it over"
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_draws_every_committed_figure_without_training(committed: Repository) -> None:
+    committed.calls()
+    committed.do("dvc", "repro")
+    assert not TRAINING & {call.split()[0] for call in committed.calls()}
+    assert committed.changed() == set()
+    for name in tracked_studies():
+        for path in (Layout(*load_config({"study": name})).paper(), f"results/{name}/figures/fig1.pdf"):
+            assert (committed.folder / path).read_bytes().startswith(b"%PDF"), path
+
+
+@pytest.mark.slow
+def test_the_readme_shows_committed_results(committed: Repository) -> None:
+    readme = (committed.folder / "README.md").read_text()
+    assert committed.do("sharpminima", "claims", "--study", "paper", "--markdown").strip() in readme
+    numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
+    nets = {f"{found['model']}/{found['dataset']}": found["levels"] for found in numbers["experiments"]}
+    rows = re.findall(r"^\| (LeNet-\d+/[\w-]+), ([\d.]+) % removed \| (.*) \|$", readme, flags=re.MULTILINE)
+    rows = [(net.lower().replace("lenet-", "lenet"), *rest) for net, *rest in rows]
+    assert {net for net, *_ in rows} == nets.keys()
+    for net, removed, cells in rows:
+        (found,) = [
+            level["strategies"]
+            for level in nets[net]
+            if _rounds_to(level["strategies"]["gradual"]["removed_percent"]["mean"], removed)
+        ]
+        for strategy, cell in zip(("gradual", "rewind", "reinit", "random-structure"), cells.split(" | "), strict=True):
+            errors = found[strategy]["test_error_percent"]
+            mean, spread, n = re.fullmatch(r"([\d.]+) ± ([\d.]+) \((\d+)\)", cell).groups()
+            assert int(n) == errors["n"], (net, removed, strategy)
+            assert _rounds_to(errors["mean"], mean), (net, removed, strategy)
+            assert _rounds_to(errors["sd"], spread), (net, removed, strategy)
+
+
+def _rounds_to(value: float, text: str) -> bool:
+    return f"{value:.{len(text.partition('.')[2])}f}" == text
