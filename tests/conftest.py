@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from sharpminima.checkpoint import save_checkpoint
 from sharpminima.config import load_config
@@ -16,6 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 # One thread: results do not depend on the machine's cores, and tests do not compete for them.
 torch.set_num_threads(1)
+# Nor does it matter how long anything takes.
+settings.register_profile("sharpminima", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sharpminima")
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def test_global_random_masks_spread_over_tensors_by_their_size() -> None:
     assert abs(int(drawn["small"].sum()) - 1_000) < 150
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.booleans(), min_size=1, max_size=70))
 def test_bits_round_trip(bits: list[bool]) -> None:
     mask = torch.tensor(bits)

@@ -255,7 +255,7 @@ def effective_by_search(weights, biases):
     density=st.floats(0.1, 0.9),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_random_mlps_agree_with_path_search(widths, density, seed):
     draws = torch.Generator().manual_seed(seed)
     linear = [nn.Linear(*pair) for pair in pairwise(widths)]

@@ -188,7 +188,7 @@ def labelled_states(draw):
 
 
 @given(labelled_states())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_states_against_plain_loops(case):
     states, labels = case
     oracle = Oracle(states, labels)
@@ -212,7 +212,7 @@ def test_any_states_against_plain_loops(case):
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_joint_entropy_with_a_constant_is_the_neurons_own(rows):
     varying, constant = [row[0] for row in rows], rows[0][1]
     states = [[value, constant] for value in varying]

@@ -391,7 +391,7 @@ def test_lanczos_on_known_spectra(spectrum, block_size):
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 5), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_lanczos_on_any_small_spectrum(spectrum, block_size, seed, data):
     k = data.draw(st.integers(1, len(spectrum)))
     values, iterations = lanczos(rotated(np.array(spectrum, dtype=float), seed), k, block_size, seed=seed)

@@ -146,7 +146,7 @@ def test_default_grid_lacks_the_ends_but_reports_them():
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_axis_hits_zero_and_one_to_the_last_bit(before, between, after):
     # Equal steps of 1 / between, so that 0 and 1 are members whatever linspace rounds to.
     span = (-before / between, 1 + after / between)

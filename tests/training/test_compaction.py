@@ -53,7 +53,7 @@ def draw_masks(model: nn.Module, density: float, seed: int) -> Masks:
     return masks
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(sorted(NETS)),
     density=st.sampled_from([0.01, 0.03, 0.1, 0.3, 0.7, 1.0]),

@@ -45,7 +45,7 @@ def test_sgd_agrees_with_torch(momentum: float, weight_decay: float) -> None:
         torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     density=st.floats(0.0, 1.0),
     momentum=st.sampled_from([0.0, 0.5, 0.9]),

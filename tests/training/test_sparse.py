@@ -61,7 +61,7 @@ def test_linear(density: float, batch: int) -> None:
     assert sparse(features).T.is_contiguous()
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     stride=st.integers(1, 2),
     padding=st.integers(0, 2),

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "notebooks", "paper", "src")
 
-
+PATIENCE_S = 300  # for what takes seconds, on a machine that does other things too
 TINY = "tests/studies/tiny.yaml"
 
 

@@ -16,12 +16,13 @@ import psutil
 
 from sharpminima.config import AnalysisSettings
 
+from .cases import PATIENCE_S
+
 NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "pair": 2}  # node -> fake GPUs
 PARTITIONS = {"main": ("n1", "n2", "n3", "n4"), "pair": ("pair",)}
 DEVICES = ("/dev/null", "/dev/zero")  # Slurm wants a file for each GPU; nobody opens them
 ETC = Path("/etc/slurm")  # where srun looks inside jobs, which see no SLURM_CONF
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-PATIENCE_S = 300  # for what takes seconds, on a machine that does other things too
 STEPS = ("dense", "prune", "retrain", "transfer", *AnalysisSettings.model_fields)  # what holds a GPU slot
 
 

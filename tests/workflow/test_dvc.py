@@ -17,7 +17,7 @@ from sharpminima.files import sha256_file
 from sharpminima.layout import Layout
 from sharpminima.tracking import tracked_studies
 
-from .cases import ROOT
+from .cases import PATIENCE_S, ROOT
 from .repository import TRAINING, Repository, clone
 
 PARTS = (
@@ -247,7 +247,7 @@ def test_a_fresh_clone_draws_every_figure_to_the_same_bytes_without_training_or_
 
 def wait_for(path: Path) -> None:
     """Wait for a file to appear."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"
         time.sleep(0.1)

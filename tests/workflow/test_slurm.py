@@ -15,8 +15,8 @@ import yaml
 
 from sharpminima.files import sha256_file
 
-from .cases import ROOT, checkout, command, environment, snakemake
-from .slurm import NODES, PARTITIONS, PATIENCE_S, Cluster, Job, Step, Watch, queue, unable, wait_until
+from .cases import PATIENCE_S, ROOT, checkout, command, environment, snakemake
+from .slurm import NODES, PARTITIONS, Cluster, Job, Step, Watch, queue, unable, wait_until
 
 pytestmark = pytest.mark.slurm
 
