@@ -30,7 +30,7 @@ COMPONENTS = {"dense-{dataset}-{model}": 3, "retrain-{dataset}-{model}-{method}-
 STUDY = os.environ.get("SLURM_STUDY", "demo")
 """What is run and broken; `SLURM_STUDY=tests/studies/cluster.yaml make test-slurm` takes half the time."""
 NAME = Path(STUDY).stem
-SILENT_S = 10 * 60  # without a word from Snakemake: it hangs. How long a study may take depends on the machine
+SILENT_S = 15 * 60  # without a word from Snakemake: it hangs. How long a study may take depends on the machine
 RESULTS = {".csv", ".bz2", ".json", ".safetensors", ".pdf", ".svg"}
 # As the README says it.
 CANCEL_LEFT = """squeue --me --noheader --format "%i %j" | awk '$2 ~ /^sharpminima/ {print $1}' | xargs -r scancel"""
