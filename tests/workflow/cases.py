@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "notebooks", "paper", "src")
-
 PATIENCE_S = 300  # for what takes seconds, on a machine that does other things too
 TINY = "tests/studies/tiny.yaml"
 
@@ -45,3 +46,13 @@ def checkout(folder: Path) -> Path:
             shutil.copy(ROOT / part, folder / part)
     shutil.copytree(ROOT / "tests/studies", folder / "tests/studies")
     return folder
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = PATIENCE_S, fail: bool = True) -> None:
+    """Look twice a second whether a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            assert not fail, f"waited {seconds} s in vain for {condition}"
+            return
+        time.sleep(0.5)

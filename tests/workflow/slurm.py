@@ -7,8 +7,6 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import psutil
 
 from sharpminima.config import AnalysisSettings
 
-from .cases import PATIENCE_S
+from .cases import PATIENCE_S, wait_until
 
 NODES = {"n1": 1, "n2": 1, "n3": 1, "n4": 1, "pair": 2}  # node -> fake GPUs
 PARTITIONS = {"main": ("n1", "n2", "n3", "n4"), "pair": ("pair",)}
@@ -114,7 +112,7 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        subprocess.run(["scancel", "--user", "root"], check=False, timeout=PATIENCE_S, capture_output=True)
+        _call("scancel", "--user", "root", check=False)
         wait_until(lambda: not self.steps(), seconds=20, fail=False)
         # munged last: the others cannot say goodbye without it.
         for pattern in ("slurmd.*.pid", "slurmctld.pid", "munged.pid"):
@@ -295,16 +293,6 @@ def _call(*command: str, check: bool = True) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = PATIENCE_S, fail: bool = True) -> None:
-    """Look twice a second whether a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            assert not fail, f"waited {seconds} s in vain"
-            return
-        time.sleep(0.5)
 
 
 def _free_ports(number: int) -> list[int]:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from sharpminima.files import sha256_file
 from sharpminima.layout import Layout
 from sharpminima.tracking import tracked_studies
 
-from .cases import PATIENCE_S, ROOT
+from .cases import ROOT, wait_until
 from .repository import TRAINING, Repository, clone
 
 PARTS = (
@@ -245,14 +244,6 @@ def test_a_fresh_clone_draws_every_figure_to_the_same_bytes_without_training_or_
 # What goes wrong -----------------------------------------------------------------------------------------------------
 
 
-def wait_for(path: Path) -> None:
-    """Wait for a file to appear."""
-    end = time.monotonic() + PATIENCE_S
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_the_second_tool_to_start_refuses(tracked: Repository, tmp_path: Path) -> None:
     repository = clone(tracked.folder, tmp_path / "clone")
@@ -273,7 +264,7 @@ def test_the_second_tool_to_start_refuses(tracked: Repository, tmp_path: Path) -
         stderr=subprocess.DEVNULL,
     ) as first:
         try:
-            wait_for(begun)
+            wait_until(begun.exists)
             assert re.search(
                 r"DVC is at work in this folder \(process \d+: .*repro", repository.refuse("snakemake", "--cores", "1")
             )
@@ -293,7 +284,7 @@ def test_the_second_tool_to_start_refuses(tracked: Repository, tmp_path: Path) -
         stderr=subprocess.DEVNULL,
     ) as first:
         try:
-            wait_for(begun)
+            wait_until(begun.exists)
             (repository.folder / REINIT).unlink()  # gives the stage something to do
             assert "Snakemake is at work in this folder" in repository.refuse("dvc", "repro", "runs@tiny")
         finally:

@@ -15,8 +15,8 @@ import yaml
 
 from sharpminima.files import sha256_file
 
-from .cases import PATIENCE_S, ROOT, checkout, command, environment, snakemake
-from .slurm import NODES, PARTITIONS, Cluster, Job, Step, Watch, queue, unable, wait_until
+from .cases import PATIENCE_S, ROOT, checkout, command, environment, snakemake, wait_until
+from .slurm import NODES, PARTITIONS, Cluster, Job, Step, Watch, queue, unable
 
 pytestmark = pytest.mark.slurm
 
@@ -91,8 +91,8 @@ class Controller:
         while not ended():
             if self.process.poll() is not None:
                 return self.process.returncode
-            if self.printed != said:
-                said, since = self.printed, time.monotonic()
+            if (printed := self.printed) != said:
+                said, since = printed, time.monotonic()
             assert time.monotonic() < since + SILENT_S, f"silent for {SILENT_S} s: {said[-4000:]}\n{queue()}"
             time.sleep(0.5)
         return None
