@@ -260,12 +260,13 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        for log in self.attempts:
-            self._read(log)  # the last words of the quick
+        self._read()
 
-    def _read(self, log: Path) -> None:
-        if log.exists() and "goes on from resume" in log.read_text():
-            self.resumed.add(log)
+    def _read(self) -> None:
+        """Read all logs, those of steps that were too quick to be seen a second time too."""
+        for log in self.attempts.keys() - self.resumed:
+            if log.exists() and "goes on from resume" in log.read_text():
+                self.resumed.add(log)
 
     def _look(self) -> None:
         while not self._stop.wait(0.5):
@@ -276,12 +277,12 @@ class Watch:
                 if slot in holders:
                     self.shared.append((holders[slot], step))
                 holders[slot] = step
-                self._read(step.log)
                 jobs = self.attempts.setdefault(step.log, [])
                 if step.job not in jobs:
                     jobs.append(step.job)
             self.most = max(self.most, len(steps))
             self.devices.update(holders)
+            self._read()
 
 
 def queue() -> str:

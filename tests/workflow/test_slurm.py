@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ COMPONENTS = {"dense-{dataset}-{model}": 3, "retrain-{dataset}-{model}-{method}-
 STUDY = os.environ.get("SLURM_STUDY", "demo")
 """What is run and broken; `SLURM_STUDY=tests/studies/cluster.yaml make test-slurm` takes half the time."""
 NAME = Path(STUDY).stem
+FRESH_S = 3  # the age of a first epoch that has most epochs yet before it
 SILENT_S = 15 * 60  # without a word from Snakemake: it hangs. How long a study may take depends on the machine
 RESULTS = {".csv", ".bz2", ".json", ".safetensors", ".pdf", ".svg"}
 # As the README says it.
@@ -116,6 +117,11 @@ class Story:
     printed: str = ""  # by it
     jobs: dict[int, Job] = field(default_factory=dict)  # all of Slurm's in the end
 
+    @property
+    def victims(self) -> list[Step]:
+        """Those so far that died alone."""
+        return [step for step in (self.stalled, self.cancelled, self.cut_off) if step is not None]
+
 
 @pytest.fixture(scope="module")
 def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
@@ -126,7 +132,7 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
         story = Story(folder, watch)
         with Controller(folder, "first.log", study=STUDY) as first:
             status = first.wait(lambda: _disturb(story, cluster))
-            assert status is None, f"{story} {first.printed[-4000:]}"
+            assert status is None, f"never came to it: {story}\nwent on: {set(watch.resumed)}\n{first.printed[-4000:]}"
         subprocess.run(["bash", "-c", CANCEL_LEFT], check=True)
         snakemake(folder, "--unlock", study=STUDY)
         with Controller(folder, "second.log", study=STUDY) as second:
@@ -137,45 +143,55 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def _disturb(story: Story, cluster: Cluster) -> bool:
     """Do what is due; whether the time has come to kill the controller."""
-    steps = [step for step in cluster.steps() if _trains(step)]
-    used = [step.job for step in (story.stalled, story.cancelled, story.cut_off) if step is not None]
-    pruning = [step for step in steps if step.name == "prune" and step.job not in used]
+    begun = [step for step in cluster.steps() if _begun(step)]
+    used = [step.job for step in story.victims]
+    # A dense training, of seconds, might be over before anybody looks.
+    pruning = [step for step in begun if step.name == "prune" and step.job not in used]
     if story.stalled is None:
         # Of LeNet-5, whose retrainings, which follow, last long enough to be killed.
-        slow = [step for step in pruning if "/lenet5/" in str(step.log)]
-        if not slow:
-            return False
-        story.stalled = slow.pop()
-        (story.stalled_job,) = (job for job in cluster.jobs() if job.id == story.stalled.job)
-        os.kill(story.stalled.pid, signal.SIGSTOP)
-        cluster.limit(story.stalled.job, 1)
-        return False
-    elsewhere = [step for step in steps if step.node != story.stalled.node and step.job not in used]
-    if story.cancelled is None and pruning:
-        story.cancelled = pruning.pop()
-        cluster.cancel(story.cancelled.job)
-    elif story.cut_off is None and elsewhere:
-        story.cut_off = elsewhere[0]
-        job, node = story.cut_off.job, story.cut_off.node
-        cluster.set_node(node, "down")
-        # A node that gets a job again before it has buried it refuses all jobs from then on ("Duplicate jobid").
-        wait_until(lambda: not cluster.keepers(job))
-        cluster.begin(job)
-        cluster.set_node(node, "resume")
-    victims = (story.stalled, story.cancelled, story.cut_off)
-    if not all(step is not None and step.log in story.watch.resumed for step in victims):
-        return False
-    # LeNet-300's are over before anyone dies. Stopped, the others wait for what scancel sends, SIGCONT and SIGTERM.
-    for step in (step for step in steps if step.name == "retrain" and "/lenet5/" in str(step.log)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(step.pid, signal.SIGSTOP)
-            story.interrupted.append(step)
+        story.stalled = _stop_one(step for step in pruning if "/lenet5/" in str(step.log))
+        if story.stalled is not None:
+            (story.stalled_job,) = (job for job in cluster.jobs() if job.id == story.stalled.job)
+            cluster.limit(story.stalled.job, 1)
+    elif story.cancelled is None:
+        story.cancelled = _stop_one(pruning)
+        if story.cancelled is not None:
+            cluster.cancel(story.cancelled.job)
+    elif story.cut_off is None:
+        story.cut_off = _stop_one(step for step in pruning if step.node != story.stalled.node)
+        if story.cut_off is not None:
+            job, node = story.cut_off.job, story.cut_off.node
+            cluster.set_node(node, "down")
+            # A node that gets a job again before it has buried it refuses all jobs from then on ("Duplicate jobid").
+            wait_until(lambda: not cluster.keepers(job))
+            cluster.begin(job)
+            cluster.set_node(node, "resume")
+    elif {step.log for step in story.victims} <= story.watch.resumed:
+        # LeNet-300's are over before anyone dies.
+        retraining = [step for step in begun if step.name == "retrain" and "/lenet5/" in str(step.log)]
+        story.interrupted = [step for step in retraining if _stop(step)]
     return bool(story.interrupted)
 
 
-def _trains(step: Step) -> bool:
-    """Whether it has an epoch behind it, and so something to lose."""
-    return step.name in ("dense", "prune", "retrain") and "epoch" in step.printed
+def _begun(step: Step) -> bool:
+    """Whether a pruning or retraining has its first epoch behind it, and so something to lose, and most before it."""
+    # The first epoch is printed at once, another after ten seconds, when a retraining may be over.
+    if step.name not in ("prune", "retrain") or step.printed.count(" epoch ") != 1:
+        return False
+    return step.name == "prune" or time.time() < step.log.stat().st_mtime + FRESH_S
+
+
+def _stop(step: Step) -> bool:
+    """Stop it where it is, so that it does not end before Slurm ends it (SIGCONT, SIGTERM); whether it was there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(step.pid, signal.SIGSTOP)
+        return True
+    return False
+
+
+def _stop_one(steps: Iterable[Step]) -> Step | None:
+    """Stop the first that is still there."""
+    return next((step for step in steps if _stop(step)), None)
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +284,7 @@ def test_a_job_that_always_fails_stops_its_branch_only_and_its_log_is_named_last
 def test_two_jobs_on_one_node_see_different_devices(cluster: Cluster, tmp_path: Path) -> None:
     """Each waits until both have been there."""
     script = "echo $CUDA_VISIBLE_DEVICES > $SLURM_JOB_ID; until [ $(ls | wc -l) = 2 ]; do sleep 0.1; done"
-    line = ["sbatch", "--partition=pair", "--gpus=fake:1", "--mem=100", "--time=1", "--output=/dev/null", "--wait"]
+    line = ["sbatch", "--partition=pair", "--gpus=fake:1", "--mem=100", "--time=10", "--output=/dev/null", "--wait"]
     jobs = [subprocess.Popen([*line, "--wrap", script], cwd=tmp_path) for _ in range(2)]
     assert [job.wait(PATIENCE_S) for job in jobs] == [0, 0]
     assert sorted(path.read_text().strip() for path in tmp_path.iterdir()) == ["0", "1"]
@@ -280,12 +296,13 @@ def test_the_generic_profile_submits_asks_and_begins_again(cluster: Cluster, tmp
     edit_profile(folder, "generic", **{"seconds-between-status-checks": 1, "latency-wait": 5})
     target = "results/demo/runs/digits/lenet5/dense/seed-0/checkpoint.safetensors"
     with Controller(folder, "first.log", target, study="demo", profile="generic"):
-        wait_until(lambda: any(_trains(step) for step in cluster.steps()))
+        wait_until(lambda: any(" epoch " in step.printed for step in cluster.steps()))
         (step,) = cluster.steps()
+        assert _stop(step)
         cluster.cancel(step.job)
         wait_until(lambda: any(other.job != step.job for other in cluster.steps()))
         (again,) = cluster.steps()
-        os.kill(again.pid, signal.SIGSTOP)  # else it might end before its controller does
+        assert _stop(again)
     cluster.cancel(again.job)
     snakemake(folder, "--unlock", study="demo")
     with Controller(folder, "second.log", target, study="demo", profile="generic") as second:
