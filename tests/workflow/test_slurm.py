@@ -196,8 +196,10 @@ def _stop_one(steps: Iterable[Step]) -> Step | None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with the study from two cores: this one, where `make` has been here, else a copy."""
-    if "Nothing to be done" in snakemake(ROOT, "--dry-run", study=STUDY):
+    """A checkout with the study from two cores: this one, where `make` has trained here, else a copy."""
+    # What DVC has brought has no logs, and may be another CPU's, to other bits.
+    trained_here = (ROOT / f"results/{NAME}/logs/prune").is_dir()
+    if trained_here and "Nothing to be done" in snakemake(ROOT, "--dry-run", study=STUDY):
         return ROOT
     folder = checkout(tmp_path_factory.mktemp("undisturbed"))
     snakemake(folder, "--cores", "2", study=STUDY)
