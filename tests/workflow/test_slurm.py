@@ -167,18 +167,16 @@ def _disturb(story: Story, cluster: Cluster) -> bool:
             cluster.begin(job)
             cluster.set_node(node, "resume")
     elif {step.log for step in story.victims} <= story.watch.resumed:
-        # LeNet-300's are over before anyone dies.
+        # LeNet-300's are over before anyone dies, and LeNet-5's before they print a second epoch.
         retraining = [step for step in begun if step.name == "retrain" and "/lenet5/" in str(step.log)]
-        story.interrupted = [step for step in retraining if _stop(step)]
+        fresh = [step for step in retraining if time.time() < step.log.stat().st_mtime + FRESH_S]
+        story.interrupted = [step for step in fresh if _stop(step)]
     return bool(story.interrupted)
 
 
 def _begun(step: Step) -> bool:
-    """Whether a pruning or retraining has its first epoch behind it, and so something to lose, and most before it."""
-    # The first epoch is printed at once, another after ten seconds, when a retraining may be over.
-    if step.name not in ("prune", "retrain") or step.printed.count(" epoch ") != 1:
-        return False
-    return step.name == "prune" or time.time() < step.log.stat().st_mtime + FRESH_S
+    """Whether its first epoch, printed at once, is behind it, and what is printed ten seconds later is not."""
+    return step.printed.count(" epoch ") == 1
 
 
 def _stop(step: Step) -> bool:
