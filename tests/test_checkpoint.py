@@ -122,6 +122,25 @@ def test_replicas_without_weights_keep_masks_and_predictions(tmp_path: Path) -> 
         save_checkpoint(tmp_path / "c", [nets[0][0]], masks=masks[:2], predictions=predictions)
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_cell_without_weights_keeps_masks_and_predictions(tmp_path: Path, dense: bool) -> None:
+    masks = None if dense else [pruned(seed, 0.2)[1] for seed in range(2)]
+    predictions = torch.randint(0, 10, (2, 50), dtype=torch.uint8)
+    save_checkpoint(tmp_path / "c", [], masks=masks, predictions=predictions, metadata=FACTS)
+    loaded = load_checkpoint(tmp_path / "c")
+    assert (loaded.replicas, loaded.states) == (2, [])
+    assert torch.equal(loaded.predictions, predictions)
+    if masks is None:
+        assert loaded.masks is None
+    else:
+        for replica in range(2):
+            assert_same(loaded.masks[replica], masks[replica])
+    with pytest.raises(CheckpointError, match="keeps the weights of 0, of the others masks, metrics and predictions"):
+        loaded.load_into(build_model("lenet300"), 0)
+    with pytest.raises(CheckpointError, match="there is no replica to save"):
+        save_checkpoint(tmp_path / "c", [], masks=masks and [], metadata=FACTS)
+
+
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         state, masks = pruned(0, 0.1)

@@ -25,6 +25,18 @@ def test_below_a_level_replicas_keep_no_weights() -> None:
     assert "weights" not in settings["90"]
 
 
+def test_a_study_may_keep_the_weights_of_the_highest_level_alone() -> None:
+    found = layout("paper-new")
+    settings = {job.outputs[0].removeprefix("results/paper-new/runs/"): job.settings for job in found.training_jobs()}
+    run = "mnist/lenet5/lobster"
+    assert settings["mnist/lenet5/dense/seed-3/checkpoint.safetensors"]["weights"] == "none"
+    assert settings[f"{run}/level-80/gradual/seed-3/checkpoint.safetensors"]["weights"] == "highest"
+    assert settings[f"{run}/level-99.3/rewind/seed-3/checkpoint.safetensors"]["weights"] == "none"
+    assert "weights" not in settings[f"{run}/level-99.57/rewind/seed-3/checkpoint.safetensors"]
+    assert {key["strategy"] for key, *_ in found.transfers()} == {"gradual", "rewind", "random-structure"}
+    assert Costs(found).disk_mb()[0] < 150
+
+
 def test_the_focus_is_an_experiment_with_an_analysis(tmp_path: Path) -> None:
     one = {"dataset": "digits", "model": "lenet300", "levels": [0.5]}
     analysed = {"strategies": {"rewind": {"seeds": "all"}}, "analysis": {}}

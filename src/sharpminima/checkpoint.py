@@ -6,7 +6,8 @@ Layout of a file, for R replicas:
 - a masked tensor NAME is stored as ``NAME:mask`` (uint8 bits, [R, ceil(n / 8)], or [1, ...] where all replicas
   share the mask) and ``NAME:survivors`` (the surviving values of replica 0, then of replica 1, ...);
 - where only the first W replicas keep their weights, the two above hold W replicas (masks all R), and ``:predictions``
-  holds the class that each other replica gives to each test image (uint8, [R - W, images]);
+  holds the class that each other replica gives to each test image (uint8, [R - W, images]); with W = 0 there are
+  masks and predictions alone;
 - each of these is packed by bzip2, first the bytes of the lowest order of all elements, then the next, as one uint8
   tensor; ``packed`` in the metadata has its dtype and shape. Weights take 15 % less, masks 60 % and predictions 90 %;
 - of W0 there is no tensor, only the SHA-256 of those that its seed gives, ``drawn_sha256`` (`sharpminima.initial`);
@@ -53,7 +54,7 @@ class Checkpoint:
     @property
     def replicas(self) -> int:
         """Number of replicas R, with or without weights."""
-        return len(self.masks) if self.masks is not None else len(self.states)
+        return len(self.states) + (0 if self.predictions is None else len(self.predictions))
 
     def load_into(self, model: nn.Module, replica: int = 0) -> nn.Module:
         """Load one replica into ``model`` and return it.
@@ -67,7 +68,7 @@ class Checkpoint:
         if replica >= len(self.states):
             raise CheckpointError(
                 f"replica {replica} asked for, the checkpoint keeps the weights of {len(self.states)}, of the others "
-                "masks, metrics and predictions; take `weights_from` out of the study and make it again"
+                "masks, metrics and predictions; take `weights` and `weights_from` out of the study and make it again"
             )
         expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
         found = {name: tuple(t.shape) for name, t in self.states[replica].items()}
@@ -104,26 +105,29 @@ def save_checkpoint(
     """
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
-    if not states and "drawn_sha256" not in (metadata or {}):
-        raise CheckpointError(f"{path}: there is no replica to save")
     kept = len(states)
     replicas = kept if predictions is None else kept + len(predictions)
-    if (masks is not None and len(masks) != replicas) or (masks is None and predictions is not None):
-        raise CheckpointError(f"{path}: has {replicas} replicas, and masks of {len(masks or [])}")
-    for name in states[0] if states else ():
-        values = torch.stack([state[name].detach().cpu() for state in states])
-        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+    if replicas == 0 and "drawn_sha256" not in (metadata or {}):
+        raise CheckpointError(f"{path}: there is no replica to save")
+    if masks is not None and len(masks) != replicas:
+        raise CheckpointError(f"{path}: has {replicas} replicas, and masks of {len(masks)}")
+    if masks is None and states and predictions is not None:
+        raise CheckpointError(f"{path}: has {replicas} replicas, and masks of 0")
+    for name in states[0] if states else masks[0] if masks else ():
+        values = torch.stack([state[name].detach().cpu() for state in states]) if states else None
+        if values is not None and values.is_floating_point() and not bool(torch.isfinite(values).all()):
             raise CheckpointError(f"{path}: {name} holds NaN or infinity and is not saved; the training diverged")
-        if masks is None or name not in masks[0]:
+        if values is not None and (masks is None or name not in masks[0]):
             tensors[name] = values.contiguous()
             continue
-        keep = torch.stack([m[name].detach().cpu() for m in masks])
-        if bool(values[~keep[:kept]].any()):
-            raise CheckpointError(f"{path}: {name} has removed weights that are not zero")
-        shapes[name] = list(values.shape[1:])
+        keep = torch.stack([m[name].detach().cpu() for m in masks or ()])
+        shapes[name] = list(keep.shape[1:])
         shared = bool((keep == keep[:1]).all())
         tensors[f"{name}:mask"] = torch.stack([pack_bits(row) for row in (keep[:1] if shared else keep)])
-        tensors[f"{name}:survivors"] = values[keep[:kept]].contiguous()
+        if values is not None:
+            if bool(values[~keep[:kept]].any()):
+                raise CheckpointError(f"{path}: {name} has removed weights that are not zero")
+            tensors[f"{name}:survivors"] = values[keep[:kept]].contiguous()
     if predictions is not None:
         tensors[_PREDICTIONS] = predictions.cpu().contiguous()
     header = {
@@ -216,13 +220,13 @@ def _assemble(packed: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:
         elif part == "mask":
             shape = torch.Size(shapes[name])
             rows = stored.expand(replicas, -1)
-            values = tensors[f"{name}:survivors"]
             start = 0
             for replica in range(replicas):
                 mask = unpack_bits(rows[replica], shape.numel())
                 masks[replica][name] = mask.view(shape)
                 if replica >= kept:
                     continue
+                values = tensors[f"{name}:survivors"]
                 stop = start + int(mask.sum())
                 dense = torch.zeros(shape.numel(), dtype=values.dtype)
                 dense[mask] = values[start:stop]

@@ -140,6 +140,9 @@ def dense(
     device: Device = "auto",
     threads: Threads = 1,
     precision: Precision = "float32",
+    weights: Annotated[
+        Literal["all", "none"], typer.Option("--weights", help="none: metrics and predictions are kept alone.")
+    ] = "all",
 ) -> None:
     """Train the dense net from W0."""
     from sharpminima.config import parse_settings
@@ -147,7 +150,7 @@ def dense(
     from sharpminima.steps import training
 
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    training.dense(data, init, recipe, out, training.Runtime(device, threads, precision=precision))
+    training.dense(data, init, recipe, out, training.Runtime(device, threads, precision=precision), weights=weights)
 
 
 @app.command()
@@ -161,6 +164,9 @@ def prune(
     threads: Threads = 1,
     compaction: Compaction = True,
     precision: Precision = "float32",
+    weights: Annotated[
+        Literal["all", "highest"], typer.Option("--weights", help="Levels whose weights are kept, beside all masks.")
+    ] = "all",
 ) -> None:
     """Run a pruning method and keep a trained state for each requested level."""
     from sharpminima.config import MethodChoice, parse_settings
@@ -168,7 +174,7 @@ def prune(
 
     method = parse_settings(MethodChoice, settings, "--settings").root
     runtime = training.Runtime(device, threads, compaction, precision=precision)
-    training.prune(data, init, method, level, out, runtime)
+    training.prune(data, init, method, level, out, runtime, weights=weights)
 
 
 @app.command()
@@ -218,7 +224,8 @@ def retrain(
     replica_strategy: ReplicaStrategy = "auto",
     precision: Precision = "float32",
     weights: Annotated[
-        Literal["all", "first"], typer.Option("--weights", help="Replicas whose weights are kept, beside all masks.")
+        Literal["all", "first", "none"],
+        typer.Option("--weights", help="Replicas whose weights are kept, beside all masks."),
     ] = "all",
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""

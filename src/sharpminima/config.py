@@ -184,6 +184,11 @@ class Experiment(Settings):
             "does, and of the others masks, metrics and predictions on the test images are kept. null: all keep them"
         ),
     ] = None
+    weights: Literal["all", "highest"] = Field(
+        "all",
+        description="levels whose nets keep weights; with highest, dense nets and those of lower levels keep masks, "
+        "metrics and predictions on the test images alone, and no dense net is taken to another dataset",
+    )
     dense: RecipeSettings = RecipeSettings()
     strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
@@ -292,6 +297,8 @@ class Study(Settings):
                     f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
                     "give all the same"
                 )
+            if first.weights != experiment.weights:
+                raise ValueError(f"weights: {name} has two; its experiments share their dense nets, give all the same")
         wanted: list[int | str | None] = []
         for experiment in self.experiments:
             of_strategies = (settings.seeds for settings in experiment.strategies.values())

@@ -245,13 +245,17 @@ class Costs:
         for experiment in study.experiments:
             seeds = len(self._layout.seeds(experiment))
             whole, prunable = _counts(experiment.model)
-            kept += seeds * _PACKED * _FLOAT * whole  # dense; W0 is a seed
-            kept += seeds * sum(_pruned_bytes(whole, prunable, level) for level in experiment.levels)
+            every, highest = experiment.weights == "all", experiment.levels[-1]
+            kept += seeds * every * _PACKED * _FLOAT * whole  # dense; W0 is a seed
+            kept += seeds * sum(
+                _pruned_bytes(whole, prunable, level, int(every or level == highest)) for level in experiment.levels
+            )
             resumed += seeds * (2 * _RESUMED + len(experiment.levels)) * _FLOAT * whole
             for cell in self._layout.cells(experiment):
                 replicas = experiment.strategies[cell.strategy].replicas
                 masks = replicas if STRATEGIES[cell.strategy].structure != "method" else 1
-                kept += _pruned_bytes(whole, prunable, float(cell.level) / 100, replicas, masks)
+                weights = {"all": replicas, "first": 1, "none": 0}[self._layout.weights(experiment, cell.level)]
+                kept += _pruned_bytes(whole, prunable, float(cell.level) / 100, weights, masks)
                 resumed += (_RESUMED + replicas) * _FLOAT * whole
         return kept / 1e6, resumed / 1e6
 

@@ -261,6 +261,8 @@ class Layout:
             settings = experiment.transfer.resolved(experiment.dense)
             key = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
             for source in settings.sources:
+                if source == DENSE and experiment.weights != "all":
+                    continue
                 for seed in self.seeds(experiment, experiment.strategies.get(source)):
                     cell = {**key, "strategy": source, "seed": seed}
                     nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
@@ -323,7 +325,8 @@ class Layout:
         for experiment in self.study.experiments:
             key = experiment_key(experiment)
             data = self.prepared(experiment.dataset)
-            dense = self.experiment(experiment.dataset, experiment.model).dense.model_dump(mode="json")
+            first = self.experiment(experiment.dataset, experiment.model)
+            dense = first.dense.model_dump(mode="json")
             add("prepare", [], [data], dataset=experiment.dataset, **self.study.data.model_dump(mode="json"))
             for seed in self.seeds(experiment):
                 init = self.init(**key, seed=seed)
@@ -334,6 +337,7 @@ class Layout:
                     "dense",
                     [data, init],
                     [self.dense(file, **key, seed=seed) for file in (CHECKPOINT, HISTORY)],
+                    **({} if first.weights == "all" else {"weights": "none"}),
                     **dense,
                 )
                 gradual = {
@@ -342,7 +346,15 @@ class Layout:
                 }
                 record = [self.run(file, **key, seed=seed) for file in (HISTORY, EVENTS)]
                 method = experiment.method.model_dump(mode="json", by_alias=True)
-                add("prune", [data, init], [*gradual.values(), *record], **method, levels=list(experiment.levels))
+                kept = {} if experiment.weights == "all" else {"weights": experiment.weights}
+                add(
+                    "prune",
+                    [data, init],
+                    [*gradual.values(), *record],
+                    **method,
+                    levels=list(experiment.levels),
+                    **kept,
+                )
             for cell in self.cells(experiment):
                 inputs = [
                     data,
@@ -352,7 +364,8 @@ class Layout:
                 outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
                 replicas = experiment.strategies[cell.strategy].replicas
                 # The default is not spelled out: it came later, and what was trained before has it.
-                kept = {} if self.weights(experiment, cell.level) == "all" else {"weights": "first"}
+                weights = self.weights(experiment, cell.level)
+                kept = {} if weights == "all" else {"weights": weights}
                 add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
         for dataset in self.datasets():
             add("prepare", [], [self.prepared(dataset)], dataset=dataset, **self.study.data.model_dump(mode="json"))
@@ -447,9 +460,10 @@ class Layout:
         names = [level_name(level) for level in experiment.levels]
         return names if settings is None or settings.levels == "all" else names[-1:]
 
-    @staticmethod
-    def weights(experiment: Experiment, level: str) -> Literal["all", "first"]:
+    def weights(self, experiment: Experiment, level: str) -> Literal["all", "first", "none"]:
         """The replicas whose weights a retraining at a level keeps."""
+        if experiment.weights == "highest" and level != self.levels(experiment)[-1]:
+            return "none"
         lowest = experiment.weights_from
         return "first" if lowest is not None and float(level) < 100 * lowest - 1e-9 else "all"
 

@@ -130,6 +130,32 @@ def test_weights_of_the_first_replica_alone_leave_the_others_masks_metrics_and_p
     assert wrong == [metrics["test_wrong"] for metrics in whole.metadata["metrics"][1:]]
 
 
+def test_where_the_highest_level_alone_keeps_weights_the_others_keep_all_else(
+    run: Path, digits: Path, tmp_path: Path
+) -> None:
+    """Of the dense net, of LOBSTER's lower levels, and of what is retrained at their masks."""
+    common = ("--data", digits, "--init", run / "init", "--device", "cpu")
+    command("dense", *common, "--settings", RECIPE.model_dump_json(), "--weights", "none", "--out", tmp_path / "dense")
+    levels = ("--level", 0.2, "--level", 0.5, "--level", 0.9999)
+    given = ("--settings", json.dumps(LOBSTER), *levels, "--weights", "highest")
+    command("prune", *common, *given, "--out", tmp_path / "lobster")
+    for file in ("lobster/level-99.99/gradual/seed-5", "lobster/run/seed-5"):
+        for path in (run / file).iterdir():
+            assert path.name == "usage.json" or path.read_bytes() == (tmp_path / file / path.name).read_bytes()
+    labels = load_prepared(digits).split("test").labels
+    for cell in ("dense", "lobster/level-20/gradual/seed-5", "lobster/level-50/gradual/seed-5"):
+        whole, thin = (load_checkpoint(folder / cell / "checkpoint.safetensors") for folder in (run, tmp_path))
+        assert (thin.states, thin.replicas, thin.metadata) == ([], 1, whole.metadata)
+        assert int((thin.predictions[0] != labels).sum()) == whole.metadata["metrics"][0]["test_wrong"]
+        if whole.masks is not None:
+            assert all(torch.equal(thin.masks[0][name], mask) for name, mask in whole.masks[0].items())
+    arguments = (run / "init", gradual(tmp_path, "50"), "rewind", 1, RECIPE)
+    training.retrain(digits, *arguments, tmp_path / "all", CPU)
+    training.retrain(digits, *arguments, tmp_path / "none", CPU, weights="none")
+    whole, thin = (load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("all", "none"))
+    assert (len(whole.states), thin.states, thin.metadata) == (1, [], whole.metadata)
+
+
 def test_a_long_retraining_lasts_as_long_as_the_method(run: Path, digits: Path, tmp_path: Path) -> None:
     training.retrain(digits, run / "init", gradual(run, "99.99"), "rewind-long", 1, RECIPE, tmp_path, CPU)
     found = load_checkpoint(tmp_path / "checkpoint.safetensors")

@@ -71,6 +71,17 @@ def batchnorm(wildcards):
     return "" if settings is None else f" --batchnorm '{settings.model_dump_json()}'"
 
 
+def kept_weights(weights):
+    """Params: the option that says whose weights a step keeps; the default is not spelled out (see PRECISION)."""
+    return "" if weights == "all" else f" --weights {weights}"
+
+
+def dense_runtime(wildcards):
+    """Params: how a dense training computes, and what it keeps where that is not everything."""
+    weights = LAYOUT.experiment(wildcards.dataset, wildcards.model).weights
+    return DENSE_RUNTIME + kept_weights("all" if weights == "all" else "none")
+
+
 def dense_settings(wildcards):
     """Params: the dense recipe of the experiment as JSON, and nothing else of the config."""
     return LAYOUT.experiment(wildcards.dataset, wildcards.model).dense.model_dump_json()
@@ -85,8 +96,7 @@ def replicas(wildcards):
 def retrain_runtime(wildcards):
     """Params: how a retraining computes, and what it keeps where that is not everything."""
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
-    kept = LAYOUT.weights(experiment, wildcards.level)
-    return REPLICA_RUNTIME + ("" if kept == "all" else f" --weights {kept}")
+    return REPLICA_RUNTIME + kept_weights(LAYOUT.weights(experiment, wildcards.level))
 
 
 def analysis_settings(wildcards):

@@ -47,7 +47,7 @@ rule dense:
         runtime=minutes("dense"),
     params:
         settings=dense_settings,
-        runtime=DENSE_RUNTIME,
+        runtime=dense_runtime,
         out=lambda wildcards, output: Path(output.checkpoint).parent,
     message:
         "dense {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"

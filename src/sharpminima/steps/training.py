@@ -124,8 +124,20 @@ def init(data: Path, model_name: str, seed: int, out: Path, *, batchnorm: BatchN
     save_initial(out, {**net, **facts, "seed": seed})
 
 
-def dense(data: Path, start: Path, settings: RecipeSettings, out: Path, runtime: Runtime) -> None:
-    """Train a run's dense net from its W0; writes ``checkpoint.safetensors`` and ``history.csv`` into ``out``."""
+def dense(
+    data: Path,
+    start: Path,
+    settings: RecipeSettings,
+    out: Path,
+    runtime: Runtime,
+    *,
+    weights: Literal["all", "none"] = "all",
+) -> None:
+    """Train a run's dense net from its W0; writes ``checkpoint.safetensors`` and ``history.csv`` into ``out``.
+
+    Args:
+        weights: with ``none`` the checkpoint keeps metrics and the classes given to the test images.
+    """
     initial = load_initial(start)
     net = _net(initial.metadata)
     model_name, seed = net["model"], initial.metadata["seed"]
@@ -135,12 +147,19 @@ def dense(data: Path, start: Path, settings: RecipeSettings, out: Path, runtime:
     progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")
     with measured(out):
         trained = fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
-        _write_cell(job, out, [trained], None, {})
+        _write_cell(job, out, [trained], None, {}, _KEPT[weights])
     resume.remove()
 
 
 def prune(
-    data: Path, start: Path, method: MethodSettings, levels: Sequence[float], out: Path, runtime: Runtime
+    data: Path,
+    start: Path,
+    method: MethodSettings,
+    levels: Sequence[float],
+    out: Path,
+    runtime: Runtime,
+    *,
+    weights: Literal["all", "highest"] = "all",
 ) -> None:
     """Run a gradual method from W0.
 
@@ -149,6 +168,8 @@ def prune(
         levels: requested sparsities, ascending.
         out: folder of the method; gets ``level-L/gradual/seed-S/checkpoint.safetensors`` for each level, and
             ``run/seed-S/`` with ``history.csv`` (one row an epoch) and ``events.json`` (one entry a pruning).
+        weights: the levels whose weights are kept; of the others masks, metrics and the classes given to the test
+            images are.
     """
     initial = load_initial(start)
     net = _net(initial.metadata)
@@ -187,7 +208,12 @@ def prune(
                 "metrics": [{**job.metrics(state.state, state.masks), "epochs": pruned.epochs, **state.facts}],
             }
             folder = out / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed)
-            save_checkpoint(folder / CHECKPOINT, [state.state], masks=[state.masks], metadata=metadata)
+            states, predictions = [state.state], None
+            if weights == "highest" and level != max(levels):
+                states, predictions = [], job.predictions(states)
+            save_checkpoint(
+                folder / CHECKPOINT, states, masks=[state.masks], metadata=metadata, predictions=predictions
+            )
     resume.remove()
 
 
@@ -201,7 +227,7 @@ def retrain(
     out: Path,
     runtime: Runtime,
     *,
-    weights: Literal["all", "first"] = "all",
+    weights: Literal["all", "first", "none"] = "all",
 ) -> None:
     """Retrain all replicas of one cell at a method's masks; writes ``checkpoint.safetensors`` and ``history.csv``.
 
@@ -260,11 +286,12 @@ def retrain(
                 resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
                 done.add(fit(job, *starts[replica], settings, (strategy_name, replica), seed, progress, resume))
                 resume.remove()
-        kept = 1 if weights == "first" else None
-        _write_cell(job, out, done.parts, masks, {"trained": not represented}, kept)
+        _write_cell(job, out, done.parts, masks, {"trained": not represented}, _KEPT[weights])
     done.remove()
 
 
+_KEPT = {"all": None, "first": 1, "none": 0}
+"""Of which replicas a cell keeps the weights -> how many; None: all."""
 Trained = tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]
 """State dict, facts (epoch, epochs), history."""
 
