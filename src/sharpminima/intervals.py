@@ -1,10 +1,14 @@
-"""Means, spreads and confidence intervals of differences by Student's t, and how many replicas would decide a sign."""
+"""Means, spreads and confidence intervals of differences by Student's t, and how many replicas would decide a sign.
+
+An interval is a dict: ``mean``, ``low`` and ``high`` (None where there is no spread), and what they come from: the
+standard ``error`` of the mean and the degrees of ``freedom`` (both None where there is none).
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from sharpminima.errors import FigureError
 
@@ -66,14 +70,29 @@ def unpaired(first: Mapping[str, Any], second: Mapping[str, Any], planned: int |
     mean = _difference(first["mean"], second["mean"])
     measured = [group for group in (first, second) if group["n"] is not None]
     if any(group["n"] < 2 for group in measured):
-        return {"mean": mean, "low": None, "high": None}
+        return _interval(mean, None, None, planned)
     sizes = [planned or group["n"] for group in measured]
     parts = [group["sd"] ** 2 / size for group, size in zip(measured, sizes, strict=True)]
-    if sum(parts) == 0:
-        return {"mean": mean, "low": mean, "high": mean}
     terms = [part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True)]
-    half = _quantile(sum(parts) ** 2 / sum(terms), planned) * math.sqrt(sum(parts))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    freedom = sum(parts) ** 2 / sum(terms) if sum(parts) else float(sum(sizes) - len(sizes))
+    return _interval(mean, math.sqrt(sum(parts)), freedom, planned)
+
+
+def tail(interval: Mapping[str, Any], limit: float) -> float:
+    """Twice the probability of a difference as large if the true one were ``limit``, at most 1.
+
+    Below .05 just where the whole 95 % interval lies above ``limit``.
+    """
+    above = interval["mean"] - limit
+    if interval["error"] == 0:
+        return 0.0 if above > 0 else 1.0
+    return min(1.0, 2 * float(stdtr(interval["freedom"], -above / interval["error"])))
+
+
+def mirrored(interval: Mapping[str, Any]) -> dict[str, Any]:
+    """The interval of the difference the other way round."""
+    low, high = ((None if end is None else -end) for end in (interval["high"], interval["low"]))
+    return {**interval, "mean": -interval["mean"], "low": low, "high": high}
 
 
 def enough(decided: Callable[[int], bool]) -> int | None:
@@ -104,10 +123,16 @@ def _around(
 ) -> dict[str, Any]:
     """Interval about ``mean`` with a squared standard error of sd^2 times ``variance`` of the number of values."""
     if sample["n"] < 2:
-        return {"mean": mean, "low": None, "high": None}
+        return _interval(mean, None, None, planned)
     n = planned or sample["n"]
-    half = _quantile(n - 1, planned) * sample["sd"] * math.sqrt(variance(n))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return _interval(mean, sample["sd"] * math.sqrt(variance(n)), float(n - 1), planned)
+
+
+def _interval(mean: float, error: float | None, freedom: float | None, planned: int | None) -> dict[str, Any]:
+    if error is None or freedom is None:
+        return {"mean": mean, "low": None, "high": None, "error": None, "freedom": None}
+    half = _quantile(freedom, planned) * error if error else 0.0
+    return {"mean": mean, "low": mean - half, "high": mean + half, "error": error, "freedom": freedom}
 
 
 def _quantile(freedom: float, planned: int | None) -> float:

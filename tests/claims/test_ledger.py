@@ -61,6 +61,30 @@ def test_a_claim_carries_over_only_what_stands_before_it(tmp_path):
         read_ledger(path)
 
 
+MARGINS = "\nmargins: {test_error: {mnist: 0.1, others: 0.3}, relative: 0.05, epochs: 0.1}\nnew_runs_from: 3\nclaims:"
+
+
+def test_margins_are_points_of_error_and_shares_of_the_mean(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIM.replace("\nclaims:", MARGINS))
+    ledger = read_ledger(path)
+    assert ledger.new_runs_from == 3
+    assert ledger.margins.of("test_error_percent", "mnist", [1.0, 2.0]) == 0.1
+    assert ledger.margins.of("test_error_percent", "digits", [1.0, 2.0]) == 0.3
+    assert ledger.margins.of("psp_norm", "mnist", [1.0, -2.0]) == pytest.approx(0.075)
+    assert ledger.margins.of("best_epoch", "mnist", [10.0, 30.0]) == pytest.approx(2.0)
+    path.write_text(CLAIM.replace("\nclaims:", MARGINS.replace(", others: 0.3", "")))
+    with pytest.raises(ConfigError, match="`others` is missing"):
+        read_ledger(path)
+
+
+def test_the_papers_margins_are_those_written_down_before_the_new_runs():
+    ledger = read_ledger("paper/claims.yaml")
+    points = {"mnist": 0.1, "fashion-mnist": 0.3, "cifar10": 0.3, "others": 0.3}
+    assert ledger.margins.model_dump() == {"test_error": points, "relative": 0.05, "epochs": 0.1}
+    assert ledger.new_runs_from == 3
+
+
 def test_ids_stand_once(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(CLAIM + CLAIM.partition("claims:")[2])

@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 
 from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED
-from sharpminima.claims._verdict import common, decide, most_needed, verdict_of
+from sharpminima.claims._verdict import (
+    NO_DIFFERENCE,
+    SMALL,
+    common,
+    common_p,
+    common_remark,
+    decide,
+    holm,
+    most_needed,
+    verdict_of,
+)
 from sharpminima.intervals import describe, paired
 
 
@@ -83,3 +93,83 @@ def test_a_claim_needs_what_its_largest_comparison_needs():
 )
 def test_all_comparisons_must_reproduce_a_claim(found, verdict):
     assert common(found) == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "below"),
+    [
+        (-0.1, 0.2, NOT_REPRODUCED, NOT_REPRODUCED),  # equal, for what matters
+        (-0.3, 0.3, NOT_REPRODUCED, NOT_REPRODUCED),
+        (-0.1, 0.4, UNDECIDED, UNDECIDED),
+        (0.1, 0.2, REPRODUCED, NOT_REPRODUCED),  # on its side, though small
+        (0.1, 0.4, REPRODUCED, NOT_REPRODUCED),
+        (None, None, UNDECIDED, UNDECIDED),
+    ],
+)
+def test_two_things_that_are_equal_refute_a_difference(low, high, above, below):
+    interval = {"mean": 0.0, "low": low, "high": high}
+    assert verdict_of(interval, "above", 0.0, 0.3) == above
+    assert verdict_of(interval, "below", 0.0, 0.3) == below
+
+
+def difference(mean, sd=0.1, n=10):
+    return {"mean": mean, "sd": sd, "n": n}
+
+
+def decided(mean, side="above", bound=0.0, margin=None, sd=0.1, n=10):
+    return decide(lambda m: paired(difference(mean, sd, n), m), side, bound, margin=margin)
+
+
+def test_a_verdict_within_the_margin_says_so():
+    # Half the interval is t(0.975, 9) * 0.1 / sqrt(10) = 0.0715.
+    assert (decided(0.1, margin=0.3)["verdict"], decided(0.1, margin=0.3)["remark"]) == (REPRODUCED, SMALL)
+    assert decided(0.25, margin=0.3)["remark"] is None  # its end is beyond
+    equal = decided(0.01, margin=0.3)
+    assert (equal["verdict"], equal["remark"], equal["needed"]) == (NOT_REPRODUCED, NO_DIFFERENCE, None)
+    assert decided(-0.1, margin=0.3)["remark"] == NO_DIFFERENCE
+    other = decided(-0.4, margin=0.3)
+    assert (other["verdict"], other["remark"]) == (NOT_REPRODUCED, None)
+    # A small difference that three runs cannot tell from none needs fewer with a margin than without.
+    with_margin, without = (decided(0.01, margin=margin, n=3)["needed"] for margin in (0.2, None))
+    assert with_margin["n"] < 10
+    assert without["n"] > 500
+
+
+@pytest.mark.parametrize(
+    ("mean", "side", "bound", "margin", "distance"),
+    [
+        (0.1, "above", 0.0, None, 0.1),
+        (0.1, "above", 0.0, 0.15, 0.1),
+        (-0.1, "above", 0.0, None, 0.1),
+        (0.02, "above", 0.0, 0.3, 0.28),
+        (0.1, "below", 0.3, None, 0.2),
+        (0.1, "within", 0.3, None, 0.2),
+        (0.5, "within", 0.3, None, 0.2),
+    ],
+)
+def test_p_is_the_level_at_which_the_verdict_is_lost(mean, side, bound, margin, distance):
+    """``distance``: to the nearest limit that the interval must not touch; where it just does, p is 5 %."""
+    assert decided(mean, side, bound, margin)["p"] < 0.05
+    touching = distance / 2.2621572 * 10**0.5
+    assert decided(mean, side, bound, margin, sd=touching * 0.9999)["p"] == pytest.approx(0.05, rel=1e-3)
+    assert decided(mean, side, bound, margin, sd=touching * 1.0001)["verdict"] == UNDECIDED
+
+
+def test_a_claim_s_remark_and_p_are_those_of_what_decides_it():
+    small, large = decided(0.1, margin=0.3), decided(0.5, margin=0.3)
+    equal, other = decided(0.0, margin=0.3), decided(-0.5, margin=0.3)
+    counted = {"verdict": REPRODUCED, "interval": None, "p": None, "remark": None}
+    assert common_remark(REPRODUCED, [small, small]) == SMALL
+    assert common_remark(REPRODUCED, [small, large]) is None
+    assert common_remark(NOT_REPRODUCED, [small, equal]) == NO_DIFFERENCE
+    assert common_remark(NOT_REPRODUCED, [other, equal]) is None
+    assert common_p(REPRODUCED, [small, large, counted]) == small["p"]
+    assert common_p(NOT_REPRODUCED, [small, equal, counted]) == pytest.approx(2 * equal["p"])
+    assert common_p(UNDECIDED, [small, decided(0.0)]) == 1.0
+    assert common_p(REPRODUCED, [counted]) is None
+
+
+def test_holm_stops_at_the_first_that_fails():
+    # 0.01 * 4 and 0.015 * 3 stay below 0.05, 0.03 * 2 does not, and what comes after falls with it.
+    assert holm([0.03, 0.01, None, 0.04, 0.015]) == [False, True, None, False, True]
+    assert holm([]) == []

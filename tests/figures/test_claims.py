@@ -281,3 +281,79 @@ def test_transfers_are_compared_by_run_and_with_draws_by_groups(experiments):
 )
 def test_a_spread_has_the_decimals_of_its_mean(value, expected):
     assert measured({"values": [{"name": "1-S", "n": 3, **value}], "interval": None}) == expected
+
+
+MARGINS = {"test_error": {"mnist": 6.0, "others": 6.0}, "relative": 0.05, "epochs": 0.1}
+
+
+def test_a_difference_within_the_margin_says_so(experiments):
+    ledger = {"margins": MARGINS, "claims": [claim(NETS), claim({**NETS, "is": "below"}, name="two")]}
+    small, refuted = judge(Ledger.model_validate(ledger), experiments)
+    assert (small["verdict"], small["remark"], small["results"][0]["margin"]) == (REPRODUCED, "by less than matters", 6)
+    assert (refuted["verdict"], refuted["remark"]) == (NOT_REPRODUCED, "no difference that matters")
+    assert as_text([small]).startswith("reproduced (by less than matters): something")
+    assert "not reproduced (no difference that matters)" in as_markdown([refuted])
+    bounded = {**NETS, "is": "below", "bound": 0.5}
+    (own,) = judge(Ledger.model_validate({"margins": MARGINS, "claims": [claim(bounded)]}), experiments)
+    assert own["results"][0]["margin"] is None  # a bound of its own
+
+
+def test_every_claim_of_a_difference_has_a_margin(experiments):
+    found = judge(read_ledger("paper/claims.yaml"), experiments)
+    results = {r["detail"]: r for claim in found for r in claim["results"] if r["model"] == "lenet5"}
+    mean = (abs(results["PSP norm"]["values"][0]["mean"]) + abs(results["PSP norm"]["values"][1]["mean"])) / 2
+    assert results["PSP norm"]["margin"] == pytest.approx(0.05 * mean)
+    gap = results["test error, highest level (95.17 % removed)"]
+    assert gap["margin"] == 0.1
+    for detail in ("largest eigenvalue, all parameters", "test error on fashion-mnist, linear probe"):
+        size = sum(abs(value["mean"]) for value in results[detail]["values"]) / 2
+        assert results[detail]["margin"] == pytest.approx(0.05 * size)
+
+
+def with_a_draw_a_run(experiments):
+    """New initialisations of runs 1 and 2 too, one each: run 0 has three, of which the first counts in pairs."""
+    found = json.loads(json.dumps(experiments))
+    cells = found[0]["levels"][-1]["strategies"]
+    cells["reinit"]["by_seed"]["test_error_percent"] = {"0": 8.7, "1": 8.9, "2": 9.1}
+    return found
+
+
+def test_a_draw_at_the_mask_of_each_run_is_compared_in_pairs(experiments):
+    drawn = {**NETS, "first": ["reinit"], "second": "rewind"}
+    found = with_a_draw_a_run(experiments)
+    result = judged(found, claim(drawn))[0]["results"][0]
+    # 1-S errs on 6.6, 6.7 and 6.8 %: the differences are 2.1, 2.2 and 2.3.
+    assert (result["interval"]["mean"], result["interval"]["freedom"]) == (pytest.approx(2.2), 2)
+    assert [(value["name"], value["n"]) for value in result["values"]] == [("reinit", 3), ("1-S", 3)]
+    (same,) = judged(found, claim({**drawn, "same_mask": True}))
+    assert [value["name"] for value in same["results"][0]["values"]] == ["reinit", "1-S of run 0"]
+
+
+def test_verdicts_of_the_new_runs_stand_beside_those_of_all(experiments):
+    ledger = Ledger.model_validate({"margins": MARGINS, "claims": [claim(NETS)]})
+    new = json.loads(json.dumps(experiments))
+    for entry in new[0]["levels"]:
+        errors = entry["strategies"]["rewind"]["by_seed"]["test_error_percent"]
+        gradual = entry["strategies"]["gradual"]["by_seed"]["test_error_percent"]
+        for seed in errors:
+            errors[seed] = gradual[seed] - 9.0 - 0.1 * int(seed)
+    (both,) = judge(ledger, experiments, new)
+    assert (both["verdict"], both["new_runs"]["verdict"]) == (REPRODUCED, NOT_REPRODUCED)
+    assert both["new_runs"]["results"][0]["interval"]["mean"] == pytest.approx(-9.1)
+    assert "  by the new runs alone: not reproduced (disagrees)" in as_text([both]).splitlines()
+    head, _, row = as_markdown([both]).splitlines()
+    assert head.endswith("| verdict | new runs alone |")
+    assert row.endswith("| not reproduced |")
+    (alone,) = judge(ledger, experiments)
+    assert alone["new_runs"] is None
+    assert as_markdown([alone]).splitlines()[0].endswith("| verdict |")
+
+
+def test_a_verdict_that_survives_holm_has_an_asterisk(experiments):
+    strong, weak = judged(experiments, claim(NETS), claim({**NETS, "level": "lowest"}, name="two"))
+    assert (strong["holm"], strong["p"]) == (True, pytest.approx(strong["results"][0]["p"]))
+    assert "**reproduced**\\*" in as_markdown([strong])
+    assert "  survives Holm's correction over all claims" in as_text([strong]).splitlines()
+    counts = judged(experiments, claim({"kind": "reached", "level": 0.95}))[0]
+    assert counts["holm"] is None
+    assert weak["p"] is not None

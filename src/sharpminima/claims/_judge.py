@@ -1,15 +1,17 @@
 """Claims held against the summarised numbers of a study."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
 from sharpminima.claims._ledger import (
     CarryOver,
     Claim,
+    Difference,
     Eigenvalue,
     Ledger,
     LowerElsewhere,
+    Margins,
     Nets,
     Positive,
     Psp,
@@ -17,7 +19,17 @@ from sharpminima.claims._ledger import (
     Transfer,
 )
 from sharpminima.claims._text import REMOVED
-from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide, most_needed
+from sharpminima.claims._verdict import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    common,
+    common_p,
+    common_remark,
+    decide,
+    holm,
+    most_needed,
+)
 from sharpminima.columns import ALL, RELATIVE
 from sharpminima.intervals import describe, paired, predicted, unpaired
 
@@ -50,19 +62,31 @@ _SHORT = {"gradual": "G", "rewind": "1-S"}
 _UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")  # one net a run
 
 
-def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, Any]]:
+def judge(ledger: Ledger, experiments: Sequence[_Experiment], new: Sequence[_Experiment] = ()) -> list[dict[str, Any]]:
     """Every claim with its verdict, and a result for each test and experiment that bears on it.
 
     A result: dataset, model, method, ``stated`` (whether the paper states the claim for it), ``sensitivity`` (whether
     it is another reading, which decides nothing), ``detail`` (what was compared), ``values`` (name, unit, mean, sd,
-    n), the difference's ``interval`` or None, ``verdict``, and ``needed`` where more would decide.
+    n), the difference's ``interval`` and the ``margin`` that matters, or None, ``verdict`` with its ``remark`` and
+    ``p``, and ``needed`` where more would decide.
     A claim's ``missing``: the nets, and the parts of what carries over, for which the paper states it and no test was
-    possible; its verdict is that of the others.
+    possible; its verdict is that of the others. ``holm``: whether it survives the correction for all claims, None where
+    no interval bears on it. ``new_runs``: verdict, remark, needed and results by the new runs alone; None without them.
 
     Args:
         ledger: the claims.
         experiments: as `sharpminima.figures.numbers` summarises them.
+        new: the same of the new runs alone (`Ledger.new_runs_from`).
     """
+    judged = _judged(ledger, experiments)
+    alone: list[dict[str, Any] | None] = [None] * len(judged)
+    if new:
+        kept = ("verdict", "remark", "needed", "results")
+        alone = [{name: claim[name] for name in kept} for claim in _judged(ledger, new)]
+    return [{**claim, "new_runs": by_new} for claim, by_new in zip(judged, alone, strict=True)]
+
+
+def _judged(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, Any]]:
     judged: dict[str, dict[str, Any]] = {}
     for claim in ledger.claims:
         results = [
@@ -71,7 +95,7 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, 
             if not isinstance(test, CarryOver)
             for e in experiments
             if claim.elsewhere or _place(e) in claim.stated_for
-            for result in examine(test, e)
+            for result in examine(test, e, ledger.margins)
         ]
         carried = {
             name: [result for result in judged[name]["results"] if _place(result) in claim.stated_for]
@@ -83,14 +107,18 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, 
             results += [{**result, "stated": True, "detail": f"{name}: {result['detail']}"} for result in found]
         deciding = [result for result in results if result["stated"] and not result["sensitivity"]]
         needed = [result["needed"] for result in deciding if result["verdict"] == UNDECIDED]
+        verdict = common(result["verdict"] for result in deciding)
         judged[claim.id] = {
             **claim.model_dump(mode="json", include={"id", "source", "says", "stated_for"}),
-            "verdict": common(result["verdict"] for result in deciding),
+            "verdict": verdict,
+            "remark": common_remark(verdict, deciding),
+            "p": common_p(verdict, deciding),
             "needed": most_needed(needed),
             "missing": _missing(claim, deciding, carried),
             "results": results,
         }
-    return list(judged.values())
+    survives = holm([claim["p"] for claim in judged.values()])
+    return [{**claim, "holm": holds} for claim, holds in zip(judged.values(), survives, strict=True)]
 
 
 def _missing(claim: Claim, deciding: Sequence[_Result], carried: Mapping[str, Sequence[_Result]]) -> list[str]:
@@ -118,7 +146,7 @@ def _place(experiment: _Experiment) -> str:
 
 
 @singledispatch
-def examine(test: Any, experiment: _Experiment) -> Iterator[_Result]:
+def examine(test: Any, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     """The results of a test in one experiment; none where the experiment lacks what is compared."""
     raise TypeError(type(test).__name__)
 
@@ -128,11 +156,21 @@ def _result(detail: str, values: Sequence[tuple[str, str, Mapping[str, Any]]], *
         {"name": name, "unit": unit, **{part: value[part] for part in ("mean", "sd", "n")}}
         for name, unit, value in values
     ]
-    return {"detail": detail, "values": shown, "interval": None, "needed": None, **decided}
+    undecided = dict.fromkeys(("interval", "margin", "remark", "p", "needed"))
+    return {"detail": detail, "values": shown, **undecided, **decided}
+
+
+def _margin(
+    margins: Margins | None, test: Difference, quantity: str, dataset: str, *values: Mapping[str, Any]
+) -> float | None:
+    """The smallest difference that matters to a test; none where it has a bound of its own."""
+    if margins is None or test.bound or test.is_ == "within":
+        return None
+    return margins.of(quantity, dataset, [value["mean"] for value in values])
 
 
 @examine.register
-def _nets(test: Nets, experiment: _Experiment) -> Iterator[_Result]:
+def _nets(test: Nets, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     cells = _cells(test, experiment)
     known = [name for name in test.first if name in cells]
     if not known:
@@ -143,45 +181,67 @@ def _nets(test: Nets, experiment: _Experiment) -> Iterator[_Result]:
         where += f" ({cells['gradual']['removed_percent']['mean']:.2f} % removed)"
     detail = f"{_NAMES[test.quantity]}, {where}" + (f", {test.is_} {test.bound:g}" if test.bound else "")
     if test.same_mask:
-        yield from _at_one_mask(f"{detail}, at the mask of one run", cells, first, test)
+        yield from _at_one_mask(f"{detail}, at the mask of one run", cells, first, test, experiment["dataset"], margins)
     else:
-        yield from _compared(detail, cells, first, test.second, test.quantity, test)
+
+        def margin(*values: Mapping[str, Any]) -> float | None:
+            return _margin(margins, test, test.quantity, experiment["dataset"], *values)
+
+        yield from _compared(detail, cells, first, test.second, test.quantity, test, margin)
 
 
-def _at_one_mask(detail: str, cells: Mapping[str, Any], first: str, test: Nets) -> Iterator[_Result]:
+def _at_one_mask(
+    detail: str, cells: Mapping[str, Any], first: str, test: Nets, dataset: str, margins: Margins | None
+) -> Iterator[_Result]:
     """Draws at one run's mask, and the net of that run."""
     draws, single = cells[first], cells.get(test.second)
-    runs = list(draws["by_seed"][test.quantity])
-    if single is None or len(runs) != 1 or runs[0] not in single["by_seed"][test.quantity]:
+    run = draws.get("drawn_at")
+    if single is None or run is None or run not in single["by_seed"][test.quantity]:
         return
-    value = single["by_seed"][test.quantity][runs[0]]
-    decided = decide(lambda n: predicted(draws[test.quantity], value, n), test.is_, test.bound, of="draws")
+    value = describe([single["by_seed"][test.quantity][run]])
+    decided = decide(
+        lambda n: predicted(draws[test.quantity], value["mean"], n),
+        test.is_,
+        test.bound,
+        margin=_margin(margins, test, test.quantity, dataset, draws[test.quantity], value),
+        of="draws",
+    )
     unit = _UNITS[test.quantity]
     values = [
         (_SHORT.get(first, first), unit, draws[test.quantity]),
-        (f"{_SHORT.get(test.second, test.second)} of run {runs[0]}", unit, describe([value])),
+        (f"{_SHORT.get(test.second, test.second)} of run {run}", unit, value),
     ]
     yield _result(detail, values, **decided)
 
 
 def _compared(
-    detail: str, cells: Mapping[str, Any], first: str, second: str | float, quantity: str, test: Nets | Transfer
+    detail: str,
+    cells: Mapping[str, Any],
+    first: str,
+    second: str | float,
+    quantity: str,
+    test: Nets | Transfer,
+    margin: Callable[..., float | None],
 ) -> Iterator[_Result]:
-    """Two cells, or one and a published value; in pairs by run where neither is drawn anew."""
+    """Two cells, or one and a published value.
+
+    In pairs by run where neither is drawn anew, or several runs have a draw at their own mask; else by groups.
+    """
     if first not in cells or (isinstance(second, str) and second not in cells):
         return
-    if first in _UNDRAWN and second in _UNDRAWN:
-        found = _by_run(cells[first], cells[second], quantity)
-        if found is None:
-            return
+    undrawn = first in _UNDRAWN and second in _UNDRAWN
+    found = _by_run(cells[first], cells[second], quantity) if isinstance(second, str) else None
+    if undrawn and found is None:
+        return
+    if found is not None and (undrawn or found[1]["n"] > 1):
         groups, difference = found
-        decided = decide(lambda n: paired(difference, n), test.is_, test.bound)
+        decided = decide(lambda n: paired(difference, n), test.is_, test.bound, margin=margin(*groups))
     else:
         published = {"mean": second, "sd": 0.0, "n": None}
         of_second = cells[second][quantity] if isinstance(second, str) else published
         groups = (cells[first][quantity], of_second)
         of = "nets of each kind" if isinstance(second, str) else "runs" if first in _UNDRAWN else "nets"
-        decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound, of=of)
+        decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound, margin=margin(*groups), of=of)
     values = [(_SHORT.get(first, first), _UNITS[quantity], groups[0])]
     if isinstance(second, str):
         values.append((_SHORT.get(second, second), _UNITS[quantity], groups[1]))
@@ -191,11 +251,16 @@ def _compared(
 
 
 @examine.register
-def _transfer(test: Transfer, experiment: _Experiment) -> Iterator[_Result]:
+def _transfer(test: Transfer, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     names = {"probe": "linear probe", "finetune": "fine-tuned"}
     for to, modes in experiment["transfer"].items():
         detail = f"test error on {to}, {names[test.mode]}"
-        yield from _compared(detail, modes.get(test.mode, {}), test.first, test.second, "test_error_percent", test)
+
+        def margin(*values: Mapping[str, Any], to: str = to) -> float | None:
+            return _margin(margins, test, "transfer_error_percent", to, *values)
+
+        cells = modes.get(test.mode, {})
+        yield from _compared(detail, cells, test.first, test.second, "test_error_percent", test, margin)
 
 
 def _cells(test: Nets, experiment: _Experiment) -> dict[str, Any]:
@@ -222,7 +287,7 @@ def _by_run(first: Mapping[str, Any], second: Mapping[str, Any], quantity: str) 
 
 
 @examine.register
-def _reached(test: Reached, experiment: _Experiment) -> Iterator[_Result]:
+def _reached(test: Reached, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     highest = experiment["highest"]
     if highest["level"] < test.level - 1e-9:
         return
@@ -233,30 +298,36 @@ def _reached(test: Reached, experiment: _Experiment) -> Iterator[_Result]:
 
 
 @examine.register
-def _psp(test: Psp, experiment: _Experiment) -> Iterator[_Result]:
+def _psp(test: Psp, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     readings = (experiment["analysis"] or {}).get("psp_readings", {})
     part = next(iter(readings), None) if test.part is None else test.part
     for layer, quantities in readings.get(part, {}).items():
         if (layer != ALL) == (test.layers == "each") and test.quantity in quantities:
             places = [f"layer {layer}"] * (layer != ALL) + [f"{part} images"] * (test.part is not None)
-            yield _psp_result(test, quantities[test.quantity], places)
+            margin = _margin(margins, test, test.quantity, experiment["dataset"], *_pair(quantities[test.quantity]))
+            yield _psp_result(test, quantities[test.quantity], places, margin)
 
 
-def _psp_result(test: Psp, quantity: Mapping[str, Any], places: Sequence[str]) -> _Result:
+def _psp_result(test: Psp, quantity: Mapping[str, Any], places: Sequence[str], margin: float | None) -> _Result:
     size = (abs(quantity["G"]["mean"]) + abs(quantity["1-S"]["mean"])) / 2 if test.relative else 1.0
-    decided = decide(lambda n: paired(quantity["difference"], n), test.is_, test.bound * size)
+    decided = decide(lambda n: paired(quantity["difference"], n), test.is_, test.bound * size, margin=margin)
     values = [(net, quantity["unit"], quantity[net]) for net in ("G", "1-S")]
     return _result(", ".join([_PSP.get(test.quantity, test.quantity), *places]), values, **decided)
 
 
 @examine.register
-def _eigenvalue(test: Eigenvalue, experiment: _Experiment) -> Iterator[_Result]:
+def _eigenvalue(test: Eigenvalue, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
     if spectrum is None:
         return
     first = spectrum["ranks"][0]
-    decided = decide(lambda n: paired(first["difference"], n), test.is_, test.bound)
+    margin = _margin(margins, test, "eigenvalue", experiment["dataset"], *_pair(first))
+    decided = decide(lambda n: paired(first["difference"], n), test.is_, test.bound, margin=margin)
     yield _result(f"largest eigenvalue, {_SPACES[test.space]}", _ends(first), **decided)
+
+
+def _pair(quantity: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    return quantity["G"], quantity["1-S"]
 
 
 def _ends(quantity: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -264,7 +335,7 @@ def _ends(quantity: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]
 
 
 @examine.register
-def _positive(test: Positive, experiment: _Experiment) -> Iterator[_Result]:
+def _positive(test: Positive, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
     if spectrum is None:
         return
@@ -274,7 +345,7 @@ def _positive(test: Positive, experiment: _Experiment) -> Iterator[_Result]:
 
 
 @examine.register
-def _lower_elsewhere(test: LowerElsewhere, experiment: _Experiment) -> Iterator[_Result]:
+def _lower_elsewhere(test: LowerElsewhere, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
     maps = experiment["maps"]
     if not maps:
         return
@@ -290,5 +361,7 @@ def _lower_elsewhere(test: LowerElsewhere, experiment: _Experiment) -> Iterator[
         yield _result(detail, values, verdict=NOT_REPRODUCED)
         return
     difference = describe(lowest - at for lowest, at in zip(there, at_g, strict=True))
-    decided = decide(lambda n: paired(difference, n), "above", 0.0)
-    yield _result(detail, [("there", "nats", describe(there)), *values], **decided)
+    both = describe(there), describe(at_g)
+    margin = margins and margins.of("training_loss_nats", experiment["dataset"], [loss["mean"] for loss in both])
+    decided = decide(lambda n: paired(difference, n), "above", 0.0, margin=margin)
+    yield _result(detail, [("there", "nats", both[0]), *values], **decided)

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -16,7 +17,7 @@ Place = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9]+$", description="dat
 Space = Literal["all", "surviving", "relative"]  # relative: changes of survivors relative to their size
 
 
-class _Difference(Settings):
+class Difference(Settings):
     """Where a difference must lie."""
 
     is_: Annotated[Side, Field(alias="is")]
@@ -24,7 +25,7 @@ class _Difference(Settings):
     relative: bool = Field(False, description="bound as a share of the mean size of the two values")
 
     @model_validator(mode="after")
-    def _bounded(self) -> "_Difference":
+    def _bounded(self) -> "Difference":
         if self.is_ == "within" and self.bound <= 0:
             raise ValueError("`is: within` needs a bound above 0")
         if self.relative and self.is_ != "within":
@@ -32,8 +33,11 @@ class _Difference(Settings):
         return self
 
 
-class Nets(_Difference):
-    """A quantity of trained nets at a level: first - second, in pairs by run where neither is drawn anew."""
+class Nets(Difference):
+    """A quantity of trained nets at a level: first - second, in pairs by run.
+
+    Draws are paired too where several runs have one at their own mask (the first, where they have more).
+    """
 
     kind: Literal["nets"]
     quantity: Literal["test_error_percent", "training_loss_nats", "best_epoch", "epochs"]
@@ -58,7 +62,7 @@ class Reached(Settings):
     level: float
 
 
-class Psp(_Difference):
+class Psp(Difference):
     """A quantity of the PSP tables: G - 1-S, in pairs by run."""
 
     kind: Literal["psp"]
@@ -67,7 +71,7 @@ class Psp(_Difference):
     layers: Literal["together", "each"] = Field("together", description="each: one comparison a hidden layer")
 
 
-class Eigenvalue(_Difference):
+class Eigenvalue(Difference):
     """The largest eigenvalue of the Hessian: G - 1-S, in pairs by run."""
 
     kind: Literal["eigenvalue"]
@@ -81,7 +85,7 @@ class Positive(Settings):
     space: Space
 
 
-class Transfer(_Difference):
+class Transfer(Difference):
     """Test error, percent, of nets on another dataset: first - second, in pairs by run where neither is drawn anew."""
 
     kind: Literal["transfer"]
@@ -123,6 +127,35 @@ class Claim(Settings):
     sensitivity: tuple[Test, ...] = Field((), description="other readings of the claim: shown, but decide nothing")
 
 
+class Margins(Settings):
+    """The smallest differences that matter: one within them refutes a claim of a difference."""
+
+    test_error: Annotated[
+        dict[str, Annotated[float, Field(gt=0)]],
+        Field(description="dataset -> percentage points; `others` for those not named"),
+    ]
+    relative: Annotated[
+        float,
+        Field(
+            gt=0, description="of losses, PSP norm, entropies, eigenvalues, transfer errors: share of the mean of both"
+        ),
+    ]
+    epochs: Annotated[float, Field(gt=0, description="share of the mean of both")]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Margins":
+        if "others" not in self.test_error:
+            raise ValueError("test_error: `others` is missing, the margin on datasets that are not named")
+        return self
+
+    def of(self, quantity: str, dataset: str, values: Sequence[float]) -> float:
+        """The margin of a difference of two values of a quantity, in its unit."""
+        if quantity == "test_error_percent":
+            return self.test_error.get(dataset, self.test_error["others"])
+        share = self.epochs if quantity in ("best_epoch", "epochs") else self.relative
+        return share * sum(map(abs, values)) / len(values)
+
+
 class Amendment(Settings):
     """A change of what is compared, made when results of it had been seen."""
 
@@ -135,6 +168,10 @@ class Ledger(Settings):
     """All claims, and how their rules have changed."""
 
     amendments: tuple[Amendment, ...] = ()
+    margins: Margins | None = Field(None, description="null: two things being equal refute nothing")
+    new_runs_from: int | None = Field(
+        None, description="first seed of the runs for which every rule stood beforehand; they are judged alone too"
+    )
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -4,20 +4,25 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharpminima.claims._verdict import UNDECIDED
+from sharpminima.claims._verdict import ABSENT, UNDECIDED
 
 _Claim = Mapping[str, Any]
 REMOVED = "% removed"
 """The unit of a share removed, which is written to a hundredth: the last percent is what counts."""
+_ASTERISK = r"\*"
 _TINY = 1e-3
 """Values below it have a power of ten."""
 
 
 def as_text(claims: Sequence[_Claim]) -> str:
-    """Each claim with its verdict, and below it what was compared; other readings are marked with ``~``."""
+    """Each claim with its verdict, and below it what was compared; other readings are marked with ``~``.
+
+    Verdicts of the new runs alone stand beside those of all, where there are new runs.
+    """
     lines = []
     for claim in claims:
         lines += [f"{_verdict(claim)}: {claim['says']} [{claim['id']}; {claim['source']}]"]
+        lines += [f"  {remark}" for remark in (_corrected(claim), _alone(claim)) if remark]
         for result in claim["results"]:
             mark = "~" if result["sensitivity"] else "-" if result["stated"] else "+"
             place = f"{result['model']} on {result['dataset']}"
@@ -26,14 +31,28 @@ def as_text(claims: Sequence[_Claim]) -> str:
 
 
 def as_markdown(claims: Sequence[_Claim]) -> str:
-    """A table of the claims, with what decides them."""
-    rows = ["| the paper says | where | measured | verdict |", "| --- | --- | --- | --- |"]
+    """A table of the claims, with what decides them.
+
+    A verdict that survives Holm's correction over all claims has an asterisk. The new runs alone have a column where
+    there are any.
+    """
+    alone = any(claim["new_runs"] for claim in claims)
+    heads = ["the paper says", "where", "measured", "verdict", *(["new runs alone"] if alone else [])]
+    rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for claim in claims:
         deciding = [result for result in claim["results"] if result["stated"] and not result["sensitivity"]]
         shown = "<br>".join(
             f"{result['model']}/{result['dataset']}, {result['detail']}: {measured(result)}" for result in deciding
         )
-        rows.append(f"| {claim['says']} | {claim['source']} | {shown or '–'} | **{_verdict(claim)}** |")
+        cells = [
+            claim["says"],
+            claim["source"],
+            shown or "–",
+            f"**{_verdict(claim)}**{_ASTERISK * bool(claim['holm'])}",
+        ]
+        if alone:
+            cells.append(_verdict(claim["new_runs"]) if claim["new_runs"] else "–")
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -68,9 +87,25 @@ def _number(value: float) -> str:
 
 
 def _verdict(judged: _Claim) -> str:
-    hints = []
+    hints = [judged["remark"]] if judged.get("remark") else []
     if judged["verdict"] == UNDECIDED and (needed := judged["needed"]):
         hints.append(needed["says"])
     if missing := judged.get("missing"):
         hints.append(f"without {', '.join(missing)}")
     return judged["verdict"] + (f" ({'; '.join(hints)})" if hints else "")
+
+
+def _corrected(claim: _Claim) -> str | None:
+    """Whether the verdict survives the correction for all claims."""
+    return {
+        True: "survives Holm's correction over all claims",
+        False: "does not survive Holm's correction over all claims",
+        None: None,
+    }[None if claim["verdict"] == UNDECIDED else claim["holm"]]
+
+
+def _alone(claim: _Claim) -> str | None:
+    if claim["new_runs"] is None:
+        return None
+    differs = " (disagrees)" if claim["new_runs"]["verdict"] not in (claim["verdict"], ABSENT) else ""
+    return f"by the new runs alone: {_verdict(claim['new_runs'])}{differs}"

@@ -1,19 +1,28 @@
-"""Where an interval must lie, and what follows where it does not."""
+"""Where an interval must lie, what follows where it does not, and how sure a verdict is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sharpminima.intervals import MOST, enough
+from sharpminima.intervals import CONFIDENCE, MOST, enough, mirrored, tail
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 ABSENT = "not in this study"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, ABSENT)
+NO_DIFFERENCE = "no difference that matters"
+"""The remark on a claim of a difference that is refuted by two things being equal."""
+SMALL = "by less than matters"
+"""The remark on a difference that is on its side, and within the margin."""
 
 Side = Literal["above", "below", "within"]
 
 
-def verdict_of(interval: Mapping[str, Any], side: Side, bound: float) -> str:
-    """Whether a difference lies above or below ``bound``, or is at most ``bound`` in size."""
+def verdict_of(interval: Mapping[str, Any], side: Side, bound: float, margin: float | None = None) -> str:
+    """Whether a difference lies above or below ``bound``, or is at most ``bound`` in size.
+
+    Args:
+        margin: the smallest difference that matters: a claim of a difference is refuted too where the whole interval
+            lies within it.
+    """
     low, high = interval["low"], interval["high"]
     if low is None:
         return UNDECIDED
@@ -23,29 +32,71 @@ def verdict_of(interval: Mapping[str, Any], side: Side, bound: float) -> str:
         inside, outside = high < bound, low > bound
     else:
         inside, outside = -bound <= low and high <= bound, low > bound or high < -bound
+    outside = outside or _is_within(interval, margin)
     return REPRODUCED if inside else NOT_REPRODUCED if outside else UNDECIDED
 
 
+def _is_within(interval: Mapping[str, Any], margin: float | None) -> bool:
+    return margin is not None and interval["low"] is not None and max(-interval["low"], interval["high"]) <= margin
+
+
 def decide(
-    interval_at: Callable[[int | None], Mapping[str, Any]], side: Side, bound: float, *, of: str = "runs"
+    interval_at: Callable[[int | None], Mapping[str, Any]],
+    side: Side,
+    bound: float,
+    *,
+    margin: float | None = None,
+    of: str = "runs",
 ) -> dict[str, Any]:
-    """Interval, verdict, and what is ``needed`` where undecided, as `most_needed` describes it, else None.
+    """Interval, margin, verdict with its ``remark`` and ``p``, and what is ``needed`` where undecided, else None.
 
     Args:
         interval_at: the interval with the replicas there are (None), or as if so many were planned.
         side, bound: where the difference must lie.
+        margin: the smallest difference that matters (see `verdict_of`).
         of: what is counted.
     """
     interval = interval_at(None)
-    verdict = verdict_of(interval, side, bound)
+    verdict = verdict_of(interval, side, bound, margin)
     needed = None
     if verdict == UNDECIDED:
         if interval["low"] is None:
             needed = _needed(2, "at least", of)  # to have a spread; how many would decide depends on it
         else:
-            found = enough(lambda n: verdict_of(interval_at(n), side, bound) != UNDECIDED)
+            found = enough(lambda n: verdict_of(interval_at(n), side, bound, margin) != UNDECIDED)
             needed = _needed(MOST, "over", of) if found is None else _needed(found, "exactly", of)
-    return {"interval": interval, "verdict": verdict, "needed": needed}
+    remark = None
+    if _is_within(interval, margin):
+        remark = {REPRODUCED: SMALL, NOT_REPRODUCED: NO_DIFFERENCE}[verdict]
+    return {
+        "interval": dict(interval),
+        "margin": margin,
+        "verdict": verdict,
+        "remark": remark,
+        "p": _p(interval, side, bound, margin, verdict),
+        "needed": needed,
+    }
+
+
+def _p(interval: Mapping[str, Any], side: Side, bound: float, margin: float | None, verdict: str) -> float | None:
+    """The level at which the verdict would just be lost: below .05, as it rests on the 95 % interval."""
+    if verdict == UNDECIDED:
+        return None
+    turned = mirrored(interval)
+
+    def within(size: float) -> float:
+        return max(tail(interval, -size), tail(turned, -size))
+
+    found = {"above": tail(interval, bound), "below": tail(turned, -bound), "within": within(bound)}
+    if verdict == REPRODUCED:
+        return found[side]
+    others = {"above": ["below"], "below": ["above"], "within": []}[side]
+    refuted = [found[other] for other in others]
+    if side == "within":
+        refuted = [tail(interval, bound), tail(turned, bound)]
+    if margin is not None:
+        refuted.append(within(margin))
+    return min(refuted)
 
 
 def most_needed(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
@@ -75,3 +126,37 @@ def common(verdicts: Iterable[str]) -> str:
     if NOT_REPRODUCED in found:
         return NOT_REPRODUCED
     return UNDECIDED if UNDECIDED in found else REPRODUCED
+
+
+def common_remark(verdict: str, deciding: Sequence[Mapping[str, Any]]) -> str | None:
+    """The remark on a claim: that of all its comparisons that have its verdict, where they agree."""
+    remarks = {result["remark"] for result in deciding if result["verdict"] == verdict}
+    return remarks.pop() if len(remarks) == 1 else None
+
+
+def common_p(verdict: str, deciding: Sequence[Mapping[str, Any]]) -> float | None:
+    """The p of a claim's verdict, None where no interval bears on it.
+
+    All comparisons must be reproduced, so that the largest p counts; one refutes, so that the smallest counts, times
+    the number of them (Bonferroni). An undecided claim has 1.
+    """
+    compared = [result for result in deciding if result["interval"] is not None]
+    if not compared:
+        return None
+    if verdict == UNDECIDED:
+        return 1.0
+    found = [result["p"] for result in compared if result["verdict"] == verdict]
+    if not found:
+        return None  # counts alone refuted it
+    return max(found) if verdict == REPRODUCED else min(1.0, min(found) * len(compared))
+
+
+def holm(ps: Sequence[float | None]) -> list[bool | None]:
+    """Whether each verdict survives the correction for all of them (Holm 1979), None where there is no p."""
+    order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    found: list[bool | None] = [None] * len(ps)
+    holds = True
+    for rank, (p, place) in enumerate(order):
+        holds = holds and p * (len(order) - rank) <= 1 - CONFIDENCE
+        found[place] = holds
+    return found

@@ -1,13 +1,13 @@
 """The numbers of the paper's text and tables, as one JSON file; rounding is left to the paper's source."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sharpminima.claims import VERDICTS, judge, read_ledger
+from sharpminima.claims import VERDICTS, Ledger, judge, read_ledger
 from sharpminima.columns import ALL
 from sharpminima.errors import FigureError
 from sharpminima.figures.compute import compute_used
@@ -20,6 +20,7 @@ from sharpminima.figures.tables import (
     at_levels,
     panels,
     read_table,
+    shown_draws,
     unreached,
 )
 from sharpminima.files import write_json
@@ -68,34 +69,26 @@ def summarise(
         ConfigError: the ledger has faults.
         FigureError: a table is missing or holds what cannot be summarised.
     """
-    nets = read_table("results", results)
     psp_rows = read_table("psp", psp).astype({"layer": str, "class": str})
-    psp_rows = psp_rows[psp_rows["class"] == ALL]
-    hessian_rows = read_table("hessian", hessian)
-    transfer_rows = read_table("transfer", transfer)
-    barrier_rows = read_table("barrier", barrier)
-    line_rows = read_table("line", line)
+    tables = {
+        "results": read_table("results", results),
+        "psp": psp_rows[psp_rows["class"] == ALL],
+        "hessian": read_table("hessian", hessian),
+        "transfer": read_table("transfer", transfer),
+        "barrier": read_table("barrier", barrier),
+        "line": read_table("line", line),
+    }
     maps = [read_table("surface", path) for path in surface]
-    experiments = [
-        {
-            **dict(zip(EXPERIMENT, key, strict=True)),
-            **_trained(rows, nets, key),
-            "analysis": _analysis(_of(psp_rows, key), _of(hessian_rows, key)),
-            "barrier": _barrier(_of(barrier_rows, key)),
-            "line": _line(_of(line_rows, key)),
-            "transfer": _transfer(transfer_rows, key),
-            "compute": compute_used(rows, study),
-            "maps": [_map(table) for table in maps if tuple(table[EXPERIMENT].iloc[0]) == key],
-        }
-        for key, rows in panels(nets)
-    ]
+    experiments = _experiments(tables, maps, study)
     ledger = read_ledger(claims)
-    judged = judge(ledger, experiments)
+    judged = judge(ledger, experiments, _new_runs(ledger, tables, maps, study))
     verdicts = [claim["verdict"] for claim in judged]
     numbers = {
         "study": dict(study),
         "experiments": experiments,
         "claims": judged,
+        "margins": ledger.margins.model_dump(mode="json") if ledger.margins else None,
+        "new_runs_from": ledger.new_runs_from,
         "amendments": [amendment.model_dump(mode="json") for amendment in ledger.amendments],
         "verdicts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
     }
@@ -103,6 +96,39 @@ def summarise(
         write_json(Path(out), numbers)
     except ValueError as error:
         raise FigureError(f"{out}: the tables hold a value that is not finite ({error})") from error
+
+
+def _experiments(
+    tables: Mapping[str, pd.DataFrame], maps: Sequence[pd.DataFrame], study: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    nets = tables["results"]
+    return [
+        {
+            **dict(zip(EXPERIMENT, key, strict=True)),
+            **_trained(rows, nets, key),
+            "analysis": _analysis(_of(tables["psp"], key), _of(tables["hessian"], key)),
+            "barrier": _barrier(_of(tables["barrier"], key)),
+            "line": _line(_of(tables["line"], key)),
+            "transfer": _transfer(tables["transfer"], key),
+            "compute": compute_used(rows, study),
+            "maps": [_map(table) for table in maps if tuple(table[EXPERIMENT].iloc[0]) == key],
+        }
+        for key, rows in panels(nets)
+    ]
+
+
+def _new_runs(
+    ledger: Ledger, tables: Mapping[str, pd.DataFrame], maps: Sequence[pd.DataFrame], study: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The experiments by the new runs alone, which the ledger names by their first seed; empty without any."""
+    first = ledger.new_runs_from
+    if first is None:
+        return []
+    new = {name: table[table["seed"] >= first] for name, table in tables.items()}
+    # Without older runs there is nothing to set beside them.
+    if new["results"].empty or len(new["results"]) == len(tables["results"]):
+        return []
+    return _experiments(new, [table for table in maps if int(table["seed"].iloc[0]) >= first], study)
 
 
 def _of(table: pd.DataFrame, key: tuple[str, str, str]) -> pd.DataFrame:
@@ -118,7 +144,13 @@ def _named_by_seed(values: pd.Series) -> dict[str, float]:
     return {str(seed): float(value) for seed, value in values.items()}
 
 
-def _cell(strategy: str, method: str, rows: pd.DataFrame) -> dict[str, Any]:
+def _cell(strategy: str, method: str, nets: pd.DataFrame) -> dict[str, Any]:
+    """Statistics of the nets that are shown together, and each run's own net, its first draw where it has several.
+
+    ``drawn_at``: the run at whose mask all nets shown were drawn, None where each run has a net.
+    """
+    rows = shown_draws(nets)
+    runs = rows["seed"].unique()
     return {
         "title": look_of(strategy, method).title,
         "removed_percent": describe(100 * rows["sparsity"]),
@@ -128,8 +160,9 @@ def _cell(strategy: str, method: str, rows: pd.DataFrame) -> dict[str, Any]:
         "epochs": describe(rows["epochs"]),
         "nonzero": describe(rows["nonzero"]),
         "compression": describe(rows["compression"]),
+        "drawn_at": str(runs[0]) if len(runs) == 1 else None,
         "by_seed": {
-            column: _by_seed(rows[rows["replica"] == 0], column)
+            column: _by_seed(nets[nets["replica"] == 0], column)
             for column in ("test_error_percent", "training_loss_nats", "best_epoch", "epochs")
         },
     }
@@ -233,8 +266,8 @@ def _transfer(rows: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
     for (to, mode, strategy), nets in here.groupby(["to", "mode", "strategy"], sort=False):
         found.setdefault(str(to), {}).setdefault(str(mode), {})[str(strategy)] = {
             "title": look_of(str(strategy), method).title,
-            "live_features": describe(nets["live_features"]),
-            "test_error_percent": describe(nets["test_error_percent"]),
+            "live_features": describe(shown_draws(nets)["live_features"]),
+            "test_error_percent": describe(shown_draws(nets)["test_error_percent"]),
             "by_seed": {"test_error_percent": _by_seed(nets[nets["replica"] == 0], "test_error_percent")},
         }
     return found

@@ -90,13 +90,24 @@ def at_levels(results: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
     return pd.concat([gradual, retrained[rows.columns]], ignore_index=True)
 
 
+def shown_draws(nets: pd.DataFrame) -> pd.DataFrame:
+    """The nets of one strategy and level that are summarised together.
+
+    Where some run has several draws at its mask, the single draws of other runs, which are there to be compared in
+    pairs, are left out.
+    """
+    several = nets.groupby("seed")["replica"].transform("max") > 0
+    return nets[several] if several.any() else nets
+
+
 def errors(nets: pd.DataFrame) -> pd.DataFrame:
     """One row a strategy and level of one experiment's distinct nets: removed share and test error.
 
     Columns: strategy, level, ``removed_*`` and ``error_*`` (percent) with mean, sd and n; sd of one net: NaN.
     """
     rows = []
-    for (strategy, level), group in nets.groupby(["strategy", "level"], sort=False):
+    for (strategy, level), all_nets in nets.groupby(["strategy", "level"], sort=False):
+        group = shown_draws(all_nets)
         removed, error = describe(100 * group["sparsity"]), describe(group["test_error_percent"])
         rows.append(
             {
