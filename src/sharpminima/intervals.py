@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from scipy.special import stdtrit
-
 from sharpminima.errors import FigureError
 
 CONFIDENCE = 0.95
@@ -111,6 +109,8 @@ def _around(
 
 
 def _quantile(freedom: float, planned: int | None) -> float:
+    from scipy.special import stdtrit  # a third of a second, needed where intervals are computed only
+
     found = stdtrit(freedom, (1 + CONFIDENCE) / 2)
     # The usual sum of both quantiles, in place of the noncentral t distribution.
     return float(found if planned is None else found + stdtrit(freedom, POWER))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
+from sharpminima.catalogue.columns import ALL, RELATIVE
 from sharpminima.claims._ledger import (
     CarryOver,
     Claim,
@@ -18,7 +19,6 @@ from sharpminima.claims._ledger import (
 )
 from sharpminima.claims._text import REMOVED
 from sharpminima.claims._verdict import NOT_REPRODUCED, REPRODUCED, UNDECIDED, common, decide, most_needed
-from sharpminima.columns import ALL, RELATIVE
 from sharpminima.intervals import describe, paired, predicted, unpaired
 
 _Experiment = Mapping[str, Any]
