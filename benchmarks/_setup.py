@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sharpminima.data import DATASETS, DatasetSpec, ImageDataset
+from sharpminima.data import DATASETS, Dataset, ImageDataset
 from sharpminima.errors import DataError
-from sharpminima.models import INPUT_SHAPES
+from sharpminima.models import MODELS
 from sharpminima.rng import generator
 
 VALIDATION_SHARE = 0.1  # as `sharpminima prepare` has it
@@ -56,7 +56,7 @@ class Setup:
     threads: int
 
     @property
-    def spec(self) -> DatasetSpec:
+    def spec(self) -> Dataset:
         """The facts about the dataset."""
         return DATASETS[self.recipe.dataset]
 
@@ -97,7 +97,7 @@ def synthetic(setup: Setup) -> tuple[Tensor, Tensor]:
     """Images [N, C, H, W] (uint8, a fifth of the pixels not black) and labels [N], the size of the dataset."""
     count = sum(setup.spec.sizes)
     draws = generator(0, "benchmark", "synthetic")
-    drawn = torch.randint(0, 256, (count, *INPUT_SHAPES[setup.model]), generator=draws, dtype=torch.uint8)
+    drawn = torch.randint(0, 256, (count, *MODELS[setup.model].shape), generator=draws, dtype=torch.uint8)
     labels = torch.randint(0, setup.spec.num_classes, (count,), generator=draws)
     return torch.where(drawn < 51, drawn * 5, 0), labels
 

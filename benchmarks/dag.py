@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from sharpminima.data import DATASETS
-from sharpminima.models import INPUT_SHAPES
+from sharpminima.models import MODELS
 
 ROOT = Path(__file__).parents[1]
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98)
@@ -47,7 +47,7 @@ class Found:
 
 def generate(trainings: int) -> dict[str, Any]:
     """A study of at least so many training jobs: all models on all data that fit, as many seeds as it takes."""
-    fitting = [(d, m) for d, m in itertools.product(DATASETS, INPUT_SHAPES) if DATASETS[d].shape == INPUT_SHAPES[m]]
+    fitting = [(d, m) for d, m in itertools.product(DATASETS, MODELS) if DATASETS[d].shape == MODELS[m].shape]
     experiments = [
         {
             "dataset": dataset,

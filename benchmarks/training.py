@@ -28,7 +28,7 @@ from sharpminima.errors import SharpminimaError
 from sharpminima.files import write_json
 from sharpminima.masks import Masks, sparsity
 from sharpminima.measures import measure
-from sharpminima.models import INPUT_SHAPES, build_model
+from sharpminima.models import MODELS, build_model
 
 LEVELS = ("90", "98", "99.57")  # percent
 REPLICAS_LEVEL = "99.57"
@@ -229,7 +229,7 @@ def _progress(line: str) -> None:
 def _variants(setup: Setup, options: argparse.Namespace) -> tuple[list[Variant], list[str]]:
     """The lines of a model's table, and what has to be said beside them."""
     model, notes = setup.model, []
-    shape = INPUT_SHAPES[model]
+    shape = MODELS[model].shape
     dense = measure(build_model(model), shape).flops_dense
     variants = [
         Variant(f"usual, {workers} workers", Usual, (setup, workers), dense, usual=True) for workers in options.workers

@@ -1,16 +1,18 @@
 """The config: every shipped study is valid, all faults are reported at once, and the schemas are in step."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from sharpminima.config import STUDIES, Config, Study, _has_units, load_config, parse_settings, study_schema
+from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.config import STUDIES, Config, Study, load_config, parse_settings, study_schema
 from sharpminima.errors import ConfigError
 from sharpminima.files import read_json
-from sharpminima.settings import RecipeSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -204,12 +206,10 @@ def test_a_model_without_units_is_refused_to_a_method_that_removes_them(
 ) -> None:
     method = {"experiments__0__method": {"name": "l1_filters"}}
     load_config({"study": str(demo_with(tmp_path, **method))})
-    monkeypatch.setattr("sharpminima.config.removable_units", lambda model: [])
-    _has_units.cache_clear()
-    try:
-        (fault,) = faults(tmp_path, **method)
-    finally:
-        _has_units.cache_clear()
+    model = MODELS["lenet300"]
+    assert model.known is not None
+    monkeypatch.setitem(MODELS, model.name, replace(model, known=replace(model.known, has_units=False)))
+    (fault,) = faults(tmp_path, **method)
     assert "l1_filters removes filters and hidden units, and lenet300 has none that can be left out" in fault
 
 

@@ -15,17 +15,18 @@ import torch
 from torch import nn
 
 from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_statistics
-from sharpminima.config import HessianSettings, PspSettings, SurfaceSettings
+from sharpminima.catalogue.analyses import HessianSettings, PspSettings, SurfaceSettings
+from sharpminima.catalogue.methods.choices import CRITERIA
+from sharpminima.catalogue.methods.iterative import ITERATIVE
+from sharpminima.catalogue.methods.search import SearchSettings
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.data.prepared import ImageDataset, Split
 from sharpminima.files import read_json, write_json
 from sharpminima.masks import random_masks
 from sharpminima.models import MODELS, build_model
-from sharpminima.pruning import METHODS, Run, iterative
-from sharpminima.pruning.scored import SCORED
-from sharpminima.pruning.search import SearchSettings
+from sharpminima.pruning import METHODS, Run
 from sharpminima.rng import derive_seed, generator
-from sharpminima.settings import RecipeSettings
 from sharpminima.training import FlatModel, RecipePolicy, train
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -34,8 +35,8 @@ _ROUNDS = {"recipe": {"batch_size": 50, "max_epochs": 2, "schedule": "constant"}
 _SEARCH = {"recipe": _SHORT["recipe"], "batch_size": 50, "epochs": 2}
 METHOD_SETTINGS = {
     "lobster": {"batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 14},
-    **dict.fromkeys(SCORED, _SHORT),
-    **dict.fromkeys(iterative.METHODS, _ROUNDS),
+    **dict.fromkeys(CRITERIA, _SHORT),
+    **dict.fromkeys((method.name for method in ITERATIVE), _ROUNDS),
     **{name: _SEARCH for name, method in METHODS.items() if issubclass(method.settings, SearchSettings)},
 }
 
@@ -90,7 +91,7 @@ def measure(digits: Path) -> dict[str, Any]:
     for name, settings in METHOD_SETTINGS.items():
         method = METHODS[name]
         start = _net(0)
-        levels = (0.5, 0.9) if name == "lobster" or name in SCORED else (0.9,)
+        levels = (0.5, 0.9) if name == "lobster" or name in CRITERIA else (0.9,)
         run = Run(start, training, validation, test, levels, seed=0, augment=False)
         chosen = method.settings(**settings)
         pruned = method.prune(run, chosen)

@@ -11,7 +11,7 @@ from torch import nn
 from sharpminima.errors import AnalysisError
 from sharpminima.masks import prunable_parameters
 from sharpminima.measures import measure
-from sharpminima.models import INPUT_SHAPES, MODELS, build_model
+from sharpminima.models import MODELS, build_model
 from sharpminima.models.resnet import ResNetCifar
 
 
@@ -48,7 +48,7 @@ def filled(model, value=1.0):
 )
 def test_dense_nets(name, parameters, multiply_adds):
     model = filled(build_model(name))
-    found = measure(model, INPUT_SHAPES[name])
+    found = measure(model, MODELS[name].shape)
     assert found.parameters == found.nonzero == found.effective == parameters
     assert (
         found.prunable
@@ -197,7 +197,7 @@ def test_the_model_is_not_changed():
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     forwards = [vars(module).get("forward") for module in model.modules()]
     with torch.no_grad():
-        measure(model, INPUT_SHAPES["resnet32"])
+        measure(model, MODELS["resnet32"].shape)
     assert model.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
@@ -225,7 +225,7 @@ def test_effective_lies_between_nothing_and_nonzero(name):
     draws = torch.Generator().manual_seed(0)
     parameters = dict(model.named_parameters())
     masks = {n: torch.rand(parameters[n].shape, generator=draws) < 0.02 for n in prunable_parameters(model)}
-    found = measure(model, INPUT_SHAPES[name], masks)
+    found = measure(model, MODELS[name].shape, masks)
     assert 0 < found.effective < found.nonzero < found.parameters
     assert 0 < found.flops_effective < found.flops_nonzero < found.flops_dense
     json.dumps(asdict(found), allow_nan=False)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sharpminima import layout as names
-from sharpminima.config import AnalysisSettings, load_config
+from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.config import load_config
 from sharpminima.costs import Costs
 from sharpminima.errors import ConfigError
 from sharpminima.layout import Layout
@@ -76,7 +77,7 @@ def test_the_slurm_profile_joins_groups_that_rules_name() -> None:
         *(names.DENSE_GROUP, names.PRUNE_GROUP, names.RETRAIN_GROUP, names.TRANSFER_GROUP),
         *(names.ANALYSIS_GROUP, names.FIGURES_GROUP),
     }  # fmt: skip
-    assert components[names.ANALYSIS_GROUP] == len(AnalysisSettings.model_fields)
+    assert components[names.ANALYSIS_GROUP] == len(ANALYSES)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import sharpminima
+from sharpminima.catalogue.analyses import ANALYSES, Analysis
+from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.errors import ConfigError, SharpminimaError
 from sharpminima.stop import STOP, Stopped
 
@@ -97,7 +99,7 @@ def _common(
 
 @app.command()
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="digits, digits-low, digits-high, mnist, fashion-mnist or cifar10.")],
+    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
     out: OutFile,
     root: Annotated[
         Path | None,
@@ -123,8 +125,8 @@ def init(
     ] = None,
 ) -> None:
     """Draw W0, the initialisation from which everything of a run starts."""
+    from sharpminima.catalogue.recipes import BatchNormSettings
     from sharpminima.config import parse_settings
-    from sharpminima.settings import BatchNormSettings
     from sharpminima.steps import training
 
     settings = None if batchnorm is None else parse_settings(BatchNormSettings, batchnorm, "--batchnorm")
@@ -145,8 +147,8 @@ def dense(
     ] = "all",
 ) -> None:
     """Train the dense net from W0."""
+    from sharpminima.catalogue.recipes import RecipeSettings
     from sharpminima.config import parse_settings
-    from sharpminima.settings import RecipeSettings
     from sharpminima.steps import training
 
     recipe = parse_settings(RecipeSettings, settings, "--settings")
@@ -229,9 +231,9 @@ def retrain(
     ] = "all",
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""
+    from sharpminima.catalogue.recipes import RecipeSettings
+    from sharpminima.catalogue.strategies import STRATEGIES
     from sharpminima.config import parse_settings
-    from sharpminima.pruning import STRATEGIES
-    from sharpminima.settings import RecipeSettings
     from sharpminima.steps import training
 
     if strategy not in STRATEGIES:
@@ -261,17 +263,7 @@ def transfer(
     step.transfer(data, source, chosen, out, training.Runtime(device, threads, compaction, precision=precision))
 
 
-_ANALYSES = {
-    "psp": "PSP norm and PSP-entropy of G and 1-S, by layer and by class.",
-    "neurons": "First-order PSP-entropy of each neuron of G and 1-S within each class.",
-    "hessian": "Largest Hessian eigenvalues at G and 1-S.",
-    "surface": "Loss, error, PSP norm and entropies over the plane through G and 1-S.",
-    "line": "Largest Hessian eigenvalues along the line from G to 1-S.",
-    "barrier": "Loss and error along the line from G to 1-S, and how far above the line between the ends'.",
-}
-
-
-def _analysis(name: str) -> Callable[..., None]:
+def _analysis(analysis: Analysis) -> Callable[..., None]:
     """The command of one analysis; all have the same options."""
 
     def command(
@@ -283,17 +275,17 @@ def _analysis(name: str) -> Callable[..., None]:
         device: Device = "auto",
         threads: Threads = 1,
     ) -> None:
-        from sharpminima.config import AnalysisSettings, parse_settings
-        from sharpminima.steps import analysis, training
+        from sharpminima.config import parse_settings
+        from sharpminima.steps import training
 
-        chosen = parse_settings(type(getattr(AnalysisSettings(), name)), settings, "--settings")
-        getattr(analysis, name)(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+        chosen = parse_settings(analysis.settings, settings, "--settings")
+        analysis.load()(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
 
     return command
 
 
-for _name, _help in _ANALYSES.items():
-    app.command(_name, help=_help)(_analysis(_name))
+for _entry in ANALYSES.values():
+    app.command(_entry.name, help=_entry.help)(_analysis(_entry))
 
 
 @app.command()
@@ -329,7 +321,7 @@ def ranking(
     out: OutFile,
 ) -> None:
     """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
-    from sharpminima.columns import RANKING_COLUMNS
+    from sharpminima.catalogue.columns import RANKING_COLUMNS
     from sharpminima.figures import tables
     from sharpminima.files import write_csv
 
@@ -490,7 +482,7 @@ _REMOVES = {
 @app.command()
 def methods() -> None:
     """List the pruning methods: name, kind, paper, what they remove, and settings with their defaults."""
-    from sharpminima.pruning import METHODS
+    from sharpminima.catalogue.methods import METHODS
 
     for name, method in METHODS.items():
         defaults = method.settings().model_dump(mode="json", by_alias=True, exclude={"revision", "dense", "recipe"})

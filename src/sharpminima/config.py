@@ -3,7 +3,8 @@
 import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
@@ -12,34 +13,101 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     RootModel,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     create_model,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
-from sharpminima.compaction import NotCompactable, removable_units
-from sharpminima.data import DATASETS
+from sharpminima.catalogue.analyses import ANALYSES, Analysis
+from sharpminima.catalogue.datasets import DATASETS
+from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, OfFocus, PathEvents, Transfers
+from sharpminima.catalogue.methods import METHODS, Method
+from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
+from sharpminima.catalogue.registry import NameIn
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.errors import ConfigError
 from sharpminima.grid import Place, allow_lists, expand, in_file
-from sharpminima.models import INPUT_SHAPES, MODELS, build_model
-from sharpminima.pruning import METHODS, STRATEGIES
-from sharpminima.settings import BatchNormSettings, PositiveInt, RecipeSettings, Settings
+from sharpminima.names import DENSE, GRADUAL
+from sharpminima.settings import PositiveInt, Settings
 from sharpminima.yaml_input import parse_yaml, read_yaml
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
-PAPER_FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5", "fig6")
-FIGURES = (*PAPER_FIGURES, "methods", "modifications", "path")
 
 _FINEST = 1e-6  # levels stand in paths as percentages of four decimals
 Level = Annotated[float, Field(ge=_FINEST, le=1 - _FINEST, description="share of prunable parameters removed")]
-_METHOD_SETTINGS = tuple(
-    create_model(name, __base__=method.settings, name=(Literal[name], ...)) for name, method in METHODS.items()
-)
-MethodSettings = Annotated[Union[_METHOD_SETTINGS], Field(discriminator="name")]  # noqa: UP007 (built at run time)
+DatasetName = Annotated[str, NameIn(DATASETS)]
+ModelName = Annotated[str, NameIn(MODELS)]
+StrategyName = Annotated[str, NameIn(STRATEGIES)]
+FigureName = Annotated[str, NameIn(FIGURES)]
+
+
+@dataclass(frozen=True)
+class _Catalogued:
+    """Marks a setting whose models are made of the catalogue's entries as they are when the setting is read."""
+
+    models: Callable[[], tuple[type[BaseModel], ...]]  # several: the setting's ``name`` chooses
+    definition: str | None = None  # the name of their own that they have in the JSON schema
+
+    def _adapter(self) -> TypeAdapter[Any]:
+        return _adapter_of(self.models())
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """For pydantic."""
+        return core_schema.no_info_plain_validator_function(
+            lambda given: self._adapter().validate_python(given), ref=self.definition
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """For pydantic."""
+        made = self._adapter().core_schema
+        if made.get("ref"):  # else it would stand in the place of the setting
+            made = core_schema.definitions_schema(core_schema.definition_reference_schema(made["ref"]), [made])
+        return handler(made)
+
+
+@cache
+def _adapter_of(models: tuple[type[BaseModel], ...]) -> TypeAdapter[Any]:
+    if len(models) == 1:
+        return TypeAdapter(models[0])
+    return TypeAdapter(Annotated[Union[models], Field(discriminator="name")])  # noqa: UP007 (built at run time)
+
+
+@cache
+def _method_model(method: Method) -> type[BaseModel]:
+    return create_model(method.name, __base__=method.settings, name=(Literal[method.name], ...))
+
+
+def _method_models() -> tuple[type[BaseModel], ...]:
+    """The settings of each method, with its name among them."""
+    return tuple(_method_model(method) for method in METHODS.values())
+
+
+@cache
+def _analysis_model(analyses: tuple[Analysis, ...]) -> type[BaseModel]:
+    return create_model(
+        "AnalysisSettings",
+        __base__=Settings,
+        __doc__="What is measured at G and 1-S, on the plane through them, and on the line between them.",
+        **{analysis.name: (analysis.settings, analysis.settings()) for analysis in analyses},
+    )
+
+
+def _analysis_models() -> tuple[type[BaseModel], ...]:
+    """The settings of all analyses, by their names."""
+    return (_analysis_model(tuple(ANALYSES.values())),)
+
+
+MethodSettings = Annotated[Any, _Catalogued(_method_models)]
+AnalysisSettings = Annotated[Any, _Catalogued(_analysis_models, "AnalysisSettings")]
 
 
 class MethodChoice(RootModel[MethodSettings]):
@@ -74,90 +142,19 @@ class StrategySettings(Settings):
     levels: Literal["all", "highest"] = "all"
 
 
-class AnalysisData(Settings):
-    """What an analysis looks at. The paper is silent; its Fig. 2a says training loss, hence the default."""
-
-    part: Literal["train", "validation", "test"] = "train"
-    images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = None
-
-
-class _SeveralParts(Settings):
-    """What an analysis of several parts looks at."""
-
-    parts: Annotated[tuple[Literal["train", "validation", "test"], ...], Field(min_length=1)] = ("train", "test")
-    images: Annotated[PositiveInt | None, Field(description="class-balanced images of each part; null: all")] = None
-
-
-class PspSettings(_SeveralParts):
-    """PSP norm and entropies of G and 1-S, by layer and by class; the first part is what figures and claims take."""
-
-    revision: Literal[3] = 3
-
-
-class NeuronSettings(AnalysisData):
-    """First-order PSP-entropy of each neuron within each class, of the run that Fig. 5 shows."""
-
-    revision: Literal[2] = 2
-
-
-class _Eigenvalues(AnalysisData):
-    eigenvalues: PositiveInt = 5
-    tolerance: Annotated[float, Field(gt=0, description="residual, relative to the largest eigenvalue")] = 1e-4
-
-
-class HessianSettings(_Eigenvalues):
-    """Largest eigenvalues at G and 1-S: of all parameters, of the surviving ones, and of their relative changes."""
-
-    revision: Literal[2] = 2
-
-
-class SurfaceSettings(AnalysisData):
-    """The map of Fig. 2-4. A grid of 41 points over the default span holds both ends, one of 51 neither."""
-
-    revision: Literal[1] = 1
-    images: PositiveInt | None = 10_000
-    grid: Annotated[int, Field(ge=3)] = 41
-    span: tuple[float, float] = (-0.5, 1.5)
-    definition: Literal["joint", "agreement"] = "joint"
-
-
-class LineSettings(_Eigenvalues):
-    """Largest eigenvalues along the line from G to 1-S."""
-
-    revision: Literal[1] = 1
-    points: Annotated[int, Field(ge=2, description="even positions, G and 1-S among them")] = 11
-
-
-class BarrierSettings(_SeveralParts):
-    """Loss and error along the line from G to 1-S."""
-
-    revision: Literal[1] = 1
-    points: Annotated[int, Field(ge=3, description="even positions, G and 1-S among them")] = 41
-
-
-class AnalysisSettings(Settings):
-    """What is measured at G and 1-S, on the plane through them, and on the line between them."""
-
-    psp: PspSettings = PspSettings()
-    neurons: NeuronSettings = NeuronSettings()
-    hessian: HessianSettings = HessianSettings()
-    surface: SurfaceSettings = SurfaceSettings()
-    line: LineSettings = LineSettings()
-    barrier: BarrierSettings = BarrierSettings()
-
-
 class TransferSettings(Settings):
     """What the features of trained nets are worth on another dataset, with the last layer drawn anew."""
 
     revision: Literal[1] = 1
-    to: Literal[tuple(DATASETS)]
+    to: DatasetName
     modes: Annotated[
         tuple[Literal["probe", "finetune"], ...],
         Field(min_length=1, description="probe: only the last layer is trained; finetune: everything that survives"),
     ] = ("probe", "finetune")
     sources: Annotated[
-        tuple[Literal["dense", "gradual", *STRATEGIES], ...], Field(min_length=1, description="at the highest level")
-    ] = ("dense", "gradual", "rewind", "random-structure")
+        tuple[Annotated[str, NameIn(STRATEGIES, before=(DENSE, GRADUAL))], ...],
+        Field(min_length=1, description="at the highest level"),
+    ] = (DENSE, GRADUAL, "rewind", "random-structure")
     probe: RecipeSettings = Field(RecipeSettings(lr=10.0), description="on features of mean squared norm 1")
     finetune: RecipeSettings | None = Field(None, description="null: the recipe of the experiment's dense training")
 
@@ -169,8 +166,8 @@ class TransferSettings(Settings):
 class Experiment(Settings):
     """One combination of dataset, model and method: a panel of Fig. 1."""
 
-    dataset: Literal[tuple(DATASETS)]
-    model: Literal[tuple(MODELS)]
+    dataset: DatasetName
+    model: ModelName
     method: MethodSettings
     seeds: Annotated[Runs, Field(description="the study's runs that this experiment has: the first so many")] = "all"
     batchnorm: BatchNormSettings | None = Field(
@@ -190,7 +187,7 @@ class Experiment(Settings):
         "metrics and predictions on the test images alone, and no dense net is taken to another dataset",
     )
     dense: RecipeSettings = RecipeSettings()
-    strategies: dict[Literal[tuple(STRATEGIES)], StrategySettings] = Field(default_factory=dict)
+    strategies: dict[StrategyName, StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
     maps: Annotated[
         Runs | None,
@@ -210,13 +207,13 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
-        shape, wanted = DATASETS[self.dataset].shape, INPUT_SHAPES[self.model]
+        shape, wanted = DATASETS[self.dataset].shape, MODELS[self.model].shape
         if shape != wanted:
-            fitting = ", ".join(name for name, other in INPUT_SHAPES.items() if other == shape)
+            fitting = ", ".join(name for name, model in MODELS.items() if model.shape == shape)
             raise ValueError(
                 f"{self.model} takes images {wanted}, {self.dataset} has {shape}; models that fit: {fitting}"
             )
-        if METHODS[self.method.name].dial == "units" and not _has_units(self.model):
+        if METHODS[self.method.name].dial == "units" and not MODELS[self.model].facts.has_units:
             raise ValueError(
                 f"{self.method.name} removes filters and hidden units, and {self.model} has none that can be left out; "
                 "take another model, or a method that removes single weights"
@@ -236,25 +233,17 @@ class Experiment(Settings):
                 raise ValueError(f"transfer.to: {self.dataset} given, which the nets are trained on; name another")
             if (other := DATASETS[self.transfer.to].shape) != wanted:
                 raise ValueError(f"transfer.to: {self.model} takes images {wanted}, {self.transfer.to} has {other}")
-            absent = set(self.transfer.sources) - {"dense", "gradual", *self.strategies}
+            absent = set(self.transfer.sources) - {DENSE, GRADUAL, *self.strategies}
             if absent:
                 raise ValueError(f"transfer.sources: {', '.join(sorted(absent))} given, which strategies does not name")
         return self
 
 
-@cache
-def _has_units(model: str) -> bool:
-    try:
-        return bool(removable_units(build_model(model)))
-    except NotCompactable:
-        return False
-
-
 class Focus(Settings):
     """The experiment that Fig. 2-5 show."""
 
-    dataset: Literal[tuple(DATASETS)]
-    model: Literal[tuple(MODELS)]
+    dataset: DatasetName
+    model: ModelName
 
 
 class Study(Settings):
@@ -267,7 +256,7 @@ class Study(Settings):
     ] = (0,)
     data: DataSettings = DataSettings()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
-    figures: tuple[Literal[FIGURES], ...] = PAPER_FIGURES[:5]
+    figures: tuple[FigureName, ...] = PAPER_FIGURES[:5]
     focus: Focus | None = None
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
     notes: Annotated[
@@ -305,13 +294,14 @@ class Study(Settings):
             wanted += [experiment.seeds, experiment.maps, *of_strategies]
         if too_many := [runs for runs in wanted if isinstance(runs, int) and runs > len(self.seeds)]:
             raise ValueError(f"seeds: the study has {list(self.seeds)}; {too_many[0]} runs wanted of an experiment")
-        if set(self.figures) & {"fig2", "fig3", "fig4", "fig5"}:
+        drawn = [FIGURES[name] for name in self.figures]
+        if any(figure.needs(OfFocus) for figure in drawn):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
                 raise ValueError(f"focus: fig2 to fig5 need one of the experiments with an analysis: {able}")
-        if "path" in self.figures and self.path_experiment() is None:
+        if any(figure.needs(PathEvents) for figure in drawn) and self.path_experiment() is None:
             raise ValueError("figures: path shows the path of dessilbi, and no experiment has that method")
-        if "fig6" in self.figures and not any(e.transfer for e in self.experiments):
+        if any(figure.needs(Transfers) for figure in drawn) and not any(e.transfer for e in self.experiments):
             raise ValueError("figures: fig6 shows transfers, and no experiment has one; add transfer: { to: DATASET }")
         return self
 
@@ -471,9 +461,10 @@ def _keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     """The keys allowed at a location of an error inside ``model``."""
     current: Any = model
     for place, part in enumerate(location):
-        found = _models(current.model_fields[part].annotation) if part in getattr(current, "model_fields", {}) else []
+        field = getattr(current, "model_fields", {}).get(part)
+        found = [] if field is None else [m for given in (field.annotation, *field.metadata) for m in _models(given)]
         if _names_method(location, place):
-            found = [m for m in _METHOD_SETTINGS if m.__name__ == part]
+            found = [_method_model(METHODS[part])]
         if found:
             current = found[0]
     return [field.alias or name for name, field in current.model_fields.items()]
@@ -481,6 +472,8 @@ def _keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
     """The models inside an annotation such as ``tuple[Experiment, ...] | None``."""
+    if isinstance(annotation, _Catalogued):
+        return list(annotation.models())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]

@@ -1,7 +1,8 @@
-"""What each step takes: seconds, memory and disk, from measurements; the one place of these numbers.
+"""What each step takes: seconds, memory and disk, from measurements.
 
-The rules ask a cluster for memory and time by them, and ``sharpminima plan`` adds them up. Measured on one thread of
-an AMD EPYC (AVX-512, torch 2.13) whose other core was busy:
+The rules ask a cluster for memory and time by them, and ``sharpminima plan`` adds them up. Sizes of nets, epochs of
+methods and recipes, and passes of analyses are what the catalogue says; all numbers were measured on one thread of an
+AMD EPYC (AVX-512, torch 2.13) whose other core was busy:
 
 - images a second: ``python -m benchmarks.training --threads 1``, an epoch with its validation, dense nets (for
   mlp3x400, which that does not know: ``sharpminima dense`` of 1 and of 6 epochs on MNIST).
@@ -14,23 +15,19 @@ an AMD EPYC (AVX-512, torch 2.13) whose other core was busy:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
+from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.datasets import DATASETS
+from sharpminima.catalogue.methods.gradual import LOBSTER_SHARE
+from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.recipes import BEST_EPOCH
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.config import Experiment
-from sharpminima.data import DATASETS
 from sharpminima.errors import ConfigError, SharpminimaError
 from sharpminima.files import read_json
 from sharpminima.layout import Layout
-from sharpminima.masks import prunable_parameters
-from sharpminima.models import INPUT_SHAPES, build_model
-from sharpminima.pruning import METHODS, STRATEGIES
-from sharpminima.pruning.iterative import whole_epochs
-from sharpminima.settings import RecipeSettings
 
 _IMAGES_PER_S = {"lenet300": 56_800.0, "lenet5": 4_060.0, "mlp3x400": 21_600.0, "resnet32": 196.0}
 _NET_MB = {"lenet300": 50.0, "lenet5": 220.0, "mlp3x400": 50.0, "resnet32": 650.0}
@@ -41,16 +38,6 @@ _PROCESS_MB = 250.0  # Python with torch
 _CUDA_MB = 3_000.0  # host memory for CUDA's libraries: an allowance, not measured
 _START_S = 4.0  # Python, torch, and the data
 _EVALUATIONS = 0.5  # of the final net on all parts, in epochs
-_PASSES = {"psp": 6.8, "neurons": 2.0, "hessian": 240.0, "surface": 4.2, "line": 80.0, "barrier": 0.7}
-"""Analysis -> passes of training over its images, of both nets together; of a surface or a line, for each point.
-
-Those of eigenvalues are LeNet-300's, the dearest: 233 measured, 83 on LeNet-5. A point of a line took 28 on LeNet-5;
-for LeNet-300 it is scaled by that ratio.
-"""
-_STATISTICS = ("psp", "neurons", "surface")  # analyses that hold PSP statistics
-_LOBSTER_SHARE = 0.4  # of max_epochs: 0.33, 0.36, 0.41 and 0.47 measured
-_BEST_EPOCH = 25  # of the plateau recipe, which goes on for stop_after: 6, 9 and 58 measured
-
 _FLOAT = 4  # bytes of a value
 _PACKED = 0.86  # of them in a checkpoint; 0.82 to 0.88 measured
 _PACKED_MASK = 1.25  # bits of a packed mask, per bit of entropy; 1.04 to 1.35 measured of random ones
@@ -151,7 +138,7 @@ class Costs:
 
     def dense(self, dataset: str, model: str, **_: Any) -> Cost:
         """Dense training."""
-        return self._training(dataset, model, _recipe_epochs(self._layout.experiment(dataset, model).dense))
+        return self._training(dataset, model, self._layout.experiment(dataset, model).dense.planned_epochs())
 
     def prune(self, dataset: str, model: str, method: str, **_: Any) -> Cost:
         """A run of a gradual method."""
@@ -161,7 +148,7 @@ class Costs:
         """All replicas of a cell."""
         experiment = self._layout.experiment(dataset, model, method)
         as_method = STRATEGIES[strategy].budget == "method"
-        epochs = _method_epochs(experiment) if as_method else _recipe_epochs(experiment.dense)
+        epochs = _method_epochs(experiment) if as_method else experiment.dense.planned_epochs()
         return self._training(dataset, model, epochs, experiment.strategies[strategy].replicas)
 
     def transfer(self, dataset: str, model: str, to: str, method: str | None = None, **key: Any) -> Cost:
@@ -170,7 +157,7 @@ class Costs:
         settings, known = experiment.transfer, experiment.strategies.get(key.get("strategy", ""))
         assert settings is not None  # else the layout names no transfer
         recipes = {"probe": settings.probe, "finetune": settings.resolved(experiment.dense).finetune}
-        epochs = [_recipe_epochs(recipes[mode]) for mode in settings.modes]
+        epochs = [recipes[mode].planned_epochs() for mode in settings.modes]
         both = sum(expected for expected, _ in epochs), sum(at_most for _, at_most in epochs)
         return self._training(to, model, both, known.replicas if known else 1, looped=True)
 
@@ -178,12 +165,10 @@ class Costs:
         """One analysis of G and 1-S."""
         settings = self._layout.experiment(dataset, model, method).analysis
         assert settings is not None  # else the layout names no analysis
-        chosen = getattr(settings, analysis)
-        parts = chosen.parts if hasattr(chosen, "parts") else (chosen.part,)
-        images = sum(min(chosen.images or math.inf, self._images(dataset)[part]) for part in parts)
-        points = chosen.grid**2 if analysis == "surface" else getattr(chosen, "points", 1)
-        seconds = _START_S + _PASSES[analysis] * points * images / self._throughput.images_per_s[model]
-        statistics = _psp_kb(model) * images / 1000 if analysis in _STATISTICS else 0.0
+        entry, chosen = ANALYSES[analysis], getattr(settings, analysis)
+        images = sum(min(chosen.images or math.inf, self._images(dataset)[part]) for part in chosen.parts_read)
+        seconds = _START_S + entry.passes * chosen.positions * images / self._throughput.images_per_s[model]
+        statistics = _psp_kb(model) * images / 1000 if entry.holds_statistics else 0.0
         return Cost(seconds, seconds, self._memory_mb(dataset, model) + statistics, self._gpu)
 
     def table(self, **_: Any) -> Cost:
@@ -228,8 +213,8 @@ class Costs:
             f"replicas as one model: {together} images a second, all together"
             if together
             else "replicas one after the other",
-            f"a method's run takes {_LOBSTER_SHARE:.0%} of its max_epochs (33 to 47 % measured), at most all",
-            f"a plateau recipe has its best epoch at {_BEST_EPOCH} (6 to 58 measured) and ends stop_after later",
+            f"a method's run takes {LOBSTER_SHARE:.0%} of its max_epochs (33 to 47 % measured), at most all",
+            f"a plateau recipe has its best epoch at {BEST_EPOCH} (6 to 58 measured) and ends stop_after later",
             "levels that share a state are retrained once, but counted here",
             "no waiting in the queue, no start of Snakemake in each job (about 10 s), nothing done twice",
         ]
@@ -244,7 +229,8 @@ class Costs:
         resumed = 0.0
         for experiment in study.experiments:
             seeds = len(self._layout.seeds(experiment))
-            whole, prunable = _counts(experiment.model)
+            facts = MODELS[experiment.model].facts
+            whole, prunable = facts.state, facts.prunable
             every, highest = experiment.weights == "all", experiment.levels[-1]
             kept += seeds * every * _PACKED * _FLOAT * whole  # dense; W0 is a seed
             kept += seeds * sum(
@@ -270,45 +256,24 @@ def _float_mb(dataset: str) -> float:
     return _FLOAT * math.prod(spec.shape) * sum(spec.sizes) / 1e6
 
 
-def _recipe_epochs(recipe: RecipeSettings | None) -> tuple[float, int]:
-    """Expected and at most."""
-    if recipe is None:
-        return 0, 0
-    expected = _BEST_EPOCH + recipe.stop_after if recipe.schedule == "plateau" else recipe.max_epochs
-    return min(expected, recipe.max_epochs), recipe.max_epochs
-
-
 def _method_epochs(experiment: Experiment) -> tuple[float, float]:
     """Expected and at most."""
-    method = experiment.method
-    if hasattr(method, "max_epochs"):
-        return _LOBSTER_SHARE * method.max_epochs, method.max_epochs
-    # A search for each strength or level, each followed by a training; or a dense net, then a training a level; or one
-    # a round of pruning.
-    trainings: float = len(getattr(method, "strengths", experiment.levels))
-    search = getattr(method, "epochs", 0) * getattr(method, "rounds", 1) * trainings
-    if METHODS[method.name].kind == "path":
-        search = method.epochs
-    from_trained = getattr(method, "start", "init") == "trained"
-    first: tuple[float, float] = _recipe_epochs(method.dense) if from_trained else (0, 0)
-    expected, at_most = _recipe_epochs(method.recipe)
-    if hasattr(method, "keep"):
-        full = method.recipe.max_epochs
-        rounds = math.ceil(math.log1p(-max(experiment.levels)) / math.log(method.keep))
-        trainings = 1 + rounds * whole_epochs(method.retrain, full) / full
-    return search + first[0] + trainings * expected, search + first[1] + trainings * at_most
+    return experiment.method.planned_epochs(experiment.levels)
 
 
 def _images_per_s(model: str) -> float:
     """Measured, or at the slowest rate of multiplications that a model was measured to have."""
     if model in _IMAGES_PER_S:
         return _IMAGES_PER_S[model]
-    return min(rate * _size_of(known)[0] for known, rate in _IMAGES_PER_S.items()) / _size_of(model)[0]
+    slowest = min(rate * MODELS[known].facts.multiplications for known, rate in _IMAGES_PER_S.items())
+    return slowest / MODELS[model].facts.multiplications
 
 
 def _net_mb(model: str) -> float:
     """Measured, or ResNet-32's in proportion to the outputs of layers, with four copies of the parameters."""
-    return _NET_MB.get(model) or _NET_MB["resnet32"] * _outputs(model) + 4 * _FLOAT * _size_of(model)[2] / 1e6
+    return (
+        _NET_MB.get(model) or _NET_MB["resnet32"] * _outputs(model) + 4 * _FLOAT * MODELS[model].facts.parameters / 1e6
+    )
 
 
 def _psp_kb(model: str) -> float:
@@ -317,35 +282,7 @@ def _psp_kb(model: str) -> float:
 
 def _outputs(model: str) -> float:
     """Outputs of layers, of those of ResNet-32."""
-    return _size_of(model)[1] / _size_of("resnet32")[1]
-
-
-@cache
-def _size_of(model: str) -> tuple[int, int, int]:
-    """Multiplications of an image, outputs of its layers with weights, and parameters."""
-    with torch.device("meta"):
-        net = build_model(model)
-        image = torch.empty(1, *INPUT_SHAPES[model])
-    products = outputs = 0
-
-    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal products, outputs
-        products += layer.weight.numel() * output[0, 0].numel()
-        outputs += output.numel()
-
-    for layer in net.modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            layer.register_forward_hook(count)
-    net.eval()(image)
-    return products, outputs, sum(parameter.numel() for parameter in net.parameters())
-
-
-@cache
-def _counts(model: str) -> tuple[int, int]:
-    """Values of a state dict, and prunable parameters."""
-    net = build_model(model)
-    shapes = {name: values.numel() for name, values in net.state_dict().items()}
-    return sum(shapes.values()), sum(shapes[name] for name in prunable_parameters(net))
+    return MODELS[model].facts.outputs / MODELS["resnet32"].facts.outputs
 
 
 def _pruned_bytes(whole: int, prunable: int, level: float, replicas: int = 1, masks: int = 1) -> float:

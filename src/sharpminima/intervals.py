@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from scipy.special import stdtr, stdtrit
-
 from sharpminima.errors import FigureError
 
 CONFIDENCE = 0.95
@@ -86,6 +84,8 @@ def tail(interval: Mapping[str, Any], limit: float) -> float:
     above = interval["mean"] - limit
     if interval["error"] == 0:
         return 0.0 if above > 0 else 1.0
+    from scipy.special import stdtr  # as in `_quantile`
+
     return min(1.0, 2 * float(stdtr(interval["freedom"], -above / interval["error"])))
 
 
@@ -136,6 +136,8 @@ def _interval(mean: float, error: float | None, freedom: float | None, planned: 
 
 
 def _quantile(freedom: float, planned: int | None) -> float:
+    from scipy.special import stdtrit  # a third of a second, needed where intervals are computed only
+
     found = stdtrit(freedom, (1 + CONFIDENCE) / 2)
     # The usual sum of both quantiles, in place of the noncentral t distribution.
     return float(found if planned is None else found + stdtrit(freedom, POWER))

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
+from sharpminima.catalogue.registry import source_file
 from sharpminima.config import (
-    PAPER_FIGURES,
     AnalysisSettings,
     Config,
     Experiment,
@@ -23,33 +25,24 @@ from sharpminima.config import (
     study_name,
 )
 from sharpminima.files import COMPRESSED
+from sharpminima.names import CELL, CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND, RUN, level_name
 
-CHECKPOINT = "checkpoint.safetensors"
-PUBLISHED = "paper/published/mikler-table31.csv"  # what the figure of mask modifications sets beside ours
 STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""
-HISTORY = "history.csv"
-EVENTS = "events.json"
-GRADUAL = "gradual"  # the strategy name of a method's own states
-DENSE = "dense"
-REWIND = "rewind"  # the strategy whose nets are 1-S
 CLAIMS = "paper/claims.yaml"
-LARGE_TABLES = ("neurons", "surface")  # analyses with thousands of rows, whose tables are compressed
-_SUMMARISED = ("psp", "hessian", "surface", "barrier", "line")  # those whose numbers the paper states
-_FIGURES = "src/sharpminima/figures"
-_PLOTTING = tuple(f"{_FIGURES}/{module}.py" for module in ("style", "tables", "plots", "notebook"))
-"""The code that figures share, as files of a checkout."""
-_COMPARISON = f"{_FIGURES}/comparison.py"  # the code of the figures that compare methods
 NUMBERS_CODE = (
-    *(f"{_FIGURES}/{module}.py" for module in ("tables", "numbers", "metrics", "compute")),
-    *(f"src/sharpminima/claims/_{module}.py" for module in ("ledger", "judge", "verdict")),
-    "src/sharpminima/intervals.py",
+    source_file("sharpminima.figures.tables"),
+    source_file("sharpminima.figures.numbers"),
+    source_file("sharpminima.figures.metrics"),
+    source_file("sharpminima.figures.compute"),
+    source_file("sharpminima.claims._ledger"),
+    source_file("sharpminima.claims._judge"),
+    source_file("sharpminima.claims._verdict"),
+    source_file("sharpminima.intervals"),
 )
 """The code that the paper's numbers come from."""
-RANKING_CODE = (f"{_FIGURES}/tables.py", "src/sharpminima/intervals.py")
+RANKING_CODE = (source_file("sharpminima.figures.tables"), source_file("sharpminima.intervals"))
 """The code that the ranking of methods comes from."""
-CELL = "level-{level}/{strategy}/seed-{seed}"  # under a method's folder
-RUN = "run/seed-{seed}"
 
 # Groups: on a cluster, steps of one group that depend on each other are one job, and so are as many others of the
 # group as the profile's `group-components` says.
@@ -59,11 +52,6 @@ TRANSFER_GROUP = "transfer-{dataset}-{model}-{seed}"
 RETRAIN_GROUP = "retrain-{dataset}-{model}-{method}-{seed}"  # the cells of one run
 ANALYSIS_GROUP = "analysis-{dataset}-{model}-{method}-{level}-{seed}"
 FIGURES_GROUP = "figures"
-
-
-def level_name(level: float) -> str:
-    """A level as it stands in paths: 0.9957 is ``99.57`` (percent)."""
-    return f"{100 * level:.6g}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +162,7 @@ class Layout:
     ) -> str:
         """The table of one analysis of G and 1-S at one level of one run."""
         table = f"{self.analysis_folder}/{name}/{dataset}/{model}/{method}/level-{level}/seed-{seed}.csv"
-        return f"{table}{COMPRESSED}" if name in LARGE_TABLES else table
+        return f"{table}{COMPRESSED}" if name in ANALYSES and ANALYSES[name].large else table
 
     def transfer(self, to: str = "{to}", strategy: str = "{strategy}", **key: Any) -> str:
         """What the nets of one cell, or the dense net of one run, are worth on another dataset; lies beside them."""
@@ -212,28 +200,29 @@ class Layout:
 
     def figure_tables(self, name: str) -> dict[str, str | list[str]]:
         """The tables that a figure's notebook reads, by the names of its parameters."""
-        if name in ("fig1", "methods"):
-            return {"results": self.table("results")}
-        if name == "modifications":
-            return {"results": self.table("results"), "published": PUBLISHED}
-        if name == "path":
-            experiment = self.study.path_experiment()
-            assert experiment is not None  # the study model demands it with this figure
-            key = experiment_key(experiment)
-            events = [self.run(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
-            return {"events": events, "results": self.table("results")}
-        if name == "fig6":
-            return {"transfer": self.transfer_tables()}
-        if name == "fig5":
-            return {kind: self._of_focus(kind, "first")[0] for kind in ("psp", "neurons")}
-        tables: dict[str, str | list[str]] = {"surface": self._of_focus("surface", "first")[0]}
-        if name == "fig2":
-            tables |= {kind: self._of_focus(kind, "all") for kind in ("hessian", "line")}
-        return tables
+        return {parameter: self._read(source) for parameter, source in FIGURES[name].reads.items()}
+
+    def _read(self, source: Source) -> str | list[str]:
+        """The files of one parameter of a notebook."""
+        match source:
+            case Table(name):
+                return self.table(name)
+            case File(path):
+                return path
+            case Transfers():
+                return self.transfer_tables()
+            case PathEvents():
+                experiment = self.study.path_experiment()
+                assert experiment is not None  # the study model demands it with such a figure
+                key = experiment_key(experiment)
+                return [self.run(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
+            case OfFocus(analysis, runs):
+                found = self._of_runs(analysis, *self.focus(), runs)
+                return found[0] if runs == "first" else found
 
     def figure_code(self, name: str) -> tuple[str, ...]:
         """The code that a figure is drawn by."""
-        return _PLOTTING if name in PAPER_FIGURES else (*_PLOTTING, _COMPARISON)
+        return FIGURES[name].code
 
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""
@@ -246,6 +235,11 @@ class Layout:
 
     def analysis_tables(self, name: str) -> list[str]:
         """The tables of one analysis, of every run that has it."""
+        match ANALYSES[name].when:
+            case "shown":
+                return self.drawn_tables(name)
+            case "mapped":
+                return self.map_tables(name)
         return [self.analysis(name, **key, seed=seed) for e, _, key in self.analyses() for seed in self.seeds(e)]
 
     def datasets(self) -> list[str]:
@@ -274,22 +268,19 @@ class Layout:
 
     def drawn_tables(self, name: str) -> list[str]:
         """The tables of one analysis that the figures show."""
-        figures = [self.figure_tables(figure) for figure in self.study.figures]
-        tables = [found[name] for found in figures if name in found]
-        return sorted({path for found in tables for path in (found if isinstance(found, list) else [found])})
+        sources = [source for figure in self.study.figures for source in FIGURES[figure].reads.values()]
+        found = [self._read(source) for source in sources if isinstance(source, OfFocus) and source.analysis == name]
+        return sorted({path for tables in found for path in (tables if isinstance(tables, list) else [tables])})
 
-    def map_tables(self, kind: Literal["surface", "line"]) -> list[str]:
-        """The maps, or the eigenvalues along lines, that figures show or an experiment asks for; first those shown."""
+    def map_tables(self, name: str) -> list[str]:
+        """The tables of an analysis that figures show or an experiment's ``maps`` ask for; first those shown."""
         asked_for = (
             table
             for experiment, _, key in self.analyses()
             if experiment.maps is not None
-            for table in self._of_runs(kind, experiment, key, experiment.maps)
+            for table in self._of_runs(name, experiment, key, experiment.maps)
         )
-        return list(dict.fromkeys([*self.drawn_tables(kind), *asked_for]))
-
-    def _of_focus(self, kind: str, runs: int | str) -> list[str]:
-        return self._of_runs(kind, *self.focus(), runs)
+        return list(dict.fromkeys([*self.drawn_tables(name), *asked_for]))
 
     def _of_runs(self, kind: str, experiment: Experiment, key: dict[str, str], runs: int | str) -> list[str]:
         return [self.analysis(kind, **key, seed=seed) for seed in self._first(runs, self.seeds(experiment))]
@@ -380,23 +371,21 @@ class Layout:
 
     def measurements(self) -> Iterator[tuple[dict[str, Any], Job]]:
         """Each job that measures a G and a 1-S, with the wildcards of its table."""
-        wanted = {"neurons": self.drawn_tables("neurons")} | {
-            name: self.map_tables(name) for name in ("surface", "line")
-        }
+        wanted = {name: set(self.analysis_tables(name)) for name in ANALYSES}
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
                 key = {**experiment_level, "seed": seed}
                 ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
                     table = self.analysis(name, **key)
-                    if table in wanted.get(name, [table]):
+                    if table in wanted[name]:
                         inputs = (self.prepared(experiment.dataset), *ends)
                         yield {**key, "analysis": name}, Job(name, inputs, (table,), settings.model_dump(mode="json"))
 
     def analysis_jobs(self) -> list[Job]:
         """The jobs that make the tables."""
         jobs = [job for _, job in self.measurements()]
-        measured = tuple(path for job in jobs if job.rule in _SUMMARISED for path in job.outputs)
+        measured = tuple(path for job in jobs if ANALYSES[job.rule].summarised for path in job.outputs)
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))
         read = (results, *measured, *self.transfer_tables(), CLAIMS)
@@ -407,7 +396,7 @@ class Layout:
         """The job that draws a figure."""
         outputs = [f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg")]
         return Job(
-            "figure", (f"notebooks/{name}.ipynb", *self.figure_code(name), *self.tables_of(name)), tuple(outputs), {}
+            "figure", (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name)), tuple(outputs), {}
         )
 
     def ancestry(self, *figures: str) -> list[Job]:

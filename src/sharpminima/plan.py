@@ -12,13 +12,13 @@ from sharpminima.layout import (
     ANALYSIS_GROUP,
     DENSE_GROUP,
     FIGURES_GROUP,
-    GRADUAL,
     PRUNE_GROUP,
     RETRAIN_GROUP,
     TRANSFER_GROUP,
     Layout,
     experiment_key,
 )
+from sharpminima.names import GRADUAL
 from sharpminima.yaml_input import read_yaml
 
 LOCAL = "local"  # the group of what runs where Snakemake itself runs

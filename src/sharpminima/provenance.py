@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpminima import __version__
+from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.checkpoint import load_checkpoint
-from sharpminima.data import DATASETS
 from sharpminima.errors import SharpminimaError
 from sharpminima.figures.tables import read_table
 from sharpminima.files import sha256_file, write_json

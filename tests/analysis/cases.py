@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.models import INPUT_SHAPES, build_model
+from sharpminima.models import MODELS, build_model
 from sharpminima.models.resnet import ResNetCifar
 
 
@@ -76,7 +76,7 @@ def data(samples: int, shape=(1, 4, 3), classes: int = 3, seed: int = 0) -> tupl
 
 def data_for(name: str, samples: int) -> tuple[Tensor, Tensor]:
     """`data` for a net of the registry, float32, 10 classes."""
-    images, labels = data(samples, INPUT_SHAPES[name], 10)
+    images, labels = data(samples, MODELS[name].shape, 10)
     return images.float(), labels
 
 

@@ -21,14 +21,14 @@ def small(monkeypatch):
     """MNIST of 500 + 100 random images; records the root it is read from."""
     roots = []
 
-    def load(root, download, report):
+    def load(dataset, root, download, report):
         roots.append(root)
         draws = generator(0, "test-images")
         images = torch.randint(0, 256, (TRAIN + TEST, 1, 28, 28), generator=draws, dtype=torch.uint8)
         labels = torch.arange(TRAIN + TEST) % 10
         return RawImages(images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:])
 
-    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], load=load))
+    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], code=load))
     return roots
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sharpminima.figures.tables import COLUMNS
+from sharpminima.figures.tables import columns_of
 from sharpminima.files import write_csv
 
 KEY = {"dataset": "digits", "model": "lenet5", "method": "lobster"}
@@ -266,5 +266,5 @@ def surface(*, seed: int = 0, grid: int = 8, **key: str) -> list[dict[str, Any]]
 def write(folder: Path, kind: str, rows: list[dict[str, Any]], name: str | None = None) -> Path:
     """Write rows as a table of a kind."""
     path = folder / f"{name or kind}.csv"
-    write_csv(path, rows, COLUMNS[kind])
+    write_csv(path, rows, columns_of(kind))
     return path

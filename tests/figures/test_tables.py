@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sharpminima.columns import SURFACE_COLUMNS
+from sharpminima.catalogue.columns import SURFACE_COLUMNS
 from sharpminima.errors import FigureError
 from sharpminima.figures import tables
 from sharpminima.files import write_csv

@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from sharpminima.catalogue.models import Model
 from sharpminima.compaction import compact, removable_units
 from sharpminima.errors import ConfigError
 from sharpminima.masks import apply_masks
 from sharpminima.measures import measure
-from sharpminima.models import INPUT_SHAPES, MODELS, build_model
+from sharpminima.models import MODELS, build_model
+from sharpminima.net_facts import net_facts
 
 COUNTS = {
     "lenet300": 266_610,
@@ -53,11 +57,31 @@ def test_kernel_weights_of_mlp3x400():
 @pytest.mark.parametrize("classes", [10, 7])
 def test_output_shape(name, classes):
     model = build_model(name, num_classes=classes).eval()
-    assert model(torch.zeros(3, *INPUT_SHAPES[name])).shape == (3, classes)
+    assert model(torch.zeros(3, *MODELS[name].shape)).shape == (3, classes)
 
 
-def test_every_model_has_an_input_shape():
-    assert list(MODELS) == list(INPUT_SHAPES)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_catalogue_says_what_the_built_net_is(name):
+    model = MODELS[name]
+    assert net_facts(model) == model.known == model.facts
+
+
+def test_facts_that_the_catalogue_lacks_are_those_of_the_built_net():
+    unknown = replace(MODELS["resnet20"], name="other", known=None)
+    assert unknown.facts == MODELS["resnet20"].known
+
+
+def test_a_net_that_cannot_be_traced_has_no_units():
+    class Untraceable(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images[: len(images)])
+
+    def build(num_classes):
+        return Untraceable(nn.Flatten(), nn.Linear(784, 5), nn.ReLU(), nn.Linear(5, num_classes))
+
+    facts = Model("untraceable", (1, 28, 28), build).facts
+    assert (facts.parameters, facts.multiplications, facts.outputs) == (3985, 3970, 15)
+    assert not facts.has_units
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])
@@ -89,7 +113,7 @@ def hidden_neurons(name):
     for module in model.modules():
         if isinstance(module, nn.ReLU):
             module.register_forward_hook(lambda _module, _inputs, output: sizes.append(output.numel()))
-    model(torch.zeros(1, *INPUT_SHAPES[name]))
+    model(torch.zeros(1, *MODELS[name].shape))
     return sizes
 
 
@@ -139,7 +163,7 @@ def test_a_net_without_some_units_computes_the_same(name):
         mask = masks.setdefault(f"{units.consumer}.weight", torch.ones(reader.shape, dtype=torch.bool))
         mask[:, ~keep.repeat_interleave(units.positions)] = False
     apply_masks(model, masks)
-    images = torch.randn(2, *INPUT_SHAPES[name], generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, *MODELS[name].shape, generator=torch.Generator().manual_seed(0))
     compacted = compact(model, masks)
     assert compacted.parameter_count < COUNTS[name]
     torch.testing.assert_close(compacted.model.eval()(images), model(images), rtol=1e-3, atol=1e-4)
@@ -149,7 +173,7 @@ def test_a_net_without_some_units_computes_the_same(name):
 def test_live_paths_of_a_full_net_are_all_its_parameters(name):
     """A fresh net: shifts of BatchNorm start at 0, and count as removed."""
     model = build_model(name)
-    found = measure(model, INPUT_SHAPES[name])
+    found = measure(model, MODELS[name].shape)
     shifts = sum(m.bias.numel() for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     assert found.parameters == COUNTS[name]
     assert found.effective == found.nonzero == COUNTS[name] - shifts

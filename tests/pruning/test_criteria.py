@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.data import Split
-from sharpminima.pruning.criteria import CRITERIA, Candidate
+from sharpminima.pruning.criteria import Candidate
 
 SIGMOID = 1.0 / (1.0 + math.exp(-1.0))
 

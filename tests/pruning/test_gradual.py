@@ -2,9 +2,9 @@
 
 import pytest
 
+from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.masks import count
 from sharpminima.pruning import METHODS, gradual
-from sharpminima.pruning.criteria import CRITERIA
 from sharpminima.pruning.gradual import Tightening
 from sharpminima.training import FlatModel
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.masks import count
 from sharpminima.pruning import METHODS, iterative
 from sharpminima.pruning.iterative import Excerpt
 from sharpminima.pruning.schedule import survivor_counts
-from sharpminima.settings import RecipeSettings
 
 from .test_methods import a_run
 from .test_scored import WEIGHTS

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sharpminima.catalogue.methods.search import SearchSettings
 from sharpminima.data import Split
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.continuous_sparsification import Hardening, Rounds
@@ -14,7 +15,6 @@ from sharpminima.pruning.dst import LearningThresholds, Step, Thresholded
 from sharpminima.pruning.edge_popup import Popup
 from sharpminima.pruning.l0 import HardConcrete
 from sharpminima.pruning.optimal_masks import Coins, Tossing
-from sharpminima.pruning.search import SearchSettings
 from sharpminima.pruning.supermask import Bernoulli
 from sharpminima.pruning.variational_dropout import NoisyWeights, kl
 from sharpminima.training import FlatModel

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
 from sharpminima.evaluation import Evaluation, evaluate
 from sharpminima.masks import sparsity
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.lobster import LobsterSettings, _Lobster, largest_threshold
+from sharpminima.pruning.lobster import _Lobster, largest_threshold
 from sharpminima.resume import ResumeFile
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training import FlatModel, Sgd

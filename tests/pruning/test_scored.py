@@ -10,13 +10,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sharpminima.catalogue.methods.choices import CRITERIA, DISTRIBUTIONS
+from sharpminima.catalogue.methods.scored import ScoredSettings
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
 from sharpminima.masks import Masks, count
-from sharpminima.pruning import METHODS, Pruned, Run, scored
-from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best
-from sharpminima.pruning.scored import SCORED, ScoredSettings, find_masks
+from sharpminima.pruning import METHODS, Run, scored
+from sharpminima.pruning.distribution import keep_best
+from sharpminima.pruning.method import Pruned
+from sharpminima.pruning.scored import find_masks
 from sharpminima.resume import ResumeFile
-from sharpminima.settings import RecipeSettings
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training import RecipePolicy
 
@@ -44,7 +47,7 @@ def same(first: Pruned, second: Pruned) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", sorted(SCORED))
+@pytest.mark.parametrize("name", sorted(CRITERIA))
 def test_a_method_prunes_to_the_level_and_learns(name: str) -> None:
     run = a_run()
     before = {key: value.clone() for key, value in run.model.state_dict().items()}
@@ -66,14 +69,14 @@ def test_criterion_distribution_and_rounds_recombine(distribution: str, rounds: 
     for name in ("snip", "synflow", "force", "magnitude"):
         run = a_run()
         chosen = settings(name, distribution=distribution, rounds=rounds)
-        masks = find_masks(run.model, name, 0.9, chosen, run)
+        masks = find_masks(run.model, CRITERIA[name], 0.9, chosen, run)
         assert count(masks) == (80, WEIGHTS)
 
 
 def test_biases_are_removed_only_where_asked_for() -> None:
     run = a_run()
-    assert set(find_masks(run.model, "snip", 0.5, settings("snip"), run)) == {"1.weight", "3.weight"}
-    masks = find_masks(run.model, "snip", 0.5, settings("snip", biases=True), run)
+    assert set(find_masks(run.model, CRITERIA["snip"], 0.5, settings("snip"), run)) == {"1.weight", "3.weight"}
+    masks = find_masks(run.model, CRITERIA["snip"], 0.5, settings("snip", biases=True), run)
     assert count(masks) == (round(0.5 * (WEIGHTS + 15)), WEIGHTS + 15)
 
 
@@ -87,7 +90,7 @@ def test_a_weight_that_left_comes_back_by_force_alone(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(scored, "keep_best", keep)
         run = a_run()
-        find_masks(run.model, name, 0.9, settings(name, rounds=7), run)
+        find_masks(run.model, CRITERIA[name], 0.9, settings(name, rounds=7), run)
         survivors = [count(masks)[0] for masks in rounds]
         assert survivors == [round(WEIGHTS * (80 / WEIGHTS) ** (k / 7)) for k in range(1, 8)]
         back = sum(int((new[key] & ~old[key]).sum()) for old, new in itertools.pairwise(rounds) for key in new)

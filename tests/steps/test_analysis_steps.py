@@ -12,9 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from sharpminima.analysis import psp_entropy
-from sharpminima.checkpoint import load_checkpoint, save_checkpoint
-from sharpminima.cli import app
-from sharpminima.columns import (
+from sharpminima.catalogue.analyses import HessianSettings, LineSettings, SurfaceSettings
+from sharpminima.catalogue.columns import (
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
     LINE_COLUMNS,
@@ -22,7 +21,8 @@ from sharpminima.columns import (
     PSP_COLUMNS,
     SURFACE_COLUMNS,
 )
-from sharpminima.config import HessianSettings, LineSettings, SurfaceSettings
+from sharpminima.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.cli import app
 from sharpminima.data import load_prepared
 from sharpminima.evaluation import evaluate
 from sharpminima.figures.tables import read_table

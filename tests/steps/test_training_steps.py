@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.cli import app
 from sharpminima.config import MethodChoice
@@ -19,7 +20,6 @@ from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.evaluation import evaluate
 from sharpminima.masks import count, sparsity
 from sharpminima.models import build_model
-from sharpminima.settings import RecipeSettings
 from sharpminima.steps import tables, training
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training import RecipePolicy

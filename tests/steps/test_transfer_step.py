@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.cli import app
-from sharpminima.columns import TRANSFER_COLUMNS
 from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.figures.tables import read_table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima.config import AnalysisSettings
+from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.files import read_json, sha256_file, write_text
 from sharpminima.layout import STAGES, Layout
@@ -89,7 +89,7 @@ def test_settings_hold_what_numbers_depend_on_and_no_place(synthetic: Layout, tm
     (prune,) = [job for job in runs["jobs"] if job["rule"] == "prune"]
     assert prune["settings"]["revision"] == 1
     assert prune["settings"]["lambda"] == 4e-3
-    assert {job["rule"] for job in analysis["jobs"]} == {*AnalysisSettings.model_fields, "table", "numbers"}
+    assert {job["rule"] for job in analysis["jobs"]} == {*ANALYSES, "table", "numbers"}
     assert list(runs["data"]["digits"]["raw_sha256"]) == ["sklearn.datasets.load_digits"]
     assert str(tmp_path) not in Path(synthetic.settings("runs")).read_text()
 
@@ -101,7 +101,7 @@ def test_the_finished_jobs_of_a_study_under_way_are_kept(noted: Layout, monkeypa
     Repo.init(no_scm=True).close()
     write_text("dvc.yaml", "vars: [{tracked: [demo]}]")
     *runs, last = noted.stage_jobs("runs")
-    analyses = [job for job in noted.stage_jobs("analysis") if job.rule in AnalysisSettings.model_fields]
+    analyses = [job for job in noted.stage_jobs("analysis") if job.rule in ANALYSES]
     unfinished = [last, *(job for job in noted.stage_jobs("analysis") if job not in analyses)]
     for path in (path for job in unfinished for path in job.outputs):
         Path(path).unlink()

@@ -10,13 +10,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from sharpminima import compaction as compaction_module
+from sharpminima.catalogue.methods.gradual import LobsterSettings
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.compaction import compact
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.lobster import LobsterSettings
 from sharpminima.rng import generator
-from sharpminima.settings import RecipeSettings
 from sharpminima.training import FlatModel, RecipePolicy, Sgd, train
 from sharpminima.training import flat as flat_module
 

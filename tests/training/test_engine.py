@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from sharpminima import resume as resume_module
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
 from sharpminima.errors import TrainingError
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-from sharpminima.settings import RecipeSettings
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, train
 

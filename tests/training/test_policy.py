@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.evaluation import Evaluation
-from sharpminima.settings import RecipeSettings
 from sharpminima.training import FlatModel, RecipePolicy
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.compaction import compact
 from sharpminima.data import Split
 from sharpminima.errors import TrainingError
@@ -18,7 +19,6 @@ from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-from sharpminima.settings import RecipeSettings
 from sharpminima.stop import STOP, Stopped
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, Sgd, train_replicas
 from sharpminima.training import flat as flat_module

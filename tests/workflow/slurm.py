@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from sharpminima.config import AnalysisSettings
+from sharpminima.catalogue.analyses import ANALYSES
 
 from .cases import PATIENCE_S, wait_until
 
@@ -21,7 +21,7 @@ PARTITIONS = {"main": ("n1", "n2", "n3", "n4"), "pair": ("pair",)}
 DEVICES = ("/dev/null", "/dev/zero")  # Slurm wants a file for each GPU; nobody opens them
 ETC = Path("/etc/slurm")  # where srun looks inside jobs, which see no SLURM_CONF
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-STEPS = ("dense", "prune", "retrain", "transfer", *AnalysisSettings.model_fields)  # what holds a GPU slot
+STEPS = ("dense", "prune", "retrain", "transfer", *ANALYSES)  # what holds a GPU slot
 
 
 def unable() -> str | None:

@@ -111,7 +111,7 @@ def test_an_edited_training_parameter_concerns_its_runs(tracked: Repository) -> 
 
 @pytest.mark.slow
 def test_a_raised_revision_concerns_the_runs_of_its_method(tracked: Repository) -> None:
-    method = "src/sharpminima/pruning/lobster.py"
+    method = "src/sharpminima/catalogue/methods/gradual.py"
     with tracked.edited(method, "revision: Literal[1] = 1", "revision: Literal[2] = 2"):
         assert tracked.changed() == {"settings@tiny"}
         tracked.do("dvc", "repro", "settings@tiny")

@@ -10,7 +10,7 @@ rule analyse:
     benchmark:
         benchmark_of("{analysis}/{dataset}/{model}/{method}/level-{level}/seed-{seed}")
     wildcard_constraints:
-        analysis="|".join(name for name in AnalysisSettings.model_fields if name not in layout.LARGE_TABLES),
+        analysis="|".join(name for name, analysis in ANALYSES.items() if not analysis.large),
     group:
         layout.ANALYSIS_GROUP
     conda:
@@ -35,7 +35,7 @@ use rule analyse as analyse_large with:
     output:
         table=f"{LAYOUT.analysis()}{COMPRESSED}",
     wildcard_constraints:
-        analysis="|".join(layout.LARGE_TABLES),
+        analysis="|".join(name for name, analysis in ANALYSES.items() if analysis.large),
 
 
 # Local, as all that reads the whole study: seconds, and in a group Snakemake would look at each of its inputs anew

@@ -6,7 +6,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from sharpminima import layout
-from sharpminima.config import AnalysisSettings, load_config
+from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.figures import FIGURES
+from sharpminima.config import load_config
 from sharpminima.costs import Costs
 from sharpminima.errors import ConfigError
 from sharpminima.files import COMPRESSED
@@ -63,6 +65,12 @@ def log_of(job):
 def benchmark_of(job):
     """Wall time and memory of a job: a record of the run, never an input."""
     return f"{LAYOUT.root}/benchmarks/{job}.tsv"
+
+
+def caption_of(figure):
+    """Caption of a figure in Snakemake's report: its own, or else one that fits any."""
+    own = Path(workflow.basedir, "workflow/report", f"{figure}.rst")
+    return f"../report/{figure if own.is_file() else 'figure'}.rst"
 
 
 def batchnorm(wildcards):

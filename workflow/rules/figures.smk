@@ -6,12 +6,12 @@ for NAME in STUDY.figures:
         name:
             NAME
         input:
-            notebook=f"notebooks/{NAME}.ipynb",
+            notebook=FIGURES[NAME].notebook,
             tables=LAYOUT.tables_of(NAME),
             code=LAYOUT.figure_code(NAME),
         output:
-            pdf=report(f"{LAYOUT.figure(NAME)}.pdf", caption=f"../report/{NAME}.rst", category="Figures"),
-            svg=report(f"{LAYOUT.figure(NAME)}.svg", caption=f"../report/{NAME}.rst", category="Figures"),
+            pdf=report(f"{LAYOUT.figure(NAME)}.pdf", caption=caption_of(NAME), category="Figures"),
+            svg=report(f"{LAYOUT.figure(NAME)}.svg", caption=caption_of(NAME), category="Figures"),
             html=f"{LAYOUT.figure(NAME)}.html",
         log:
             log_of(f"figures/{NAME}"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
+from sharpminima.catalogue.columns import ALL, RELATIVE
 from sharpminima.claims._ledger import (
     CarryOver,
     Claim,
@@ -30,7 +31,6 @@ from sharpminima.claims._verdict import (
     holm,
     most_needed,
 )
-from sharpminima.columns import ALL, RELATIVE
 from sharpminima.intervals import describe, paired, predicted, unpaired
 
 _Experiment = Mapping[str, Any]

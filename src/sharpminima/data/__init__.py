@@ -4,9 +4,9 @@
 (3, 32, 32)
 """
 
-from sharpminima.data._registry import DATASETS
-from sharpminima.data._spec import DatasetSpec
+from sharpminima.catalogue.datasets import DATASETS, Dataset
+from sharpminima.data._spec import RawImages
 from sharpminima.data.prepare import prepare_dataset
 from sharpminima.data.prepared import ImageDataset, Split, load_prepared
 
-__all__ = ["DATASETS", "DatasetSpec", "ImageDataset", "Split", "load_prepared", "prepare_dataset"]
+__all__ = ["DATASETS", "Dataset", "ImageDataset", "RawImages", "Split", "load_prepared", "prepare_dataset"]

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from sharpminima.data._spec import Report
+from sharpminima.catalogue.datasets import Report
 from sharpminima.data._torchvision import import_torchvision_datasets
 from sharpminima.errors import DataError
 

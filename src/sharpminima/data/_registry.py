@@ -1,24 +1,13 @@
-"""The datasets by name; the names are used verbatim in configs, paths and plots."""
+"""A dataset by its name, or by what is near to it."""
 
 import difflib
 
-from sharpminima.data import cifar10, digits, mnist
-from sharpminima.data._spec import DatasetSpec
+from sharpminima.catalogue.datasets import DATASETS, Dataset
 from sharpminima.errors import DataError
 
-DATASETS: dict[str, DatasetSpec] = {
-    "digits": digits.SPEC,
-    "digits-low": digits.LOW,
-    "digits-high": digits.HIGH,
-    "mnist": mnist.MNIST,
-    "fashion-mnist": mnist.FASHION_MNIST,
-    "cifar10": cifar10.SPEC,
-}
-"""Name -> facts and loader."""
 
-
-def dataset_spec(name: str) -> DatasetSpec:
-    """The facts about dataset ``name``.
+def dataset_named(name: str) -> Dataset:
+    """The entry of dataset ``name``.
 
     Raises:
         DataError: there is no such dataset; the message names the nearest one.

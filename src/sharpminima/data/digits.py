@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sharpminima.data._spec import DatasetSpec, RawImages, Report
+from sharpminima.catalogue.datasets import Dataset, Report
+from sharpminima.data._spec import RawImages
 from sharpminima.errors import DataError
 from sharpminima.rng import generator
 
 _SIDE, _RAW_SIDE, _RAW_MAX = 28, 8, 16
 _TEST_SHARE = 0.2
 _TEST_SEED = 0  # of the test split, which is the same in every study
-_RAW = "sklearn.datasets.load_digits"
-_RAW_SHA256 = {_RAW: "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"}  # all pixels, then labels
 
 
 def upscale(images: np.ndarray) -> np.ndarray:
@@ -34,13 +33,15 @@ def upscale(images: np.ndarray) -> np.ndarray:
     return ((2 * 255 * sums + full) // (2 * full)).astype(np.uint8)
 
 
-def _load(root: Path, download: bool, report: Report) -> RawImages:
+def read(dataset: Dataset, root: Path, download: bool, report: Report) -> RawImages:
+    """The images of the dataset's digits, its class names, which follow each other; labels are numbered from 0."""
     from sklearn.datasets import load_digits  # a second of imports, needed here only
 
     bunch = load_digits()
     raw, target = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
-    if hashlib.sha256(raw.tobytes() + target.tobytes()).hexdigest() != _RAW_SHA256[_RAW]:
-        raise DataError(f"{_RAW}: this scikit-learn ships other digits than expected; install the locked version")
+    ((shipped, digest),) = dataset.raw_sha256.items()
+    if hashlib.sha256(raw.tobytes() + target.tobytes()).hexdigest() != digest:
+        raise DataError(f"{shipped}: this scikit-learn ships other digits than expected; install the locked version")
     images = torch.from_numpy(upscale(raw))[:, None]
     labels = torch.from_numpy(target.astype(np.int64))
     is_test = torch.zeros(len(labels), dtype=torch.bool)
@@ -49,34 +50,7 @@ def _load(root: Path, download: bool, report: Report) -> RawImages:
         members = (labels == digit).nonzero().flatten()
         chosen = torch.randperm(len(members), generator=draws)[: round(_TEST_SHARE * len(members))]
         is_test[members[chosen]] = True
-    return RawImages(images[~is_test], labels[~is_test], images[is_test], labels[is_test])
-
-
-def _part(digits: str, sizes: tuple[int, int]) -> DatasetSpec:
-    """The images of some digits, in order; their labels are numbered from 0."""
-    first, stop = int(digits[0]), int(digits[-1]) + 1
-
-    def load(root: Path, download: bool, report: Report) -> RawImages:
-        raw = _load(root, download, report)
-        train, test = ((labels >= first) & (labels < stop) for labels in (raw.train_labels, raw.test_labels))
-        return RawImages(
-            raw.train_images[train],
-            raw.train_labels[train] - first,
-            raw.test_images[test],
-            raw.test_labels[test] - first,
-        )
-
-    return DatasetSpec(
-        shape=(1, _SIDE, _SIDE),
-        sizes=sizes,
-        class_names=tuple(digits),
-        mean=(0.3055,),  # of the 1,438 training images of all digits, upscaled
-        std=(0.3246,),
-        source="Alpaydin, Kaynak: Optical recognition of handwritten digits, UCI, 1998 (in scikit-learn)",
-        raw_sha256=_RAW_SHA256,
-        load=load,
-    )
-
-
-SPEC = _part("0123456789", (1_438, 359))
-LOW, HIGH = _part("01234", (721, 180)), _part("56789", (717, 179))
+    first, last = (int(name) for name in (dataset.class_names[0], dataset.class_names[-1]))
+    chosen = (labels >= first) & (labels <= last)
+    train, test = chosen & ~is_test, chosen & is_test
+    return RawImages(images[train], labels[train] - first, images[test], labels[test] - first)

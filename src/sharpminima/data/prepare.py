@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from sharpminima.data._registry import dataset_spec
-from sharpminima.data._spec import Report
+from sharpminima.catalogue.datasets import Report
+from sharpminima.data._registry import dataset_named
 from sharpminima.data.prepared import FORMAT_VERSION, KEY, KIND, PARTS, content_sha256
 from sharpminima.errors import DataError
 from sharpminima.files import atomic_path
@@ -49,9 +49,9 @@ def prepare_dataset(
         SharpminimaError: ``out`` cannot be written.
     """
     report = progress or _print
-    spec = dataset_spec(name)
+    dataset = dataset_named(name)
     folder = Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
-    raw = spec.load(folder, download, report)
+    raw = dataset.load(folder, download, report)
     train = len(raw.train_labels)
     validation = round(validation_share * train)
     if not 0 < validation < train:
@@ -71,14 +71,14 @@ def prepare_dataset(
         "kind": KIND,
         "format": FORMAT_VERSION,
         "name": name,
-        "source": spec.source,
-        "raw_sha256": dict(spec.raw_sha256),
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "class_names": list(spec.class_names),
+        "source": dataset.source,
+        "raw_sha256": dict(dataset.raw_sha256),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "class_names": list(dataset.class_names),
         "seed": seed,
         "validation_share": validation_share,
-        "content_sha256": content_sha256(tensors, spec.mean, spec.std),
+        "content_sha256": content_sha256(tensors, dataset.mean, dataset.std),
     }
     with atomic_path(out) as scratch:
         try:

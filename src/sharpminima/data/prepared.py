@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sharpminima.data._registry import DATASETS
+from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.errors import DataError
 
 FORMAT_VERSION = 1

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.patheffects import withStroke
 
+from sharpminima.catalogue.methods import METHODS
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.files import atomic_path
-from sharpminima.pruning import METHODS, STRATEGIES
+from sharpminima.names import DENSE, GRADUAL
 
 FULL_WIDTH = 6.3  # inches: the text of an A4 page
 COLUMN_WIDTH = 3.3  # inches
@@ -71,11 +73,11 @@ GRADUAL_COLOUR, DENSE_COLOUR = "#0072B2", "#444444"
 
 def look_of(strategy: str, method: str) -> Look:
     """Title, colour and marker of a strategy; ``gradual`` is the method's own states, whatever its kind."""
-    if strategy == "gradual":
+    if strategy == GRADUAL:
         chosen = METHODS.get(method)
         title = f"gradual ({method}, G)" if chosen is None or chosen.kind == "gradual" else f"the method ({method})"
         return Look(title, GRADUAL_COLOUR, "o")
-    if strategy == "dense":
+    if strategy == DENSE:
         return Look("dense", DENSE_COLOUR, "")
     colour, marker = _SHAPES[strategy]
     return Look(STRATEGIES[strategy].title, colour, marker, strategy in _PAPER)

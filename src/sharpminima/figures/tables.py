@@ -7,59 +7,50 @@ from typing import Any
 
 import pandas as pd
 
-from sharpminima.columns import (
+from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.columns import (
     ALL,
-    BARRIER_COLUMNS,
-    HESSIAN_COLUMNS,
-    LINE_COLUMNS,
-    NEURON_COLUMNS,
-    PSP_COLUMNS,
     PUBLISHED_COLUMNS,
     RANKING_COLUMNS,
     RESULT_COLUMNS,
-    SURFACE_COLUMNS,
     TRANSFER_COLUMNS,
 )
 from sharpminima.errors import FigureError
 from sharpminima.files import read_json
 from sharpminima.intervals import describe, paired
+from sharpminima.names import DENSE, GRADUAL, REWIND
 
-COLUMNS = {
-    "results": RESULT_COLUMNS,
-    "psp": PSP_COLUMNS,
-    "neurons": NEURON_COLUMNS,
-    "hessian": HESSIAN_COLUMNS,
-    "surface": SURFACE_COLUMNS,
-    "line": LINE_COLUMNS,
-    "barrier": BARRIER_COLUMNS,
-    "transfer": TRANSFER_COLUMNS,
-    "published": PUBLISHED_COLUMNS,
-}
+_COLUMNS = {"results": RESULT_COLUMNS, "transfer": TRANSFER_COLUMNS, "published": PUBLISHED_COLUMNS}
 EXPERIMENT = ["dataset", "model", "method"]
-DENSE, GRADUAL, REWIND = "dense", "gradual", "rewind"
 ENDS = {GRADUAL: "G", REWIND: "1-S"}
 """Strategy -> the paper's name of the net."""
 
 
+def columns_of(kind: str) -> list[str]:
+    """The columns of a table: ``results``, ``transfer``, ``published``, or an analysis."""
+    return _COLUMNS[kind] if kind in _COLUMNS else ANALYSES[kind].columns
+
+
 def read_table(kind: str, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
-    """One or several tables of a kind (a key of `COLUMNS`), one below the other.
+    """One or several tables of a kind, one below the other.
 
     Raises:
         FigureError: a table is missing, empty, or lacks columns.
     """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    wanted = columns_of(kind)
     frames = []
     for path in paths:
         try:
             frame = pd.read_csv(Path(path))
         except (OSError, EOFError, ValueError) as error:
             raise FigureError(f"{path}: cannot be read as a table ({error})") from error
-        missing = [column for column in COLUMNS[kind] if column not in frame]
+        missing = [column for column in wanted if column not in frame]
         if missing or frame.empty:
             fault = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
             raise FigureError(f"{path}: {fault}; remove it, so that it is made again")
-        frames.append(frame[COLUMNS[kind]])
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS[kind])
+        frames.append(frame[wanted])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=wanted)
 
 
 def distinct(results: pd.DataFrame) -> pd.DataFrame:

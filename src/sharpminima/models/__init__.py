@@ -1,43 +1,17 @@
-"""The nets: a flat registry whose names are used verbatim in configs, paths and plots.
+"""The nets, built by the names of `sharpminima.catalogue.models`.
 
 >>> sum(p.numel() for p in build_model("lenet300").parameters())
 266610
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from sharpminima.catalogue.models import MODELS
 from sharpminima.errors import ConfigError
-from sharpminima.models.conv import ConvN
-from sharpminima.models.lenet import LeNet3, LeNet5, LeNet5BatchNorm, LeNet300
-from sharpminima.models.mlp import MLP3x400
-from sharpminima.models.resnet import ResNetCifar
-from sharpminima.models.vgg import Vgg
-from sharpminima.models.wrn import WideResNet
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "lenet300": LeNet300,
-    "lenet5": LeNet5,
-    "lenet5-bn": LeNet5BatchNorm,
-    "lenet3": LeNet3,
-    "mlp3x400": MLP3x400,
-    **{f"conv{depth}": partial(ConvN, depth) for depth in (2, 4, 6)},
-    **{f"resnet{depth}": partial(ResNetCifar, depth) for depth in (20, 32, 56, 110)},
-    **{f"resnet{depth}-projection": partial(ResNetCifar, depth, projection=True) for depth in (20, 56, 110)},
-    **{f"wrn{depth}-{width}": partial(WideResNet, depth, width) for depth, width in ((16, 4), (16, 8), (28, 10))},
-    **{f"vgg{depth}": partial(Vgg, depth) for depth in (13, 16, 19)},
-}
-"""Name -> builder, called with ``num_classes``."""
-
-_ON_MNIST = ("lenet300", "lenet5", "lenet5-bn", "lenet3", "mlp3x400")
-INPUT_SHAPES: dict[str, tuple[int, int, int]] = {
-    name: (1, 28, 28) if name in _ON_MNIST else (3, 32, 32) for name in MODELS
-}
-"""Name -> (channels, height, width) of one image."""
 
 
 def build_model(
@@ -82,4 +56,4 @@ def build_recorded(metadata: Mapping[str, Any], *, num_classes: int = 10, seed: 
     return set_batchnorm(model, **metadata.get("batchnorm", {}))
 
 
-__all__ = ["INPUT_SHAPES", "MODELS", "build_model", "build_recorded", "set_batchnorm"]
+__all__ = ["MODELS", "build_model", "build_recorded", "set_batchnorm"]

@@ -6,30 +6,16 @@ hardens, and between rounds s <- min(beta s, s0). Beside the loss stands lambda 
 has s > 0 at the end stays. The strength is lambda.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.mask_learning import ContinuousSparsificationSettings
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
-from sharpminima.pruning.search import SweepSettings, prune_by_sweep
 from sharpminima.resume import ResumeFile
-from sharpminima.settings import PositiveInt
 from sharpminima.training import FlatModel
-
-
-class ContinuousSparsificationSettings(SweepSettings):
-    """beta as in the authors' code, whose lambda is 1e-8; our strengths and rate are to be tuned."""
-
-    strengths: tuple[Strength, ...] = (1e-8, 1e-6, 1e-5)
-    rate: Strength = Field(10.0, description="of the scores, times lr")
-    s0: float = Field(0.0, description="score at the start")
-    beta: Strength = Field(200.0, description="at the end of a round")
-    rounds: PositiveInt = Field(1, description="that share the epochs")
 
 
 class Hardening(Reparametrised):
@@ -80,12 +66,3 @@ def search(
     net = Hardening(run, settings, strength)
     history = learn(run, net, settings, "continuous_sparsification", resume, Rounds, rate=settings.rate)
     return {"state": net.folded(), "masks": net.masks(), "history": history}
-
-
-METHOD = Method(
-    ContinuousSparsificationSettings,
-    partial(prune_by_sweep, name="continuous_sparsification", search=search),
-    "Savarese, Silva, Maire (2020)",
-    "mask learning",
-    "none",
-)

@@ -1,10 +1,9 @@
-"""Scores of weights, the highest of which stay.
+"""Scores of weights, the highest of which stay (`sharpminima.catalogue.methods.choices.CRITERIA` names them).
 
 w: weights, m: mask, g: gradient of the mean cross-entropy on a sample.
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -136,17 +135,3 @@ def synflow(candidate: Candidate) -> Scores:
     flow = functional_call(model, weights, (ones,)).sum()
     gradients = torch.autograd.grad(flow, list(weights.values()))
     return {name: weights[name].detach() * g for name, g in zip(weights, gradients, strict=True)}
-
-
-CRITERIA: dict[str, Callable[[Candidate], Scores]] = {
-    "magnitude": magnitude,
-    "random": random,
-    "gradient": gradient,
-    "snip": snip,
-    "grasp": grasp,
-    "synflow": synflow,
-    "force": force,
-    "taylor": taylor,
-    "obd": obd,
-}
-"""Name -> criterion."""

@@ -16,28 +16,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from sharpminima.catalogue.methods.path import DessilbiSettings
 from sharpminima.evaluation import Evaluation
 from sharpminima.masks import Masks, count, sparsity
-from sharpminima.pruning.method import LevelState, Method, Pruned, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.scored import all_masks
-from sharpminima.pruning.search import SearchPolicy, SearchSettings
+from sharpminima.pruning.search import SearchPolicy
 from sharpminima.pruning.stages import Stages, at, fit, fit_recipe, level_state
 from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
-
-
-class DessilbiSettings(SearchSettings):
-    """As in the authors' MNIST example, at constant rate."""
-
-    epochs: int = Field(60, gt=0, description="of the search, at constant rate")
-    batch_size: int = Field(128, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    kappa: Strength = 1.0
-    nu: Strength = 20.0
 
 
 def prox(z: Tensor) -> Tensor:
@@ -145,6 +134,3 @@ def prune(run: Run, settings: DessilbiSettings) -> Pruned:
         history += trained["history"]
     most = max(state.facts["epochs"] for state in levels.values())
     return Pruned(levels=levels, history=history, events=path["events"], epochs=most)
-
-
-METHOD = Method(DessilbiSettings, prune, "Fu, Liu, Li, Sun, Zeng, Yao (2020)", "path", "none")

@@ -8,9 +8,6 @@ from torch import Tensor
 
 from sharpminima.masks import Masks
 
-DISTRIBUTIONS = ("global", "layerwise", "erk")
-"""global: the best scores wherever they are; layerwise: the same density in each tensor; erk: see `erk_densities`."""
-
 
 def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str) -> Masks:
     """Masks that keep the ``survivors`` highest scores; of equal scores the first.
@@ -18,7 +15,7 @@ def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str) -
     Args:
         scores: parameter name -> score, of the parameter's shape.
         survivors: parameters to keep, of all tensors together.
-        distribution: a name of `DISTRIBUTIONS`.
+        distribution: a name of `sharpminima.catalogue.methods.choices.DISTRIBUTIONS`.
     """
     if distribution == "global":
         flat = torch.cat([score.flatten().double() for score in scores.values()])

@@ -6,24 +6,13 @@ reparameterization", ICML 2019: what is smaller than one global threshold leaves
 shared out over tensors in proportion to what survives there, with weight 0.
 """
 
-from functools import partial
 from typing import Any
 
-from pydantic import Field
-
+from sharpminima.catalogue.methods.dynamic import DsrSettings
 from sharpminima.masks import Masks, count
-from sharpminima.pruning.dynamic import Dynamic, DynamicSettings, grow_best, room, search, share_out
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.search import Share, prune_by_search
+from sharpminima.pruning.dynamic import Dynamic, grow_best, room, share_out
+from sharpminima.pruning.method import Run
 from sharpminima.training import FlatModel
-
-
-class DsrSettings(DynamicSettings):
-    """`drop` is what is aimed at, of all survivors."""
-
-    drop: Share = Field(0.1, description="share of all connections that should leave at a rewiring")
-    threshold: float = Field(1e-3, gt=0, description="on |w|, at the start")
-    tolerance: Share = Field(0.1, description="delta, by which the number that left may differ from that aimed at")
 
 
 class Reparameterizing(Dynamic):
@@ -58,11 +47,3 @@ class Reparameterizing(Dynamic):
         """From a resume file."""
         super().restore(state)
         self.threshold = state["threshold"]
-
-
-METHOD = Method(
-    settings=DsrSettings,
-    prune=partial(prune_by_search, name="dsr", search=partial(search, name="dsr", policy=Reparameterizing)),
-    paper="Mostafa, Wang (2019)",
-    kind="dynamic",
-)

@@ -7,26 +7,18 @@ of exp(-t). A tensor of which less than 1 % is left has its thresholds set to 0,
 is alpha.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.dynamic import DstSettings
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
-from sharpminima.pruning.search import SweepSettings, prune_by_sweep
 from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
 
 _LEAST = 0.01
-
-
-class DstSettings(SweepSettings):
-    """The strengths are ours, to be tuned."""
-
-    strengths: tuple[Strength, ...] = (1e-4, 3e-4, 1e-3)
 
 
 class Step(torch.autograd.Function):
@@ -87,12 +79,3 @@ def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile 
     net = Thresholded(run, strength)
     history = learn(run, net, settings, "dst", resume, LearningThresholds)
     return {"state": net.folded(), "masks": net.masks(), "history": history}
-
-
-METHOD = Method(
-    DstSettings,
-    partial(prune_by_sweep, name="dst", search=search),
-    "Liu, Xu, Shi, Cheung, So (2020)",
-    "dynamic",
-    "none",
-)

@@ -6,33 +6,24 @@ how many leave, in which layers as many come back, and where.
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from sharpminima.catalogue.methods.dynamic import DynamicSettings
 from sharpminima.masks import Masks, count
-from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best, survivors_at, whole_shares
-from sharpminima.pruning.method import Run
+from sharpminima.pruning.distribution import keep_best, survivors_at, whole_shares
+from sharpminima.pruning.method import Pruned, Run
 from sharpminima.pruning.scored import all_masks
-from sharpminima.pruning.search import SearchPolicy, SearchSettings, Share, found
+from sharpminima.pruning.search import SearchPolicy, found, prune_by_search
 from sharpminima.pruning.stages import fit
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-from sharpminima.settings import PositiveInt
 from sharpminima.training import FlatModel
 
 Parts = dict[str, Tensor]
-
-
-class DynamicSettings(SearchSettings):
-    """Of all methods that rewire; each has defaults of its own."""
-
-    distribution: Literal[DISTRIBUTIONS] = Field("erk", description="of the random mask at the start")
-    every: PositiveInt | None = Field(None, description="steps between two rewirings; null: an epoch")
-    until: Share = Field(1.0, description="share of the steps after which the mask stays")
-    drop: Share = Field(0.3, description="share of a layer's connections that leave")
 
 
 class Dynamic(SearchPolicy, ABC):
@@ -137,3 +128,8 @@ def search(
     rewiring = policy(run, settings, flat, level, name)
     history = fit(run, flat, rewiring, settings, (name, "search"), resume)
     return found(flat, {key: mask.cpu() for key, mask in rewiring.masks(flat).items()}, history)
+
+
+def prune(run: Run, settings: DynamicSettings, name: str, policy: type[Dynamic]) -> Pruned:
+    """The method of a way to rewire."""
+    return prune_by_search(run, settings, name, partial(search, name=name, policy=policy))

@@ -7,28 +7,18 @@ result is a part of the untrained net; no training follows unless a recipe is gi
 """
 
 import math
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best, survivors_at
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.mask_learning import EdgePopupSettings
+from sharpminima.pruning.distribution import keep_best, survivors_at
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
 from sharpminima.pruning.scores import StraightThrough, masked
-from sharpminima.pruning.search import SubnetSettings, prune_by_search
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-
-
-class EdgePopupSettings(SubnetSettings):
-    """Layerwise as in the paper; the rate is ours, to be tuned."""
-
-    distribution: Literal[DISTRIBUTIONS] = "layerwise"
-    rate: Strength = Field(10.0, description="of the scores, times lr")
 
 
 class Popup(Reparametrised):
@@ -68,11 +58,3 @@ def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFi
     history = learn(run, net, settings, "edge_popup", resume, Learning, rate=settings.rate, frozen=True)
     masks = net.found()
     return {"state": masked(net.folded(), masks), "masks": masks, "history": history}
-
-
-METHOD = Method(
-    EdgePopupSettings,
-    partial(prune_by_search, name="edge_popup", search=search),
-    "Ramanujan, Wortsman, Kembhavi, Farhadi, Rastegari (2020)",
-    "mask learning",
-)

@@ -5,36 +5,20 @@ magnitude, with sparsity s (1 - (1 - t/n)^3) after update t of n, layer by layer
 """
 
 import copy
-from functools import partial
-from typing import Literal
 
-from pydantic import Field
-
+from sharpminima.catalogue.methods.choices import CRITERIA
+from sharpminima.catalogue.methods.gradual import AgpSettings
 from sharpminima.masks import count
-from sharpminima.pruning.criteria import CRITERIA, Candidate
-from sharpminima.pruning.distribution import DISTRIBUTIONS, survivors_at
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.schedule import SCHEDULES, survivor_counts
+from sharpminima.pruning.criteria import Candidate
+from sharpminima.pruning.distribution import survivors_at
+from sharpminima.pruning.method import Run
+from sharpminima.pruning.schedule import survivor_counts
 from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
-from sharpminima.pruning.search import SearchPolicy, SearchSettings, Share, found, prune_by_search
+from sharpminima.pruning.search import SearchPolicy, found
 from sharpminima.pruning.stages import fit
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-from sharpminima.settings import PositiveInt
 from sharpminima.training import FlatModel
-
-
-class AgpSettings(SearchSettings):
-    """The schedule runs from `begin` to `end` of the search's steps."""
-
-    criterion: Literal[tuple(CRITERIA)] = "magnitude"
-    distribution: Literal[DISTRIBUTIONS] = "layerwise"
-    schedule: Literal[SCHEDULES] = "cubic"
-    updates: PositiveInt = Field(50, description="of the mask, evenly spread")
-    begin: float = Field(0.1, ge=0, lt=1, description="share of the steps before the first removal")
-    end: Share = Field(0.9, description="share of the steps at the last removal")
-    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
-    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
 
 
 class Tightening(SearchPolicy):
@@ -59,7 +43,7 @@ class Tightening(SearchPolicy):
         sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gradual", "sample"))
         draws = generator(run.seed, "gradual", "draws", self.steps)
         candidate = Candidate(flat.model, self.masks, sample, draws, settings.probes)
-        self.masks = keep_scored(settings.criterion, candidate, self._due[self.steps], settings.distribution)
+        self.masks = keep_scored(CRITERIA[settings.criterion], candidate, self._due[self.steps], settings.distribution)
         flat.set_masks(self.masks)
 
     def state(self) -> dict:
@@ -78,13 +62,3 @@ def search(run: Run, level: float, settings: AgpSettings, resume: ResumeFile | N
     policy = Tightening(run, settings, flat, level)
     history = fit(run, flat, policy, settings, ("agp", "search"), resume)
     return found(flat, policy.masks, history)
-
-
-METHODS = {
-    "agp": Method(
-        settings=AgpSettings,
-        prune=partial(prune_by_search, name="agp", search=search),
-        paper="Zhu, Gupta (2017)",
-        kind="gradual search",
-    )
-}

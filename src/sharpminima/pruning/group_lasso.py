@@ -8,14 +8,8 @@ that read an input (channel-wise). The gradient of a norm is w / ||w||.
 import torch
 from torch import Tensor
 
-from sharpminima.pruning.penalty import Penalised, Strength, UnitPenaltySettings, penalty_method
+from sharpminima.pruning.penalty import Penalised
 from sharpminima.training import FlatModel
-
-
-class GroupLassoSettings(UnitPenaltySettings):
-    """The strength is ours, to be tuned."""
-
-    strength: Strength = 1e-3
 
 
 class GroupLasso(Penalised):
@@ -30,6 +24,3 @@ class GroupLasso(Penalised):
                 others = [axis for axis in range(weight.ndim) if axis != group]
                 norms = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
                 gradient.add_(torch.where(norms > 0, weight / norms, 0.0), alpha=self.settings.strength)
-
-
-METHOD = penalty_method("group_lasso", GroupLasso, GroupLassoSettings, "Wen, Wu, Wang, Chen, Li (2016)")

@@ -20,56 +20,23 @@ levels down to the last, which takes a smaller step.
 
 import copy
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, create_model, field_validator
 from torch import Tensor
 
+from sharpminima.catalogue.methods.choices import CRITERIA
+from sharpminima.catalogue.methods.iterative import GimpSettings, whole_epochs
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.evaluation import Evaluation
 from sharpminima.masks import Masks, count
-from sharpminima.pruning.criteria import CRITERIA, Candidate
-from sharpminima.pruning.distribution import DISTRIBUTIONS, survivors_at
-from sharpminima.pruning.method import LevelState, Method, Pruned, Run
+from sharpminima.pruning.criteria import Candidate
+from sharpminima.pruning.distribution import survivors_at
+from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
 from sharpminima.pruning.stages import Stages, at, fit_best, level_state
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-from sharpminima.settings import PositiveInt, RecipeSettings, Settings
 from sharpminima.training import FlatModel, RecipePolicy
-
-Rewind = Annotated[float, Field(ge=0, le=1)]
-
-
-class GimpSettings(Settings):
-    """T is the recipe's ``max_epochs``."""
-
-    revision: Literal[2] = 2
-    keep: float = Field(0.7, gt=0, lt=1, description="share of the weights that a round keeps (K)")
-    rewind: Rewind = Field(1.0, description="how far survivors are set back, in full trainings")
-    rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
-    retrain: float = Field(1.0, gt=0, le=1, description="how long a round trains")
-    criterion: Literal[tuple(CRITERIA)] = "magnitude"
-    distribution: Literal[DISTRIBUTIONS] = "global"
-    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
-    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
-    recipe: RecipeSettings = Field(
-        RecipeSettings(schedule="steps", max_epochs=60, milestones=(30, 45)),
-        description="the full training, of the dense net and of rounds; its length must be known: steps or constant",
-    )
-
-    @field_validator("recipe")
-    @classmethod
-    def _of_known_length(cls, recipe: RecipeSettings) -> RecipeSettings:
-        if recipe.schedule == "plateau":
-            raise ValueError("rewinding needs a training of known length: schedule: steps or constant")
-        return recipe
-
-
-def whole_epochs(share: float, epochs: int) -> int:
-    """The share in whole epochs; one that is neither 0 nor 1 leaves an epoch on either side, where there are two."""
-    if share in (0.0, 1.0):
-        return round(share * epochs)
-    return min(max(round(share * epochs), 1), max(epochs - 1, 1))
 
 
 class Excerpt(RecipePolicy):
@@ -150,7 +117,7 @@ def prune(run: Run, settings: GimpSettings) -> Pruned:
     def prune_round(name: str, survivors: int) -> tuple[Masks, dict[str, Any]]:
         draws = generator(run.seed, "gimp", "draws", name)
         candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.probes)
-        smaller = keep_scored(settings.criterion, candidate, survivors, settings.distribution)
+        smaller = keep_scored(CRITERIA[settings.criterion], candidate, survivors, settings.distribution)
         start = latest["last"] if settings.rewind == 0 else dense["origin"]
         trained = stages.run(name, partial(train_round, run, settings, start, smaller))
         history.extend(trained["history"])
@@ -165,30 +132,3 @@ def prune(run: Run, settings: GimpSettings) -> Pruned:
         levels[level] = level_state(run, level, event, final, trained, spent + len(trained["history"]))
     most = max(state.facts["epochs"] for state in levels.values())
     return Pruned(levels=levels, history=history, events=[], epochs=most)
-
-
-_CASES = {
-    "gimp": ("Mikler (2021)", {}),
-    "finetune": ("Han, Pool, Tran, Dally (2015)", {"rewind": 0.0, "rewind_lr": 0.0}),
-    "weight_rewinding": ("Frankle, Carbin (2019)", {}),
-    "stable_weight_rewinding": (
-        "Frankle, Dziugaite, Roy, Carbin (2020)",
-        {"rewind": 0.95, "rewind_lr": 0.95, "retrain": 0.95},
-    ),
-    "lr_rewinding": ("Renda, Frankle, Carbin (2020)", {"rewind": 0.0}),
-    "sgimp": ("Mikler (2021)", {"rewind": 0.75}),
-}
-
-
-def _method(name: str) -> Method:
-    """A special case has its numbers as defaults."""
-    paper, numbers = _CASES[name]
-    defaults = {
-        key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
-    }
-    settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)
-    return Method(settings, prune, paper, "iterative")
-
-
-METHODS = {name: _method(name) for name in _CASES}
-"""Name -> method."""

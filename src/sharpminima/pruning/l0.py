@@ -8,29 +8,18 @@ gamma, 0, 1), and what they close is removed. The strength is lambda.
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.mask_learning import L0Settings
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
-from sharpminima.pruning.search import SweepSettings, prune_by_sweep
 from sharpminima.resume import ResumeFile
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 _EDGE = 1e-6  # of u: the logarithms stay finite
-
-
-class L0Settings(SweepSettings):
-    """beta, gamma and zeta are the paper's; strengths and rate are ours, to be tuned."""
-
-    strengths: tuple[Strength, ...] = (0.1, 0.3, 1.0)
-    rate: Strength = Field(1000.0, description="of the gates, times lr")
-    drop: float = Field(0.2, gt=0, lt=1, description="share of gates that are closed at first")
 
 
 class HardConcrete(Reparametrised):
@@ -67,12 +56,3 @@ def search(run: Run, strength: float, settings: L0Settings, resume: ResumeFile |
     net = HardConcrete(run, settings, strength)
     history = learn(run, net, settings, "l0", resume, Learning, rate=settings.rate)
     return {"state": net.folded(), "masks": net.masks(), "history": history}
-
-
-METHOD = Method(
-    L0Settings,
-    partial(prune_by_sweep, name="l0", search=search),
-    "Louizos, Welling, Kingma (2018)",
-    "mask learning",
-    "none",
-)

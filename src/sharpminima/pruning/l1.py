@@ -5,14 +5,8 @@ Its gradient is lambda sign(w); Tibshirani, "Regression shrinkage and selection 
 
 from torch import Tensor
 
-from sharpminima.pruning.penalty import Penalised, PenaltySettings, Strength, penalty_method
+from sharpminima.pruning.penalty import Penalised
 from sharpminima.training import FlatModel
-
-
-class L1Settings(PenaltySettings):
-    """The strength is ours, to be tuned."""
-
-    strength: Strength = 1e-4
 
 
 class Lasso(Penalised):
@@ -21,6 +15,3 @@ class Lasso(Penalised):
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Add the penalty's gradient."""
         flat.gradients.addcmul_(flat.values.sign(), self.penalised, value=self.settings.strength)
-
-
-METHOD = penalty_method("l1", Lasso, L1Settings, "Tibshirani (1996)")

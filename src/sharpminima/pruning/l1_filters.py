@@ -5,12 +5,8 @@ Of the trained net, the filters (units) with the smallest sum of absolute incomi
 
 from torch import Tensor
 
-from sharpminima.pruning.structured import UnitScores, UnitSettings, structured_method
+from sharpminima.pruning.structured import UnitScores
 from sharpminima.training import FlatModel
-
-
-class L1FiltersSettings(UnitSettings):
-    """Layerwise as in the paper."""
 
 
 class Filters(UnitScores):
@@ -19,6 +15,3 @@ class Filters(UnitScores):
     def scores(self, flat: FlatModel) -> dict[str, Tensor]:
         """The sums."""
         return {layer: weight.abs().sum(1) for layer, weight in self.incoming(flat).items()}
-
-
-METHOD = structured_method("l1_filters", Filters, L1FiltersSettings, "Li, Kadav, Durdanovic, Samet, Graf (2017)")

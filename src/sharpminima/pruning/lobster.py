@@ -9,38 +9,22 @@ plateau for PWE epochs, the best state is reloaded and all ``|w| < T`` are remov
 threshold that keeps the validation loss within ``1 + TWT`` of its value.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
 from sharpminima.evaluation import Evaluation, gradient_norm
 from sharpminima.masks import Masks, prunable_parameters
-from sharpminima.pruning.method import LevelState, Method, Pruned, Run
+from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.rng import generator
-from sharpminima.settings import PositiveInt, Settings
 from sharpminima.training import Best, FlatModel, Policy, train
 
 _GOOD = 1.01  # an epoch is good while its loss is under this many times the best
 _BRACKET = 0.05  # the bisection ends when the losses of its ends differ by less than this share of the bound
 _MOVE = 1e-10  # ... or when its centre moves by no more than this
-
-
-class LobsterSettings(Settings):
-    """The defaults are those of the authors' one published setting (LeNet-5/MNIST), at constant rate."""
-
-    revision: Literal[1] = 1
-    lr: Annotated[float, Field(gt=0)] = 0.1
-    batch_size: PositiveInt = 100
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    lambda_: Annotated[float, Field(gt=0, alias="lambda", description="decay of insensitive weights, a step")] = 1e-4
-    twt: Annotated[float, Field(gt=0, description="threshold worsening tolerance, relative")] = 0.05
-    pwe: Annotated[PositiveInt, Field(description="plateau waiting epochs")] = 20
-    max_epochs: PositiveInt = 2000
-    include_batchnorm: bool = False
 
 
 def largest_threshold(flat: FlatModel, prunable: Tensor, validation: Split, *, twt: float) -> tuple[float, Evaluation]:
@@ -228,12 +212,3 @@ def prune(run: Run, settings: LobsterSettings) -> Pruned:
         after = next((e for e in policy.events if e["event"] == kept["event"]), None)
         levels[level] = LevelState(state, masks, reached, {**kept, "after_threshold": after})
     return Pruned(levels=levels, history=history, events=policy.events, epochs=len(history))
-
-
-METHOD = Method(
-    settings=LobsterSettings,
-    prune=prune,
-    paper="Tartaglione, Bragagnolo, Fiandrotti, Grangetto (2020)",
-    kind="gradual",
-    dial="none",
-)

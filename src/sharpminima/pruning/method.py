@@ -1,8 +1,7 @@
-"""What a pruning method is: a function from a prepared run to one state for each requested level."""
+"""What a pruning method takes and returns: a prepared run, one state for each requested level."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +9,6 @@ from sharpminima.data import Split
 from sharpminima.masks import Masks
 from sharpminima.progress import Progress
 from sharpminima.resume import ResumeFile
-from sharpminima.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,3 @@ class Pruned:
     history: list[dict[str, Any]]  # one row an epoch
     events: list[dict[str, Any]]  # one row a pruning event
     epochs: int  # in all
-
-
-@dataclass(frozen=True)
-class Method:
-    """An entry of the registry."""
-
-    settings: type[Settings]
-    prune: Callable[[Run, Any], Pruned]
-    paper: str
-    kind: str  # e.g. "gradual"
-    dial: Literal["weights", "units", "none"] = "weights"  # what is removed to the number asked for; none: strengths

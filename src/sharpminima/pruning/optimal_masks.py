@@ -6,33 +6,20 @@ for stay, and the training follows. The thesis says that a penalty is usually ne
 start of b, alpha or the length: ours are an L1 of strength lambda on c, and settings to be tuned.
 """
 
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best, survivors_at
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.mask_learning import OptimalMasksSettings
+from sharpminima.pruning.distribution import keep_best, survivors_at
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
 from sharpminima.pruning.scores import StraightThrough, masked
-from sharpminima.pruning.search import SearchSettings, Share, prune_by_search
 from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
 
 _CLIP, _LIMIT = 0.1, 15.0  # of the gradient, of b
-
-
-class OptimalMasksSettings(SearchSettings):
-    """What the thesis does not give is ours, to be tuned."""
-
-    distribution: Literal[DISTRIBUTIONS] = "global"
-    pretraining: Share = Field(0.1, description="share of the steps in which weights are trained")
-    alpha: Strength = Field(10.0, description="step of b")
-    start: float = Field(0.0, description="b at first")
-    strength: float = Field(1e-4, ge=0, description="of the L1 penalty on c")
 
 
 class Coins(Reparametrised):
@@ -88,11 +75,3 @@ def search(run: Run, level: float, settings: OptimalMasksSettings, resume: Resum
     masks = keep_best(scores, survivors, settings.distribution)
     state = {name: tensor.detach().cpu() for name, tensor in net.model.state_dict().items()}
     return {"state": masked(state, masks), "masks": masks, "history": history}
-
-
-METHOD = Method(
-    OptimalMasksSettings,
-    partial(prune_by_search, name="optimal_masks", search=search),
-    "Mikler (2021)",
-    "mask learning",
-)

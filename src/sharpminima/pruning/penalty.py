@@ -7,34 +7,19 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best, survivors_at
-from sharpminima.pruning.method import Method, Run
+from sharpminima.pruning.distribution import keep_best, survivors_at
+from sharpminima.pruning.method import Pruned, Run
 from sharpminima.pruning.scored import all_masks
-from sharpminima.pruning.search import SearchPolicy, SearchSettings, found, prune_by_search
+from sharpminima.pruning.search import SearchPolicy, found, prune_by_search
 from sharpminima.pruning.stages import fit
 from sharpminima.pruning.units import incoming, keep_best_units, units_of
 from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
-
-Strength = Annotated[float, Field(gt=0)]
-
-
-class PenaltySettings(SearchSettings):
-    """Of all methods that penalise single weights, and remove the smallest of them."""
-
-    distribution: Literal[DISTRIBUTIONS] = "global"
-
-
-class UnitPenaltySettings(SearchSettings):
-    """Of all methods that penalise units, and remove those of least norm."""
-
-    distribution: Literal["global", "layerwise"] = "global"
 
 
 class Penalised(SearchPolicy):
@@ -70,12 +55,14 @@ def search_units(
     return found(flat, keep_best_units(flat.model, scores, level, settings.distribution), history)
 
 
-def penalty_method(name: str, policy: type[Penalised], settings: type[SearchSettings], paper: str) -> Method:
-    """A method of this kind; of `UnitPenaltySettings` if it removes units."""
-    units = issubclass(settings, UnitPenaltySettings)
-    search = partial(search_units if units else search_weights, name=name, policy=policy)
-    dial = "units" if units else "weights"
-    return Method(settings, partial(prune_by_search, name=name, search=search), paper, "penalty", dial)
+def prune_weights(run: Run, settings: Any, name: str, policy: type[Penalised]) -> Pruned:
+    """The method of a penalty on single weights."""
+    return prune_by_search(run, settings, name, partial(search_weights, name=name, policy=policy))
+
+
+def prune_units(run: Run, settings: Any, name: str, policy: type[Penalised]) -> Pruned:
+    """The method of a penalty on units."""
+    return prune_by_search(run, settings, name, partial(search_units, name=name, policy=policy))
 
 
 @contextmanager

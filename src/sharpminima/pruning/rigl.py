@@ -6,23 +6,10 @@ as in the authors' code. T_end is 75 % of the search; an Erdős-Rényi kernel st
 """
 
 import math
-from functools import partial
-
-from pydantic import Field
 
 from sharpminima.masks import Masks
-from sharpminima.pruning.dynamic import Dynamic, DynamicSettings, drop_smallest, grow_best, room, search
-from sharpminima.pruning.method import Method
-from sharpminima.pruning.search import Share, prune_by_search
-from sharpminima.settings import PositiveInt
+from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, room
 from sharpminima.training import FlatModel
-
-
-class RiglSettings(DynamicSettings):
-    """As in the authors' code."""
-
-    every: PositiveInt | None = Field(100, description="steps between two rewirings; null: an epoch")
-    until: Share = Field(0.75, description="share of the steps after which the mask stays")
 
 
 def cosine(share: float, step: int, end: int) -> float:
@@ -40,11 +27,3 @@ class Rigging(Dynamic):
         kept = drop_smallest(self.parts(flat, flat.values), masks, counts)
         pull = {name: gradient.abs() for name, gradient in self.parts(flat, flat.unmasked).items()}
         return grow_best(pull, kept, kept, counts)
-
-
-METHOD = Method(
-    settings=RiglSettings,
-    prune=partial(prune_by_search, name="rigl", search=partial(search, name="rigl", policy=Rigging)),
-    paper="Evci, Gale, Menick, Castro, Elsen (2020)",
-    kind="dynamic",
-)

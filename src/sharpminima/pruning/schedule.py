@@ -1,13 +1,11 @@
 """How many parameters survive each round of pruning, on the way to the number asked for."""
 
-SCHEDULES = ("one-shot", "iterative", "cubic")
-"""one-shot: all at once; iterative: the same share of what is left each round, density d^(k/n) after round k of n for
-final density d; cubic: sparsity s (1 - (1 - k/n)^3) for final sparsity s (Zhu and Gupta, "To prune, or not to prune",
-2017), which removes most where most is redundant."""
-
 
 def survivor_counts(schedule: str, size: int, final: int, rounds: int) -> list[int]:
     """Survivors after each round, the last of which leaves ``final`` of ``size``.
+
+    Args:
+        schedule: a name of `sharpminima.catalogue.methods.choices.SCHEDULES`.
 
     >>> survivor_counts("iterative", 1000, 1, 3)
     [100, 10, 1]

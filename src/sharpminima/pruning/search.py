@@ -10,51 +10,16 @@ without searches once for each of its strengths (`prune_by_sweep`).
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator
-
+from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings
 from sharpminima.evaluation import Evaluation, gradient_norm
 from sharpminima.masks import Masks, count
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.stages import Stages, at, fit_recipe, level_state
 from sharpminima.resume import ResumeFile
-from sharpminima.settings import PositiveInt, RecipeSettings, Settings
 from sharpminima.training import FlatModel, Policy
-
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class SearchSettings(Settings):
-    """Of the search, and of the training that follows it."""
-
-    revision: Literal[1] = 1
-    epochs: PositiveInt = Field(40, description="of the search, at constant rate")
-    lr: Annotated[float, Field(gt=0)] = 0.1
-    batch_size: PositiveInt = 100
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    recipe: RecipeSettings = Field(RecipeSettings(), description="training with the masks that were found")
-
-
-class SweepSettings(SearchSettings):
-    """Of methods without a density dial: one search for each strength."""
-
-    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
-
-    @field_validator("strengths")
-    @classmethod
-    def _ascending(cls, strengths: tuple[float, ...]) -> tuple[float, ...]:
-        if list(strengths) != sorted({*strengths}):
-            raise ValueError(f"strengths must ascend without repetition; {list(strengths)} given")
-        return strengths
-
-
-class SubnetSettings(SearchSettings):
-    """Of methods whose result is a part of the untrained net, which stays as it is."""
-
-    recipe: RecipeSettings | None = Field(None, description="training of what was found; null: none")
 
 
 class SearchPolicy(Policy):
@@ -92,7 +57,7 @@ Search = Callable[[Run, float, Any, ResumeFile | None], dict[str, Any]]
 """(run, level, settings, resume) -> `found`."""
 
 
-def prune_by_search(run: Run, settings: SearchSettings, *, name: str, search: Search) -> Pruned:
+def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Search) -> Pruned:
     """Search, then train, for each level by itself; facts as of `level_state`."""
     stages = Stages(run.resume)
     history: list[dict[str, Any]] = []
@@ -107,7 +72,7 @@ def prune_by_search(run: Run, settings: SearchSettings, *, name: str, search: Se
     return Pruned(levels=levels, history=history, events=[], epochs=most)
 
 
-def prune_by_sweep(run: Run, settings: SweepSettings, *, name: str, search: Search) -> Pruned:
+def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search) -> Pruned:
     """Search, then train, for each strength; a level has the weakest that reached it, else the sparsest of all.
 
     Events are the strengths: event (its number), strength, survivors, sparsity, best validation loss.

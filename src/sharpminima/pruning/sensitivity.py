@@ -10,21 +10,8 @@ the public code of the same authors' SeReNe, which has it by neuron, and from th
 import torch
 from torch import Tensor
 
-from sharpminima.pruning.penalty import (
-    Penalised,
-    PenaltySettings,
-    Strength,
-    buffers_kept,
-    penalty_method,
-    sensitivities,
-)
+from sharpminima.pruning.penalty import Penalised, buffers_kept, sensitivities
 from sharpminima.training import FlatModel
-
-
-class SensitivitySettings(PenaltySettings):
-    """The strength is ours, to be tuned."""
-
-    strength: Strength = 1e-4
 
 
 class SensitivityDecay(Penalised):
@@ -45,8 +32,3 @@ class SensitivityDecay(Penalised):
             weight = flat.view(flat.values, name)
             weight.addcmul_(weight, share, value=-self.settings.strength)
         super().after_step(flat)
-
-
-METHOD = penalty_method(
-    "sensitivity", SensitivityDecay, SensitivitySettings, "Tartaglione, Lepsøy, Fiandrotti, Francini (2018)"
-)

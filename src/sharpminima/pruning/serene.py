@@ -10,22 +10,10 @@ calls full). Theirs also divides by the batch size once more, by taking the outp
 import torch
 from torch import Tensor
 
+from sharpminima.catalogue.methods.penalty import SereneSettings
 from sharpminima.pruning.method import Run
-from sharpminima.pruning.penalty import (
-    Penalised,
-    Strength,
-    UnitPenaltySettings,
-    buffers_kept,
-    penalty_method,
-    sensitivities,
-)
+from sharpminima.pruning.penalty import Penalised, buffers_kept, sensitivities
 from sharpminima.training import FlatModel
-
-
-class SereneSettings(UnitPenaltySettings):
-    """The strength is ours, to be tuned."""
-
-    strength: Strength = 1e-4
 
 
 class NeuronDecay(Penalised):
@@ -58,8 +46,3 @@ class NeuronDecay(Penalised):
             weight = flat.view(flat.values, name)
             weight.addcmul_(weight, share.view(-1, *[1] * (weight.ndim - 1)), value=-self.settings.strength)
         super().after_step(flat)
-
-
-METHOD = penalty_method(
-    "serene", NeuronDecay, SereneSettings, "Tartaglione, Bragagnolo, Odierna, Fiandrotti, Grangetto (2022)"
-)

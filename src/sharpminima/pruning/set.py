@@ -6,19 +6,13 @@ as many places that were free come back at random. A newcomer takes the value th
 layer's initialisation.
 """
 
-from functools import partial
-
 from torch import Tensor
 
+from sharpminima.catalogue.methods.dynamic import SetSettings
 from sharpminima.masks import Masks
-from sharpminima.pruning.dynamic import Dynamic, DynamicSettings, drop_smallest, grow_best, room, search
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.search import prune_by_search
+from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, room
+from sharpminima.pruning.method import Run
 from sharpminima.training import FlatModel
-
-
-class SetSettings(DynamicSettings):
-    """As in the paper."""
 
 
 class Evolving(Dynamic):
@@ -39,11 +33,3 @@ class Evolving(Dynamic):
         """From W0."""
         initial = self.parts(flat, self._initial)
         return {name: (place, initial[name]) for name, place in places.items()}
-
-
-METHOD = Method(
-    settings=SetSettings,
-    prune=partial(prune_by_search, name="set", search=partial(search, name="set", policy=Evolving)),
-    paper="Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta (2018)",
-    kind="dynamic",
-)

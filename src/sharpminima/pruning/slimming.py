@@ -5,26 +5,17 @@ Where a layer has no BatchNorm, its units get a gate in the same place, which st
 weights at the end.
 """
 
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, ones
 
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.penalty import SlimmingSettings
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised
-from sharpminima.pruning.search import SearchSettings, prune_by_search
 from sharpminima.pruning.stages import fit
 from sharpminima.pruning.units import keep_best_units, units_of
 from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
-
-
-class SlimmingSettings(SearchSettings):
-    """As in the paper."""
-
-    strength: Strength = 1e-4
-    distribution: Literal["global", "layerwise"] = "global"
 
 
 class Gated(Reparametrised):
@@ -67,12 +58,3 @@ def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFil
     scores = {layer: scale.abs() for layer, scale in net.scales().items()}
     masks = keep_best_units(net.model, scores, level, settings.distribution)
     return {"state": net.folded(), "masks": masks, "history": history}
-
-
-METHOD = Method(
-    SlimmingSettings,
-    partial(prune_by_search, name="slimming", search=search),
-    "Liu, Li, Shen, Huang, Yan, Zhang (2017)",
-    "penalty",
-    "units",
-)

@@ -9,13 +9,9 @@ import torch
 from torch import Tensor
 
 from sharpminima.evaluation import Evaluation
-from sharpminima.pruning.structured import UnitScores, UnitSettings, structured_method
+from sharpminima.pruning.structured import UnitScores
 from sharpminima.pruning.units import keep_best_units
 from sharpminima.training import FlatModel
-
-
-class SoftFilterSettings(UnitSettings):
-    """Layerwise as in the paper."""
 
 
 class SoftZeros(UnitScores):
@@ -36,6 +32,3 @@ class SoftZeros(UnitScores):
                     kept = masks[f"{group.layer}.weight"].flatten(1).any(1).to(flat.values.device)
                     parameter = flat.view(flat.values, name)
                     parameter.mul_(kept.view(-1, *[1] * (parameter.ndim - 1)))
-
-
-METHOD = structured_method("soft_filter", SoftZeros, SoftFilterSettings, "He, Kang, Dong, Fu, Yang (2018)")

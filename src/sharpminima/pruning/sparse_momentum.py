@@ -6,26 +6,17 @@ many come back in all, shared out over layers in proportion to the mean |momentu
 places of largest |momentum|, with weight 0. The momentum is an exponential mean of the dense gradients.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from sharpminima.catalogue.methods.dynamic import SparseMomentumSettings
 from sharpminima.masks import Masks
-from sharpminima.pruning.dynamic import Dynamic, DynamicSettings, drop_smallest, grow_best, room, search, share_out
-from sharpminima.pruning.method import Method, Run
+from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, room, share_out
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.rigl import cosine
-from sharpminima.pruning.search import Share, prune_by_search
 from sharpminima.training import FlatModel
-
-
-class SparseMomentumSettings(DynamicSettings):
-    """As in the authors' code."""
-
-    drop: Share = Field(0.5, description="share of a layer's connections that leave, at first")
-    smoothing: float = Field(0.9, ge=0, lt=1, description="of the momentum that places are chosen by")
 
 
 class Redistributing(Dynamic):
@@ -56,13 +47,3 @@ class Redistributing(Dynamic):
         """From a resume file."""
         super().restore(state)
         self._momentum.copy_(state["dense_momentum"])
-
-
-METHOD = Method(
-    settings=SparseMomentumSettings,
-    prune=partial(
-        prune_by_search, name="sparse_momentum", search=partial(search, name="sparse_momentum", policy=Redistributing)
-    ),
-    paper="Dettmers, Zettlemoyer (2019)",
-    kind="dynamic",
-)

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.evaluation import gradient_norm
 from sharpminima.masks import Masks, apply_masks, sparsity
 from sharpminima.pruning.method import LevelState, Run
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-from sharpminima.settings import RecipeSettings
 from sharpminima.training import FlatModel, Policy, RecipePolicy, train
 
 Role = tuple[str | int, ...]

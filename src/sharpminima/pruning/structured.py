@@ -3,22 +3,16 @@
 import copy
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.search import SearchPolicy, SearchSettings, found, prune_by_search
+from sharpminima.pruning.method import Pruned, Run
+from sharpminima.pruning.search import SearchPolicy, found, prune_by_search
 from sharpminima.pruning.stages import fit
 from sharpminima.pruning.units import incoming, keep_best_units, units_of
 from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
-
-
-class UnitSettings(SearchSettings):
-    """The search trains the whole net."""
-
-    distribution: Literal["global", "layerwise"] = "layerwise"
 
 
 class UnitScores(SearchPolicy, ABC):
@@ -49,7 +43,6 @@ def search(
     return found(flat, masks, history)
 
 
-def structured_method(name: str, policy: type[UnitScores], settings: type[UnitSettings], paper: str) -> Method:
-    """A method of this kind."""
-    by_units = partial(search, name=name, policy=policy)
-    return Method(settings, partial(prune_by_search, name=name, search=by_units), paper, "structured", "units")
+def prune(run: Run, settings: Any, name: str, policy: type[UnitScores]) -> Pruned:
+    """The method of a score."""
+    return prune_by_search(run, settings, name, partial(search, name=name, policy=policy))

@@ -7,27 +7,17 @@ the highest in that number stay. No training follows unless a recipe is given.
 """
 
 import math
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from sharpminima.pruning.distribution import DISTRIBUTIONS, keep_best, survivors_at
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.mask_learning import SupermaskSettings
+from sharpminima.pruning.distribution import keep_best, survivors_at
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
 from sharpminima.pruning.scores import StraightThrough, masked
-from sharpminima.pruning.search import SubnetSettings, prune_by_search
 from sharpminima.resume import ResumeFile
-
-
-class SupermaskSettings(SubnetSettings):
-    """The rate is ours, chosen on the validation split (paper/tuning)."""
-
-    distribution: Literal[DISTRIBUTIONS] = "layerwise"
-    rate: Strength = Field(1000.0, description="of the scores, times lr")
 
 
 class Bernoulli(Reparametrised):
@@ -69,11 +59,3 @@ def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFi
     history = learn(run, net, settings, "supermask", resume, Learning, rate=settings.rate, frozen=True)
     masks = net.found()
     return {"state": masked(net.folded(), masks), "masks": masks, "history": history}
-
-
-METHOD = Method(
-    SupermaskSettings,
-    partial(prune_by_search, name="supermask", search=search),
-    "Zhou, Lan, Liu, Yosinski (2019)",
-    "mask learning",
-)

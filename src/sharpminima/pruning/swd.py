@@ -9,16 +9,8 @@ gradient it would diverge where lr a mu passes 2.
 import torch
 
 from sharpminima.pruning.distribution import survivors_at
-from sharpminima.pruning.penalty import Penalised, PenaltySettings, Strength, penalty_method
+from sharpminima.pruning.penalty import Penalised
 from sharpminima.training import FlatModel
-
-
-class SwdSettings(PenaltySettings):
-    """As in the authors' code; mu is theirs for the usual weight decay."""
-
-    mu: Strength = 5e-4
-    a_min: Strength = 0.1
-    a_max: Strength = 1e5
 
 
 class SelectiveDecay(Penalised):
@@ -36,8 +28,3 @@ class SelectiveDecay(Penalised):
             under = (flat.values.abs() <= threshold) & (self.penalised > 0)
             flat.values.copy_(torch.where(under, flat.values / (1 + self.lr * growth * settings.mu), flat.values))
         super().after_step(flat)
-
-
-METHOD = penalty_method(
-    "swd", SelectiveDecay, SwdSettings, "Tessier, Gripon, Léonardon, Arzel, Hannagan, Bertrand (2022)"
-)

@@ -6,20 +6,15 @@ incoming weights of a unit, and the mean is over the mini-batches of the search'
 in small steps while it trains on; here they leave at once.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sharpminima.catalogue.methods.structured import TaylorChannelsSettings
 from sharpminima.pruning.method import Run
-from sharpminima.pruning.structured import UnitScores, UnitSettings, structured_method
+from sharpminima.pruning.structured import UnitScores
 from sharpminima.training import FlatModel
-
-
-class TaylorChannelsSettings(UnitSettings):
-    """Global as in the paper."""
-
-    distribution: Literal["global", "layerwise"] = "global"
 
 
 class TaylorScores(UnitScores):
@@ -50,8 +45,3 @@ class TaylorScores(UnitScores):
         super().restore(state)
         for layer, total in self._sums.items():
             total.copy_(state["sums"][layer])
-
-
-METHOD = structured_method(
-    "taylor_channels", TaylorScores, TaylorChannelsSettings, "Molchanov, Mallya, Tyree, Frosio, Kautz (2019)"
-)

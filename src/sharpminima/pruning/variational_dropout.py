@@ -13,27 +13,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.pruning.method import Method, Run
-from sharpminima.pruning.penalty import Strength
+from sharpminima.catalogue.methods.mask_learning import VariationalDropoutSettings
+from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
-from sharpminima.pruning.search import Share, SweepSettings, prune_by_sweep
 from sharpminima.resume import ResumeFile
 
 _LIMIT, _REMOVED = 8.0, 3.0  # of log alpha
 _TINY = 1e-8
-
-
-class VariationalDropoutSettings(SweepSettings):
-    """Limits as in the authors' code; strengths, rate and start are ours, chosen on validation (paper/tuning)."""
-
-    strengths: tuple[Strength, ...] = (1.0, 3.0, 10.0)
-    rate: Strength = Field(3.0, description="of log sigma^2, times lr")
-    log_sigma2: float = Field(-8.0, description="at the start")
-    warm_up: Share = Field(0.25, description="share of the steps in which KL grows to its weight")
 
 
 def kl(log_alpha: Tensor) -> Tensor:
@@ -90,12 +79,3 @@ def search(
     net = NoisyWeights(run, settings, strength)
     history = learn(run, net, settings, "variational_dropout", resume, Learning, rate=settings.rate)
     return {"state": net.folded(), "masks": net.masks(), "history": history}
-
-
-METHOD = Method(
-    VariationalDropoutSettings,
-    partial(prune_by_sweep, name="variational_dropout", search=search),
-    "Molchanov, Ashukha, Vetrov (2017)",
-    "mask learning",
-    "none",
-)

@@ -17,8 +17,16 @@ from sharpminima.analysis import (
     psp_entropy,
     psp_statistics,
 )
-from sharpminima.checkpoint import Checkpoint, load_checkpoint
-from sharpminima.columns import (
+from sharpminima.catalogue.analyses import (
+    AnalysisData,
+    BarrierSettings,
+    HessianSettings,
+    LineSettings,
+    NeuronSettings,
+    PspSettings,
+    SurfaceSettings,
+)
+from sharpminima.catalogue.columns import (
     ALL,
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
@@ -29,15 +37,7 @@ from sharpminima.columns import (
     RELATIVE,
     SURFACE_COLUMNS,
 )
-from sharpminima.config import (
-    AnalysisData,
-    BarrierSettings,
-    HessianSettings,
-    LineSettings,
-    NeuronSettings,
-    PspSettings,
-    SurfaceSettings,
-)
+from sharpminima.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.files import COMPRESSED, write_csv

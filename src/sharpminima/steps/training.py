@@ -11,23 +11,27 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sharpminima.catalogue.datasets import DATASETS
+from sharpminima.catalogue.methods import METHODS
+from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sharpminima.config import MethodSettings
-from sharpminima.data import DATASETS, ImageDataset, Split, load_prepared
+from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.errors import CheckpointError
 from sharpminima.evaluation import evaluate, predict
 from sharpminima.files import write_csv, write_json
 from sharpminima.initial import load_initial, save_initial
-from sharpminima.layout import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.masks import Masks, prunable_parameters, sparsity
 from sharpminima.measures import measure
-from sharpminima.models import INPUT_SHAPES, build_recorded, set_batchnorm
+from sharpminima.models import build_recorded, set_batchnorm
+from sharpminima.names import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.progress import Progress
-from sharpminima.pruning import METHODS, STRATEGIES, Run, strategies
+from sharpminima.pruning import Run, strategies
 from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.rng import generator
 from sharpminima.runtime import configure
-from sharpminima.settings import BatchNormSettings, RecipeSettings
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, train_replicas
 from sharpminima.usage import measured
 
@@ -88,7 +92,7 @@ class TrainingJob:
         """What every net reports: losses and errors on all splits, and its counts (`sharpminima.measures`)."""
         model = self.build()
         model.load_state_dict(state)
-        counts = asdict(measure(model, INPUT_SHAPES[self.facts["model"]], masks=masks))
+        counts = asdict(measure(model, MODELS[self.facts["model"]].shape, masks=masks))
         prunable = masks or {name: torch.ones_like(state[name]) for name in prunable_parameters(model)}
         model.to(self.device)
         values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}

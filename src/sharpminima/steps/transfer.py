@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpminima.catalogue.columns import TRANSFER_COLUMNS
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.checkpoint import load_checkpoint
-from sharpminima.columns import TRANSFER_COLUMNS
 from sharpminima.config import TransferSettings
 from sharpminima.data import Split
 from sharpminima.errors import CheckpointError
@@ -24,7 +25,6 @@ from sharpminima.models import build_recorded
 from sharpminima.progress import Progress
 from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.rng import derive_seed
-from sharpminima.settings import RecipeSettings
 from sharpminima.steps.tables import net_key
 from sharpminima.steps.training import Runtime, TrainingJob, fit
 

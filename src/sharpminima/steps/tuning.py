@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from sharpminima.catalogue.methods import METHODS
 from sharpminima.checkpoint import read_metadata
 from sharpminima.config import MethodChoice, MethodSettings, parse_settings
 from sharpminima.errors import ConfigError, TrainingError
 from sharpminima.files import write_csv
-from sharpminima.layout import CELL, CHECKPOINT, GRADUAL, level_name
-from sharpminima.pruning import METHODS
+from sharpminima.names import CELL, CHECKPOINT, GRADUAL, level_name
 from sharpminima.settings import PositiveInt, Settings
 from sharpminima.steps.training import Runtime, prune
 

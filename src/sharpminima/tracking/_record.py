@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sharpminima.checkpoint import load_checkpoint
-from sharpminima.data import DATASETS
+from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.errors import SharpminimaError
 from sharpminima.files import read_json, sha256_file, write_json
 from sharpminima.layout import Layout
@@ -104,6 +103,8 @@ def check_files(layout: Layout, stage: str, notes: Notes) -> None:
             if not Path(path).is_file() or sha256_file(path) == recorded.get(path):
                 continue
             if path.endswith(".safetensors"):
+                from sharpminima.checkpoint import load_checkpoint  # torch, which Snakemake can do without
+
                 load_checkpoint(path)
             elif fault := _fault(path, notes):
                 raise SharpminimaError(

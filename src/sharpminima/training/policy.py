@@ -4,8 +4,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.evaluation import Evaluation
-from sharpminima.settings import RecipeSettings
 from sharpminima.training.flat import FlatModel
 
 

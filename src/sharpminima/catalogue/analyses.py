@@ -1,0 +1,209 @@
+"""What is measured at G and 1-S, on the plane through them, and on the line between them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sharpminima.catalogue.columns import (
+    BARRIER_COLUMNS,
+    HESSIAN_COLUMNS,
+    LINE_COLUMNS,
+    NEURON_COLUMNS,
+    PSP_COLUMNS,
+    SURFACE_COLUMNS,
+)
+from sharpminima.catalogue.registry import Code, Registry, loaded
+from sharpminima.settings import PositiveInt, Settings
+
+Part = Literal["train", "validation", "test"]
+
+
+class AnalysisData(Settings):
+    """What an analysis looks at. The paper is silent; its Fig. 2a says training loss, hence the default."""
+
+    part: Part = "train"
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of the part; null: all")] = None
+
+    @property
+    def parts_read(self) -> tuple[Part, ...]:
+        """The parts of the data."""
+        return (self.part,)
+
+    @property
+    def positions(self) -> int:
+        """Points of the plane or the line at which it measures."""
+        return 1
+
+
+class _SeveralParts(Settings):
+    """What an analysis of several parts looks at."""
+
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)] = ("train", "test")
+    images: Annotated[PositiveInt | None, Field(description="class-balanced images of each part; null: all")] = None
+
+    @property
+    def parts_read(self) -> tuple[Part, ...]:
+        """The parts of the data."""
+        return self.parts
+
+    @property
+    def positions(self) -> int:
+        """Points of the plane or the line at which it measures."""
+        return 1
+
+
+class PspSettings(_SeveralParts):
+    """PSP norm and entropies of G and 1-S, by layer and by class; the first part is what figures and claims take."""
+
+    revision: Literal[3] = 3
+
+
+class NeuronSettings(AnalysisData):
+    """First-order PSP-entropy of each neuron within each class, of the run that Fig. 5 shows."""
+
+    revision: Literal[2] = 2
+
+
+class _Eigenvalues(AnalysisData):
+    eigenvalues: PositiveInt = 5
+    tolerance: Annotated[float, Field(gt=0, description="residual, relative to the largest eigenvalue")] = 1e-4
+
+
+class HessianSettings(_Eigenvalues):
+    """Largest eigenvalues at G and 1-S: of all parameters, of the surviving ones, and of their relative changes."""
+
+    revision: Literal[2] = 2
+
+
+class SurfaceSettings(AnalysisData):
+    """The map of Fig. 2-4. A grid of 41 points over the default span holds both ends, one of 51 neither."""
+
+    revision: Literal[1] = 1
+    images: PositiveInt | None = 10_000
+    grid: Annotated[int, Field(ge=3)] = 41
+    span: tuple[float, float] = (-0.5, 1.5)
+    definition: Literal["joint", "agreement"] = "joint"
+
+    @property
+    def positions(self) -> int:
+        """Points of the grid."""
+        return self.grid**2
+
+
+class LineSettings(_Eigenvalues):
+    """Largest eigenvalues along the line from G to 1-S."""
+
+    revision: Literal[1] = 1
+    points: Annotated[int, Field(ge=2, description="even positions, G and 1-S among them")] = 11
+
+    @property
+    def positions(self) -> int:
+        """Points of the line."""
+        return self.points
+
+
+class BarrierSettings(_SeveralParts):
+    """Loss and error along the line from G to 1-S."""
+
+    revision: Literal[1] = 1
+    points: Annotated[int, Field(ge=3, description="even positions, G and 1-S among them")] = 41
+
+    @property
+    def positions(self) -> int:
+        """Points of the line."""
+        return self.points
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A measurement of G and 1-S of one run, at the highest level; its name is that of its command and its tables."""
+
+    name: str
+    settings: type[Any]  # an `AnalysisData`, or of several parts
+    columns: list[str]
+    code: Code  # (data, gradual, rewind, settings, out, runtime): reads both checkpoints, writes the table
+    help: str  # of its command
+    passes: float  # of training over its images, of both nets together, at each point
+    when: Literal["always", "shown", "mapped"] = "always"  # of all runs; those that figures show; or experiments too
+    large: bool = False  # thousands of rows, whose table is compressed
+    holds_statistics: bool = False  # PSP statistics of all its images, in memory
+    summarised: bool = False  # whether the paper states numbers of it
+
+    def load(self) -> Any:
+        """The step that makes its table."""
+        return loaded(self.code)
+
+
+_STEPS = "sharpminima.steps.analysis"
+ANALYSES = Registry(
+    "analysis",
+    (
+        Analysis(
+            "psp",
+            PspSettings,
+            PSP_COLUMNS,
+            f"{_STEPS}:psp",
+            "PSP norm and PSP-entropy of G and 1-S, by layer and by class.",
+            passes=6.8,
+            holds_statistics=True,
+            summarised=True,
+        ),
+        Analysis(
+            "neurons",
+            NeuronSettings,
+            NEURON_COLUMNS,
+            f"{_STEPS}:neurons",
+            "First-order PSP-entropy of each neuron of G and 1-S within each class.",
+            passes=2.0,
+            when="shown",
+            large=True,
+            holds_statistics=True,
+        ),
+        Analysis(
+            "hessian",
+            HessianSettings,
+            HESSIAN_COLUMNS,
+            f"{_STEPS}:hessian",
+            "Largest Hessian eigenvalues at G and 1-S.",
+            passes=240.0,
+            summarised=True,
+        ),
+        Analysis(
+            "surface",
+            SurfaceSettings,
+            SURFACE_COLUMNS,
+            f"{_STEPS}:surface",
+            "Loss, error, PSP norm and entropies over the plane through G and 1-S.",
+            passes=4.2,
+            when="mapped",
+            large=True,
+            holds_statistics=True,
+            summarised=True,
+        ),
+        Analysis(
+            "line",
+            LineSettings,
+            LINE_COLUMNS,
+            f"{_STEPS}:line",
+            "Largest Hessian eigenvalues along the line from G to 1-S.",
+            passes=80.0,
+            when="mapped",
+            summarised=True,
+        ),
+        Analysis(
+            "barrier",
+            BarrierSettings,
+            BARRIER_COLUMNS,
+            f"{_STEPS}:barrier",
+            "Loss and error along the line from G to 1-S, and how far above the line between the ends'.",
+            passes=0.7,
+            summarised=True,
+        ),
+    ),
+)
+"""Name -> analysis.
+
+Passes were measured on LeNet-300 and LeNet-5, MNIST, at 99.57 %. Those of eigenvalues are LeNet-300's, the dearest: 233
+measured, 83 on LeNet-5. A point of a line took 28 on LeNet-5; for LeNet-300 it is scaled by that ratio.
+"""

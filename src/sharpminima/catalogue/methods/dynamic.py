@@ -1,0 +1,78 @@
+"""Dynamic sparse training: connections leave and others come while the net trains."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
+from sharpminima.catalogue.methods.method import Method
+from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings, swept_method
+from sharpminima.catalogue.registry import Code
+from sharpminima.settings import PositiveInt, Share, Strength
+
+
+class DynamicSettings(SearchSettings):
+    """Of all methods that rewire; each has defaults of its own."""
+
+    distribution: Literal[DISTRIBUTIONS] = Field("erk", description="of the random mask at the start")
+    every: PositiveInt | None = Field(None, description="steps between two rewirings; null: an epoch")
+    until: Share = Field(1.0, description="share of the steps after which the mask stays")
+    drop: Share = Field(0.3, description="share of a layer's connections that leave")
+
+
+class SetSettings(DynamicSettings):
+    """As in the paper."""
+
+
+class DsrSettings(DynamicSettings):
+    """`drop` is what is aimed at, of all survivors."""
+
+    drop: Share = Field(0.1, description="share of all connections that should leave at a rewiring")
+    threshold: float = Field(1e-3, gt=0, description="on |w|, at the start")
+    tolerance: Share = Field(0.1, description="delta, by which the number that left may differ from that aimed at")
+
+
+class SparseMomentumSettings(DynamicSettings):
+    """As in the authors' code."""
+
+    drop: Share = Field(0.5, description="share of a layer's connections that leave, at first")
+    smoothing: float = Field(0.9, ge=0, lt=1, description="of the momentum that places are chosen by")
+
+
+class RiglSettings(DynamicSettings):
+    """As in the authors' code."""
+
+    every: PositiveInt | None = Field(100, description="steps between two rewirings; null: an epoch")
+    until: Share = Field(0.75, description="share of the steps after which the mask stays")
+
+
+class DstSettings(SweepSettings):
+    """The strengths are ours, to be tuned."""
+
+    strengths: tuple[Strength, ...] = (1e-4, 3e-4, 1e-3)
+
+
+def dynamic_method(name: str, policy: Code, settings: type[DynamicSettings], paper: str) -> Method:
+    """A method that rewires; ``policy``: a `sharpminima.pruning.dynamic.Dynamic`."""
+    return Method(name, settings, paper, "dynamic", code=policy, family="sharpminima.pruning.dynamic:prune")
+
+
+DYNAMIC = (
+    dynamic_method(
+        "set",
+        "sharpminima.pruning.set:Evolving",
+        SetSettings,
+        "Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta (2018)",
+    ),
+    dynamic_method("dsr", "sharpminima.pruning.dsr:Reparameterizing", DsrSettings, "Mostafa, Wang (2019)"),
+    dynamic_method(
+        "sparse_momentum",
+        "sharpminima.pruning.sparse_momentum:Redistributing",
+        SparseMomentumSettings,
+        "Dettmers, Zettlemoyer (2019)",
+    ),
+    dynamic_method(
+        "rigl", "sharpminima.pruning.rigl:Rigging", RiglSettings, "Evci, Gale, Menick, Castro, Elsen (2020)"
+    ),
+    swept_method("dst", "sharpminima.pruning.dst:search", DstSettings, "Liu, Xu, Shi, Cheung, So (2020)", "dynamic"),
+)

@@ -1,0 +1,56 @@
+"""Methods that remove little by little while the net trains."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sharpminima.catalogue.methods.choices import DISTRIBUTIONS, SCHEDULES, CriterionName
+from sharpminima.catalogue.methods.method import Method, MethodSettings
+from sharpminima.catalogue.methods.search import SearchSettings, searched_method
+from sharpminima.settings import PositiveInt, Share
+
+LOBSTER_SHARE = 0.4  # of max_epochs: 0.33, 0.36, 0.41 and 0.47 measured
+
+
+class LobsterSettings(MethodSettings):
+    """The defaults are those of the authors' one published setting (LeNet-5/MNIST), at constant rate."""
+
+    revision: Literal[1] = 1
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    batch_size: PositiveInt = 100
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lambda_: Annotated[float, Field(gt=0, alias="lambda", description="decay of insensitive weights, a step")] = 1e-4
+    twt: Annotated[float, Field(gt=0, description="threshold worsening tolerance, relative")] = 0.05
+    pwe: Annotated[PositiveInt, Field(description="plateau waiting epochs")] = 20
+    max_epochs: PositiveInt = 2000
+    include_batchnorm: bool = False
+
+    def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
+        """One training for all levels."""
+        return LOBSTER_SHARE * self.max_epochs, self.max_epochs
+
+
+class AgpSettings(SearchSettings):
+    """The schedule runs from `begin` to `end` of the search's steps."""
+
+    criterion: CriterionName = "magnitude"
+    distribution: Literal[DISTRIBUTIONS] = "layerwise"
+    schedule: Literal[SCHEDULES] = "cubic"
+    updates: PositiveInt = Field(50, description="of the mask, evenly spread")
+    begin: float = Field(0.1, ge=0, lt=1, description="share of the steps before the first removal")
+    end: Share = Field(0.9, description="share of the steps at the last removal")
+    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
+    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+
+
+LOBSTER = Method(
+    "lobster",
+    LobsterSettings,
+    "Tartaglione, Bragagnolo, Fiandrotti, Grangetto (2020)",
+    "gradual",
+    "sharpminima.pruning.lobster:prune",
+    "none",
+)
+AGP = searched_method("agp", "sharpminima.pruning.gradual:search", AgpSettings, "Zhu, Gupta (2017)", "gradual search")

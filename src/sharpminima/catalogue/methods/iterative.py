@@ -1,0 +1,75 @@
+"""Iterative pruning in rounds, `gimp` and its named special cases (`sharpminima.pruning.iterative`)."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, create_model, field_validator
+
+from sharpminima.catalogue.methods.choices import DISTRIBUTIONS, CriterionName
+from sharpminima.catalogue.methods.method import Method, MethodSettings
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.settings import PositiveInt
+
+Rewind = Annotated[float, Field(ge=0, le=1)]
+
+
+class GimpSettings(MethodSettings):
+    """T is the recipe's ``max_epochs``."""
+
+    revision: Literal[2] = 2
+    keep: float = Field(0.7, gt=0, lt=1, description="share of the weights that a round keeps (K)")
+    rewind: Rewind = Field(1.0, description="how far survivors are set back, in full trainings")
+    rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
+    retrain: float = Field(1.0, gt=0, le=1, description="how long a round trains")
+    criterion: CriterionName = "magnitude"
+    distribution: Literal[DISTRIBUTIONS] = "global"
+    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
+    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+    recipe: RecipeSettings = Field(
+        RecipeSettings(schedule="steps", max_epochs=60, milestones=(30, 45)),
+        description="the full training, of the dense net and of rounds; its length must be known: steps or constant",
+    )
+
+    @field_validator("recipe")
+    @classmethod
+    def _of_known_length(cls, recipe: RecipeSettings) -> RecipeSettings:
+        if recipe.schedule == "plateau":
+            raise ValueError("rewinding needs a training of known length: schedule: steps or constant")
+        return recipe
+
+    def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
+        """A full training, then the rounds down to the highest level."""
+        expected, at_most = self.recipe.planned_epochs()
+        full = self.recipe.max_epochs
+        rounds = math.ceil(math.log1p(-max(levels)) / math.log(self.keep))
+        trainings = 1 + rounds * whole_epochs(self.retrain, full) / full
+        return trainings * expected, trainings * at_most
+
+
+def whole_epochs(share: float, epochs: int) -> int:
+    """The share in whole epochs; one that is neither 0 nor 1 leaves an epoch on either side, where there are two."""
+    if share in (0.0, 1.0):
+        return round(share * epochs)
+    return min(max(round(share * epochs), 1), max(epochs - 1, 1))
+
+
+def _case(name: str, paper: str, **numbers: float) -> Method:
+    """A special case has its numbers as defaults."""
+    defaults = {
+        key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
+    }
+    settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)
+    return Method(name, settings, paper, "iterative", code="sharpminima.pruning.iterative:prune")
+
+
+ITERATIVE = (
+    _case("gimp", "Mikler (2021)"),
+    _case("finetune", "Han, Pool, Tran, Dally (2015)", rewind=0.0, rewind_lr=0.0),
+    _case("weight_rewinding", "Frankle, Carbin (2019)"),
+    _case(
+        "stable_weight_rewinding", "Frankle, Dziugaite, Roy, Carbin (2020)", rewind=0.95, rewind_lr=0.95, retrain=0.95
+    ),
+    _case("lr_rewinding", "Renda, Frankle, Carbin (2020)", rewind=0.0),
+    _case("sgimp", "Mikler (2021)", rewind=0.75),
+)

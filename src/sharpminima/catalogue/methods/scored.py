@@ -1,0 +1,47 @@
+"""Methods that prune by a score: a criterion at once or in rounds, before training or after it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, create_model
+
+from sharpminima.catalogue.methods.choices import CRITERIA, DISTRIBUTIONS, SCHEDULES, Criterion
+from sharpminima.catalogue.methods.method import Method, MethodSettings
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.settings import PositiveInt
+
+
+class ScoredSettings(MethodSettings):
+    """Settings of all methods that prune by a score; each has defaults of its own."""
+
+    revision: Literal[1] = 1
+    start: Literal["init", "trained"] = Field("init", description="the weights that are scored: W0, or trained from it")
+    distribution: Literal[DISTRIBUTIONS] = "global"
+    schedule: Literal[SCHEDULES] = Field("iterative", description="what is left after each round")
+    rounds: PositiveInt = Field(1, description="scorings; one of them is one-shot")
+    biases: bool = Field(False, description="whether biases may be removed too; levels are of what may be")
+    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
+    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+    dense: RecipeSettings = Field(RecipeSettings(), description="training before scoring, with start: trained")
+    recipe: RecipeSettings = Field(RecipeSettings(), description="training with the mask")
+
+    def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
+        """A dense net where one is scored, then a training a level."""
+        first = self.dense.planned_epochs() if self.start == "trained" else (0, 0)
+        expected, at_most = self.recipe.planned_epochs()
+        return first[0] + len(levels) * expected, first[1] + len(levels) * at_most
+
+
+def criterion_method(criterion: Criterion) -> Method:
+    """Pruning by a criterion, as a method of its name."""
+    fields = {key: ScoredSettings.model_fields[key] for key in criterion.defaults}
+    defaults = {
+        key: (Annotated[known.annotation, Field(), *known.metadata], criterion.defaults[key])
+        for key, known in fields.items()
+    }
+    settings = create_model(f"{criterion.name.capitalize()}Settings", __base__=ScoredSettings, **defaults)
+    family = "sharpminima.pruning.scored:prune"
+    return Method(criterion.name, settings, criterion.paper, "scored", code=criterion, family=family)
+
+
+SCORED = tuple(criterion_method(criterion) for criterion in CRITERIA.values())

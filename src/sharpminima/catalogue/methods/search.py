@@ -1,0 +1,66 @@
+"""Settings of methods that search for structure and weights, and then train with the masks they found."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from sharpminima.catalogue.methods.method import Dial, Method, MethodSettings
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.catalogue.registry import Code
+from sharpminima.settings import PositiveInt, Strength
+
+
+class SearchSettings(MethodSettings):
+    """Of the search, and of the training that follows it."""
+
+    revision: Literal[1] = 1
+    epochs: PositiveInt = Field(40, description="of the search, at constant rate")
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    batch_size: PositiveInt = 100
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    recipe: RecipeSettings = Field(RecipeSettings(), description="training with the masks that were found")
+
+    def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
+        """A search for each level, each followed by a training."""
+        return self._planned(len(levels))
+
+    def _planned(self, trainings: int) -> tuple[float, float]:
+        expected, at_most = (0, 0) if self.recipe is None else self.recipe.planned_epochs()
+        return trainings * (self.epochs + expected), trainings * (self.epochs + at_most)
+
+
+class SweepSettings(SearchSettings):
+    """Of methods without a density dial: one search for each strength."""
+
+    strengths: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0,)
+
+    @field_validator("strengths")
+    @classmethod
+    def _ascending(cls, strengths: tuple[float, ...]) -> tuple[float, ...]:
+        if list(strengths) != sorted({*strengths}):
+            raise ValueError(f"strengths must ascend without repetition; {list(strengths)} given")
+        return strengths
+
+    def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
+        """A search for each strength, each followed by a training."""
+        return self._planned(len(self.strengths))
+
+
+class SubnetSettings(SearchSettings):
+    """Of methods whose result is a part of the untrained net, which stays as it is."""
+
+    recipe: RecipeSettings | None = Field(None, description="training of what was found; null: none")
+
+
+def searched_method(
+    name: str, search: Code, settings: type[SearchSettings], paper: str, kind: str, dial: Dial = "weights"
+) -> Method:
+    """A method with a density dial; ``search``: (run, level, settings, resume) -> what it has found."""
+    return Method(name, settings, paper, kind, search, dial, "sharpminima.pruning.search:prune_by_search")
+
+
+def swept_method(name: str, search: Code, settings: type[SweepSettings], paper: str, kind: str) -> Method:
+    """A method without a density dial; ``search``: (run, strength, settings, resume) -> what it has found."""
+    return Method(name, settings, paper, kind, search, "none", "sharpminima.pruning.search:prune_by_sweep")

@@ -1,0 +1,108 @@
+"""The nets by name, with what can be said of them without building them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sharpminima.catalogue.registry import Code, Registry, loaded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_MEASURE = "sharpminima.net_facts:net_facts"  # builds the net
+_GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
+
+
+@dataclass(frozen=True)
+class NetFacts:
+    """Sizes of a net of 10 classes."""
+
+    parameters: int
+    state: int  # values of its state dict: parameters and BatchNorm's statistics
+    prunable: int
+    multiplications: int  # of an image, in layers with weights
+    outputs: int  # of an image, of layers with weights
+    has_units: bool  # filters or hidden units that can be left out
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A net: its builder takes ``num_classes`` and the ``arguments``."""
+
+    name: str
+    shape: tuple[int, int, int]  # channels, height and width of one image
+    code: Code
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    known: NetFacts | None = None  # None: the net is built where they are asked for
+
+    @property
+    def facts(self) -> NetFacts:
+        """Its sizes."""
+        return self.known or loaded(_MEASURE)(self)
+
+    def __call__(self, *, num_classes: int = 10) -> "nn.Module":
+        """Build it; its weights are drawn from PyTorch's default generator."""
+        return loaded(self.code)(**self.arguments, num_classes=num_classes)
+
+
+def _lenet(name: str, builder: str, *facts: int) -> Model:
+    return Model(name, _GREY, f"sharpminima.models.lenet:{builder}", {}, NetFacts(*facts, has_units=True))
+
+
+def _conv(depth: int, *facts: int) -> Model:
+    code = "sharpminima.models.conv:ConvN"
+    return Model(f"conv{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
+
+
+def _resnet(depth: int, *facts: int) -> Model:
+    code = "sharpminima.models.resnet:ResNetCifar"
+    return Model(f"resnet{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
+
+
+def _projected(depth: int, *facts: int) -> Model:
+    code, arguments = "sharpminima.models.resnet:ResNetCifar", {"depth": depth, "projection": True}
+    return Model(f"resnet{depth}-projection", _COLOUR, code, arguments, NetFacts(*facts, has_units=True))
+
+
+def _wide(depth: int, width: int, *facts: int) -> Model:
+    code, arguments = "sharpminima.models.wrn:WideResNet", {"depth": depth, "width": width}
+    return Model(f"wrn{depth}-{width}", _COLOUR, code, arguments, NetFacts(*facts, has_units=True))
+
+
+def _vgg(depth: int, *facts: int) -> Model:
+    code = "sharpminima.models.vgg:Vgg"
+    return Model(f"vgg{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
+
+
+MODELS = Registry(
+    "model",
+    (
+        _lenet("lenet300", "LeNet300", 266_610, 266_610, 266_610, 266_200, 410),
+        _lenet("lenet5", "LeNet5", 431_080, 431_080, 431_080, 2_293_000, 15_230),
+        _lenet("lenet5-bn", "LeNet5BatchNorm", 431_150, 431_292, 431_010, 2_293_000, 15_230),
+        _lenet("lenet3", "LeNet3", 61_706, 61_706, 61_706, 416_520, 6_518),
+        Model(
+            "mlp3x400",
+            _GREY,
+            "sharpminima.models.mlp:MLP3x400",
+            known=NetFacts(638_810, 638_810, 638_810, 637_600, 1_210, has_units=True),
+        ),
+        _conv(2, 4_301_642, 4_301_642, 4_301_642, 43_780_608, 131_594),
+        _conv(4, 2_425_930, 2_425_930, 2_425_930, 98_306_560, 197_130),
+        _conv(6, 2_262_602, 2_262_602, 2_262_602, 153_881_088, 229_898),
+        _resnet(20, 269_722, 271_117, 268_346, 40_551_040, 188_426),
+        _resnet(32, 464_154, 466_457, 461_882, 68_862_592, 303_114),
+        _resnet(56, 853_018, 857_137, 848_954, 125_485_696, 532_490),
+        _resnet(110, 1_727_962, 1_736_167, 1_719_866, 252_887_680, 1_048_586),
+        _projected(20, 272_282, 273_677, 270_906, 40_813_184, 200_714),
+        _projected(56, 855_578, 859_697, 851_514, 125_747_840, 544_778),
+        _projected(110, 1_730_522, 1_738_727, 1_722_426, 253_149_824, 1_060_874),
+        _wide(16, 4, 2_748_890, 2_752_519, 2_745_274, 392_612_352, 589_834),
+        _wide(16, 8, 10_961_370, 10_968_583, 10_954_170, 1_548_145_664, 1_163_274),
+        _wide(28, 10, 36_479_194, 36_497_171, 36_461_242, 5_243_328_768, 2_596_874),
+        _vgg(13, 9_413_066, 9_418_964, 9_407_178, 228_267_008, 249_866),
+        _vgg(16, 14_724_042, 14_732_503, 14_715_594, 313_201_664, 276_490),
+        _vgg(19, 20_035_018, 20_046_042, 20_024_010, 398_136_320, 303_114),
+    ),
+)
+"""Name -> net."""

@@ -1,0 +1,40 @@
+"""How a net with a fixed mask is trained, and its BatchNorm."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sharpminima.settings import PositiveInt, Settings
+
+BEST_EPOCH = 25  # of the plateau recipe, which goes on for stop_after: 6, 9 and 58 measured
+
+
+class BatchNormSettings(Settings):
+    """Of every BatchNorm of a net."""
+
+    momentum: Annotated[float, Field(gt=0, le=1, description="share of the new batch in the running statistics")] = 0.1
+    eps: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class RecipeSettings(Settings):
+    """How a net is trained with a fixed mask (dense training and all retraining)."""
+
+    revision: Literal[1] = 1
+    batch_size: PositiveInt = 100
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_epochs: PositiveInt = 200
+    schedule: Literal["plateau", "steps", "constant"] = Field(
+        "plateau",
+        description="plateau: lr / 10 after `patience` epochs without improvement of the validation loss, end after "
+        "`stop_after`; steps: lr / 10 after each epoch in `milestones`, end at max_epochs; constant: neither",
+    )
+    patience: PositiveInt = 10
+    stop_after: PositiveInt = 20
+    milestones: tuple[PositiveInt, ...] = ()
+
+    def planned_epochs(self) -> tuple[float, float]:
+        """Expected, and at most."""
+        expected = BEST_EPOCH + self.stop_after if self.schedule == "plateau" else self.max_epochs
+        return min(expected, self.max_epochs), self.max_epochs

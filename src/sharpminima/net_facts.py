@@ -1,0 +1,45 @@
+"""The sizes of a net, found by building it: what the catalogue says of the built-in ones, and asks of others."""
+
+from functools import cache
+
+import torch
+from torch import nn
+
+from sharpminima.catalogue.models import Model, NetFacts
+from sharpminima.compaction import NotCompactable, removable_units
+from sharpminima.masks import prunable_parameters
+
+
+@cache
+def net_facts(model: Model) -> NetFacts:
+    """Build the net, without values, and count."""
+    with torch.device("meta"):
+        net = model().eval()
+        image = torch.empty(1, *model.shape)
+    multiplications = outputs = 0
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal multiplications, outputs
+        multiplications += layer.weight.numel() * output[0, 0].numel()
+        outputs += output.numel()
+
+    hooks = [layer.register_forward_hook(count) for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    net(image)
+    for hook in hooks:
+        hook.remove()
+    state = {name: values.numel() for name, values in net.state_dict().items()}
+    return NetFacts(
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        state=sum(state.values()),
+        prunable=sum(state[name] for name in prunable_parameters(net)),
+        multiplications=multiplications,
+        outputs=outputs,
+        has_units=_has_units(net),
+    )
+
+
+def _has_units(net: nn.Module) -> bool:
+    try:
+        return bool(removable_units(net))
+    except NotCompactable:
+        return False
