@@ -14,6 +14,7 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
@@ -62,6 +63,26 @@ def test_every_import_is_declared() -> None:
     assert base <= imported
     assert {name: extra for extra, names in extras.items() for name in names & (imported - base)} == cli._EXTRAS
     assert imported - base == cli._EXTRAS.keys()
+
+
+def test_version_citation_and_changelog_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    released = re.findall(r"^## \[(\d\S*)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert citation["version"] == released[0] == sharpminima.__version__
+
+
+def test_contributors_are_sent_to_places_that_are_there() -> None:
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    places = re.findall(r"`([\w./-]+/[\w./-]+)`", told) + re.findall(r"\]\(([^)#]+)", told)
+    assert len(places) > 10
+    assert [place for place in places if place != "dist/" and not (ROOT / place).exists()] == []
+
+
+def test_hooks_call_what_set_up_installs() -> None:
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    programs = {Path(hook["entry"].split()[0]) for hook in local["hooks"]}
+    assert {program.parent for program in programs} == {Path(".venv/bin")}
+    assert [program for program in programs if not (Path(sys.executable).parent / program.name).exists()] == []
 
 
 def _modules(requirements: list[str]) -> set[str]:
