@@ -31,7 +31,6 @@ all: setup
 setup: $(STAMP)
 
 TORCH = $$(grep -E '^(torch|torchvision)==' requirements.lock)
-# Modules are compiled when they are first imported: most never are.
 define SETUP_pip
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX) $(BIN)/python -m pip install --no-compile $(TORCH))
@@ -44,11 +43,15 @@ define SETUP_uv
 	uv pip install --python $(VENV) -r requirements.lock
 	uv pip install --python $(VENV) --no-deps --no-build-isolation --editable .
 endef
+# Compiled on all cores, which pip does on one; without, each start of a Python that may not write compiles torch anew.
+# Some packages hold files that are for other Pythons.
+COMPILE = $(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib src || true
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 	  "error: Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	$(SETUP_$(INSTALLER))
+	$(COMPILE)
 	@touch $@
 
 test: setup
