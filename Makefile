@@ -2,10 +2,20 @@
 # make test   set-up and the tests; make test-slurm those that start a Slurm of their own (by root, where Slurm is)
 # make track  set-up and, after a run, the tracked studies recorded in DVC (docs/dvc.md)
 # make bench  set-up and the training benchmark (minutes); BENCH='--models lenet300' gives it options
+# make setup  .venv alone
+# make lint   set-up and the linters; make format cures what they can
+# make docs   set-up, and what is generated: the JSON schemas, the picture of the imports
+# make dist   set-up, then sdist and wheel in dist/, checked as an index would
+# make lock   requirements.lock anew (uv); make clean removes all that was made, the results too
+# make help   this list
 #
 # pip's own configuration is honoured. TORCH_INDEX=URL takes torch and torchvision from that index, e.g. one of
 # PyTorch's own: its CPU index (about 200 MB) or a CUDA index.
 PYTHON ?= python3
+# uv takes a fraction of pip's time but knows none of pip's configuration: where that says where packages come from,
+# pip installs. INSTALLER=pip and INSTALLER=uv decide it.
+INSTALLER ?= $(shell command -v uv >/dev/null && said=$$($(PYTHON) -m pip config list 2>/dev/null) && \
+  ! echo "$$said" | grep -Eq 'index|find-links|constraint|binary|proxy|cert|host' && echo uv || echo pip)
 CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,21 +23,35 @@ STAMP := $(VENV)/.installed
 # Snakemake and papermill look for their programs on the path.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: all setup test test-slurm track bench lint format schemas lock clean
+.PHONY: all setup test test-slurm track bench lint format schemas docs dist lock clean help
 
 all: setup
 	$(RUN) snakemake --cores $(CORES)
 
 setup: $(STAMP)
 
+TORCH = $$(grep -E '^(torch|torchvision)==' requirements.lock)
+define SETUP_pip
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX) $(BIN)/python -m pip install --no-compile $(TORCH))
+	$(BIN)/python -m pip install --no-compile -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+endef
+define SETUP_uv
+	uv venv --seed --allow-existing --python $(PYTHON) $(VENV)
+	$(if $(TORCH_INDEX),uv pip install --python $(VENV) --index-url $(TORCH_INDEX) $(TORCH))
+	uv pip install --python $(VENV) -r requirements.lock
+	uv pip install --python $(VENV) --no-deps --no-build-isolation --editable .
+endef
+# Compiled on all cores, which pip does on one; without, each start of a Python that may not write compiles torch anew.
+# Some packages hold files that are for other Pythons.
+COMPILE = $(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib src || true
+
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 	  "error: Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
-	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX) $(BIN)/python -m pip install \
-	  $$(grep -E '^(torch|torchvision)==' requirements.lock))
-	$(BIN)/python -m pip install -r requirements.lock
-	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	$(SETUP_$(INSTALLER))
+	$(COMPILE)
 	@touch $@
 
 test: setup
@@ -56,6 +80,14 @@ format: setup
 schemas: setup
 	$(BIN)/sharpminima schema workflow/schemas
 
+docs: schemas
+	$(BIN)/python docs/architecture.py
+
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
 # For maintainers. torch's own CUDA packages are left out: a CPU build needs none, a CUDA build pins its own.
 lock:
 	uv pip compile pyproject.toml requirements.in --extra pipeline --extra cluster --extra test --universal --python-version 3.11 \
@@ -64,4 +96,7 @@ lock:
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock
 
 clean:
-	rm -rf $(VENV) .snakemake results paper/build
+	rm -rf $(VENV) .snakemake results paper/build dist
+
+help:
+	@sed -n 's/^# \(make\)/\1/p' $(firstword $(MAKEFILE_LIST))

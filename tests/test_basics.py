@@ -3,6 +3,7 @@
 import bz2
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,17 @@ def test_gradient_norm_counts_survivors_only() -> None:
     model.zero_grad()
     assert gradient_norm(model, images, labels, batch_size=3) == pytest.approx(expected, rel=1e-6)
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_no_module_that_writes_results_knows_the_version() -> None:
+    # A new release gives old bytes: only the command line, and who imports the package, may ask for its number.
+    package = Path(sharpminima.__file__).parent
+    readers = {
+        path.relative_to(package).parts[0].removesuffix(".py")
+        for path in package.rglob("*.py")
+        if re.search(r"(?<!torch\.)__version__", path.read_text())
+    }
+    assert readers == {"__init__", "cli"}
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,7 @@
 """Checkpoints: lossless, small, checked, and refused with a clear message when they are not right."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -228,3 +230,19 @@ def test_trees_round_trip_and_belong_to_their_fingerprint(tmp_path: Path) -> Non
     assert load_tree(tmp_path / "absent", fingerprint="a") is None
     (tmp_path / "t").write_bytes((tmp_path / "t").read_bytes()[:-1])
     assert load_tree(tmp_path / "t", fingerprint="a") is None
+
+
+def test_a_release_changes_no_bytes(tmp_path: Path) -> None:
+    states = [{"fc.weight": torch.tensor([[0.0, 1.5], [0.0, -2.0]])}]
+    masks = [{"fc.weight": states[0]["fc.weight"] != 0}]
+    save_checkpoint(tmp_path / "now", states, masks=masks, metadata=FACTS)
+    later = f"""
+import sharpminima
+sharpminima.__version__ = "9.9.9"
+from sharpminima.checkpoint import load_checkpoint, save_checkpoint
+now = load_checkpoint({str(tmp_path / "now")!r})
+save_checkpoint({str(tmp_path / "later")!r}, now.states, masks=now.masks, metadata={FACTS!r})
+"""
+    subprocess.run([sys.executable, "-c", later], check=True)
+    assert (tmp_path / "later").read_bytes() == (tmp_path / "now").read_bytes()
+    assert read_metadata(tmp_path / "now")["version"] == "0.1.0"  # as in the recorded files

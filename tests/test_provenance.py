@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpminima.checkpoint import save_checkpoint
+from sharpminima.checkpoint import FORMAT_RELEASE, save_checkpoint
 from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.files import sha256_file
 from sharpminima.layout import Layout
@@ -53,6 +53,11 @@ def test_the_json_beside_a_figure_is_the_same_in_another_place(synthetic: Layout
     assert str(tmp_path).encode() not in first
     write_chains(synthetic, ["fig3"])
     assert Path(synthetic.provenance("fig3")).read_bytes() == first
+
+
+def test_a_chain_names_the_release_that_its_checkpoints_record(synthetic: Layout) -> None:
+    # Not the one that runs: chains are attached to the PDF, whose hash is recorded.
+    assert chain(synthetic, "fig1")["package"] == {"name": "sharpminima", "version": FORMAT_RELEASE}
 
 
 def test_the_printed_chain_names_each_file_once(synthetic: Layout) -> None:

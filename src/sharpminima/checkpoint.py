@@ -31,12 +31,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sharpminima import __version__
 from sharpminima.errors import CheckpointError
 from sharpminima.files import atomic_path
 from sharpminima.masks import Masks, pack_bits, unpack_bits
 
 FORMAT_VERSION = 2
+FORMAT_RELEASE = "0.1.0"
+"""The first release that wrote this format. Files name it, and not the release that runs, whose number would be among
+their hashed bytes: what makes other numbers has a `revision` of its own."""
 _KEY = "sharpminima"
 _PREDICTIONS = ":predictions"
 _REMADE = "remove it, so that it is made again, or fetch it again"
@@ -48,7 +50,7 @@ class Checkpoint:
 
     states: list[dict[str, Tensor]]  # one state dict a replica whose weights are kept, on the CPU; none of W0
     masks: list[Masks] | None  # one set of masks a replica; None for a dense net
-    metadata: dict[str, Any] = field(default_factory=dict)  # what `save_checkpoint` was given, and the version
+    metadata: dict[str, Any] = field(default_factory=dict)  # what `save_checkpoint` was given, and the format
     predictions: Tensor | None = None  # of the replicas without weights: class of each test image, [R - W, images]
 
     @property
@@ -133,7 +135,7 @@ def save_checkpoint(
     header = {
         **(metadata or {}),
         "format": FORMAT_VERSION,
-        "version": __version__,
+        "version": FORMAT_RELEASE,
         "replicas": replicas,
         "masked_shapes": shapes,
     }
@@ -177,7 +179,7 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[st
     if header.get("format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format {header.get('format')}, this version reads {FORMAT_VERSION}; "
-            f"use the version that wrote it ({header.get('version')}), or make it again"
+            f"use a release that reads it, such as {header.get('version')}, or make it again"
         )
     return tensors, header
 

@@ -375,7 +375,6 @@ def claims(
     markdown: Annotated[bool, typer.Option("--markdown", help="A table, without the other readings.")] = False,
 ) -> None:
     """Print the paper's claims, what a study measured, and the verdicts."""
-    from sharpminima.claims import as_markdown, as_text
     from sharpminima.files import read_json
 
     layout = _layout(study)
@@ -384,6 +383,8 @@ def claims(
         raise ConfigError(
             f"{numbers}: is missing; `snakemake --cores all --config study={layout.name} -- numbers` makes it"
         )
+    from sharpminima.claims import as_markdown, as_text  # once there is a checkout, and a study in it
+
     judged = read_json(numbers)["claims"]
     typer.echo(as_markdown(judged) if markdown else as_text(judged))
 
@@ -415,9 +416,9 @@ def provenance(
     """What a figure comes from: notebook, tables, checkpoints and masks, settings, data, version."""
     import json
 
-    from sharpminima.provenance import chain, lines, write_chains
-
     layout = _layout(study, config)
+    from sharpminima.provenance import chain, lines, write_chains  # once there is a checkout
+
     if write:
         write_chains(layout, figure)
         return
@@ -523,6 +524,25 @@ def schema(
     write_json(folder / "study.schema.json", study_schema())
 
 
+_EXTRAS = {
+    "dvc": "pipeline",
+    "dvc_data": "pipeline",
+    "matplotlib": "report",
+    "nbclient": "report",
+    "nbconvert": "report",
+    "nbformat": "report",
+    "pandas": "report",
+    "papermill": "report",
+    "scipy": "report",
+    "sklearn": "data",
+    "snakemake": "pipeline",
+    "torchvision": "data",
+    "traitlets": "report",
+    "typst": "report",
+}
+"""Module that the library does without -> the extra of the package that brings it."""
+
+
 def main() -> None:
     """Run the command line; an error that a user can cure is one line, exit status 1."""
     # Libraries read these when they load; the recorded setting is applied by each step.
@@ -533,6 +553,11 @@ def main() -> None:
         app()
     except SharpminimaError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in _EXTRAS:
+            raise
+        sys.exit(f"error: {name} is not installed; pip install 'sharpminima[{_EXTRAS[name]}]' brings it")
     except Stopped as stopped:
         typer.echo(f"sharpminima: {stopped}", err=True)
         sys.exit(143)

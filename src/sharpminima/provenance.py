@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sharpminima import __version__
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.errors import SharpminimaError
@@ -26,9 +25,10 @@ def chain(layout: Layout, figure: str) -> dict[str, Any]:
     """The chain of one figure.
 
     Returns:
-        ``figure``, ``study``, ``package`` (name and version), ``files`` (the figure's own) and ``origins``: path ->
-        ``kind`` (figure, notebook, code, table, checkpoint, data), ``sha256``, ``from`` (paths), and for what was
-        computed ``step``, ``settings`` and ``runtime``. Data have the SHA-256 of their content and of the raw files.
+        ``figure``, ``study``, ``package`` (name, and the release whose format the checkpoints have), ``files`` (the
+        figure's own) and ``origins``: path -> ``kind`` (figure, notebook, code, table, checkpoint, data), ``sha256``,
+        ``from`` (paths), and for what was computed ``step``, ``settings`` and ``runtime``. Data have the SHA-256 of
+        their content and of the raw files.
 
     Raises:
         SharpminimaError: the study does not draw the figure, or a file is missing.
@@ -53,10 +53,15 @@ def chain(layout: Layout, figure: str) -> dict[str, Any]:
     return {
         "figure": figure,
         "study": layout.name,
-        "package": {"name": "sharpminima", "version": __version__},
+        "package": {"name": "sharpminima", "version": _release(origins)},
         "files": [path for path, node in origins.items() if node["kind"] == "figure"],
         "origins": origins,
     }
+
+
+def _release(origins: Mapping[str, Any]) -> str:
+    """As the checkpoints record it: the release that runs would change every chain, and with them the PDF."""
+    return ", ".join(sorted({node["version"] for node in origins.values() if node["kind"] == "checkpoint"}))
 
 
 def write_chains(layout: Layout, figures: Sequence[str]) -> None:

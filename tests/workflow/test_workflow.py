@@ -43,6 +43,16 @@ def test_every_figure_and_the_paper_come_out(done: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_ends_with_where_its_results_are(done: Path) -> None:
+    logs = sorted((done / ".snakemake/log").glob("*.log"))
+    (said,) = [found for log in logs for found in re.findall(r"Study tiny is done:\n(?: .+\n){4}", log.read_text())]
+    for place in ("paper/build/tiny.pdf", "results/tiny/figures/", "results/tiny/tables/"):
+        assert f" {place}" in said
+        assert (done / place).exists()
+    assert "verdicts  " in said
+
+
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(done: Path) -> None:
     assert "Nothing to be done" in snakemake(done, "--dry-run")
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from sharpminima import layout
 from sharpminima.catalogue.analyses import ANALYSES
@@ -32,6 +33,13 @@ onerror:
         print("These jobs failed in all attempts:", file=sys.stderr)
     for path in sorted(logs):
         print(f"  {path}: {(path.read_text().splitlines() or ['is empty'])[-1]}", file=sys.stderr)
+
+
+onsuccess:
+    # Whoever asks for a part knows where it is.
+    whole = not workflow.dag_settings.targets and not workflow.dag_settings.allowed_rules
+    if whole and not workflow.output_settings.quiet:
+        logger.info(outcome())
 
 
 if workflow.is_main_process:
@@ -139,6 +147,22 @@ def targets():
     """What the study ends with."""
     drawn = [path for name in STUDY.figures for path in (f"{LAYOUT.figure(name)}.pdf", LAYOUT.provenance(name))]
     return [*drawn, *LAYOUT.tables(), LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
+
+
+def outcome():
+    """What a finished study has come to, and where it lies."""
+    verdicts = json.loads(Path(LAYOUT.metrics()).read_text())["claims"]
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items() if count) or "none"
+    paper = [f"  paper     {LAYOUT.paper()}"] if STUDY.paper else []
+    return "\n".join(
+        [
+            f"Study {LAYOUT.name} is done:",
+            *paper,
+            f"  figures   {LAYOUT.root}/figures/ ({', '.join(STUDY.figures) or 'none'})",
+            f"  verdicts  {counted} (sharpminima claims --study {CONFIG.study})",
+            f"  tables    {LAYOUT.root}/tables/",
+        ]
+    )
 
 
 # The config for a command that looks at the whole study, without the data's folder, which differs from machine to machine.

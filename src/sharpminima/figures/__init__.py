@@ -1,0 +1,1 @@
+"""What a study shows: figures, the numbers of its report, and the report's PDF."""
