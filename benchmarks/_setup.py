@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sharpminima.base.errors import DataError
 from sharpminima.data import DATASETS, Dataset, ImageDataset
-from sharpminima.errors import DataError
 from sharpminima.models import MODELS
 from sharpminima.rng import generator
 

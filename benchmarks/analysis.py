@@ -16,9 +16,9 @@ import torch
 from benchmarks import _entropy, _hessian, _surface
 from benchmarks._machine import describe, peak_memory
 from benchmarks._pruned import MASKS
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.files import write_json
 from sharpminima.data.prepare import DEFAULT_ROOT, ROOT_VARIABLE
-from sharpminima.errors import SharpminimaError
-from sharpminima.files import write_json
 
 PARTS = ("entropy", "hessian", "surface")
 

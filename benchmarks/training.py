@@ -22,10 +22,10 @@ from benchmarks._machine import Peak, describe, peak_memory
 from benchmarks._ours import WAYS, Ours
 from benchmarks._setup import RECIPES, Setup, find_root
 from benchmarks._usual import Usual
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.files import write_json
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.data.prepare import DEFAULT_ROOT, ROOT_VARIABLE
-from sharpminima.errors import SharpminimaError
-from sharpminima.files import write_json
 from sharpminima.masks import Masks, sparsity
 from sharpminima.measures import measure
 from sharpminima.models import MODELS, build_model

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from sharpminima.base.files import write_text
 from sharpminima.checkpoint import save_checkpoint
 from sharpminima.config import load_config
 from sharpminima.data import prepare_dataset
-from sharpminima.files import write_text
 from sharpminima.layout import Job, Layout
 
 ROOT = Path(__file__).parents[1]

@@ -14,11 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import sharpminima
-from sharpminima.errors import SharpminimaError
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.files import atomic_path, read_json, write_csv, write_json, write_text
+from sharpminima.base.progress import Progress
 from sharpminima.evaluation import evaluate, gradient_norm
-from sharpminima.files import atomic_path, read_json, write_csv, write_json, write_text
 from sharpminima.models import build_model
-from sharpminima.progress import Progress
 from sharpminima.rng import derive_seed, generator
 
 

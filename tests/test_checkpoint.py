@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.checkpoint import load_checkpoint, load_tree, read_metadata, save_checkpoint, save_tree
-from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.masks import apply_masks, prunable_parameters
 from sharpminima.models import build_model
 

@@ -8,11 +8,11 @@ import jsonschema
 import pytest
 import yaml
 
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.files import read_json
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.config import STUDIES, Config, Study, load_config, parse_settings, study_schema
-from sharpminima.errors import ConfigError
-from sharpminima.files import read_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from sharpminima import costs as costs_module
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.files import write_json
 from sharpminima.config import load_config
 from sharpminima.costs import MEASURED, Costs, Throughput
-from sharpminima.errors import ConfigError
-from sharpminima.files import write_json
 from sharpminima.layout import Layout
 from sharpminima.models import MODELS
 from sharpminima.plan import make_plan

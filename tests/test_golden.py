@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_statistics
+from sharpminima.base.files import read_json, write_json
 from sharpminima.catalogue.analyses import HessianSettings, PspSettings, SurfaceSettings
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.catalogue.methods.iterative import ITERATIVE
@@ -22,7 +23,6 @@ from sharpminima.catalogue.methods.search import SearchSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.data.prepared import ImageDataset, Split
-from sharpminima.files import read_json, write_json
 from sharpminima.masks import random_masks
 from sharpminima.models import MODELS, build_model
 from sharpminima.pruning import METHODS, Run

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sharpminima import initial
+from sharpminima.base.errors import CheckpointError
 from sharpminima.checkpoint import load_checkpoint, save_checkpoint
-from sharpminima.errors import CheckpointError
 from sharpminima.initial import load_initial, save_initial
 from sharpminima.models import build_model
 from sharpminima.rng import derive_seed

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from sharpminima import intervals
-from sharpminima.errors import FigureError
+from sharpminima.base.errors import FigureError
 
 
 def test_describe_known_answer():

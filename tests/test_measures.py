@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 from sharpminima.masks import prunable_parameters
 from sharpminima.measures import measure
 from sharpminima.models import MODELS, build_model

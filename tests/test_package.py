@@ -35,7 +35,7 @@ import sys
 import sharpminima
 assert "psp_entropy" in dir(sharpminima)
 assert not {"torch", "numpy", "numba", "pydantic"} & set(sys.modules), sorted(sys.modules)
-assert sharpminima.SharpminimaError is __import__("sharpminima.errors").errors.SharpminimaError
+assert sharpminima.SharpminimaError is __import__("sharpminima.base.errors").errors.SharpminimaError
 assert "torch" not in sys.modules
 assert sharpminima.build_model is __import__("sharpminima.models").models.build_model
 """

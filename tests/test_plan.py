@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from sharpminima import layout as names
+from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.config import load_config
 from sharpminima.costs import Costs
-from sharpminima.errors import ConfigError
 from sharpminima.layout import Layout
 from sharpminima.plan import Plan, describe, make_plan, read_components
 

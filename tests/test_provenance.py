@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from sharpminima.base.errors import CheckpointError, SharpminimaError
+from sharpminima.base.files import sha256_file
 from sharpminima.checkpoint import FORMAT_RELEASE, save_checkpoint
-from sharpminima.errors import CheckpointError, SharpminimaError
-from sharpminima.files import sha256_file
 from sharpminima.layout import Layout
 from sharpminima.provenance import chain, lines, write_chains
 

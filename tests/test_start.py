@@ -39,9 +39,9 @@ def main() -> None:
     from typer.main import get_command
     from typer.testing import CliRunner
 
+    from sharpminima.base.files import write_json
     from sharpminima.cli import app
     from sharpminima.config import read_config
-    from sharpminima.files import write_json
     from sharpminima.layout import Layout
 
     layout = Layout(*read_config("paper"))

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from sharpminima.errors import ConfigError
-from sharpminima.yaml_input import parse_mapping, parse_yaml, read_yaml
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.yaml_input import parse_mapping, parse_yaml, read_yaml
 
 FAULTS = [
     (b"levels: [0.5", r": is not YAML: "),

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         load_prepared as load_prepared,
         prepare_dataset as prepare_dataset,
     )
-    from sharpminima.errors import SharpminimaError as SharpminimaError
+    from sharpminima.base.errors import SharpminimaError
     from sharpminima.models import MODELS as MODELS, build_model as build_model
     from sharpminima.pruning import METHODS as METHODS, STRATEGIES as STRATEGIES
 
@@ -69,7 +69,7 @@ _NAMES = {
     ),
     "sharpminima.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "sharpminima.data": ("DATASETS", "load_prepared", "prepare_dataset"),
-    "sharpminima.errors": ("SharpminimaError",),
+    "sharpminima.base.errors": ("SharpminimaError",),
     "sharpminima.models": ("MODELS", "build_model"),
     "sharpminima.pruning": ("METHODS", "STRATEGIES"),
 }

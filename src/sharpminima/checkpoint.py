@@ -31,8 +31,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sharpminima.errors import CheckpointError
-from sharpminima.files import atomic_path
+from sharpminima.base.errors import CheckpointError
+from sharpminima.base.files import atomic_path
 from sharpminima.masks import Masks, pack_bits, unpack_bits
 
 FORMAT_VERSION = 2

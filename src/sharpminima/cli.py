@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import sharpminima
+from sharpminima.base.errors import ConfigError, SharpminimaError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
-from sharpminima.errors import ConfigError, SharpminimaError
-from sharpminima.stop import STOP, Stopped
 
 if TYPE_CHECKING:
     from sharpminima.layout import Layout
@@ -198,9 +198,9 @@ def tune(
     precision: Precision = "float32",
 ) -> None:
     """Try free settings of one method, or of several, and compare them on the validation split alone."""
+    from sharpminima.base.yaml_input import parse_mapping
     from sharpminima.config import MethodChoice, parse_settings
     from sharpminima.steps import training, tuning
-    from sharpminima.yaml_input import parse_mapping
 
     runtime = training.Runtime(device, threads, compaction, precision=precision)
     trials = tuning.Tuning(data, init, level, out, runtime)
@@ -321,9 +321,9 @@ def ranking(
     out: OutFile,
 ) -> None:
     """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
+    from sharpminima.base.files import write_csv
     from sharpminima.catalogue.columns import RANKING_COLUMNS
     from sharpminima.figures import tables
-    from sharpminima.files import write_csv
 
     ranked = tables.ranking(tables.read_table("results", results))
     write_csv(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
@@ -336,8 +336,8 @@ def figure(
     parameters: Annotated[str, typer.Option("--parameters", help="Parameters as YAML or JSON.")] = "{}",
 ) -> None:
     """Execute a figure's notebook; a failed cell or an unknown parameter is an error."""
+    from sharpminima.base.yaml_input import parse_mapping
     from sharpminima.figures.notebook import execute
-    from sharpminima.yaml_input import parse_mapping
 
     execute(notebook, out, parse_mapping(parameters, "--parameters"))
 
@@ -357,10 +357,10 @@ def numbers(
     metrics: Annotated[Path | None, typer.Option("--metrics", help="The main ones, for `dvc metrics`.")] = None,
 ) -> None:
     """Summarise the tables as the numbers that the paper's text and tables show."""
+    from sharpminima.base.files import read_json, write_json
+    from sharpminima.base.yaml_input import parse_mapping
     from sharpminima.figures.metrics import main_numbers
     from sharpminima.figures.numbers import summarise
-    from sharpminima.files import read_json, write_json
-    from sharpminima.yaml_input import parse_mapping
 
     facts = parse_mapping(study, "--study")
     more = {"barrier": barrier or [], "line": line or [], "transfer": transfer or []}
@@ -375,7 +375,7 @@ def claims(
     markdown: Annotated[bool, typer.Option("--markdown", help="A table, without the other readings.")] = False,
 ) -> None:
     """Print the paper's claims, what a study measured, and the verdicts."""
-    from sharpminima.files import read_json
+    from sharpminima.base.files import read_json
 
     layout = _layout(study)
     numbers = Path(layout.numbers())
@@ -517,8 +517,8 @@ def schema(
     folder: Annotated[Path, typer.Argument(help="Folder for config.schema.json and study.schema.json.")],
 ) -> None:
     """Write the JSON schemas of the config and the studies."""
+    from sharpminima.base.files import write_json
     from sharpminima.config import Config, study_schema
-    from sharpminima.files import write_json
 
     write_json(folder / "config.schema.json", Config.model_json_schema())
     write_json(folder / "study.schema.json", study_schema())

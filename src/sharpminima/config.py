@@ -25,6 +25,10 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.names import DENSE, GRADUAL
+from sharpminima.base.settings import PositiveInt, Settings
+from sharpminima.base.yaml_input import parse_yaml, read_yaml
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, OfFocus, PathEvents, Transfers
@@ -33,11 +37,7 @@ from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.registry import NameIn
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.errors import ConfigError
 from sharpminima.grid import Place, allow_lists, expand, in_file
-from sharpminima.names import DENSE, GRADUAL
-from sharpminima.settings import PositiveInt, Settings
-from sharpminima.yaml_input import parse_yaml, read_yaml
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")

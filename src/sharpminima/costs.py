@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.errors import ConfigError, SharpminimaError
+from sharpminima.base.files import read_json
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.methods.gradual import LOBSTER_SHARE
@@ -25,8 +27,6 @@ from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BEST_EPOCH
 from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.config import Experiment
-from sharpminima.errors import ConfigError, SharpminimaError
-from sharpminima.files import read_json
 from sharpminima.layout import Layout
 
 _IMAGES_PER_S = {"lenet300": 56_800.0, "lenet5": 4_060.0, "mlp3x400": 21_600.0, "resnet32": 196.0}

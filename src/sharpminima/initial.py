@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from sharpminima.base.errors import CheckpointError
 from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, state_sha256
-from sharpminima.errors import CheckpointError
 from sharpminima.models import build_recorded
 from sharpminima.rng import derive_seed
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sharpminima.errors import FigureError
+from sharpminima.base.errors import FigureError
 
 CONFIDENCE = 0.95
 POWER = 0.8

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from sharpminima.base.files import COMPRESSED
+from sharpminima.base.names import CELL, CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND, RUN, level_name
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
 from sharpminima.catalogue.registry import source_file
@@ -24,8 +26,6 @@ from sharpminima.config import (
     TransferSettings,
     study_name,
 )
-from sharpminima.files import COMPRESSED
-from sharpminima.names import CELL, CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND, RUN, level_name
 
 STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 from sharpminima.masks import Masks, prunable_parameters
 
 _LAYERS = (

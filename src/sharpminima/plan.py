@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.names import GRADUAL
+from sharpminima.base.yaml_input import read_yaml
 from sharpminima.costs import Cost, Costs
-from sharpminima.errors import ConfigError
 from sharpminima.layout import (
     ANALYSIS_GROUP,
     DENSE_GROUP,
@@ -18,8 +20,6 @@ from sharpminima.layout import (
     Layout,
     experiment_key,
 )
-from sharpminima.names import GRADUAL
-from sharpminima.yaml_input import read_yaml
 
 LOCAL = "local"  # the group of what runs where Snakemake itself runs
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.files import sha256_file, write_json
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.checkpoint import load_checkpoint
-from sharpminima.errors import SharpminimaError
 from sharpminima.figures.tables import read_table
-from sharpminima.files import sha256_file, write_json
 from sharpminima.layout import Job, Layout
 from sharpminima.masks import Masks, pack_bits
 

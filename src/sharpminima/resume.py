@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.checkpoint import load_tree, save_tree
-from sharpminima.stop import STOP, Stopped
 
 _LAYOUT = 2  # raised when the engine saves other keys; files of another layout are ignored
 

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from sharpminima.errors import TrainingError
+from sharpminima.base.errors import TrainingError
 from sharpminima.gpus import take_gpu
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sharpminima.files import read_json, write_json
+from sharpminima.base.files import read_json, write_json
 
 USAGE = "usage.json"
 _KB = 1024 if sys.platform == "darwin" else 1  # getrusage counts bytes there, KB elsewhere

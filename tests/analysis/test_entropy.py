@@ -11,7 +11,7 @@ from torch import nn
 
 from sharpminima.analysis import entropy, preactivations, psp_entropy, psp_statistics
 from sharpminima.analysis._states import pack, unpack
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 from sharpminima.evaluation import evaluate
 
 from . import cases

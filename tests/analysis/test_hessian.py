@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
 from sharpminima.analysis._lanczos import largest_eigenpairs
+from sharpminima.base.errors import AnalysisError
 from sharpminima.checkpoint import load_checkpoint
-from sharpminima.errors import AnalysisError
 from sharpminima.models import build_model
 from sharpminima.rng import generator
 from sharpminima.sparse import SparseConv2d

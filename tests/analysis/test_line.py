@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from sharpminima.analysis import Plane, hessian_along_line, hessian_eigenvalues, loss_barrier
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.evaluation import evaluate
-from sharpminima.stop import STOP, Stopped
 
 from . import cases
 

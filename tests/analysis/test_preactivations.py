@@ -5,7 +5,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from sharpminima.analysis import capture_preactivations, preactivations
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 
 from . import cases
 

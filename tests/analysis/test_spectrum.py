@@ -7,7 +7,7 @@ from torch import nn
 
 from sharpminima.analysis import hessian_density, hessian_trace
 from sharpminima.analysis._lanczos import quadrature
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 from sharpminima.rng import generator
 
 from . import cases

@@ -9,9 +9,9 @@ from torch import nn
 
 from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy, psp_statistics, surface
 from sharpminima.analysis.surface import _axis
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.evaluation import evaluate
-from sharpminima.stop import STOP, Stopped
 
 from . import cases
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.analyses import ANALYSES, Analysis, AnalysisData
 from sharpminima.catalogue.columns import KEY_COLUMNS
 from sharpminima.catalogue.datasets import DATASETS
@@ -20,7 +21,6 @@ from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.registry import Registry, loaded, source_file
 from sharpminima.config import load_config, study_schema
 from sharpminima.costs import Costs
-from sharpminima.errors import ConfigError
 from sharpminima.layout import Layout
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.claims import read_ledger
-from sharpminima.errors import ConfigError
 
 CLAIM = """
 claims:

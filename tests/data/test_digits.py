@@ -4,8 +4,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
+from sharpminima.base.errors import DataError
 from sharpminima.data import DATASETS, digits, load_prepared, prepare_dataset
-from sharpminima.errors import DataError
 
 CONTENT = "cf64f2cfa2960d6d2fb9e7a1c6d8dea69fdb1de68382a546a96e6a5d9e7593d0"
 

@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from sharpminima.base.errors import DataError
 from sharpminima.data import DATASETS, load_prepared, prepare_dataset
 from sharpminima.data._spec import RawImages
-from sharpminima.errors import DataError
 from sharpminima.rng import generator
 
 TRAIN, TEST = 500, 100

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from sharpminima.base.errors import DataError
 from sharpminima.data import _raw, prepare_dataset
-from sharpminima.errors import DataError
 
 NAME, CONTENT = "MNIST/raw/labels", bytes(range(200)) * 5
 SHA256 = {NAME: hashlib.sha256(CONTENT).hexdigest()}

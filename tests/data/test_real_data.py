@@ -6,9 +6,9 @@ import urllib.request
 import pytest
 import torch
 
+from sharpminima.base.errors import DataError
 from sharpminima.data import DATASETS, load_prepared, prepare_dataset
 from sharpminima.data._torchvision import import_torchvision_datasets
-from sharpminima.errors import DataError
 
 CONTENT = {
     "mnist": "43f1988312e45b934a8198926b2587fe9a797fc146c2aab6607e4f6c44e9bed0",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.files import write_csv
 from sharpminima.figures.tables import columns_of
-from sharpminima.files import write_csv
 
 KEY = {"dataset": "digits", "model": "lenet5", "method": "lobster"}
 SEEDS = (0, 1, 2)

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
+from sharpminima.base.files import read_json
 from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, as_markdown, as_text, judge, read_ledger
 from sharpminima.claims._ledger import Ledger
 from sharpminima.claims._text import measured
 from sharpminima.figures.numbers import summarise
-from sharpminima.files import read_json
 
 from . import cases
 

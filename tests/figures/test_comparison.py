@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from sharpminima.errors import FigureError
+from sharpminima.base.errors import FigureError
 from sharpminima.figures import comparison, tables
 
 from . import cases

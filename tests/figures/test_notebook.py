@@ -6,8 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from sharpminima.base.errors import FigureError
 from sharpminima.config import FIGURES
-from sharpminima.errors import FigureError
 from sharpminima.figures.notebook import execute
 
 from . import cases

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from sharpminima.errors import FigureError
+from sharpminima.base.errors import FigureError
 from sharpminima.figures.numbers import summarise
 
 from . import cases

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import typst
 
+from sharpminima.base.errors import FigureError
+from sharpminima.base.files import write_json
 from sharpminima.config import load_config
-from sharpminima.errors import FigureError
 from sharpminima.figures import plots, style, tables
 from sharpminima.figures.numbers import summarise
 from sharpminima.figures.paper import compile_paper
-from sharpminima.files import write_json
 from sharpminima.layout import CLAIMS
 
 from . import cases

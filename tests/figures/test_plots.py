@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import LogNorm
 from matplotlib.font_manager import fontManager
 
-from sharpminima.errors import FigureError
+from sharpminima.base.errors import FigureError
 from sharpminima.figures import plots, style, tables
 from sharpminima.pruning import STRATEGIES
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sharpminima.base.errors import FigureError
+from sharpminima.base.files import write_csv
 from sharpminima.catalogue.columns import SURFACE_COLUMNS
-from sharpminima.errors import FigureError
 from sharpminima.figures import tables
-from sharpminima.files import write_csv
 
 from . import cases
 

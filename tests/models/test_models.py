@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.models import Model
 from sharpminima.compaction import compact, removable_units
-from sharpminima.errors import ConfigError
 from sharpminima.masks import apply_masks
 from sharpminima.measures import measure
 from sharpminima.models import MODELS, build_model

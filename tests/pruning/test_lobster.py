@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
 from sharpminima.evaluation import Evaluation, evaluate
@@ -16,7 +17,6 @@ from sharpminima.masks import sparsity
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.lobster import _Lobster, largest_threshold
 from sharpminima.resume import ResumeFile
-from sharpminima.stop import STOP, Stopped
 from sharpminima.training import FlatModel, Sgd
 
 SETTINGS = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 2, "max_epochs": 60, "batch_size": 20})

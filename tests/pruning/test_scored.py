@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.methods.choices import CRITERIA, DISTRIBUTIONS
 from sharpminima.catalogue.methods.scored import ScoredSettings
 from sharpminima.catalogue.recipes import RecipeSettings
@@ -20,7 +21,6 @@ from sharpminima.pruning.distribution import keep_best
 from sharpminima.pruning.method import Pruned
 from sharpminima.pruning.scored import find_masks
 from sharpminima.resume import ResumeFile
-from sharpminima.stop import STOP, Stopped
 from sharpminima.training import RecipePolicy
 
 from .test_lobster import net, split

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from training.cases import NETS, build, images_of
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.compaction import compact
-from sharpminima.errors import ConfigError
 from sharpminima.masks import apply_masks, count
 from sharpminima.pruning.units import keep_best_units, unit_masks, units_of
 

@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from sharpminima.analysis import psp_entropy
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.analyses import HessianSettings, LineSettings, SurfaceSettings
 from sharpminima.catalogue.columns import (
     BARRIER_COLUMNS,
@@ -31,7 +32,6 @@ from sharpminima.models import build_model
 from sharpminima.rng import generator
 from sharpminima.steps import analysis
 from sharpminima.steps import training as training_steps
-from sharpminima.stop import STOP, Stopped
 
 CPU = training_steps.Runtime("cpu", 1)
 

@@ -11,17 +11,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sharpminima.base.errors import CheckpointError, SharpminimaError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.cli import app
 from sharpminima.config import MethodChoice
 from sharpminima.data import load_prepared
-from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.evaluation import evaluate
 from sharpminima.masks import count, sparsity
 from sharpminima.models import build_model
 from sharpminima.steps import tables, training
-from sharpminima.stop import STOP, Stopped
 from sharpminima.training import RecipePolicy
 from sharpminima.usage import read_usage
 

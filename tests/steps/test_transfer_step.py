@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.cli import app
 from sharpminima.data import load_prepared, prepare_dataset
-from sharpminima.errors import CheckpointError, SharpminimaError
 from sharpminima.figures.tables import read_table
 from sharpminima.masks import prunable_parameters, sparsity
 from sharpminima.models import build_model

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.checkpoint import read_metadata
 from sharpminima.cli import app
 from sharpminima.config import MethodChoice, parse_settings, read_config
-from sharpminima.errors import ConfigError
 from sharpminima.pruning import METHODS
 from sharpminima.steps import tuning
 

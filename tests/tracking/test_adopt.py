@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.files import sha256_file, write_json, write_text
 from sharpminima.config import load_config
-from sharpminima.errors import SharpminimaError
-from sharpminima.files import sha256_file, write_json, write_text
 from sharpminima.layout import STAGES, Layout
 from sharpminima.tracking import adopt, data_to_make_first
 from sharpminima.tracking._known import Known

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima.errors import SharpminimaError
-from sharpminima.files import write_text
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.files import write_text
 from sharpminima.tracking import dvc_at_work
 from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snakemake_is_at_work
 

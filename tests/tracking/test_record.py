@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sharpminima.base.errors import CheckpointError, SharpminimaError
+from sharpminima.base.files import read_json, sha256_file, write_text
 from sharpminima.catalogue.analyses import ANALYSES
-from sharpminima.errors import CheckpointError, SharpminimaError
-from sharpminima.files import read_json, sha256_file, write_text
 from sharpminima.layout import STAGES, Layout
 from sharpminima.tracking import adopt, track_finished, write_record, write_settings
 from sharpminima.tracking._notes import Notes

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima.errors import DataError, SharpminimaError
-from sharpminima.files import write_text
+from sharpminima.base.errors import DataError, SharpminimaError
+from sharpminima.base.files import write_text
 from sharpminima.layout import Layout
 from sharpminima.tracking import _restore, restore
 

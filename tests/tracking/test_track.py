@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima.errors import SharpminimaError
-from sharpminima.files import write_text
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.files import write_text
 from sharpminima.tracking import track, tracked_studies
 from sharpminima.tracking._track import _dvc
 

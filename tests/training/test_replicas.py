@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sharpminima.base.errors import TrainingError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.compaction import compact
 from sharpminima.data import Split
-from sharpminima.errors import TrainingError
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
 from sharpminima.resume import ResumeFile
 from sharpminima.rng import generator
-from sharpminima.stop import STOP, Stopped
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, Sgd, train_replicas
 from sharpminima.training import flat as flat_module
 from sharpminima.training.augment import draw_crops, pad_crop_flip

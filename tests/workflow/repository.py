@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharpminima.files import sha256_file
+from sharpminima.base.files import sha256_file
 
 TRAINING = {"dense", "prune", "retrain", "transfer"}
 WRAPPER = """#!/bin/sh

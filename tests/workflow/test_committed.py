@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sharpminima.base.files import read_json
 from sharpminima.config import PAPER_FIGURES, load_config
 from sharpminima.data import DATASETS
-from sharpminima.files import read_json
 from sharpminima.layout import Layout
 from sharpminima.tracking import tracked_studies
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sharpminima.base.files import sha256_file
 from sharpminima.config import PAPER_FIGURES, read_config
-from sharpminima.files import sha256_file
 from sharpminima.layout import Layout
 from sharpminima.tracking import tracked_studies
 

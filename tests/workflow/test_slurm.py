@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sharpminima.files import sha256_file
+from sharpminima.base.files import sha256_file
 
 from .cases import PATIENCE_S, ROOT, checkout, command, environment, snakemake, wait_until
 from .slurm import NODES, PARTITIONS, Cluster, Job, Step, Watch, queue, unable

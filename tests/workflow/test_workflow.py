@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sharpminima.base.files import sha256_file
 from sharpminima.config import PAPER_FIGURES, load_config
 from sharpminima.costs import Costs
-from sharpminima.files import sha256_file
 from sharpminima.layout import DENSE_GROUP, RETRAIN_GROUP, Layout
 from sharpminima.plan import make_plan, read_components
 

@@ -7,12 +7,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from sharpminima import layout
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.files import COMPRESSED
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES
 from sharpminima.config import load_config
 from sharpminima.costs import Costs
-from sharpminima.errors import ConfigError
-from sharpminima.files import COMPRESSED
 from sharpminima.layout import CLAIMS, NUMBERS_CODE, RANKING_CODE, Layout, experiment_key
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from sharpminima.analysis._inputs import check_finite_weights, check_images, count_labels, count_outputs, eval_mode
 from sharpminima.analysis._states import pack
 from sharpminima.analysis.preactivations import capture_preactivations
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 from sharpminima.evaluation import Evaluation
 from sharpminima.rng import generator
 

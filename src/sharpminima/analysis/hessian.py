@@ -24,10 +24,10 @@ from sharpminima.analysis._inputs import (
 )
 from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.analysis._reduced import reduced
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.rng import generator
 from sharpminima.sparse import SparseConv2d
-from sharpminima.stop import STOP, Stopped
 
 SCALINGS = (None, "parameter")
 """Coordinates of the Hessian: those of the weights, or relative changes of each weight (`HessianVectorProduct`)."""
@@ -145,7 +145,7 @@ class HessianVectorProduct:
 
         Raises:
             AnalysisError: a product is NaN or infinite.
-            Stopped: SIGTERM came (where `sharpminima.stop` catches it).
+            Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
         """
         block = vectors.to(self.device).reshape(-1, self.dimension)
         products = torch.cat([self._products(part) for part in block.split(TOGETHER)])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sharpminima.analysis.hessian import hessian_eigenvalues
 from sharpminima.analysis.surface import Plane, loss_surface
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 from sharpminima.resume import ResumeFile, fingerprint_of, save_or_stop
 
 
@@ -145,7 +145,7 @@ def hessian_along_line(
 
     Raises:
         AnalysisError: fewer than 2 points; else as `Plane` and `hessian_eigenvalues`.
-        Stopped: SIGTERM came (where `sharpminima.stop` catches it).
+        Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
     """
     if points < 2:
         raise AnalysisError(f"points is {points}; the ends are two, so give at least 2")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from sharpminima.analysis._inputs import eval_mode
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 
 _RELUS = frozenset([F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_])  # nn.ReLU calls F.relu
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sharpminima.analysis._lanczos import quadrature
 from sharpminima.analysis.hessian import TOGETHER, HessianVectorProduct
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
 from sharpminima.rng import generator
 
 _REACH = 4.0  # widths of the kernel that the grid of a density goes beyond the nodes

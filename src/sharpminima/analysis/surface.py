@@ -21,11 +21,11 @@ from sharpminima.analysis._inputs import (
 )
 from sharpminima.analysis._reduced import Observed
 from sharpminima.analysis.entropy import PspEntropy, PspStatistics, check_order, psp_statistics
-from sharpminima.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import STOP
 from sharpminima.evaluation import evaluate
 from sharpminima.resume import ResumeFile, fingerprint_of, save_or_stop
 from sharpminima.rng import generator
-from sharpminima.stop import STOP
 
 MEASURES: dict[str, tuple[int, str] | None] = {
     "loss": None,
@@ -299,7 +299,7 @@ def loss_surface(
         AnalysisError: as for `Plane` and, where PSP measures are asked for, `psp_statistics`; a measure or
             definition that is not offered; a grid below 1 or a span that does not rise; a measure that is not
             finite.
-        Stopped: SIGTERM came (where `sharpminima.stop` catches it).
+        Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
     """
     measures = tuple(measures)
     unknown = [name for name in measures if name not in MEASURES]

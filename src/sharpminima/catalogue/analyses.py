@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.columns import (
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
@@ -14,7 +15,6 @@ from sharpminima.catalogue.columns import (
     SURFACE_COLUMNS,
 )
 from sharpminima.catalogue.registry import Code, Registry, loaded
-from sharpminima.settings import PositiveInt, Settings
 
 Part = Literal["train", "validation", "test"]
 

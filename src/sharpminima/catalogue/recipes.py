@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sharpminima.settings import PositiveInt, Settings
+from sharpminima.base.settings import PositiveInt, Settings
 
 BEST_EPOCH = 25  # of the plateau recipe, which goes on for stop_after: 6, 9 and 58 measured
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from sharpminima.errors import ConfigError
+from sharpminima.base.errors import ConfigError
 
 Code = str | Callable[..., Any]
 """What computes: an import string, ``package.module:name``, or the thing itself."""

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.settings import Settings
+from sharpminima.base.yaml_input import read_yaml
 from sharpminima.claims._verdict import Side
-from sharpminima.errors import ConfigError
-from sharpminima.settings import Settings
-from sharpminima.yaml_input import read_yaml
 
 Place = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9]+$", description="dataset/model")]
 

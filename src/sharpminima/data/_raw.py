@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import Report
 from sharpminima.data._torchvision import import_torchvision_datasets
-from sharpminima.errors import DataError
 
 _TIMEOUT_S = 30.0  # of one network operation; torchvision sets none
 _CURE = "copy the raw files there, or name the folder that holds them in SHARPMINIMA_DATA or data.root"

@@ -2,8 +2,8 @@
 
 import difflib
 
+from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import DATASETS, Dataset
-from sharpminima.errors import DataError
 
 
 def dataset_named(name: str) -> Dataset:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import Dataset, Report
 from sharpminima.data._spec import RawImages
-from sharpminima.errors import DataError
 from sharpminima.rng import generator
 
 _SIDE, _RAW_SIDE, _RAW_MAX = 28, 8, 16

@@ -9,11 +9,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from sharpminima.base.errors import DataError
+from sharpminima.base.files import atomic_path
 from sharpminima.catalogue.datasets import Report
 from sharpminima.data._registry import dataset_named
 from sharpminima.data.prepared import FORMAT_VERSION, KEY, KIND, PARTS, content_sha256
-from sharpminima.errors import DataError
-from sharpminima.files import atomic_path
 from sharpminima.rng import generator
 
 ROOT_VARIABLE = "SHARPMINIMA_DATA"

@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import DATASETS
-from sharpminima.errors import DataError
 
 FORMAT_VERSION = 1
 KIND = "dataset"

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from sharpminima.base.errors import FigureError
+from sharpminima.base.names import DENSE, GRADUAL, level_name
 from sharpminima.catalogue.columns import ALL
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.errors import FigureError
 from sharpminima.figures.style import FULL_WIDTH, GRADUAL_COLOUR, OUTLINE, look_of, styled
 from sharpminima.figures.tables import panels, ranking
 from sharpminima.intervals import describe
-from sharpminima.names import DENSE, GRADUAL, level_name
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#9A8B00", "#888888")
 _MARKERS = ("o", "s", "^", "D", "v")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.methods import METHODS
-from sharpminima.names import DENSE, GRADUAL
 
 _PASSES = 3  # of a training step, in forward passes: one forward, two backward
 

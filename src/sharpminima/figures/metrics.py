@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sharpminima.names import level_name
+from sharpminima.base.names import level_name
 
 
 def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 import nbformat
 
 import sharpminima
-from sharpminima.errors import FigureError
-from sharpminima.files import atomic_path
+from sharpminima.base.errors import FigureError
+from sharpminima.base.files import atomic_path
 
 EXTENSIONS = ("svg", "html", "pdf")  # what a figure's notebook leaves
 FAILED = "failed.html"

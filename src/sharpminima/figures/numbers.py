@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from sharpminima.base.errors import FigureError
+from sharpminima.base.files import write_json
+from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.columns import ALL
 from sharpminima.claims import VERDICTS, Ledger, judge, read_ledger
-from sharpminima.errors import FigureError
 from sharpminima.figures.compute import compute_used
 from sharpminima.figures.style import look_of
 from sharpminima.figures.tables import ENDS, EXPERIMENT, at_levels, panels, read_table, shown_draws, unreached
-from sharpminima.files import write_json
 from sharpminima.intervals import describe
-from sharpminima.names import DENSE, GRADUAL
 
 _Path = str | os.PathLike[str]
 PSP_QUANTITIES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import typst
 
-from sharpminima.errors import FigureError
-from sharpminima.files import atomic_path
+from sharpminima.base.errors import FigureError
+from sharpminima.base.files import atomic_path
 
 _SOURCES = ("*.typ", "*.bib", "published/*.csv")
 

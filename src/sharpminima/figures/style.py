@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.patheffects import withStroke
 
+from sharpminima.base.files import atomic_path
+from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.files import atomic_path
-from sharpminima.names import DENSE, GRADUAL
 
 FULL_WIDTH = 6.3  # inches: the text of an A4 page
 COLUMN_WIDTH = 3.3  # inches

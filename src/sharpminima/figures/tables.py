@@ -7,6 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from sharpminima.base.errors import FigureError
+from sharpminima.base.files import read_json
+from sharpminima.base.names import DENSE, GRADUAL, REWIND
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.columns import (
     ALL,
@@ -15,10 +18,7 @@ from sharpminima.catalogue.columns import (
     RESULT_COLUMNS,
     TRANSFER_COLUMNS,
 )
-from sharpminima.errors import FigureError
-from sharpminima.files import read_json
 from sharpminima.intervals import describe, paired
-from sharpminima.names import DENSE, GRADUAL, REWIND
 
 _COLUMNS = {"results": RESULT_COLUMNS, "transfer": TRANSFER_COLUMNS, "published": PUBLISHED_COLUMNS}
 EXPERIMENT = ["dataset", "model", "method"]

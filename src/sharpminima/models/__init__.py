@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.models import MODELS
-from sharpminima.errors import ConfigError
 
 
 def build_model(

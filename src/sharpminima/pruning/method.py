@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sharpminima.base.progress import Progress
 from sharpminima.data import Split
 from sharpminima.masks import Masks
-from sharpminima.progress import Progress
 from sharpminima.resume import ResumeFile
 
 

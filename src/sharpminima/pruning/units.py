@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.compaction import Units, removable_units
-from sharpminima.errors import ConfigError
 from sharpminima.masks import Masks, count
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.scored import all_masks

@@ -17,6 +17,9 @@ from sharpminima.analysis import (
     psp_entropy,
     psp_statistics,
 )
+from sharpminima.base.errors import CheckpointError
+from sharpminima.base.files import COMPRESSED, write_csv
+from sharpminima.base.progress import Progress
 from sharpminima.catalogue.analyses import (
     AnalysisData,
     BarrierSettings,
@@ -39,11 +42,8 @@ from sharpminima.catalogue.columns import (
 )
 from sharpminima.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.errors import CheckpointError
-from sharpminima.files import COMPRESSED, write_csv
 from sharpminima.masks import Masks
 from sharpminima.models import build_recorded
-from sharpminima.progress import Progress
 from sharpminima.resume import FinishedParts, fingerprint_of
 from sharpminima.rng import generator
 from sharpminima.runtime import configure

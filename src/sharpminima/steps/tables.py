@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.files import write_csv
+from sharpminima.base.names import GRADUAL, RUN
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
 from sharpminima.checkpoint import read_metadata
-from sharpminima.files import write_csv
 from sharpminima.masks import prunable_parameters
 from sharpminima.models import build_model
-from sharpminima.names import GRADUAL, RUN
 from sharpminima.usage import read_usage
 
 

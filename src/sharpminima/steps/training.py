@@ -11,6 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sharpminima.base.errors import CheckpointError
+from sharpminima.base.files import write_csv, write_json
+from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, RUN, level_name
+from sharpminima.base.progress import Progress
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.models import MODELS
@@ -19,15 +23,11 @@ from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sharpminima.config import MethodSettings
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.errors import CheckpointError
 from sharpminima.evaluation import evaluate, predict
-from sharpminima.files import write_csv, write_json
 from sharpminima.initial import load_initial, save_initial
 from sharpminima.masks import Masks, prunable_parameters, sparsity
 from sharpminima.measures import measure
 from sharpminima.models import build_recorded, set_batchnorm
-from sharpminima.names import CELL, CHECKPOINT, GRADUAL, RUN, level_name
-from sharpminima.progress import Progress
 from sharpminima.pruning import Run, strategies
 from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.rng import generator

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpminima.base.errors import CheckpointError
+from sharpminima.base.files import write_csv
+from sharpminima.base.progress import Progress
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.config import TransferSettings
 from sharpminima.data import Split
-from sharpminima.errors import CheckpointError
 from sharpminima.evaluation import evaluate
-from sharpminima.files import write_csv
 from sharpminima.models import build_recorded
-from sharpminima.progress import Progress
 from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.rng import derive_seed
 from sharpminima.steps.tables import net_key

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from sharpminima.base.errors import ConfigError, TrainingError
+from sharpminima.base.files import write_csv
+from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, level_name
+from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.checkpoint import read_metadata
 from sharpminima.config import MethodChoice, MethodSettings, parse_settings
-from sharpminima.errors import ConfigError, TrainingError
-from sharpminima.files import write_csv
-from sharpminima.names import CELL, CHECKPOINT, GRADUAL, level_name
-from sharpminima.settings import PositiveInt, Settings
 from sharpminima.steps.training import Runtime, prune
 
 _KEY = ["dataset", "model", "method", "seed"]

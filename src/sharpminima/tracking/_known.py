@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from sharpminima.files import read_json, sha256_file, write_json
+from sharpminima.base.files import read_json, sha256_file, write_json
 
 _CACHE = Path(".snakemake/sharpminima.json")
 

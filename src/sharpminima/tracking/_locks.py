@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from sharpminima.errors import SharpminimaError
+from sharpminima.base.errors import SharpminimaError
 
 _SNAKEMAKE = Path(".snakemake/locks")
 _DVC = Path(".dvc", "tmp", "rwlock")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sharpminima.errors import SharpminimaError
+from sharpminima.base.errors import SharpminimaError
 
 COMPARED = ("rule", "params", "input", "code")
 """What of a note decides whether a file is made again, beside times."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpminima.errors import DataError, SharpminimaError
-from sharpminima.files import atomic_path
+from sharpminima.base.errors import DataError, SharpminimaError
+from sharpminima.base.files import atomic_path
 from sharpminima.layout import Job, Layout
 from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_snakemake_is_at_work

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.errors import ConfigError, SharpminimaError
+from sharpminima.base.files import sha256_file, write_text
+from sharpminima.base.yaml_input import read_yaml
 from sharpminima.config import FIGURES, STUDIES, read_config
-from sharpminima.errors import ConfigError, SharpminimaError
-from sharpminima.files import sha256_file, write_text
 from sharpminima.layout import STAGES, Layout
 from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes
 from sharpminima.tracking._record import check_files, write_record, write_settings
 from sharpminima.tracking._restore import fetch_finished, planned
-from sharpminima.yaml_input import read_yaml
 
 _PIPELINE = Path("dvc.yaml")
 

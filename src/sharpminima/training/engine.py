@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpminima.base.errors import TrainingError
+from sharpminima.base.progress import Progress
+from sharpminima.base.stop import STOP
 from sharpminima.data import Split
-from sharpminima.errors import TrainingError
-from sharpminima.progress import Progress
 from sharpminima.resume import ResumeFile, save_or_stop
-from sharpminima.stop import STOP
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 from sharpminima.training.flat import FlatModel, Sgd
 from sharpminima.training.policy import Policy

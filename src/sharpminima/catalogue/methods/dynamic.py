@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings, swept_method
 from sharpminima.catalogue.registry import Code
-from sharpminima.settings import PositiveInt, Share, Strength
 
 
 class DynamicSettings(SearchSettings):

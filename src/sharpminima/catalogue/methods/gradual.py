@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sharpminima.base.settings import PositiveInt, Share
 from sharpminima.catalogue.methods.choices import DISTRIBUTIONS, SCHEDULES, CriterionName
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
-from sharpminima.settings import PositiveInt, Share
 
 LOBSTER_SHARE = 0.4  # of max_epochs: 0.33, 0.36, 0.41 and 0.47 measured
 

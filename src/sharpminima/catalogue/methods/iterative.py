@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, create_model, field_validator
 
+from sharpminima.base.settings import PositiveInt
 from sharpminima.catalogue.methods.choices import DISTRIBUTIONS, CriterionName
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.settings import PositiveInt
 
 Rewind = Annotated[float, Field(ge=0, le=1)]
 

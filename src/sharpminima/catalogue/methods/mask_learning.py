@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import (
@@ -14,7 +15,6 @@ from sharpminima.catalogue.methods.search import (
     swept_method,
 )
 from sharpminima.catalogue.registry import Code
-from sharpminima.settings import PositiveInt, Share, Strength
 
 
 class L0Settings(SweepSettings):

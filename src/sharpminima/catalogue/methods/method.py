@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from sharpminima.base.settings import Settings
 from sharpminima.catalogue.registry import Code, loaded
-from sharpminima.settings import Settings
 
 Dial = Literal["weights", "units", "none"]
 """What is removed to the number asked for; none: methods that have strengths."""

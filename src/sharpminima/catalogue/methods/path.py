@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from sharpminima.base.settings import Strength
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import SearchSettings
-from sharpminima.settings import Strength
 
 
 class DessilbiSettings(SearchSettings):

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
+from sharpminima.base.settings import Strength
 from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
 from sharpminima.catalogue.registry import Code
-from sharpminima.settings import Strength
 
 
 class PenaltySettings(SearchSettings):

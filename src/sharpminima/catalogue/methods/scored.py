@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, create_model
 
+from sharpminima.base.settings import PositiveInt
 from sharpminima.catalogue.methods.choices import CRITERIA, DISTRIBUTIONS, SCHEDULES, Criterion
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.settings import PositiveInt
 
 
 class ScoredSettings(MethodSettings):

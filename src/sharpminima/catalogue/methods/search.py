@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from sharpminima.base.settings import PositiveInt, Strength
 from sharpminima.catalogue.methods.method import Dial, Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.catalogue.registry import Code
-from sharpminima.settings import PositiveInt, Strength
 
 
 class SearchSettings(MethodSettings):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sharpminima.errors import SharpminimaError
+from sharpminima.base.errors import SharpminimaError
 
 COMPRESSED = ".bz2"  # what the names of compressed tables end in
 _UMASK = os.umask(0o077)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sharpminima.errors import ConfigError
+from sharpminima.base.errors import ConfigError
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
