@@ -17,7 +17,7 @@ from sharpminima.data import Split
 from sharpminima.data.prepare import DEFAULT_ROOT
 from sharpminima.evaluation import evaluate
 from sharpminima.models import build_model
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 DENSE = "0"  # the level of a net without masks: freshly initialised, so that nearly every neuron varies
 _GROWTH = {  # what grows -> (neurons, samples, order)

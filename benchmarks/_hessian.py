@@ -18,7 +18,7 @@ from benchmarks._pruned import MASKS, Pruned, described, load_pruned, timed
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
 from sharpminima.data.prepare import DEFAULT_ROOT
 from sharpminima.masks import Masks
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 TOLERANCE = 1e-3  # of the eigenvalues, relative
 STEPS = 20  # of power iteration, the paper's

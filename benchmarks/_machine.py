@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sharpminima import __version__
-from sharpminima.runtime import configure
+from sharpminima.runtime.device import configure
 
 
 class Peak:

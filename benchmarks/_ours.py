@@ -15,8 +15,8 @@ from sharpminima.evaluation import Evaluation
 from sharpminima.masks import Masks
 from sharpminima.models import build_model
 from sharpminima.pruning import STRATEGIES, strategies
-from sharpminima.rng import generator
-from sharpminima.runtime import configure
+from sharpminima.runtime.device import configure
+from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, FlatReplicas, Policy, train, train_replicas
 
 

@@ -14,8 +14,8 @@ from sharpminima.checkpoint import load_checkpoint
 from sharpminima.data import Split
 from sharpminima.masks import Masks
 from sharpminima.models import build_model
-from sharpminima.rng import generator
-from sharpminima.runtime import configure
+from sharpminima.runtime.device import configure
+from sharpminima.runtime.rng import generator
 
 MASKS = Path(__file__).with_name("masks")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sharpminima.base.errors import DataError
 from sharpminima.data import DATASETS, Dataset, ImageDataset
 from sharpminima.models import MODELS
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 VALIDATION_SHARE = 0.1  # as `sharpminima prepare` has it
 

@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks._pruned import MASKS, Pruned, described, load_pruned
 from sharpminima.analysis import loss_surface
 from sharpminima.data.prepare import DEFAULT_ROOT
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 MEASURES = {
     "loss and error": ("loss", "error"),

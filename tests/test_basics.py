@@ -19,7 +19,7 @@ from sharpminima.base.files import atomic_path, read_json, write_csv, write_json
 from sharpminima.base.progress import Progress
 from sharpminima.evaluation import evaluate, gradient_norm
 from sharpminima.models import build_model
-from sharpminima.rng import derive_seed, generator
+from sharpminima.runtime.rng import derive_seed, generator
 
 
 def test_seeds_depend_on_every_part_of_the_role() -> None:

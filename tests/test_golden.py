@@ -26,7 +26,7 @@ from sharpminima.data.prepared import ImageDataset, Split
 from sharpminima.masks import random_masks
 from sharpminima.models import MODELS, build_model
 from sharpminima.pruning import METHODS, Run
-from sharpminima.rng import derive_seed, generator
+from sharpminima.runtime.rng import derive_seed, generator
 from sharpminima.training import FlatModel, RecipePolicy, train
 
 GOLDEN = Path(__file__).with_name("golden.json")

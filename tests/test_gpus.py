@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpminima.gpus import take_gpu, visible_gpus
+from sharpminima.runtime.gpus import take_gpu, visible_gpus
 
-JOB = "import os, sys; from sharpminima.gpus import claim; print(claim(sys.argv[1:]), flush=True); sys.stdin.read()"
+JOB = "import sys; from sharpminima.runtime.gpus import claim; print(claim(sys.argv[1:]), flush=True); sys.stdin.read()"
 
 
 class Job:
@@ -78,7 +78,7 @@ def test_a_process_leaves_itself_one_gpu(
     if torch.cuda.is_initialized():
         pytest.skip("CUDA has started in this process")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("sharpminima.gpus._held", held := [])
+    monkeypatch.setattr("sharpminima.runtime.gpus._held", held := [])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     take_gpu()
     for file in held:

@@ -10,7 +10,7 @@ from sharpminima.base.errors import CheckpointError
 from sharpminima.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.initial import load_initial, save_initial
 from sharpminima.models import build_model
-from sharpminima.rng import derive_seed
+from sharpminima.runtime.rng import derive_seed
 
 FACTS = {"model": "lenet300", "num_classes": 7, "seed": 3}
 

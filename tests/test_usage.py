@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima.usage import measured, read_usage
+from sharpminima.runtime.usage import measured, read_usage
 
 
 def test_attempts_of_a_job_add_up_and_the_next_job_begins_anew(tmp_path: Path) -> None:

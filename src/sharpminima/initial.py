@@ -11,7 +11,7 @@ from typing import Any
 from sharpminima.base.errors import CheckpointError
 from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, state_sha256
 from sharpminima.models import build_recorded
-from sharpminima.rng import derive_seed
+from sharpminima.runtime.rng import derive_seed
 
 
 def save_initial(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.base.errors import AnalysisError
 from sharpminima.checkpoint import load_checkpoint
 from sharpminima.models import build_model
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.sparse import SparseConv2d
 
 from . import cases

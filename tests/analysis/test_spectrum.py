@@ -8,7 +8,7 @@ from torch import nn
 from sharpminima.analysis import hessian_density, hessian_trace
 from sharpminima.analysis._lanczos import quadrature
 from sharpminima.base.errors import AnalysisError
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 from . import cases
 

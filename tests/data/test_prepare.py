@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sharpminima.base.errors import DataError
 from sharpminima.data import DATASETS, load_prepared, prepare_dataset
 from sharpminima.data._spec import RawImages
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 TRAIN, TEST = 500, 100
 

@@ -29,7 +29,7 @@ from sharpminima.evaluation import evaluate
 from sharpminima.figures.tables import read_table
 from sharpminima.masks import prunable_parameters, sparsity
 from sharpminima.models import build_model
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.steps import analysis
 from sharpminima.steps import training as training_steps
 

@@ -21,9 +21,9 @@ from sharpminima.data import load_prepared
 from sharpminima.evaluation import evaluate
 from sharpminima.masks import count, sparsity
 from sharpminima.models import build_model
+from sharpminima.runtime.usage import read_usage
 from sharpminima.steps import tables, training
 from sharpminima.training import RecipePolicy
-from sharpminima.usage import read_usage
 
 RECIPE = RecipeSettings(batch_size=50, max_epochs=3)
 LOBSTER = {"name": "lobster", "batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 40}
@@ -299,7 +299,7 @@ def test_tf32_on_a_cpu_is_an_error(run: Path, digits: Path, tmp_path: Path) -> N
 def test_tf32_is_off_unless_asked_for() -> None:
     if not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA")
-    from sharpminima.runtime import configure
+    from sharpminima.runtime.device import configure
 
     for precision in ("tf32", "float32"):
         configure("cuda", 1, precision)
@@ -310,7 +310,7 @@ def test_tf32_is_off_unless_asked_for() -> None:
 def test_a_gpu_slot_without_a_gpu_is_a_loud_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    from sharpminima.runtime import configure
+    from sharpminima.runtime.device import configure
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.warns(UserWarning, match="holds a GPU slot .* but runs on the CPU"):

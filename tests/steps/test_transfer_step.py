@@ -18,7 +18,7 @@ from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.figures.tables import read_table
 from sharpminima.masks import prunable_parameters, sparsity
 from sharpminima.models import build_model
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.steps import transfer as step
 
 SETTINGS = {

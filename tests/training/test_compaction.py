@@ -16,7 +16,7 @@ from sharpminima.compaction import compact
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
 from sharpminima.pruning import METHODS, Run
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, RecipePolicy, Sgd, train
 from sharpminima.training import flat as flat_module
 

@@ -14,7 +14,7 @@ from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
 from sharpminima.resume import ResumeFile
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, train
 
 RECIPE = RecipeSettings(batch_size=16, lr=0.1, momentum=0.9, weight_decay=1e-3, max_epochs=6, patience=2, stop_after=5)

@@ -19,7 +19,7 @@ from sharpminima.data import Split
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.models import build_model
 from sharpminima.resume import ResumeFile
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, Sgd, train_replicas
 from sharpminima.training import flat as flat_module
 from sharpminima.training.augment import draw_crops, pad_crop_flip

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from sharpminima.compiled import compiled
+from sharpminima.runtime.compiled import compiled
 
 _COLUMNS = 4096  # neurons that a row meets at once: their words stay in the second-level cache; below 2^16
 

@@ -17,7 +17,7 @@ from sharpminima.analysis._states import pack
 from sharpminima.analysis.preactivations import capture_preactivations
 from sharpminima.base.errors import AnalysisError
 from sharpminima.evaluation import Evaluation
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 DEFINITIONS = ("joint", "agreement")
 """The definitions of the orders above the first."""

@@ -26,7 +26,7 @@ from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.analysis._reduced import reduced
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.sparse import SparseConv2d
 
 SCALINGS = (None, "parameter")

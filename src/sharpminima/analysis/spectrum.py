@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sharpminima.analysis._lanczos import quadrature
 from sharpminima.analysis.hessian import TOGETHER, HessianVectorProduct
 from sharpminima.base.errors import AnalysisError
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 _REACH = 4.0  # widths of the kernel that the grid of a density goes beyond the nodes
 

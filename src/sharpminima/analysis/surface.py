@@ -25,7 +25,7 @@ from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP
 from sharpminima.evaluation import evaluate
 from sharpminima.resume import ResumeFile, fingerprint_of, save_or_stop
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 MEASURES: dict[str, tuple[int, str] | None] = {
     "loss": None,

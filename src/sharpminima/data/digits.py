@@ -9,7 +9,7 @@ import torch
 from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import Dataset, Report
 from sharpminima.data._spec import RawImages
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 _SIDE, _RAW_SIDE, _RAW_MAX = 28, 8, 16
 _TEST_SHARE = 0.2

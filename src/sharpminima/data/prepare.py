@@ -14,7 +14,7 @@ from sharpminima.base.files import atomic_path
 from sharpminima.catalogue.datasets import Report
 from sharpminima.data._registry import dataset_named
 from sharpminima.data.prepared import FORMAT_VERSION, KEY, KIND, PARTS, content_sha256
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 ROOT_VARIABLE = "SHARPMINIMA_DATA"
 """Environment variable that names the root of raw files."""

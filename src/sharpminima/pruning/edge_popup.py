@@ -18,7 +18,7 @@ from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
 from sharpminima.pruning.scores import StraightThrough, masked
 from sharpminima.resume import ResumeFile
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 
 class Popup(Reparametrised):

@@ -17,7 +17,7 @@ from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
 from sharpminima.pruning.search import SearchPolicy, found
 from sharpminima.pruning.stages import fit
 from sharpminima.resume import ResumeFile
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 
 

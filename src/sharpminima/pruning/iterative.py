@@ -35,7 +35,7 @@ from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
 from sharpminima.pruning.stages import Stages, at, fit_best, level_state
 from sharpminima.resume import ResumeFile
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, RecipePolicy
 
 

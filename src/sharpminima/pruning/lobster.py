@@ -19,7 +19,7 @@ from sharpminima.data import Split
 from sharpminima.evaluation import Evaluation, gradient_norm
 from sharpminima.masks import Masks, prunable_parameters
 from sharpminima.pruning.method import LevelState, Pruned, Run
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import Best, FlatModel, Policy, train
 
 _GOOD = 1.01  # an epoch is good while its loss is under this many times the best

@@ -18,7 +18,7 @@ from sharpminima.pruning.scored import all_masks
 from sharpminima.pruning.search import SearchPolicy
 from sharpminima.pruning.stages import fit
 from sharpminima.resume import ResumeFile
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 
 

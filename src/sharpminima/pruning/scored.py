@@ -21,7 +21,7 @@ from sharpminima.pruning.distribution import keep_best, survivors_at
 from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.schedule import survivor_counts
 from sharpminima.pruning.stages import Stages, at, fit_recipe, level_state
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 
 
 def find_masks(model: nn.Module, criterion: Criterion, level: float, settings: ScoredSettings, run: Run) -> Masks:

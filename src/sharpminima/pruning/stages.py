@@ -11,7 +11,7 @@ from sharpminima.evaluation import gradient_norm
 from sharpminima.masks import Masks, apply_masks, sparsity
 from sharpminima.pruning.method import LevelState, Run
 from sharpminima.resume import ResumeFile
-from sharpminima.rng import generator
+from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, Policy, RecipePolicy, train
 
 Role = tuple[str | int, ...]

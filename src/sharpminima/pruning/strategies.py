@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sharpminima.catalogue.strategies import Strategy
 from sharpminima.masks import Masks, apply_masks, random_masks
 from sharpminima.models import build_model
-from sharpminima.rng import derive_seed, generator
+from sharpminima.runtime.rng import derive_seed, generator
 
 
 def start(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sharpminima.compiled import compiled, unsigned
+from sharpminima.runtime.compiled import compiled, unsigned
 
 _TILE = 1024  # four tiles of inputs and one of outputs, in float32: less than a first-level cache
 # What LLVM may do to the arithmetic: one rounding for a product and its sum; and sums in the order that vectors take.

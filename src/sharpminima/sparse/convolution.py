@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpminima.compiled import shared
+from sharpminima.runtime.compiled import shared
 from sharpminima.sparse import _kernels
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpminima.compiled import shared
+from sharpminima.runtime.compiled import shared
 from sharpminima.sparse import _kernels
 from sharpminima.sparse.convolution import Convolve, Taps, ToImages, along, keep, total
 from sharpminima.sparse.pooling import ToWinners, of_winners

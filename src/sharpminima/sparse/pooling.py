@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from sharpminima.compiled import shared
+from sharpminima.runtime.compiled import shared
 from sharpminima.sparse import _kernels
 
 _WINNERS = 256  # that a byte can tell

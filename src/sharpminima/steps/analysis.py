@@ -45,8 +45,8 @@ from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.masks import Masks
 from sharpminima.models import build_recorded
 from sharpminima.resume import FinishedParts, fingerprint_of
-from sharpminima.rng import generator
-from sharpminima.runtime import configure
+from sharpminima.runtime.device import configure
+from sharpminima.runtime.rng import generator
 from sharpminima.steps.training import Runtime
 
 SURFACE_MEASURES = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2")

@@ -11,7 +11,7 @@ from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESU
 from sharpminima.checkpoint import read_metadata
 from sharpminima.masks import prunable_parameters
 from sharpminima.models import build_model
-from sharpminima.usage import read_usage
+from sharpminima.runtime.usage import read_usage
 
 
 def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:

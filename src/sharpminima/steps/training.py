@@ -30,10 +30,10 @@ from sharpminima.measures import measure
 from sharpminima.models import build_recorded, set_batchnorm
 from sharpminima.pruning import Run, strategies
 from sharpminima.resume import FinishedParts, ResumeFile
-from sharpminima.rng import generator
-from sharpminima.runtime import configure
+from sharpminima.runtime.device import configure
+from sharpminima.runtime.rng import generator
+from sharpminima.runtime.usage import measured
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, train_replicas
-from sharpminima.usage import measured
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sharpminima.data import Split
 from sharpminima.evaluation import evaluate
 from sharpminima.models import build_recorded
 from sharpminima.resume import FinishedParts, ResumeFile
-from sharpminima.rng import derive_seed
+from sharpminima.runtime.rng import derive_seed
 from sharpminima.steps.tables import net_key
 from sharpminima.steps.training import Runtime, TrainingJob, fit
 

@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from sharpminima.base.errors import TrainingError
-from sharpminima.gpus import take_gpu
+from sharpminima.runtime.gpus import take_gpu
 
 
 def configure(device: str, threads: int, precision: str = "float32") -> torch.device:
