@@ -15,8 +15,8 @@ from sharpminima.analysis._joint import JointStates, entropy_terms, pair_histogr
 from sharpminima.analysis._states import pack, unpack
 from sharpminima.data import Split
 from sharpminima.data.prepare import DEFAULT_ROOT
-from sharpminima.evaluation import evaluate
-from sharpminima.models import build_model
+from sharpminima.nets.evaluation import evaluate
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import generator
 
 DENSE = "0"  # the level of a net without masks: freshly initialised, so that nearly every neuron varies

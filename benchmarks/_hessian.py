@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from benchmarks._pruned import MASKS, Pruned, described, load_pruned, timed
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
 from sharpminima.data.prepare import DEFAULT_ROOT
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 from sharpminima.runtime.rng import generator
 
 TOLERANCE = 1e-3  # of the eigenvalues, relative

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from benchmarks._setup import Setup
-from sharpminima.checkpoint import load_checkpoint
 from sharpminima.data import Split
-from sharpminima.evaluation import Evaluation
-from sharpminima.masks import Masks
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.evaluation import Evaluation
+from sharpminima.nets.masks import Masks
+from sharpminima.nets.models import build_model
 from sharpminima.pruning import STRATEGIES, strategies
 from sharpminima.runtime.device import configure
 from sharpminima.runtime.rng import generator

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from benchmarks._setup import RECIPES, Setup, find_root
-from sharpminima.checkpoint import load_checkpoint
 from sharpminima.data import Split
-from sharpminima.masks import Masks
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.masks import Masks
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.device import configure
 from sharpminima.runtime.rng import generator
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sharpminima.base.errors import DataError
 from sharpminima.data import DATASETS, Dataset, ImageDataset
-from sharpminima.models import MODELS
+from sharpminima.nets.models import MODELS
 from sharpminima.runtime.rng import generator
 
 VALIDATION_SHARE = 0.1  # as `sharpminima prepare` has it

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from benchmarks._setup import Setup, synthetic
 from sharpminima.data._torchvision import import_torchvision_datasets
-from sharpminima.models import build_model
+from sharpminima.nets.models import build_model
 
 EVALUATION_BATCH = 1000  # as ours
 

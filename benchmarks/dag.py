@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from sharpminima.data import DATASETS
-from sharpminima.models import MODELS
+from sharpminima.nets.models import MODELS
 
 ROOT = Path(__file__).parents[1]
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98)

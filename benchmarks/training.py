@@ -24,11 +24,11 @@ from benchmarks._setup import RECIPES, Setup, find_root
 from benchmarks._usual import Usual
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import write_json
-from sharpminima.checkpoint import load_checkpoint
 from sharpminima.data.prepare import DEFAULT_ROOT, ROOT_VARIABLE
-from sharpminima.masks import Masks, sparsity
-from sharpminima.measures import measure
-from sharpminima.models import MODELS, build_model
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.counts import measure
+from sharpminima.nets.masks import Masks, sparsity
+from sharpminima.nets.models import MODELS, build_model
 
 LEVELS = ("90", "98", "99.57")  # percent
 REPLICAS_LEVEL = "99.57"

@@ -8,10 +8,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from sharpminima.base.files import write_text
-from sharpminima.checkpoint import save_checkpoint
 from sharpminima.config import load_config
 from sharpminima.data import prepare_dataset
 from sharpminima.layout import Job, Layout
+from sharpminima.nets.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,8 +17,8 @@ import sharpminima
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import atomic_path, read_json, write_csv, write_json, write_text
 from sharpminima.base.progress import Progress
-from sharpminima.evaluation import evaluate, gradient_norm
-from sharpminima.models import build_model
+from sharpminima.nets.evaluation import evaluate, gradient_norm
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import derive_seed, generator
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sharpminima.base.errors import CheckpointError, SharpminimaError
-from sharpminima.checkpoint import load_checkpoint, load_tree, read_metadata, save_checkpoint, save_tree
-from sharpminima.masks import apply_masks, prunable_parameters
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import load_checkpoint, load_tree, read_metadata, save_checkpoint, save_tree
+from sharpminima.nets.masks import apply_masks, prunable_parameters
+from sharpminima.nets.models import build_model
 
 FACTS = {"model": "lenet5", "dataset": "digits", "seed": 3, "metrics": [{"test_wrong": 4}]}
 
@@ -178,7 +178,7 @@ def test_truncated_missing_and_foreign_files_are_refused(tmp_path: Path) -> None
 
 
 def test_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharpminima.checkpoint.FORMAT_VERSION", 99)
+    monkeypatch.setattr("sharpminima.nets.checkpoint.FORMAT_VERSION", 99)
     save_checkpoint(tmp_path / "c", [build_model("lenet300").state_dict()])
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="has format 99, this version reads 2"):
@@ -239,7 +239,7 @@ def test_a_release_changes_no_bytes(tmp_path: Path) -> None:
     later = f"""
 import sharpminima
 sharpminima.__version__ = "9.9.9"
-from sharpminima.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 now = load_checkpoint({str(tmp_path / "now")!r})
 save_checkpoint({str(tmp_path / "later")!r}, now.states, masks=now.masks, metadata={FACTS!r})
 """

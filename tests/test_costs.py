@@ -10,7 +10,7 @@ from sharpminima.base.files import write_json
 from sharpminima.config import load_config
 from sharpminima.costs import MEASURED, Costs, Throughput
 from sharpminima.layout import Layout
-from sharpminima.models import MODELS
+from sharpminima.nets.models import MODELS
 from sharpminima.plan import make_plan
 from sharpminima.pruning import METHODS
 

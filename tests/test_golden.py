@@ -23,8 +23,8 @@ from sharpminima.catalogue.methods.search import SearchSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.data.prepared import ImageDataset, Split
-from sharpminima.masks import random_masks
-from sharpminima.models import MODELS, build_model
+from sharpminima.nets.masks import random_masks
+from sharpminima.nets.models import MODELS, build_model
 from sharpminima.pruning import METHODS, Run
 from sharpminima.runtime.rng import derive_seed, generator
 from sharpminima.training import FlatModel, RecipePolicy, train

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpminima import initial
 from sharpminima.base.errors import CheckpointError
-from sharpminima.checkpoint import load_checkpoint, save_checkpoint
-from sharpminima.initial import load_initial, save_initial
-from sharpminima.models import build_model
+from sharpminima.nets import initial
+from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.nets.initial import load_initial, save_initial
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import derive_seed
 
 FACTS = {"model": "lenet300", "num_classes": 7, "seed": 3}

@@ -5,8 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharpminima.masks import apply_masks, count, pack_bits, prunable_parameters, random_masks, sparsity, unpack_bits
-from sharpminima.models import build_model
+from sharpminima.nets.masks import (
+    apply_masks,
+    count,
+    pack_bits,
+    prunable_parameters,
+    random_masks,
+    sparsity,
+    unpack_bits,
+)
+from sharpminima.nets.models import build_model
 
 
 def some_masks() -> dict[str, torch.Tensor]:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sharpminima.base.errors import AnalysisError
-from sharpminima.masks import prunable_parameters
-from sharpminima.measures import measure
-from sharpminima.models import MODELS, build_model
-from sharpminima.models.resnet import ResNetCifar
+from sharpminima.nets.counts import measure
+from sharpminima.nets.masks import prunable_parameters
+from sharpminima.nets.models import MODELS, build_model
+from sharpminima.nets.models.resnet import ResNetCifar
 
 
 def with_weights(layer, weight, bias=None):

@@ -37,7 +37,7 @@ assert "psp_entropy" in dir(sharpminima)
 assert not {"torch", "numpy", "numba", "pydantic"} & set(sys.modules), sorted(sys.modules)
 assert sharpminima.SharpminimaError is __import__("sharpminima.base.errors").errors.SharpminimaError
 assert "torch" not in sys.modules
-assert sharpminima.build_model is __import__("sharpminima.models").models.build_model
+assert sharpminima.build_model is __import__("sharpminima.nets.models").models.build_model
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'psp_entropie'"):

@@ -8,8 +8,8 @@ import torch
 
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.files import sha256_file
-from sharpminima.checkpoint import FORMAT_RELEASE, save_checkpoint
 from sharpminima.layout import Layout
+from sharpminima.nets.checkpoint import FORMAT_RELEASE, save_checkpoint
 from sharpminima.provenance import chain, lines, write_chains
 
 

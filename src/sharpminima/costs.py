@@ -286,7 +286,7 @@ def _outputs(model: str) -> float:
 
 
 def _pruned_bytes(whole: int, prunable: int, level: float, replicas: int = 1, masks: int = 1) -> float:
-    """A checkpoint with masks: survivors, and a bit for each prunable parameter; packed (`sharpminima.checkpoint`)."""
+    """A checkpoint with masks: survivors, and a bit for each prunable parameter; packed (`nets.checkpoint`)."""
     values = whole - prunable + (1 - level) * prunable
     entropy = -level * math.log2(level) - (1 - level) * math.log2(1 - level)  # bits of each bit of a random mask
     mask = min(1.0, _PACKED_MASK * entropy) * prunable / 8

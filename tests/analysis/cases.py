@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.models import MODELS, build_model
-from sharpminima.models.resnet import ResNetCifar
+from sharpminima.nets.models import MODELS, build_model
+from sharpminima.nets.models.resnet import ResNetCifar
 
 
 class ConvNet(nn.Module):

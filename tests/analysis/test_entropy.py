@@ -12,7 +12,7 @@ from torch import nn
 from sharpminima.analysis import entropy, preactivations, psp_entropy, psp_statistics
 from sharpminima.analysis._states import pack, unpack
 from sharpminima.base.errors import AnalysisError
-from sharpminima.evaluation import evaluate
+from sharpminima.nets.evaluation import evaluate
 
 from . import cases
 

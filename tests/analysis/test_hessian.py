@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
 from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.base.errors import AnalysisError
-from sharpminima.checkpoint import load_checkpoint
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.models import build_model
+from sharpminima.nets.sparse import SparseConv2d
 from sharpminima.runtime.rng import generator
-from sharpminima.sparse import SparseConv2d
 
 from . import cases
 

@@ -7,7 +7,7 @@ from torch import nn
 from sharpminima.analysis import Plane, hessian_along_line, hessian_eigenvalues, loss_barrier
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
-from sharpminima.evaluation import evaluate
+from sharpminima.nets.evaluation import evaluate
 
 from . import cases
 

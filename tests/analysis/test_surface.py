@@ -11,7 +11,7 @@ from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy, psp
 from sharpminima.analysis.surface import _axis
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
-from sharpminima.evaluation import evaluate
+from sharpminima.nets.evaluation import evaluate
 
 from . import cases
 

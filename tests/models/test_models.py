@@ -6,11 +6,11 @@ from torch import nn
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.models import Model
-from sharpminima.compaction import compact, removable_units
-from sharpminima.masks import apply_masks
-from sharpminima.measures import measure
-from sharpminima.models import MODELS, build_model
-from sharpminima.net_facts import net_facts
+from sharpminima.nets.compaction import compact, removable_units
+from sharpminima.nets.counts import measure
+from sharpminima.nets.facts import net_facts
+from sharpminima.nets.masks import apply_masks
+from sharpminima.nets.models import MODELS, build_model
 
 COUNTS = {
     "lenet300": 266_610,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.dsr import Reparameterizing
 from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, share_out

@@ -3,7 +3,7 @@
 import pytest
 
 from sharpminima.catalogue.methods.choices import CRITERIA
-from sharpminima.masks import count
+from sharpminima.nets.masks import count
 from sharpminima.pruning import METHODS, gradual
 from sharpminima.pruning.gradual import Tightening
 from sharpminima.training import FlatModel

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.masks import count
+from sharpminima.nets.masks import count
 from sharpminima.pruning import METHODS, iterative
 from sharpminima.pruning.iterative import Excerpt
 from sharpminima.pruning.schedule import survivor_counts

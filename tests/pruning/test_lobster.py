@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
-from sharpminima.evaluation import Evaluation, evaluate
-from sharpminima.masks import sparsity
+from sharpminima.nets.evaluation import Evaluation, evaluate
+from sharpminima.nets.masks import sparsity
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.lobster import _Lobster, largest_threshold
-from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel, Sgd
 
 SETTINGS = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 2, "max_epochs": 60, "batch_size": 20})

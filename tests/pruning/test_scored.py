@@ -15,12 +15,12 @@ from sharpminima.catalogue.methods.choices import CRITERIA, DISTRIBUTIONS
 from sharpminima.catalogue.methods.scored import ScoredSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
-from sharpminima.masks import Masks, count
+from sharpminima.nets.masks import Masks, count
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run, scored
 from sharpminima.pruning.distribution import keep_best
 from sharpminima.pruning.method import Pruned
 from sharpminima.pruning.scored import find_masks
-from sharpminima.resume import ResumeFile
 from sharpminima.training import RecipePolicy
 
 from .test_lobster import net, split

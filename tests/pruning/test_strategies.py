@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpminima.masks import Masks, count, prunable_parameters
-from sharpminima.models import build_model
+from sharpminima.nets.masks import Masks, count, prunable_parameters
+from sharpminima.nets.models import build_model
 from sharpminima.pruning import STRATEGIES
 from sharpminima.pruning.strategies import start
 

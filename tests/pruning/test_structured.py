@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from sharpminima.evaluation import Evaluation
+from sharpminima.nets.evaluation import Evaluation
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.l1_filters import Filters
 from sharpminima.pruning.soft_filter import SoftZeros

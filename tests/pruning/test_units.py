@@ -6,8 +6,8 @@ from torch import nn
 from training.cases import NETS, build, images_of
 
 from sharpminima.base.errors import ConfigError
-from sharpminima.compaction import compact
-from sharpminima.masks import apply_masks, count
+from sharpminima.nets.compaction import compact
+from sharpminima.nets.masks import apply_masks, count
 from sharpminima.pruning.units import keep_best_units, unit_masks, units_of
 
 

@@ -22,13 +22,13 @@ from sharpminima.catalogue.columns import (
     PSP_COLUMNS,
     SURFACE_COLUMNS,
 )
-from sharpminima.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.cli import app
 from sharpminima.data import load_prepared
-from sharpminima.evaluation import evaluate
 from sharpminima.figures.tables import read_table
-from sharpminima.masks import prunable_parameters, sparsity
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.nets.evaluation import evaluate
+from sharpminima.nets.masks import prunable_parameters, sparsity
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import generator
 from sharpminima.steps import analysis
 from sharpminima.steps import training as training_steps

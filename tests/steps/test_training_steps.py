@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.checkpoint import load_checkpoint
 from sharpminima.cli import app
 from sharpminima.config import MethodChoice
 from sharpminima.data import load_prepared
-from sharpminima.evaluation import evaluate
-from sharpminima.masks import count, sparsity
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.evaluation import evaluate
+from sharpminima.nets.masks import count, sparsity
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.usage import read_usage
 from sharpminima.steps import tables, training
 from sharpminima.training import RecipePolicy

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
-from sharpminima.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.cli import app
 from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.figures.tables import read_table
-from sharpminima.masks import prunable_parameters, sparsity
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.nets.masks import prunable_parameters, sparsity
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import generator
 from sharpminima.steps import transfer as step
 

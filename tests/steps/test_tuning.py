@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from sharpminima.base.errors import ConfigError
-from sharpminima.checkpoint import read_metadata
 from sharpminima.cli import app
 from sharpminima.config import MethodChoice, parse_settings, read_config
+from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.pruning import METHODS
 from sharpminima.steps import tuning
 

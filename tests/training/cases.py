@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.data import Split
-from sharpminima.models.resnet import ResNetCifar
+from sharpminima.nets.models.resnet import ResNetCifar
 
 
 class Convolutional(nn.Module):

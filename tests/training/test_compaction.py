@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from sharpminima import compaction as compaction_module
 from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.compaction import compact
-from sharpminima.masks import Masks, prunable_parameters
-from sharpminima.models import build_model
+from sharpminima.nets import compaction as compaction_module
+from sharpminima.nets.compaction import compact
+from sharpminima.nets.masks import Masks, prunable_parameters
+from sharpminima.nets.models import build_model
 from sharpminima.pruning import METHODS, Run
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, RecipePolicy, Sgd, train

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from sharpminima import resume as resume_module
 from sharpminima.base.errors import TrainingError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
-from sharpminima.resume import ResumeFile
+from sharpminima.nets import resume as resume_module
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, train
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from sharpminima.masks import apply_masks, prunable_parameters
-from sharpminima.models import build_model
+from sharpminima.nets.masks import apply_masks, prunable_parameters
+from sharpminima.nets.models import build_model
 from sharpminima.training import FlatModel, Sgd
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.evaluation import Evaluation
+from sharpminima.nets.evaluation import Evaluation
 from sharpminima.training import FlatModel, RecipePolicy
 
 

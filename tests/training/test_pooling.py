@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from sharpminima.sparse.pooling import BatchLast, BatchLastMaxPool, batch_last
+from sharpminima.nets.sparse.pooling import BatchLast, BatchLastMaxPool, batch_last
 
 
 def maps(seed: int = 0) -> Tensor:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from sharpminima.base.errors import TrainingError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.compaction import compact
 from sharpminima.data import Split
-from sharpminima.masks import Masks, prunable_parameters
-from sharpminima.models import build_model
-from sharpminima.resume import ResumeFile
+from sharpminima.nets.compaction import compact
+from sharpminima.nets.masks import Masks, prunable_parameters
+from sharpminima.nets.models import build_model
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, Sgd, train_replicas
 from sharpminima.training import flat as flat_module

@@ -11,11 +11,11 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from sharpminima.checkpoint import load_checkpoint
-from sharpminima.compaction import compact, reordered
-from sharpminima.models import build_model
-from sharpminima.sparse import SparseConv2d, SparseLinear, _kernels, is_offered, is_worth
-from sharpminima.sparse.pooling import BatchLastMaxPool, batch_last
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.compaction import compact, reordered
+from sharpminima.nets.models import build_model
+from sharpminima.nets.sparse import SparseConv2d, SparseLinear, _kernels, is_offered, is_worth
+from sharpminima.nets.sparse.pooling import BatchLastMaxPool, batch_last
 from sharpminima.training import FlatModel
 
 MASKS = Path(__file__).parents[2] / "benchmarks" / "masks"

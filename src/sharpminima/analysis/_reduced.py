@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sharpminima.compaction import Compacted, NotCompactable, compact, zero_masks
+from sharpminima.nets.compaction import Compacted, NotCompactable, compact, zero_masks
 
 
 def reduced(model: nn.Module, masks: Mapping[str, Tensor] | None) -> tuple[nn.Module, Tensor]:

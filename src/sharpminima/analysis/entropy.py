@@ -16,7 +16,7 @@ from sharpminima.analysis._inputs import check_finite_weights, check_images, cou
 from sharpminima.analysis._states import pack
 from sharpminima.analysis.preactivations import capture_preactivations
 from sharpminima.base.errors import AnalysisError
-from sharpminima.evaluation import Evaluation
+from sharpminima.nets.evaluation import Evaluation
 from sharpminima.runtime.rng import generator
 
 DEFINITIONS = ("joint", "agreement")

@@ -26,8 +26,8 @@ from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.analysis._reduced import reduced
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
+from sharpminima.nets.sparse import SparseConv2d
 from sharpminima.runtime.rng import generator
-from sharpminima.sparse import SparseConv2d
 
 SCALINGS = (None, "parameter")
 """Coordinates of the Hessian: those of the weights, or relative changes of each weight (`HessianVectorProduct`)."""
@@ -66,7 +66,7 @@ class HessianVectorProduct:
 
     Forward over reverse mode, vectorised over the vectors (Pearlmutter, "Fast exact multiplication by the Hessian",
     1994; a vector costs 1.0 to 0.6 times one of double backward, for 1 to 4 vectors at once), on a net without the
-    units that cannot have a derivative (`sharpminima.compaction`). Batches are summed in float64.
+    units that cannot have a derivative (`sharpminima.nets.compaction`). Batches are summed in float64.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> product = HessianVectorProduct(net, torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 1]))

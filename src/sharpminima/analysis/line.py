@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sharpminima.analysis.hessian import hessian_eigenvalues
 from sharpminima.analysis.surface import Plane, loss_surface
 from sharpminima.base.errors import AnalysisError
-from sharpminima.resume import ResumeFile, fingerprint_of, save_or_stop
+from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,8 @@ from sharpminima.analysis._reduced import Observed
 from sharpminima.analysis.entropy import PspEntropy, PspStatistics, check_order, psp_statistics
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP
-from sharpminima.evaluation import evaluate
-from sharpminima.resume import ResumeFile, fingerprint_of, save_or_stop
+from sharpminima.nets.evaluation import evaluate
+from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 from sharpminima.runtime.rng import generator
 
 MEASURES: dict[str, tuple[int, str] | None] = {

@@ -9,7 +9,7 @@ from sharpminima.catalogue.registry import Code, Registry, loaded
 if TYPE_CHECKING:
     from torch import nn
 
-_MEASURE = "sharpminima.net_facts:net_facts"  # builds the net
+_MEASURE = "sharpminima.nets.facts:net_facts"  # builds the net
 _GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
 
 
@@ -46,31 +46,31 @@ class Model:
 
 
 def _lenet(name: str, builder: str, *facts: int) -> Model:
-    return Model(name, _GREY, f"sharpminima.models.lenet:{builder}", {}, NetFacts(*facts, has_units=True))
+    return Model(name, _GREY, f"sharpminima.nets.models.lenet:{builder}", {}, NetFacts(*facts, has_units=True))
 
 
 def _conv(depth: int, *facts: int) -> Model:
-    code = "sharpminima.models.conv:ConvN"
+    code = "sharpminima.nets.models.conv:ConvN"
     return Model(f"conv{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
 
 
 def _resnet(depth: int, *facts: int) -> Model:
-    code = "sharpminima.models.resnet:ResNetCifar"
+    code = "sharpminima.nets.models.resnet:ResNetCifar"
     return Model(f"resnet{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
 
 
 def _projected(depth: int, *facts: int) -> Model:
-    code, arguments = "sharpminima.models.resnet:ResNetCifar", {"depth": depth, "projection": True}
+    code, arguments = "sharpminima.nets.models.resnet:ResNetCifar", {"depth": depth, "projection": True}
     return Model(f"resnet{depth}-projection", _COLOUR, code, arguments, NetFacts(*facts, has_units=True))
 
 
 def _wide(depth: int, width: int, *facts: int) -> Model:
-    code, arguments = "sharpminima.models.wrn:WideResNet", {"depth": depth, "width": width}
+    code, arguments = "sharpminima.nets.models.wrn:WideResNet", {"depth": depth, "width": width}
     return Model(f"wrn{depth}-{width}", _COLOUR, code, arguments, NetFacts(*facts, has_units=True))
 
 
 def _vgg(depth: int, *facts: int) -> Model:
-    code = "sharpminima.models.vgg:Vgg"
+    code = "sharpminima.nets.models.vgg:Vgg"
     return Model(f"vgg{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
 
 
@@ -84,7 +84,7 @@ MODELS = Registry(
         Model(
             "mlp3x400",
             _GREY,
-            "sharpminima.models.mlp:MLP3x400",
+            "sharpminima.nets.models.mlp:MLP3x400",
             known=NetFacts(638_810, 638_810, 638_810, 637_600, 1_210, has_units=True),
         ),
         _conv(2, 4_301_642, 4_301_642, 4_301_642, 43_780_608, 131_594),

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from sharpminima.data import Split
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 
 Scores = dict[str, Tensor]
 _GRASP_TEMPERATURE = 200.0  # of the logits, as in the authors' code: gradients that do not vanish at initialisation

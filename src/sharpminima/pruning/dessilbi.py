@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.methods.path import DessilbiSettings
-from sharpminima.evaluation import Evaluation
-from sharpminima.masks import Masks, count, sparsity
+from sharpminima.nets.evaluation import Evaluation
+from sharpminima.nets.masks import Masks, count, sparsity
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.scored import all_masks
 from sharpminima.pruning.search import SearchPolicy
 from sharpminima.pruning.stages import Stages, at, fit, fit_recipe, level_state
-from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
 
 

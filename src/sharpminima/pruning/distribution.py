@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 
 
 def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str) -> Masks:

@@ -9,7 +9,7 @@ shared out over tensors in proportion to what survives there, with weight 0.
 from typing import Any
 
 from sharpminima.catalogue.methods.dynamic import DsrSettings
-from sharpminima.masks import Masks, count
+from sharpminima.nets.masks import Masks, count
 from sharpminima.pruning.dynamic import Dynamic, grow_best, room, share_out
 from sharpminima.pruning.method import Run
 from sharpminima.training import FlatModel

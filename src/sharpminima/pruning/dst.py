@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.methods.dynamic import DstSettings
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
-from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
 
 _LEAST = 0.01

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.methods.dynamic import DynamicSettings
-from sharpminima.masks import Masks, count
+from sharpminima.nets.masks import Masks, count
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.distribution import keep_best, survivors_at, whole_shares
 from sharpminima.pruning.method import Pruned, Run
 from sharpminima.pruning.scored import all_masks
 from sharpminima.pruning.search import SearchPolicy, found, prune_by_search
 from sharpminima.pruning.stages import fit
-from sharpminima.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.methods.mask_learning import EdgePopupSettings
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.distribution import keep_best, survivors_at
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
 from sharpminima.pruning.scores import StraightThrough, masked
-from sharpminima.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 
 

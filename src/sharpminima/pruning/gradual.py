@@ -8,7 +8,8 @@ import copy
 
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.catalogue.methods.gradual import AgpSettings
-from sharpminima.masks import count
+from sharpminima.nets.masks import count
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.criteria import Candidate
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.method import Run
@@ -16,7 +17,6 @@ from sharpminima.pruning.schedule import survivor_counts
 from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
 from sharpminima.pruning.search import SearchPolicy, found
 from sharpminima.pruning.stages import fit
-from sharpminima.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 

@@ -27,14 +27,14 @@ from torch import Tensor
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.catalogue.methods.iterative import GimpSettings, whole_epochs
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.evaluation import Evaluation
-from sharpminima.masks import Masks, count
+from sharpminima.nets.evaluation import Evaluation
+from sharpminima.nets.masks import Masks, count
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.criteria import Candidate
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.scored import all_masks, draw_sample, keep_scored
 from sharpminima.pruning.stages import Stages, at, fit_best, level_state
-from sharpminima.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, RecipePolicy
 

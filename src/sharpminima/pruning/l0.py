@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.methods.mask_learning import L0Settings
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
-from sharpminima.resume import ResumeFile
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 _EDGE = 1e-6  # of u: the logarithms stay finite

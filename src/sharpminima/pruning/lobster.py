@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
-from sharpminima.evaluation import Evaluation, gradient_norm
-from sharpminima.masks import Masks, prunable_parameters
+from sharpminima.nets.evaluation import Evaluation, gradient_norm
+from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.runtime.rng import generator
 from sharpminima.training import Best, FlatModel, Policy, train

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from sharpminima.base.progress import Progress
 from sharpminima.data import Split
-from sharpminima.masks import Masks
-from sharpminima.resume import ResumeFile
+from sharpminima.nets.masks import Masks
+from sharpminima.nets.resume import ResumeFile
 
 
 @dataclass(frozen=True)

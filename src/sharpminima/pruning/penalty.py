@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.distribution import keep_best, survivors_at
 from sharpminima.pruning.method import Pruned, Run
 from sharpminima.pruning.scored import all_masks
 from sharpminima.pruning.search import SearchPolicy, found, prune_by_search
 from sharpminima.pruning.stages import fit
 from sharpminima.pruning.units import incoming, keep_best_units, units_of
-from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
 
 

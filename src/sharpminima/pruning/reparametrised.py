@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.scored import all_masks
 from sharpminima.pruning.search import SearchPolicy
 from sharpminima.pruning.stages import fit
-from sharpminima.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 

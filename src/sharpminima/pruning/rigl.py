@@ -7,7 +7,7 @@ as in the authors' code. T_end is 75 % of the search; an Erdős-Rényi kernel st
 
 import math
 
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, room
 from sharpminima.training import FlatModel
 

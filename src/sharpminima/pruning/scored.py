@@ -15,7 +15,7 @@ from torch import nn
 from sharpminima.catalogue.methods.choices import Criterion
 from sharpminima.catalogue.methods.scored import ScoredSettings
 from sharpminima.data import Split
-from sharpminima.masks import Masks, apply_masks, count, prunable_parameters
+from sharpminima.nets.masks import Masks, apply_masks, count, prunable_parameters
 from sharpminima.pruning.criteria import Candidate
 from sharpminima.pruning.distribution import keep_best, survivors_at
 from sharpminima.pruning.method import LevelState, Pruned, Run

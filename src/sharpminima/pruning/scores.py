@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 
 
 class StraightThrough(torch.autograd.Function):

@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any
 
 from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings
-from sharpminima.evaluation import Evaluation, gradient_norm
-from sharpminima.masks import Masks, count
+from sharpminima.nets.evaluation import Evaluation, gradient_norm
+from sharpminima.nets.masks import Masks, count
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.method import LevelState, Pruned, Run
 from sharpminima.pruning.stages import Stages, at, fit_recipe, level_state
-from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel, Policy
 
 

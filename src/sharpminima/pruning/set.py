@@ -9,7 +9,7 @@ layer's initialisation.
 from torch import Tensor
 
 from sharpminima.catalogue.methods.dynamic import SetSettings
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, room
 from sharpminima.pruning.method import Run
 from sharpminima.training import FlatModel

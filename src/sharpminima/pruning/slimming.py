@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor, ones
 
 from sharpminima.catalogue.methods.penalty import SlimmingSettings
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised
 from sharpminima.pruning.stages import fit
 from sharpminima.pruning.units import keep_best_units, units_of
-from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
 
 

@@ -8,7 +8,7 @@ on being trained and may recover. What is smallest after the last epoch leaves.
 import torch
 from torch import Tensor
 
-from sharpminima.evaluation import Evaluation
+from sharpminima.nets.evaluation import Evaluation
 from sharpminima.pruning.structured import UnitScores
 from sharpminima.pruning.units import keep_best_units
 from sharpminima.training import FlatModel

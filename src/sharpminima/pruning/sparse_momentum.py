@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.methods.dynamic import SparseMomentumSettings
-from sharpminima.masks import Masks
+from sharpminima.nets.masks import Masks
 from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, room, share_out
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.rigl import cosine

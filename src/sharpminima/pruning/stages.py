@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.evaluation import gradient_norm
-from sharpminima.masks import Masks, apply_masks, sparsity
+from sharpminima.nets.evaluation import gradient_norm
+from sharpminima.nets.masks import Masks, apply_masks, sparsity
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import LevelState, Run
-from sharpminima.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, Policy, RecipePolicy, train
 

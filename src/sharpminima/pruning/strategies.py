@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.catalogue.strategies import Strategy
-from sharpminima.masks import Masks, apply_masks, random_masks
-from sharpminima.models import build_model
+from sharpminima.nets.masks import Masks, apply_masks, random_masks
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import derive_seed, generator
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import Pruned, Run
 from sharpminima.pruning.search import SearchPolicy, found, prune_by_search
 from sharpminima.pruning.stages import fit
 from sharpminima.pruning.units import incoming, keep_best_units, units_of
-from sharpminima.resume import ResumeFile
 from sharpminima.training import FlatModel
 
 

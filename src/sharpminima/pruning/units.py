@@ -1,8 +1,8 @@
 """Structured pruning: filters and hidden units leave whole, with all that belongs to them.
 
 A unit takes along its incoming weights and bias, its BatchNorm's scale and shift, and the weights that read it. What
-remains is really smaller: `sharpminima.compaction.compact` leaves the units out, and the checkpoint stores survivors
-only.
+remains is really smaller: `sharpminima.nets.compaction.compact` leaves the units out, and the checkpoint stores
+survivors only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.base.errors import ConfigError
-from sharpminima.compaction import Units, removable_units
-from sharpminima.masks import Masks, count
+from sharpminima.nets.compaction import Units, removable_units
+from sharpminima.nets.masks import Masks, count
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.scored import all_masks
 

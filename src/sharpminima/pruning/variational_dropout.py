@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpminima.catalogue.methods.mask_learning import VariationalDropoutSettings
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.method import Run
 from sharpminima.pruning.reparametrised import Learning, Reparametrised, learn
-from sharpminima.resume import ResumeFile
 
 _LIMIT, _REMOVED = 8.0, 3.0  # of log alpha
 _TINY = 1e-8

@@ -40,11 +40,11 @@ from sharpminima.catalogue.columns import (
     RELATIVE,
     SURFACE_COLUMNS,
 )
-from sharpminima.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.masks import Masks
-from sharpminima.models import build_recorded
-from sharpminima.resume import FinishedParts, fingerprint_of
+from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
+from sharpminima.nets.masks import Masks
+from sharpminima.nets.models import build_recorded
+from sharpminima.nets.resume import FinishedParts, fingerprint_of
 from sharpminima.runtime.device import configure
 from sharpminima.runtime.rng import generator
 from sharpminima.steps.training import Runtime

@@ -8,9 +8,9 @@ from typing import Any
 from sharpminima.base.files import write_csv
 from sharpminima.base.names import GRADUAL, RUN
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
-from sharpminima.checkpoint import read_metadata
-from sharpminima.masks import prunable_parameters
-from sharpminima.models import build_model
+from sharpminima.nets.checkpoint import read_metadata
+from sharpminima.nets.masks import prunable_parameters
+from sharpminima.nets.models import build_model
 from sharpminima.runtime.usage import read_usage
 
 

@@ -20,16 +20,16 @@ from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sharpminima.config import MethodSettings
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.evaluation import evaluate, predict
-from sharpminima.initial import load_initial, save_initial
-from sharpminima.masks import Masks, prunable_parameters, sparsity
-from sharpminima.measures import measure
-from sharpminima.models import build_recorded, set_batchnorm
+from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sharpminima.nets.counts import measure
+from sharpminima.nets.evaluation import evaluate, predict
+from sharpminima.nets.initial import load_initial, save_initial
+from sharpminima.nets.masks import Masks, prunable_parameters, sparsity
+from sharpminima.nets.models import build_recorded, set_batchnorm
+from sharpminima.nets.resume import FinishedParts, ResumeFile
 from sharpminima.pruning import Run, strategies
-from sharpminima.resume import FinishedParts, ResumeFile
 from sharpminima.runtime.device import configure
 from sharpminima.runtime.rng import generator
 from sharpminima.runtime.usage import measured
@@ -89,7 +89,7 @@ class TrainingJob:
         return build_recorded(self.facts, num_classes=self.dataset.num_classes)
 
     def metrics(self, state: dict[str, Tensor], masks: Masks | None) -> dict[str, Any]:
-        """What every net reports: losses and errors on all splits, and its counts (`sharpminima.measures`)."""
+        """What every net reports: losses and errors on all splits, and its counts (`sharpminima.nets.counts`)."""
         model = self.build()
         model.load_state_dict(state)
         counts = asdict(measure(model, MODELS[self.facts["model"]].shape, masks=masks))

@@ -18,12 +18,12 @@ from sharpminima.base.files import write_csv
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.checkpoint import load_checkpoint
 from sharpminima.config import TransferSettings
 from sharpminima.data import Split
-from sharpminima.evaluation import evaluate
-from sharpminima.models import build_recorded
-from sharpminima.resume import FinishedParts, ResumeFile
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.evaluation import evaluate
+from sharpminima.nets.models import build_recorded
+from sharpminima.nets.resume import FinishedParts, ResumeFile
 from sharpminima.runtime.rng import derive_seed
 from sharpminima.steps.tables import net_key
 from sharpminima.steps.training import Runtime, TrainingJob, fit

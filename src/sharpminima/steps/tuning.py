@@ -15,8 +15,8 @@ from sharpminima.base.files import write_csv
 from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, level_name
 from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.methods import METHODS
-from sharpminima.checkpoint import read_metadata
 from sharpminima.config import MethodChoice, MethodSettings, parse_settings
+from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.steps.training import Runtime, prune
 
 _KEY = ["dataset", "model", "method", "seed"]

@@ -103,7 +103,7 @@ def check_files(layout: Layout, stage: str, notes: Notes) -> None:
             if not Path(path).is_file() or sha256_file(path) == recorded.get(path):
                 continue
             if path.endswith(".safetensors"):
-                from sharpminima.checkpoint import load_checkpoint  # torch, which Snakemake can do without
+                from sharpminima.nets.checkpoint import load_checkpoint  # torch, which Snakemake can do without
 
                 load_checkpoint(path)
             elif fault := _fault(path, notes):

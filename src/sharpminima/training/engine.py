@@ -11,7 +11,7 @@ from sharpminima.base.errors import TrainingError
 from sharpminima.base.progress import Progress
 from sharpminima.base.stop import STOP
 from sharpminima.data import Split
-from sharpminima.resume import ResumeFile, save_or_stop
+from sharpminima.nets.resume import ResumeFile, save_or_stop
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 from sharpminima.training.flat import FlatModel, Sgd
 from sharpminima.training.policy import Policy

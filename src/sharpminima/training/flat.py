@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.compaction import Compacted, compact, reordered
-from sharpminima.evaluation import Evaluation, evaluate
-from sharpminima.masks import Masks
+from sharpminima.nets.compaction import Compacted, compact, reordered
+from sharpminima.nets.evaluation import Evaluation, evaluate
+from sharpminima.nets.masks import Masks
 
 _WORTH = 0.8  # a compacted net with more of the parameters than this costs more in traffic than it saves
 _SPARSE = (nn.Conv2d, nn.Linear)  # layers that compute with their survivors only, where they are few
@@ -22,7 +22,7 @@ class FlatModel:
     have gaps (always zero) that keep each parameter aligned.
 
     With ``compaction``, forward and backward passes run through the smaller net without the dead units of the mask
-    (`sharpminima.compaction`); the vectors stay those of the whole net.
+    (`sharpminima.nets.compaction`); the vectors stay those of the whole net.
 
     `sharpminima.training.replicas.FlatReplicas` is the same with a leading axis R on every vector and buffer.
 

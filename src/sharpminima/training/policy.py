@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.evaluation import Evaluation
+from sharpminima.nets.evaluation import Evaluation
 from sharpminima.training.flat import FlatModel
 
 

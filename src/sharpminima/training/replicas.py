@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from sharpminima.compaction import Compacted, compact
-from sharpminima.evaluation import Evaluation
-from sharpminima.masks import Masks
+from sharpminima.nets.compaction import Compacted, compact
+from sharpminima.nets.evaluation import Evaluation
+from sharpminima.nets.masks import Masks
 from sharpminima.training.flat import FlatModel
 
 _BATCH = 1000  # images of all replicas together in a pass of an evaluation

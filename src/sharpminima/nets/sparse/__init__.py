@@ -7,9 +7,9 @@ survivors. The results are those of the dense layer up to the rounding of sums.
 import torch
 from torch import Tensor, nn
 
-from sharpminima.sparse.conv2d import SparseConv2d
-from sharpminima.sparse.linear import SparseLinear
-from sharpminima.sparse.pooling import batch_last
+from sharpminima.nets.sparse.conv2d import SparseConv2d
+from sharpminima.nets.sparse.linear import SparseLinear
+from sharpminima.nets.sparse.pooling import batch_last
 
 __all__ = ["SparseConv2d", "SparseLinear", "batch_last", "is_offered", "is_worth"]
 

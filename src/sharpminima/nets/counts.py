@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpminima.base.errors import AnalysisError
-from sharpminima.masks import Masks, prunable_parameters
+from sharpminima.nets.masks import Masks, prunable_parameters
 
 _LAYERS = (
     nn.Linear,
@@ -146,7 +146,7 @@ def _check(name: str, module: nn.Module) -> None:
     known = ", ".join(layer.__name__ for layer in _LAYERS)
     raise AnalysisError(
         f"layer {name!r} ({module}): its live paths are not known; build the net of {known} "
-        "(zero padding, undilated pooling), or teach sharpminima.measures the layer"
+        "(zero padding, undilated pooling), or teach sharpminima.nets.counts the layer"
     )
 
 

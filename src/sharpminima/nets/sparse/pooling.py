@@ -1,4 +1,4 @@
-"""Pooling of maps whose batch is the last axis in memory, as `sharpminima.sparse` leaves them, and which stays so."""
+"""Pooling of maps whose batch is the last axis in memory, as `sharpminima.nets.sparse` leaves them; it stays so."""
 
 import math
 from typing import Any
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from sharpminima.nets.sparse import _kernels
 from sharpminima.runtime.compiled import shared
-from sharpminima.sparse import _kernels
 
 _WINNERS = 256  # that a byte can tell
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sharpminima.base.stop import STOP, Stopped
-from sharpminima.checkpoint import load_tree, save_tree
+from sharpminima.nets.checkpoint import load_tree, save_tree
 
 _LAYOUT = 2  # raised when the engine saves other keys; files of another layout are ignored
 

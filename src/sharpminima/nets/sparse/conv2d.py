@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.sparse.convolution import Convolve, Taps
-from sharpminima.sparse.pooled import ConvolvePooled
-from sharpminima.sparse.pooling import window_of
+from sharpminima.nets.sparse.convolution import Convolve, Taps
+from sharpminima.nets.sparse.pooled import ConvolvePooled
+from sharpminima.nets.sparse.pooling import window_of
 
 
 class SparseConv2d(nn.Module):

@@ -13,7 +13,7 @@ residual addition, and every unit behind a BatchNorm that is needed, since the s
 Parameters of dead units are not forgotten: the full vector keeps them, and weight decay, momentum and LOBSTER's
 decay go on acting on them (`sharpminima.training.flat`).
 
-Of what is left, layers with few survivors compute with those only (`sharpminima.sparse`).
+Of what is left, layers with few survivors compute with those only (`sharpminima.nets.sparse`).
 """
 
 import copy
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from sharpminima.sparse import SparseConv2d, SparseLinear, batch_last, is_offered, is_worth
+from sharpminima.nets.sparse import SparseConv2d, SparseLinear, batch_last, is_offered, is_worth
 
 _CHANNELWISE = (
     nn.ReLU,

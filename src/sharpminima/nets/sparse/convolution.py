@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sharpminima.nets.sparse import _kernels
 from sharpminima.runtime.compiled import shared
-from sharpminima.sparse import _kernels
 
 
 class Taps:

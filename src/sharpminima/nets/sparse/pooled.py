@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpminima.nets.sparse import _kernels
+from sharpminima.nets.sparse.convolution import Convolve, Taps, ToImages, along, keep, total
+from sharpminima.nets.sparse.pooling import ToWinners, of_winners
 from sharpminima.runtime.compiled import shared
-from sharpminima.sparse import _kernels
-from sharpminima.sparse.convolution import Convolve, Taps, ToImages, along, keep, total
-from sharpminima.sparse.pooling import ToWinners, of_winners
 
 
 class ConvolvePooled(torch.autograd.Function):

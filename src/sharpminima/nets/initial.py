@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from sharpminima.base.errors import CheckpointError
-from sharpminima.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, state_sha256
-from sharpminima.models import build_recorded
+from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, state_sha256
+from sharpminima.nets.models import build_recorded
 from sharpminima.runtime.rng import derive_seed
 
 

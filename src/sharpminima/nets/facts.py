@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from sharpminima.catalogue.models import Model, NetFacts
-from sharpminima.compaction import NotCompactable, removable_units
-from sharpminima.masks import prunable_parameters
+from sharpminima.nets.compaction import NotCompactable, removable_units
+from sharpminima.nets.masks import prunable_parameters
 
 
 @cache
