@@ -12,7 +12,8 @@ from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import read_json
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.config import STUDIES, Config, Study, load_config, parse_settings, study_schema
+from sharpminima.study.read import STUDIES, load_config, parse_settings, study_schema
+from sharpminima.study.schema import Config, Study
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima import costs as costs_module
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import write_json
-from sharpminima.config import load_config
-from sharpminima.costs import MEASURED, Costs, Throughput
-from sharpminima.layout import Layout
 from sharpminima.nets.models import MODELS
-from sharpminima.plan import make_plan
 from sharpminima.pruning import METHODS
+from sharpminima.study import costs as costs_module
+from sharpminima.study.costs import MEASURED, Costs, Throughput
+from sharpminima.study.layout import Layout
+from sharpminima.study.plan import make_plan
+from sharpminima.study.read import load_config
 
 ROOT = Path(__file__).parents[1]
 LENET300 = {"dataset": "mnist", "model": "lenet300", "method": "lobster"}

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import yaml
 
-from sharpminima.config import load_config
-from sharpminima.costs import Costs
-from sharpminima.layout import Layout
-from sharpminima.plan import all_steps
+from sharpminima.study.costs import Costs
+from sharpminima.study.layout import Layout
+from sharpminima.study.plan import all_steps
+from sharpminima.study.read import load_config
 
 
 def layout(study: str) -> Layout:

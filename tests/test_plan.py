@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima import layout as names
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.analyses import ANALYSES
-from sharpminima.config import load_config
-from sharpminima.costs import Costs
-from sharpminima.layout import Layout
-from sharpminima.plan import Plan, describe, make_plan, read_components
+from sharpminima.study import layout as names
+from sharpminima.study.costs import Costs
+from sharpminima.study.layout import Layout
+from sharpminima.study.plan import Plan, describe, make_plan, read_components
+from sharpminima.study.read import load_config
 
 ROOT = Path(__file__).parents[1]
 

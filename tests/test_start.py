@@ -41,8 +41,8 @@ def main() -> None:
 
     from sharpminima.base.files import write_json
     from sharpminima.cli import app
-    from sharpminima.config import read_config
-    from sharpminima.layout import Layout
+    from sharpminima.study.layout import Layout
+    from sharpminima.study.read import read_config
 
     layout = Layout(*read_config("paper"))
     layout.jobs(), layout.origins(*layout.study.figures)

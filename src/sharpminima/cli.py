@@ -16,7 +16,7 @@ from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
 
 if TYPE_CHECKING:
-    from sharpminima.layout import Layout
+    from sharpminima.study.layout import Layout
 
 app = typer.Typer(
     name="sharpminima",
@@ -71,8 +71,8 @@ ConfigText = Annotated[str | None, typer.Option("--config", help="YAML or JSON i
 
 def _layout(study: str | None, config: str | None = None) -> "Layout":
     """The layout of a study."""
-    from sharpminima.config import read_config
-    from sharpminima.layout import Layout
+    from sharpminima.study.layout import Layout
+    from sharpminima.study.read import read_config
 
     return Layout(*read_config(study, config))
 
@@ -126,8 +126,8 @@ def init(
 ) -> None:
     """Draw W0, the initialisation from which everything of a run starts."""
     from sharpminima.catalogue.recipes import BatchNormSettings
-    from sharpminima.config import parse_settings
     from sharpminima.steps import training
+    from sharpminima.study.read import parse_settings
 
     settings = None if batchnorm is None else parse_settings(BatchNormSettings, batchnorm, "--batchnorm")
     training.init(data, model, seed, out, batchnorm=settings)
@@ -148,8 +148,8 @@ def dense(
 ) -> None:
     """Train the dense net from W0."""
     from sharpminima.catalogue.recipes import RecipeSettings
-    from sharpminima.config import parse_settings
     from sharpminima.steps import training
+    from sharpminima.study.read import parse_settings
 
     recipe = parse_settings(RecipeSettings, settings, "--settings")
     training.dense(data, init, recipe, out, training.Runtime(device, threads, precision=precision), weights=weights)
@@ -171,8 +171,9 @@ def prune(
     ] = "all",
 ) -> None:
     """Run a pruning method and keep a trained state for each requested level."""
-    from sharpminima.config import MethodChoice, parse_settings
     from sharpminima.steps import training
+    from sharpminima.study.read import parse_settings
+    from sharpminima.study.schema import MethodChoice
 
     method = parse_settings(MethodChoice, settings, "--settings").root
     runtime = training.Runtime(device, threads, compaction, precision=precision)
@@ -199,8 +200,9 @@ def tune(
 ) -> None:
     """Try free settings of one method, or of several, and compare them on the validation split alone."""
     from sharpminima.base.yaml_input import parse_mapping
-    from sharpminima.config import MethodChoice, parse_settings
     from sharpminima.steps import training, tuning
+    from sharpminima.study.read import parse_settings
+    from sharpminima.study.schema import MethodChoice
 
     runtime = training.Runtime(device, threads, compaction, precision=precision)
     trials = tuning.Tuning(data, init, level, out, runtime)
@@ -233,8 +235,8 @@ def retrain(
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.catalogue.recipes import RecipeSettings
     from sharpminima.catalogue.strategies import STRATEGIES
-    from sharpminima.config import parse_settings
     from sharpminima.steps import training
+    from sharpminima.study.read import parse_settings
 
     if strategy not in STRATEGIES:
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
@@ -255,9 +257,10 @@ def transfer(
     precision: Precision = "float32",
 ) -> None:
     """What the features of trained nets are worth on another dataset: linear probe and fine-tuning."""
-    from sharpminima.config import TransferSettings, parse_settings
     from sharpminima.steps import training
     from sharpminima.steps import transfer as step
+    from sharpminima.study.read import parse_settings
+    from sharpminima.study.schema import TransferSettings
 
     chosen = parse_settings(TransferSettings, settings, "--settings")
     step.transfer(data, source, chosen, out, training.Runtime(device, threads, compaction, precision=precision))
@@ -275,8 +278,8 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
         device: Device = "auto",
         threads: Threads = 1,
     ) -> None:
-        from sharpminima.config import parse_settings
         from sharpminima.steps import training
+        from sharpminima.study.read import parse_settings
 
         chosen = parse_settings(analysis.settings, settings, "--settings")
         analysis.load()(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
@@ -430,7 +433,7 @@ def provenance(
 @app.command()
 def settings(study: StudyName = None) -> None:
     """Write the settings of training and of analysis, on which DVC's stages depend."""
-    from sharpminima.layout import STAGES
+    from sharpminima.study.layout import STAGES
     from sharpminima.tracking import write_settings
 
     for stage in STAGES:
@@ -504,8 +507,8 @@ def plan(
     ] = Path("profiles/slurm"),
 ) -> None:
     """Tell how many jobs a cluster gets from a study, how long they take, and the disk they need."""
-    from sharpminima.costs import MEASURED, Costs, Throughput
-    from sharpminima.plan import describe, make_plan, read_components
+    from sharpminima.study.costs import MEASURED, Costs, Throughput
+    from sharpminima.study.plan import describe, make_plan, read_components
 
     layout = _layout(study)
     costs = Costs(layout, Throughput.from_benchmark(throughput) if throughput else MEASURED)
@@ -518,7 +521,8 @@ def schema(
 ) -> None:
     """Write the JSON schemas of the config and the studies."""
     from sharpminima.base.files import write_json
-    from sharpminima.config import Config, study_schema
+    from sharpminima.study.read import study_schema
+    from sharpminima.study.schema import Config
 
     write_json(folder / "config.schema.json", Config.model_json_schema())
     write_json(folder / "study.schema.json", study_schema())

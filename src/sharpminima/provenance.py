@@ -13,9 +13,9 @@ from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import sha256_file, write_json
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.figures.tables import read_table
-from sharpminima.layout import Job, Layout
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.masks import Masks, pack_bits
+from sharpminima.study.layout import Job, Layout
 
 _CHECKPOINT_FACTS = ("model", "method", "strategy", "level", "seed", "replicas", "levels", "settings", "runtime")
 _SHORT = 12  # hexadecimal digits of a hash in print

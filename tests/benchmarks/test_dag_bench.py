@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.dag import A_RUN, ROOT, dry_run, generate, main
-from sharpminima.config import Config, Study
-from sharpminima.layout import Layout
+from sharpminima.study.layout import Layout
+from sharpminima.study.schema import Config, Study
 
 
 @pytest.mark.parametrize("trainings", [1, 10_000])

@@ -12,8 +12,8 @@ import pytest
 from benchmarks._setup import RECIPES, Setup, find_root
 from benchmarks.training import LEVELS, main
 from sharpminima.base.files import write_json
-from sharpminima.costs import Throughput
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
+from sharpminima.study.costs import Throughput
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--quick", "--models", "lenet300", "--epochs", "1", "--threads", "1"]

@@ -19,9 +19,9 @@ from sharpminima.catalogue.methods.gradual import AgpSettings
 from sharpminima.catalogue.methods.penalty import PenaltySettings, penalty_method
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.registry import Registry, loaded, source_file
-from sharpminima.config import load_config, study_schema
-from sharpminima.costs import Costs
-from sharpminima.layout import Layout
+from sharpminima.study.costs import Costs
+from sharpminima.study.layout import Layout
+from sharpminima.study.read import load_config, study_schema
 
 ROOT = Path(__file__).parents[2]
 REGISTRIES = (METHODS, CRITERIA, MODELS, DATASETS, ANALYSES, FIGURES)

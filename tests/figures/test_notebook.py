@@ -7,8 +7,8 @@ import nbformat
 import pytest
 
 from sharpminima.base.errors import FigureError
-from sharpminima.config import FIGURES
 from sharpminima.figures.notebook import execute
+from sharpminima.study.schema import FIGURES
 
 from . import cases
 

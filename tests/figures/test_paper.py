@@ -9,11 +9,11 @@ import typst
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import write_json
-from sharpminima.config import load_config
 from sharpminima.figures import plots, style, tables
 from sharpminima.figures.numbers import summarise
 from sharpminima.figures.paper import compile_paper
-from sharpminima.layout import CLAIMS
+from sharpminima.study.layout import CLAIMS
+from sharpminima.study.read import load_config
 
 from . import cases
 

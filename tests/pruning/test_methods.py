@@ -12,7 +12,6 @@ from sharpminima.base.settings import Settings
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.methods.choices import Criterion
 from sharpminima.catalogue.methods.search import SubnetSettings
-from sharpminima.config import MethodChoice, study_schema
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
@@ -20,6 +19,8 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run, criteria, scored
 from sharpminima.pruning.distribution import survivors_at
 from sharpminima.pruning.method import Pruned
+from sharpminima.study.read import study_schema
+from sharpminima.study.schema import MethodChoice
 from sharpminima.training import engine
 
 from .test_lobster import net, split

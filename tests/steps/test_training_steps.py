@@ -15,7 +15,6 @@ from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
-from sharpminima.config import MethodChoice
 from sharpminima.data import load_prepared
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
@@ -23,6 +22,7 @@ from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.usage import read_usage
 from sharpminima.steps import tables, training
+from sharpminima.study.schema import MethodChoice
 from sharpminima.training import RecipePolicy
 
 RECIPE = RecipeSettings(batch_size=50, max_epochs=3)

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.cli import app
-from sharpminima.config import MethodChoice, parse_settings, read_config
 from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.pruning import METHODS
 from sharpminima.steps import tuning
+from sharpminima.study.read import parse_settings, read_config
+from sharpminima.study.schema import MethodChoice
 
 BASE = {"name": "lobster", "batch_size": 50, "lambda": 4e-3, "pwe": 2, "max_epochs": 12}
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sharpminima.base.files import read_json
-from sharpminima.config import PAPER_FIGURES, load_config
 from sharpminima.data import DATASETS
-from sharpminima.layout import Layout
+from sharpminima.study.layout import Layout
+from sharpminima.study.read import load_config
+from sharpminima.study.schema import PAPER_FIGURES
 from sharpminima.tracking import tracked_studies
 
 from .cases import ROOT

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from sharpminima.base.files import sha256_file
-from sharpminima.config import PAPER_FIGURES, read_config
-from sharpminima.layout import Layout
+from sharpminima.study.layout import Layout
+from sharpminima.study.read import read_config
+from sharpminima.study.schema import PAPER_FIGURES
 from sharpminima.tracking import tracked_studies
 
 from .cases import ROOT, wait_until

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from sharpminima.base.files import sha256_file
-from sharpminima.config import PAPER_FIGURES, load_config
-from sharpminima.costs import Costs
-from sharpminima.layout import DENSE_GROUP, RETRAIN_GROUP, Layout
-from sharpminima.plan import make_plan, read_components
+from sharpminima.study.costs import Costs
+from sharpminima.study.layout import DENSE_GROUP, RETRAIN_GROUP, Layout
+from sharpminima.study.plan import make_plan, read_components
+from sharpminima.study.read import load_config
+from sharpminima.study.schema import PAPER_FIGURES
 
 from .cases import checkout, snakemake
 

@@ -20,7 +20,6 @@ from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.config import MethodSettings
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sharpminima.nets.counts import measure
@@ -33,6 +32,7 @@ from sharpminima.pruning import Run, strategies
 from sharpminima.runtime.device import configure
 from sharpminima.runtime.rng import generator
 from sharpminima.runtime.usage import measured
+from sharpminima.study.schema import MethodSettings
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, train_replicas
 
 

@@ -18,7 +18,6 @@ from sharpminima.base.files import write_csv
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.config import TransferSettings
 from sharpminima.data import Split
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
@@ -27,6 +26,7 @@ from sharpminima.nets.resume import FinishedParts, ResumeFile
 from sharpminima.runtime.rng import derive_seed
 from sharpminima.steps.tables import net_key
 from sharpminima.steps.training import Runtime, TrainingJob, fit
+from sharpminima.study.schema import TransferSettings
 
 _BATCH = 1000  # images a pass
 

@@ -15,9 +15,10 @@ from sharpminima.base.files import write_csv
 from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, level_name
 from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.methods import METHODS
-from sharpminima.config import MethodChoice, MethodSettings, parse_settings
 from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.steps.training import Runtime, prune
+from sharpminima.study.read import parse_settings
+from sharpminima.study.schema import MethodChoice, MethodSettings
 
 _KEY = ["dataset", "model", "method", "seed"]
 _MEASURED = ["reached", "sparsity", "validation_error_percent", "validation_loss_nats", "best_epoch", "epochs", "fault"]

@@ -17,7 +17,7 @@ from sharpminima.base.names import CELL, CHECKPOINT, DENSE, EVENTS, GRADUAL, HIS
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
 from sharpminima.catalogue.registry import source_file
-from sharpminima.config import (
+from sharpminima.study.schema import (
     AnalysisSettings,
     Config,
     Experiment,

@@ -1,13 +1,11 @@
 """The config and the studies: typed models are the one source, the JSON schemas are generated from them."""
 
-import difflib
 import itertools
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +15,6 @@ from pydantic import (
     GetJsonSchemaHandler,
     RootModel,
     TypeAdapter,
-    ValidationError,
     WithJsonSchema,
     create_model,
     field_validator,
@@ -25,10 +22,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from sharpminima.base.errors import ConfigError
 from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.base.settings import PositiveInt, Settings
-from sharpminima.base.yaml_input import parse_yaml, read_yaml
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, OfFocus, PathEvents, Transfers
@@ -37,10 +32,6 @@ from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.registry import NameIn
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.grid import Place, allow_lists, expand, in_file
-
-CONFIG_FILE = Path("config.yaml")
-STUDIES = Path("workflow/studies")
 
 _FINEST = 1e-6  # levels stand in paths as percentages of four decimals
 Level = Annotated[float, Field(ge=_FINEST, le=1 - _FINEST, description="share of prunable parameters removed")]
@@ -51,7 +42,7 @@ FigureName = Annotated[str, NameIn(FIGURES)]
 
 
 @dataclass(frozen=True)
-class _Catalogued:
+class Catalogued:
     """Marks a setting whose models are made of the catalogue's entries as they are when the setting is read."""
 
     models: Callable[[], tuple[type[BaseModel], ...]]  # several: the setting's ``name`` chooses
@@ -82,13 +73,13 @@ def _adapter_of(models: tuple[type[BaseModel], ...]) -> TypeAdapter[Any]:
 
 
 @cache
-def _method_model(method: Method) -> type[BaseModel]:
+def method_model(method: Method) -> type[BaseModel]:
     return create_model(method.name, __base__=method.settings, name=(Literal[method.name], ...))
 
 
 def _method_models() -> tuple[type[BaseModel], ...]:
     """The settings of each method, with its name among them."""
-    return tuple(_method_model(method) for method in METHODS.values())
+    return tuple(method_model(method) for method in METHODS.values())
 
 
 @cache
@@ -106,8 +97,8 @@ def _analysis_models() -> tuple[type[BaseModel], ...]:
     return (_analysis_model(tuple(ANALYSES.values())),)
 
 
-MethodSettings = Annotated[Any, _Catalogued(_method_models)]
-AnalysisSettings = Annotated[Any, _Catalogued(_analysis_models, "AnalysisSettings")]
+MethodSettings = Annotated[Any, Catalogued(_method_models)]
+AnalysisSettings = Annotated[Any, Catalogued(_analysis_models, "AnalysisSettings")]
 
 
 class MethodChoice(RootModel[MethodSettings]):
@@ -335,150 +326,6 @@ class Config(Settings):
     results: str = "results"
 
 
-def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
-    """Validate a config and the study it names; every fault of both is reported at once.
-
-    Raises:
-        ConfigError: with one line a fault: where, what was given, what is allowed.
-    """
-    faults = []
-    checked = _validated(Config, config, "config.yaml", faults)
-    study = None
-    name = config.get("study", Config.model_fields["study"].default)
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
-    namesake = STUDIES / f"{path.stem}.yaml"
-    usual = Config.model_fields["results"].default
-    elsewhere = config.get("results", usual) != usual
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
-        faults.append(
-            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"
-        )
-    elif namesake.is_file() and path.is_file() and not path.samefile(namesake) and not elsewhere:
-        faults.append(
-            f"config.yaml: study: {path} would write into the results of {namesake}, whose name it has; rename it, or "
-            "name another folder of results"
-        )
-    if path.is_file():
-        value, places = expand(read_yaml(path))
-        study = _validated(Study, value, str(path), faults, places)
-    else:
-        known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
-        faults.append(f"config.yaml: study: {name!r} given; there are {', '.join(known)}{_nearest(str(name), known)}")
-    if faults or checked is None or study is None:
-        # A fault of what several experiments share is one fault.
-        raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
-    return checked, study
-
-
-def read_config(study: str | None = None, text: str | None = None) -> tuple[Config, Study]:
-    """The config of this checkout, as Snakemake would read it.
-
-    Args:
-        study: in place of the one that the config names.
-        text: YAML or JSON, in place of ``config.yaml``.
-
-    Raises:
-        ConfigError: there is no ``config.yaml`` here, or the config or the study has faults.
-    """
-    if text is None and not CONFIG_FILE.is_file():
-        raise ConfigError(f"{CONFIG_FILE}: there is none here; run this in the checkout's top folder")
-    config = read_yaml(CONFIG_FILE) if text is None else parse_yaml(text, "--config")
-    if not isinstance(config, dict):
-        raise ConfigError(f"{CONFIG_FILE if text is None else '--config'}: a mapping is needed, {config!r} given")
-    return load_config(config if study is None else {**config, "study": study})
-
-
-def study_schema() -> dict[str, Any]:
-    """The JSON schema of a study's file."""
-    return allow_lists(Study.model_json_schema())
-
-
 def study_name(config: Config) -> str:
     """The study's name in paths: a study file's stem."""
     return Path(config.study).stem
-
-
-def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
-    """Settings given on a command line: YAML or JSON text, or the path of such a file.
-
-    Raises:
-        ConfigError: with one line a fault.
-    """
-    value = read_yaml(Path(text)) if Path(text[:255]).is_file() else parse_yaml(text, origin)
-    faults: list[str] = []
-    checked = _validated(model, value, origin, faults)
-    if faults:
-        raise ConfigError("\n".join(faults))
-    return checked
-
-
-def _validated(model: type[BaseModel], value: Any, origin: str, faults: list[str], places: Sequence[Place] = ()) -> Any:
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        items = error.errors(include_url=False)
-        locations = [item["loc"] for item in items]
-        for item in items:
-            inside = [p for p in locations if len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"]]
-            # A list whose entries have faults is also called too short; the entries' faults say more.
-            if not (item["type"] == "too_short" and inside):
-                faults.append(_fault(model, item, origin, places))
-        return None
-
-
-def _fault(model: type[BaseModel], item: Any, origin: str, places: Sequence[Place]) -> str:
-    """One line for one fault of pydantic's: path, what was given, what is allowed, and the nearest valid name."""
-    kind, given = item["type"], item["input"]
-    location = in_file(item["loc"], places)
-    location = [part for place, part in enumerate(location) if not _names_method(location, place)]
-    path = ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
-    context = item.get("ctx", {})
-    if kind == "extra_forbidden":
-        allowed = _keys(model, item["loc"][:-1])
-        return f"{origin}: {path}: no such key; there are {', '.join(allowed)}{_nearest(str(location[-1]), allowed)}"
-    if kind == "literal_error":
-        choices = [c.strip("'\" ") for c in context["expected"].replace(" or ", ", ").split(",")]
-        return f"{origin}: {path}: {given!r} given, allowed: {', '.join(choices)}{_nearest(str(given), choices)}"
-    if kind == "union_tag_invalid":
-        return f"{origin}: {path}.name: {context['tag']!r} given, allowed: {', '.join(METHODS)}" + _nearest(
-            context["tag"], list(METHODS)
-        )
-    if kind == "missing":
-        return f"{origin}: {path}: is missing"
-    if kind == "value_error":
-        return f"{origin}: {path}: {context['error']}"
-    shown = "" if isinstance(given, dict | list) else f"{given!r} given; "
-    return f"{origin}: {path}: {shown}{item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-def _names_method(location: Sequence[Any], place: int) -> bool:
-    """Whether a part of a location is the tag of a method's settings, which the file does not have as a key."""
-    before = [part for part in location[:place] if not isinstance(part, int)]
-    return location[place] in METHODS and before[-1:] in ([], ["method"])
-
-
-def _keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """The keys allowed at a location of an error inside ``model``."""
-    current: Any = model
-    for place, part in enumerate(location):
-        field = getattr(current, "model_fields", {}).get(part)
-        found = [] if field is None else [m for given in (field.annotation, *field.metadata) for m in _models(given)]
-        if _names_method(location, place):
-            found = [_method_model(METHODS[part])]
-        if found:
-            current = found[0]
-    return [field.alias or name for name, field in current.model_fields.items()]
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models inside an annotation such as ``tuple[Experiment, ...] | None``."""
-    if isinstance(annotation, _Catalogued):
-        return list(annotation.models())
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
-
-
-def _nearest(given: str, allowed: list[str]) -> str:
-    match = difflib.get_close_matches(given, allowed, n=1)
-    return f"; did you mean {match[0]}?" if match else ""

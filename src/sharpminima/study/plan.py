@@ -9,8 +9,8 @@ from typing import Any
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.names import GRADUAL
 from sharpminima.base.yaml_input import read_yaml
-from sharpminima.costs import Cost, Costs
-from sharpminima.layout import (
+from sharpminima.study.costs import Cost, Costs
+from sharpminima.study.layout import (
     ANALYSIS_GROUP,
     DENSE_GROUP,
     FIGURES_GROUP,
@@ -29,7 +29,7 @@ class Step:
     """One rule's job."""
 
     kind: str  # as the plan names it
-    group: str  # its name in `sharpminima.layout`, with wildcards
+    group: str  # its name in `sharpminima.study.layout`, with wildcards
     key: dict[str, Any]  # their values
     cost: Cost
     output: str  # one of its files

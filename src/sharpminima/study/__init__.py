@@ -1,0 +1,1 @@
+"""What a study is: its settings, where its files lie, what its jobs are and cost."""

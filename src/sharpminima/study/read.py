@@ -1,0 +1,89 @@
+"""The config and the study as files: found, read, expanded and checked."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.yaml_input import parse_yaml, read_yaml
+from sharpminima.study.expand import allow_lists, expand
+from sharpminima.study.faults import nearest, validated
+from sharpminima.study.schema import Config, Study
+
+CONFIG_FILE = Path("config.yaml")
+STUDIES = Path("workflow/studies")
+
+
+def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
+    """Validate a config and the study it names; every fault of both is reported at once.
+
+    Raises:
+        ConfigError: with one line a fault: where, what was given, what is allowed.
+    """
+    faults = []
+    checked = validated(Config, config, "config.yaml", faults)
+    study = None
+    name = config.get("study", Config.model_fields["study"].default)
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    namesake = STUDIES / f"{path.stem}.yaml"
+    usual = Config.model_fields["results"].default
+    elsewhere = config.get("results", usual) != usual
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
+        faults.append(
+            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"
+        )
+    elif namesake.is_file() and path.is_file() and not path.samefile(namesake) and not elsewhere:
+        faults.append(
+            f"config.yaml: study: {path} would write into the results of {namesake}, whose name it has; rename it, or "
+            "name another folder of results"
+        )
+    if path.is_file():
+        value, places = expand(read_yaml(path))
+        study = validated(Study, value, str(path), faults, places)
+    else:
+        known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
+        faults.append(f"config.yaml: study: {name!r} given; there are {', '.join(known)}{nearest(str(name), known)}")
+    if faults or checked is None or study is None:
+        # A fault of what several experiments share is one fault.
+        raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
+    return checked, study
+
+
+def read_config(study: str | None = None, text: str | None = None) -> tuple[Config, Study]:
+    """The config of this checkout, as Snakemake would read it.
+
+    Args:
+        study: in place of the one that the config names.
+        text: YAML or JSON, in place of ``config.yaml``.
+
+    Raises:
+        ConfigError: there is no ``config.yaml`` here, or the config or the study has faults.
+    """
+    if text is None and not CONFIG_FILE.is_file():
+        raise ConfigError(f"{CONFIG_FILE}: there is none here; run this in the checkout's top folder")
+    config = read_yaml(CONFIG_FILE) if text is None else parse_yaml(text, "--config")
+    if not isinstance(config, dict):
+        raise ConfigError(f"{CONFIG_FILE if text is None else '--config'}: a mapping is needed, {config!r} given")
+    return load_config(config if study is None else {**config, "study": study})
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of a study's file."""
+    return allow_lists(Study.model_json_schema())
+
+
+def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
+    """Settings given on a command line: YAML or JSON text, or the path of such a file.
+
+    Raises:
+        ConfigError: with one line a fault.
+    """
+    value = read_yaml(Path(text)) if Path(text[:255]).is_file() else parse_yaml(text, origin)
+    faults: list[str] = []
+    checked = validated(model, value, origin, faults)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return checked
