@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.data import Split
-from sharpminima.pruning.criteria import Candidate
+from sharpminima.pruning.engine.criteria import Candidate
 
 SIGMOID = 1.0 / (1.0 + math.exp(-1.0))
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
 from sharpminima.nets.masks import count
 from sharpminima.nets.models import build_model
-from sharpminima.pruning.distribution import erk_densities, keep_best, survivors_at
+from sharpminima.pruning.engine.distribution import erk_densities, keep_best, survivors_at
 
 SHAPES = {"a": (4, 1, 3, 3), "b": (6, 4), "c": (2, 6)}
 

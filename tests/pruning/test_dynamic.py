@@ -8,11 +8,11 @@ from torch import nn
 
 from sharpminima.nets.masks import Masks
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.dsr import Reparameterizing
-from sharpminima.pruning.dynamic import Dynamic, drop_smallest, grow_best, share_out
-from sharpminima.pruning.rigl import Rigging, cosine
-from sharpminima.pruning.set import Evolving
-from sharpminima.pruning.sparse_momentum import Redistributing
+from sharpminima.pruning.dynamic.dsr import Reparameterizing
+from sharpminima.pruning.dynamic.evolutionary import Evolving
+from sharpminima.pruning.dynamic.rewiring import Dynamic, drop_smallest, grow_best, share_out
+from sharpminima.pruning.dynamic.rigl import Rigging, cosine
+from sharpminima.pruning.dynamic.sparse_momentum import Redistributing
 from sharpminima.training import FlatModel
 
 from .test_lobster import split

@@ -4,8 +4,9 @@ import pytest
 
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.nets.masks import count
-from sharpminima.pruning import METHODS, gradual
-from sharpminima.pruning.gradual import Tightening
+from sharpminima.pruning import METHODS
+from sharpminima.pruning.gradual import agp
+from sharpminima.pruning.gradual.agp import Tightening
 from sharpminima.training import FlatModel
 
 from .test_methods import a_run
@@ -30,4 +31,4 @@ def test_any_criterion_distribution_and_schedule(criterion: str) -> None:
     settings = METHODS["agp"].settings(
         batch_size=20, epochs=2, updates=3, probes=2, criterion=criterion, distribution="erk", schedule="iterative"
     )
-    assert count(gradual.search(a_run(), 0.9, settings, None)["masks"]) == (80, 804)
+    assert count(agp.search(a_run(), 0.9, settings, None)["masks"]) == (80, 804)

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.nets.masks import count
-from sharpminima.pruning import METHODS, iterative
-from sharpminima.pruning.iterative import Excerpt
-from sharpminima.pruning.schedule import survivor_counts
+from sharpminima.pruning import METHODS
+from sharpminima.pruning.engine.schedule import survivor_counts
+from sharpminima.pruning.iterative import gimp
+from sharpminima.pruning.iterative.gimp import Excerpt
 
 from .test_methods import a_run
 from .test_scored import WEIGHTS
@@ -47,13 +48,13 @@ def test_rates_of_a_round(first: int, rates: list[float]) -> None:
 )
 def test_shares_in_whole_epochs(share: float, epochs: int, whole: int) -> None:
     """A share that is neither none nor all stays so: rewinding by .95 of ten epochs is not rewinding to W0."""
-    assert iterative.whole_epochs(share, epochs) == whole
+    assert gimp.whole_epochs(share, epochs) == whole
 
 
 def rounds_of(name: str, monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[dict, list[tuple]]:
     """The dense training, and (start, masks) of each round."""
     dense, rounds = {}, []
-    train_dense, train_round = iterative.train_dense, iterative.train_round
+    train_dense, train_round = gimp.train_dense, gimp.train_round
 
     def first(*arguments: object) -> dict:
         dense.update(train_dense(*arguments))
@@ -63,8 +64,8 @@ def rounds_of(name: str, monkeypatch: pytest.MonkeyPatch, **changes: object) -> 
         rounds.append((start, masks))
         return train_round(run, settings, start, masks, resume)
 
-    monkeypatch.setattr(iterative, "train_dense", first)
-    monkeypatch.setattr(iterative, "train_round", then)
+    monkeypatch.setattr(gimp, "train_dense", first)
+    monkeypatch.setattr(gimp, "train_round", then)
     METHODS[name].prune(a_run(), METHODS[name].settings(recipe=RECIPE, **changes))
     return dense, rounds
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from sharpminima.catalogue.methods.search import SearchSettings
 from sharpminima.data import Split
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.continuous_sparsification import Hardening, Rounds
-from sharpminima.pruning.dst import LearningThresholds, Step, Thresholded
-from sharpminima.pruning.edge_popup import Popup
-from sharpminima.pruning.l0 import HardConcrete
-from sharpminima.pruning.optimal_masks import Coins, Tossing
-from sharpminima.pruning.supermask import Bernoulli
-from sharpminima.pruning.variational_dropout import NoisyWeights, kl
+from sharpminima.pruning.dynamic.dst import LearningThresholds, Step, Thresholded
+from sharpminima.pruning.mask_learning.continuous_sparsification import Hardening, Rounds
+from sharpminima.pruning.mask_learning.edge_popup import Popup
+from sharpminima.pruning.mask_learning.l0 import HardConcrete
+from sharpminima.pruning.mask_learning.optimal_masks import Coins, Tossing
+from sharpminima.pruning.mask_learning.supermask import Bernoulli
+from sharpminima.pruning.mask_learning.variational_dropout import NoisyWeights, kl
 from sharpminima.training import FlatModel
 
 from .test_methods import a_run, pruned_by, settings_of

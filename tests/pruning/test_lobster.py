@@ -16,7 +16,7 @@ from sharpminima.nets.evaluation import Evaluation, evaluate
 from sharpminima.nets.masks import sparsity
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.lobster import _Lobster, largest_threshold
+from sharpminima.pruning.gradual.lobster import _Lobster, largest_threshold
 from sharpminima.training import FlatModel, Sgd
 
 SETTINGS = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 2, "max_epochs": 60, "batch_size": 20})

@@ -16,9 +16,11 @@ from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.resume import ResumeFile
-from sharpminima.pruning import METHODS, Run, criteria, scored
-from sharpminima.pruning.distribution import survivors_at
-from sharpminima.pruning.method import Pruned
+from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning.engine import criteria
+from sharpminima.pruning.engine.distribution import survivors_at
+from sharpminima.pruning.engine.method import Pruned
+from sharpminima.pruning.scored import by_criterion
 from sharpminima.study.read import study_schema
 from sharpminima.study.schema import MethodChoice
 from sharpminima.training import engine
@@ -197,7 +199,7 @@ def test_the_docs_add_a_method_in_ten_lines() -> None:
     exec(criterion, names)
     sign_agreement = Criterion("sign_agreement", "ours", names["sign_agreement"])
     run = a_run()
-    masks = scored.find_masks(run.model, sign_agreement, 0.8, METHODS["snip"].settings(rounds=2), run)
+    masks = by_criterion.find_masks(run.model, sign_agreement, 0.8, METHODS["snip"].settings(rounds=2), run)
     assert count(masks)[0] == survivors_at(0.8, count(masks)[1])
     found: dict = {}
     exec(method, found)

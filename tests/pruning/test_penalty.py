@@ -9,14 +9,14 @@ from torch import nn
 
 from sharpminima.data import Split
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.dessilbi import Path, prox
-from sharpminima.pruning.group_lasso import GroupLasso
-from sharpminima.pruning.l1 import Lasso
-from sharpminima.pruning.penalty import Penalised
-from sharpminima.pruning.sensitivity import SensitivityDecay
-from sharpminima.pruning.serene import NeuronDecay
-from sharpminima.pruning.slimming import Gated
-from sharpminima.pruning.swd import SelectiveDecay
+from sharpminima.pruning.path.dessilbi import Path, prox
+from sharpminima.pruning.penalty.group_lasso import GroupLasso
+from sharpminima.pruning.penalty.l1 import Lasso
+from sharpminima.pruning.penalty.penalised import Penalised
+from sharpminima.pruning.penalty.sensitivity import SensitivityDecay
+from sharpminima.pruning.penalty.serene import NeuronDecay
+from sharpminima.pruning.penalty.slimming import Gated
+from sharpminima.pruning.penalty.swd import SelectiveDecay
 from sharpminima.training import FlatModel
 
 from .test_methods import a_run, pruned_by

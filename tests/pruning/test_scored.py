@@ -17,10 +17,11 @@ from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
 from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.resume import ResumeFile
-from sharpminima.pruning import METHODS, Run, scored
-from sharpminima.pruning.distribution import keep_best
-from sharpminima.pruning.method import Pruned
-from sharpminima.pruning.scored import find_masks
+from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning.engine import criteria
+from sharpminima.pruning.engine.distribution import keep_best
+from sharpminima.pruning.engine.method import Pruned
+from sharpminima.pruning.scored.by_criterion import find_masks
 from sharpminima.training import RecipePolicy
 
 from .test_lobster import net, split
@@ -88,7 +89,7 @@ def test_a_weight_that_left_comes_back_by_force_alone(monkeypatch: pytest.Monkey
             rounds.append(keep_best(*arguments))
             return rounds[-1]
 
-        monkeypatch.setattr(scored, "keep_best", keep)
+        monkeypatch.setattr(criteria, "keep_best", keep)
         run = a_run()
         find_masks(run.model, CRITERIA[name], 0.9, settings(name, rounds=7), run)
         survivors = [count(masks)[0] for masks in rounds]

@@ -7,10 +7,10 @@ import torch
 
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.l1_filters import Filters
-from sharpminima.pruning.soft_filter import SoftZeros
-from sharpminima.pruning.structured import UnitScores
-from sharpminima.pruning.taylor_channels import TaylorScores
+from sharpminima.pruning.structured.l1_filters import Filters
+from sharpminima.pruning.structured.soft_filter import SoftZeros
+from sharpminima.pruning.structured.taylor_channels import TaylorScores
+from sharpminima.pruning.structured.unit_scores import UnitScores
 from sharpminima.training import FlatModel
 
 from .test_penalty import IMAGES, LABELS, Split, two_layers

@@ -8,7 +8,7 @@ from training.cases import NETS, build, images_of
 from sharpminima.base.errors import ConfigError
 from sharpminima.nets.compaction import compact
 from sharpminima.nets.masks import apply_masks, count
-from sharpminima.pruning.units import keep_best_units, unit_masks, units_of
+from sharpminima.pruning.engine.units import keep_best_units, unit_masks, units_of
 
 
 def test_what_a_unit_takes_along() -> None:

@@ -24,6 +24,13 @@ def prunable_parameters(model: nn.Module, *, include_batchnorm: bool = False) ->
     return [name for name, _ in model.named_parameters() if name in chosen]
 
 
+def all_masks(model: nn.Module, *, biases: bool = False) -> Masks:
+    """Masks of all that may be removed, nothing of which is."""
+    parameters = dict(model.named_parameters())
+    names = [name for name in prunable_parameters(model) if biases or parameters[name].ndim > 1]
+    return {name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in names}
+
+
 def count(masks: Masks) -> tuple[int, int]:
     """(survivors, size) of ``masks``, parameters."""
     return sum(int(m.sum()) for m in masks.values()), sum(m.numel() for m in masks.values())

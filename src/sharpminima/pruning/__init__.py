@@ -2,6 +2,6 @@
 
 from sharpminima.catalogue.methods import METHODS, Method
 from sharpminima.catalogue.strategies import STRATEGIES, Strategy
-from sharpminima.pruning.method import LevelState, Pruned, Run
+from sharpminima.pruning.engine.method import LevelState, Pruned, Run
 
 __all__ = ["METHODS", "STRATEGIES", "LevelState", "Method", "Pruned", "Run", "Strategy"]

@@ -8,7 +8,7 @@ from sharpminima.catalogue.registry import Code, NameIn, Registry, loaded
 
 DISTRIBUTIONS = ("global", "layerwise", "erk")
 """global: the best scores wherever they are; layerwise: the same density in each tensor; erk: in proportion to
-sum(shape) / prod(shape) (`sharpminima.pruning.distribution.erk_densities`)."""
+sum(shape) / prod(shape) (`sharpminima.pruning.engine.distribution.erk_densities`)."""
 
 SCHEDULES = ("one-shot", "iterative", "cubic")
 """one-shot: all at once; iterative: the same share of what is left each round, density d^(k/n) after round k of n for
@@ -27,7 +27,7 @@ class Criterion:
     revives: bool = False  # whether removed weights are scored too
 
     def __call__(self, candidate: Any) -> dict[str, Any]:
-        """Scores [shape of the parameter] by name, of a `sharpminima.pruning.criteria.Candidate`."""
+        """Scores [shape of the parameter] by name, of a `sharpminima.pruning.engine.criteria.Candidate`."""
         return loaded(self.code)(candidate)
 
 
@@ -35,7 +35,7 @@ _TRAINED = {"start": "trained"}
 
 
 def _criterion(name: str, paper: str, defaults: Mapping[str, Any] | None = None, *, revives: bool = False) -> Criterion:
-    return Criterion(name, paper, f"sharpminima.pruning.criteria:{name}", defaults or {}, revives)
+    return Criterion(name, paper, f"sharpminima.pruning.engine.criteria:{name}", defaults or {}, revives)
 
 
 CRITERIA = Registry(

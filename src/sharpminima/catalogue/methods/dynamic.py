@@ -53,26 +53,28 @@ class DstSettings(SweepSettings):
 
 
 def dynamic_method(name: str, policy: Code, settings: type[DynamicSettings], paper: str) -> Method:
-    """A method that rewires; ``policy``: a `sharpminima.pruning.dynamic.Dynamic`."""
-    return Method(name, settings, paper, "dynamic", code=policy, family="sharpminima.pruning.dynamic:prune")
+    """A method that rewires; ``policy``: a `sharpminima.pruning.dynamic.rewiring.Dynamic`."""
+    return Method(name, settings, paper, "dynamic", code=policy, family="sharpminima.pruning.dynamic.rewiring:prune")
 
 
 DYNAMIC = (
     dynamic_method(
         "set",
-        "sharpminima.pruning.set:Evolving",
+        "sharpminima.pruning.dynamic.evolutionary:Evolving",
         SetSettings,
         "Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta (2018)",
     ),
-    dynamic_method("dsr", "sharpminima.pruning.dsr:Reparameterizing", DsrSettings, "Mostafa, Wang (2019)"),
+    dynamic_method("dsr", "sharpminima.pruning.dynamic.dsr:Reparameterizing", DsrSettings, "Mostafa, Wang (2019)"),
     dynamic_method(
         "sparse_momentum",
-        "sharpminima.pruning.sparse_momentum:Redistributing",
+        "sharpminima.pruning.dynamic.sparse_momentum:Redistributing",
         SparseMomentumSettings,
         "Dettmers, Zettlemoyer (2019)",
     ),
     dynamic_method(
-        "rigl", "sharpminima.pruning.rigl:Rigging", RiglSettings, "Evci, Gale, Menick, Castro, Elsen (2020)"
+        "rigl", "sharpminima.pruning.dynamic.rigl:Rigging", RiglSettings, "Evci, Gale, Menick, Castro, Elsen (2020)"
     ),
-    swept_method("dst", "sharpminima.pruning.dst:search", DstSettings, "Liu, Xu, Shi, Cheung, So (2020)", "dynamic"),
+    swept_method(
+        "dst", "sharpminima.pruning.dynamic.dst:search", DstSettings, "Liu, Xu, Shi, Cheung, So (2020)", "dynamic"
+    ),
 )

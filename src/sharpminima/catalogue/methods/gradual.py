@@ -50,7 +50,9 @@ LOBSTER = Method(
     LobsterSettings,
     "Tartaglione, Bragagnolo, Fiandrotti, Grangetto (2020)",
     "gradual",
-    "sharpminima.pruning.lobster:prune",
+    "sharpminima.pruning.gradual.lobster:prune",
     "none",
 )
-AGP = searched_method("agp", "sharpminima.pruning.gradual:search", AgpSettings, "Zhu, Gupta (2017)", "gradual search")
+AGP = searched_method(
+    "agp", "sharpminima.pruning.gradual.agp:search", AgpSettings, "Zhu, Gupta (2017)", "gradual search"
+)

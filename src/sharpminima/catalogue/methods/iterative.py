@@ -1,4 +1,4 @@
-"""Iterative pruning in rounds, `gimp` and its named special cases (`sharpminima.pruning.iterative`)."""
+"""Iterative pruning in rounds, `gimp` and its named special cases (`sharpminima.pruning.iterative.gimp`)."""
 
 import math
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def _case(name: str, paper: str, **numbers: float) -> Method:
         key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
     }
     settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)
-    return Method(name, settings, paper, "iterative", code="sharpminima.pruning.iterative:prune")
+    return Method(name, settings, paper, "iterative", code="sharpminima.pruning.iterative.gimp:prune")
 
 
 ITERATIVE = (

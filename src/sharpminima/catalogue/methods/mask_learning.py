@@ -80,29 +80,34 @@ def reparametrised_method(name: str, search: Code, settings: type[SearchSettings
 
 
 MASK_LEARNING = (
-    reparametrised_method("l0", "sharpminima.pruning.l0:search", L0Settings, "Louizos, Welling, Kingma (2018)"),
+    reparametrised_method(
+        "l0", "sharpminima.pruning.mask_learning.l0:search", L0Settings, "Louizos, Welling, Kingma (2018)"
+    ),
     reparametrised_method(
         "variational_dropout",
-        "sharpminima.pruning.variational_dropout:search",
+        "sharpminima.pruning.mask_learning.variational_dropout:search",
         VariationalDropoutSettings,
         "Molchanov, Ashukha, Vetrov (2017)",
     ),
     reparametrised_method(
-        "supermask", "sharpminima.pruning.supermask:search", SupermaskSettings, "Zhou, Lan, Liu, Yosinski (2019)"
+        "supermask",
+        "sharpminima.pruning.mask_learning.supermask:search",
+        SupermaskSettings,
+        "Zhou, Lan, Liu, Yosinski (2019)",
     ),
     reparametrised_method(
         "edge_popup",
-        "sharpminima.pruning.edge_popup:search",
+        "sharpminima.pruning.mask_learning.edge_popup:search",
         EdgePopupSettings,
         "Ramanujan, Wortsman, Kembhavi, Farhadi, Rastegari (2020)",
     ),
     reparametrised_method(
         "continuous_sparsification",
-        "sharpminima.pruning.continuous_sparsification:search",
+        "sharpminima.pruning.mask_learning.continuous_sparsification:search",
         ContinuousSparsificationSettings,
         "Savarese, Silva, Maire (2020)",
     ),
     reparametrised_method(
-        "optimal_masks", "sharpminima.pruning.optimal_masks:search", OptimalMasksSettings, "Mikler (2021)"
+        "optimal_masks", "sharpminima.pruning.mask_learning.optimal_masks:search", OptimalMasksSettings, "Mikler (2021)"
     ),
 )

@@ -29,6 +29,6 @@ DESSILBI = Method(
     DessilbiSettings,
     "Fu, Liu, Li, Sun, Zeng, Yao (2020)",
     "path",
-    "sharpminima.pruning.dessilbi:prune",
+    "sharpminima.pruning.path.dessilbi:prune",
     "none",
 )

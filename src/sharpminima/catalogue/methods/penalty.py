@@ -64,20 +64,27 @@ def penalty_method(name: str, policy: Code, settings: type[SearchSettings], pape
     """A method of this kind; of `UnitPenaltySettings` if it removes units.
 
     Args:
-        policy: a `sharpminima.pruning.penalty.Penalised`.
+        policy: a `sharpminima.pruning.penalty.penalised.Penalised`.
     """
     if issubclass(settings, UnitPenaltySettings):
-        return Method(name, settings, paper, "penalty", policy, "units", "sharpminima.pruning.penalty:prune_units")
-    return Method(name, settings, paper, "penalty", policy, "weights", "sharpminima.pruning.penalty:prune_weights")
+        return Method(
+            name, settings, paper, "penalty", policy, "units", "sharpminima.pruning.penalty.penalised:prune_units"
+        )
+    return Method(
+        name, settings, paper, "penalty", policy, "weights", "sharpminima.pruning.penalty.penalised:prune_weights"
+    )
 
 
-L1 = penalty_method("l1", "sharpminima.pruning.l1:Lasso", L1Settings, "Tibshirani (1996)")
+L1 = penalty_method("l1", "sharpminima.pruning.penalty.l1:Lasso", L1Settings, "Tibshirani (1996)")
 GROUP_LASSO = penalty_method(
-    "group_lasso", "sharpminima.pruning.group_lasso:GroupLasso", GroupLassoSettings, "Wen, Wu, Wang, Chen, Li (2016)"
+    "group_lasso",
+    "sharpminima.pruning.penalty.group_lasso:GroupLasso",
+    GroupLassoSettings,
+    "Wen, Wu, Wang, Chen, Li (2016)",
 )
 SLIMMING = searched_method(
     "slimming",
-    "sharpminima.pruning.slimming:search",
+    "sharpminima.pruning.penalty.slimming:search",
     SlimmingSettings,
     "Liu, Li, Shen, Huang, Yan, Zhang (2017)",
     "penalty",
@@ -85,19 +92,19 @@ SLIMMING = searched_method(
 )
 SWD = penalty_method(
     "swd",
-    "sharpminima.pruning.swd:SelectiveDecay",
+    "sharpminima.pruning.penalty.swd:SelectiveDecay",
     SwdSettings,
     "Tessier, Gripon, Léonardon, Arzel, Hannagan, Bertrand (2022)",
 )
 SENSITIVITY = penalty_method(
     "sensitivity",
-    "sharpminima.pruning.sensitivity:SensitivityDecay",
+    "sharpminima.pruning.penalty.sensitivity:SensitivityDecay",
     SensitivitySettings,
     "Tartaglione, Lepsøy, Fiandrotti, Francini (2018)",
 )
 SERENE = penalty_method(
     "serene",
-    "sharpminima.pruning.serene:NeuronDecay",
+    "sharpminima.pruning.penalty.serene:NeuronDecay",
     SereneSettings,
     "Tartaglione, Bragagnolo, Odierna, Fiandrotti, Grangetto (2022)",
 )

@@ -40,7 +40,7 @@ def criterion_method(criterion: Criterion) -> Method:
         for key, known in fields.items()
     }
     settings = create_model(f"{criterion.name.capitalize()}Settings", __base__=ScoredSettings, **defaults)
-    family = "sharpminima.pruning.scored:prune"
+    family = "sharpminima.pruning.scored.by_criterion:prune"
     return Method(criterion.name, settings, criterion.paper, "scored", code=criterion, family=family)
 
 

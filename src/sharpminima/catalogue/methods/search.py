@@ -58,9 +58,9 @@ def searched_method(
     name: str, search: Code, settings: type[SearchSettings], paper: str, kind: str, dial: Dial = "weights"
 ) -> Method:
     """A method with a density dial; ``search``: (run, level, settings, resume) -> what it has found."""
-    return Method(name, settings, paper, kind, search, dial, "sharpminima.pruning.search:prune_by_search")
+    return Method(name, settings, paper, kind, search, dial, "sharpminima.pruning.engine.search:prune_by_search")
 
 
 def swept_method(name: str, search: Code, settings: type[SweepSettings], paper: str, kind: str) -> Method:
     """A method without a density dial; ``search``: (run, strength, settings, resume) -> what it has found."""
-    return Method(name, settings, paper, kind, search, "none", "sharpminima.pruning.search:prune_by_sweep")
+    return Method(name, settings, paper, kind, search, "none", "sharpminima.pruning.engine.search:prune_by_sweep")

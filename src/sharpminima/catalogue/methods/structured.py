@@ -28,26 +28,28 @@ class TaylorChannelsSettings(UnitSettings):
 
 
 def structured_method(name: str, policy: Code, settings: type[UnitSettings], paper: str) -> Method:
-    """A method of this kind; ``policy``: a `sharpminima.pruning.structured.UnitScores`."""
-    return Method(name, settings, paper, "structured", policy, "units", "sharpminima.pruning.structured:prune")
+    """A method of this kind; ``policy``: a `sharpminima.pruning.structured.unit_scores.UnitScores`."""
+    return Method(
+        name, settings, paper, "structured", policy, "units", "sharpminima.pruning.structured.unit_scores:prune"
+    )
 
 
 STRUCTURED = (
     structured_method(
         "l1_filters",
-        "sharpminima.pruning.l1_filters:Filters",
+        "sharpminima.pruning.structured.l1_filters:Filters",
         L1FiltersSettings,
         "Li, Kadav, Durdanovic, Samet, Graf (2017)",
     ),
     structured_method(
         "soft_filter",
-        "sharpminima.pruning.soft_filter:SoftZeros",
+        "sharpminima.pruning.structured.soft_filter:SoftZeros",
         SoftFilterSettings,
         "He, Kang, Dong, Fu, Yang (2018)",
     ),
     structured_method(
         "taylor_channels",
-        "sharpminima.pruning.taylor_channels:TaylorScores",
+        "sharpminima.pruning.structured.taylor_channels:TaylorScores",
         TaylorChannelsSettings,
         "Molchanov, Mallya, Tyree, Frosio, Kautz (2019)",
     ),

@@ -1,0 +1,1 @@
+"""Methods whose nets are sparse from the start, and change their connections."""

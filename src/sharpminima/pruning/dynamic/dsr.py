@@ -1,0 +1,49 @@
+"""DSR, dynamic sparse reparameterization.
+
+Mostafa and Wang, "Parameter efficient training of deep convolutional neural networks by dynamic sparse
+reparameterization", ICML 2019: what is smaller than one global threshold leaves; the threshold halves where more than
+(1 + delta) of the number aimed at left, and doubles where fewer than (1 - delta) did; as many come back at random,
+shared out over tensors in proportion to what survives there, with weight 0.
+"""
+
+from typing import Any
+
+from sharpminima.catalogue.methods.dynamic import DsrSettings
+from sharpminima.nets.masks import Masks, count
+from sharpminima.pruning.dynamic.rewiring import Dynamic, grow_best, room, share_out
+from sharpminima.pruning.engine.method import Run
+from sharpminima.training import FlatModel
+
+
+class Reparameterizing(Dynamic):
+    """One threshold for all tensors."""
+
+    def __init__(self, run: Run, settings: DsrSettings, flat: FlatModel, level: float, name: str) -> None:
+        super().__init__(run, settings, flat, level, name)
+        self.threshold = settings.threshold
+
+    def rewired(self, flat: FlatModel, masks: Masks) -> Masks:
+        """Drop under the threshold, move it, grow at random."""
+        weights = self.parts(flat, flat.values)
+        kept = {name: mask & (weights[name].abs() >= self.threshold) for name, mask in masks.items()}
+        survivors, _ = count(kept)
+        if survivors == 0:  # the threshold is far too high: nothing leaves this time
+            self.threshold /= 2
+            return masks
+        total, _ = count(masks)
+        left, aim = total - survivors, self.settings.drop * total
+        if left > (1 + self.settings.tolerance) * aim:
+            self.threshold /= 2
+        elif left < (1 - self.settings.tolerance) * aim:
+            self.threshold *= 2
+        shares = {name: float(mask.sum()) for name, mask in kept.items()}
+        return grow_best(self.random_scores(masks), kept, kept, share_out(shares, room(kept), left))
+
+    def state(self) -> dict[str, Any]:
+        """For a resume file."""
+        return {**super().state(), "threshold": self.threshold}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """From a resume file."""
+        super().restore(state)
+        self.threshold = state["threshold"]

@@ -1,0 +1,81 @@
+"""DST, dynamic sparse training with trainable thresholds.
+
+Liu, Xu, Shi, Cheung, So, "Dynamic sparse training: find efficient sparse network from scratch with trainable masked
+layers", ICLR 2020: each unit (row of the weights) has a threshold t, and a weight acts where |w| > t. The step's
+derivative is replaced by 2 - 4|x| up to |x| = .4, .4 up to 1, and 0 beyond; beside the loss stands alpha times the sum
+of exp(-t). A tensor of which less than 1 % is left has its thresholds set to 0, as in the authors' code. The strength
+is alpha.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpminima.catalogue.methods.dynamic import DstSettings
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.training import FlatModel
+
+_LEAST = 0.01
+
+
+class Step(torch.autograd.Function):
+    """1 where x > 0, else 0, with a long-tailed derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """The step."""
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The estimate."""
+        (x,) = ctx.saved_tensors
+        size = x.abs()
+        slope = torch.where(size <= 0.4, 2 - 4 * size, torch.where(size <= 1, 0.4, 0.0))
+        return gradient * slope
+
+
+class Thresholded(Reparametrised):
+    """A threshold a unit."""
+
+    def __init__(self, run: Run, strength: float) -> None:
+        super().__init__(run, "dst")
+        self._strength = strength
+        for name in self.names:
+            self.add(name, torch.zeros_like(self.base(name).flatten(1)[:, 0]))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Weights above their threshold."""
+        return {name: self.base(name) * self.mask(name) for name in self.names}
+
+    def mask(self, name: str) -> Tensor:
+        """1.0 where |w| > t."""
+        weight = self.base(name)
+        return Step.apply(weight.abs() - self.of(name).view(-1, *[1] * (weight.ndim - 1)))
+
+    def penalty(self) -> Tensor:
+        """alpha sum exp(-t)."""
+        return self._strength * sum((-self.of(name)).exp().sum() for name in self.names)
+
+
+class LearningThresholds(Learning):
+    """Opens a tensor that has closed."""
+
+    @torch.no_grad()
+    def after_step(self, flat: FlatModel) -> None:
+        """Reset thresholds that remove nearly all."""
+        super().after_step(flat)
+        for name in flat.model.names:
+            if flat.model.mask(name).mean() < _LEAST:
+                flat.model.of(name).zero_()
+
+
+def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    """Train weights and thresholds from W0."""
+    net = Thresholded(run, strength)
+    history = learn(run, net, settings, "dst", resume, LearningThresholds)
+    return {"state": net.folded(), "masks": net.masks(), "history": history}

@@ -1,0 +1,49 @@
+"""Sparse momentum: Dettmers and Zettlemoyer, "Sparse networks from scratch: faster training without losing
+performance", 2019.
+
+After each epoch a share of each layer's connections, .5 at first and falling by a cosine, leaves: the smallest. As
+many come back in all, shared out over layers in proportion to the mean |momentum| of what survives there, at the free
+places of largest |momentum|, with weight 0. The momentum is an exponential mean of the dense gradients.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpminima.catalogue.methods.dynamic import SparseMomentumSettings
+from sharpminima.nets.masks import Masks
+from sharpminima.pruning.dynamic.rewiring import Dynamic, drop_smallest, grow_best, room, share_out
+from sharpminima.pruning.dynamic.rigl import cosine
+from sharpminima.pruning.engine.method import Run
+from sharpminima.training import FlatModel
+
+
+class Redistributing(Dynamic):
+    """Layers win and lose connections."""
+
+    def __init__(self, run: Run, settings: SparseMomentumSettings, flat: FlatModel, level: float, name: str) -> None:
+        super().__init__(run, settings, flat, level, name)
+        self._momentum = torch.zeros_like(flat.values)
+
+    def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
+        """Follow the dense gradients."""
+        self._momentum.lerp_(flat.unmasked, 1 - self.settings.smoothing)
+
+    def rewired(self, flat: FlatModel, masks: Masks) -> Masks:
+        """Drop the smallest, grow where the momentum is largest."""
+        share = cosine(self.settings.drop, self.steps, self._last)
+        momentum = {name: part.abs() for name, part in self.parts(flat, self._momentum).items()}
+        dropped = {name: int(share * int(mask.sum())) for name, mask in masks.items()}
+        kept = drop_smallest(self.parts(flat, flat.values), masks, dropped)
+        means = {name: float(momentum[name][mask].mean()) if mask.any() else 0.0 for name, mask in kept.items()}
+        return grow_best(momentum, kept, kept, share_out(means, room(kept), sum(dropped.values())))
+
+    def state(self) -> dict[str, Any]:
+        """For a resume file."""
+        return {**super().state(), "dense_momentum": self._momentum}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """From a resume file."""
+        super().restore(state)
+        self._momentum.copy_(state["dense_momentum"])

@@ -1,0 +1,1 @@
+"""What methods are made of: searches, stages, criteria, distributions, schedules, units."""

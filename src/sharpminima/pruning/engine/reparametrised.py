@@ -1,0 +1,123 @@
+"""Nets whose weights are computed from other parameters: gates, scores, means and variances.
+
+The whole is a module of its own, so that the one training loop, its best states and resume files serve it unchanged.
+Noise comes from a generator a step, and the number of the step is a buffer: a resumed training draws the same.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sharpminima.nets.masks import Masks, all_masks
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.search import SearchPolicy
+from sharpminima.pruning.engine.stages import fit
+from sharpminima.runtime.rng import generator
+from sharpminima.training import FlatModel
+
+
+class Reparametrised(nn.Module, ABC):
+    """A net under other parameters; subclasses compute the `weights`.
+
+    Args:
+        run: whose model is copied.
+        name: of the method, for the noise.
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(run.model)
+        self._role = (run.seed, name, "noise")
+        self.names = list(all_masks(self.model))
+        self.added = nn.ParameterDict()
+        device = next(self.model.parameters()).device
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device))
+
+    def add(self, name: str, value: Tensor) -> None:
+        """A parameter that belongs to the net's parameter ``name``."""
+        self.added[name.replace(".", "_")] = nn.Parameter(value)
+
+    def of(self, name: str) -> Tensor:
+        """What was added for ``name``."""
+        return self.added[name.replace(".", "_")]
+
+    def base(self, name: str) -> Tensor:
+        """The net's own parameter."""
+        return self.model.get_parameter(name)
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """What stands in place of the net's parameters, by name; with noise in training mode only."""
+
+    def noise(self) -> torch.Generator:
+        """The random numbers of this step (CPU)."""
+        return generator(*self._role, int(self.step))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As the net, with `weights`."""
+        if self.training:
+            self.step += 1
+        return functional_call(self.model, self.weights(), (images,))
+
+    def masks(self) -> Masks:
+        """What is left, by the weights of eval mode."""
+        with torch.no_grad():
+            was_training = self.training
+            self.eval()
+            weights = self.weights()
+            self.train(was_training)
+        return {name: (weights[name] != 0).cpu() for name in self.names}
+
+    @torch.no_grad()
+    def folded(self) -> dict[str, Tensor]:
+        """A state dict of the net alone, with the weights of eval mode, on the CPU."""
+        was_training = self.training
+        self.eval()
+        state = {**self.model.state_dict(), **self.weights()}
+        self.train(was_training)
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss, if anything."""
+        return None
+
+
+class Learning(SearchPolicy):
+    """Trains a `Reparametrised` net: with its penalty; ``rate`` times the learning rate for what was added.
+
+    Gates and scores see gradients that are smaller than those of weights by the size of a weight or by the number of
+    images; the authors' codes meet that with Adam, which has no place in a loop of plain SGD.
+    """
+
+    def __init__(self, run: Run, settings: Any, flat: FlatModel, *, rate: float = 1.0, frozen: bool = False) -> None:
+        super().__init__(run, settings)
+        names = [name for name, _ in flat.model.named_parameters()]
+        self.added = flat.indicator([name for name in names if name.startswith("added.")])
+        own = flat.indicator([name for name in names if name.startswith("model.")])
+        self.scale = rate * self.added + (0.0 if frozen else 1.0) * own  # of gradients
+
+    def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
+        """Add the penalty's gradient, scale all."""
+        penalty = flat.model.penalty()
+        if penalty is not None:
+            penalty.backward()  # accumulates in ``flat.gradients``
+        flat.gradients.mul_(self.scale)
+
+
+def learn(
+    run: Run,
+    net: Reparametrised,
+    settings: Any,
+    name: str,
+    resume: ResumeFile | None,
+    policy: type[Learning],
+    **how: Any,
+) -> list[dict[str, Any]]:
+    """Train ``net``, in place; the rows of its epochs."""
+    flat = FlatModel(net)
+    return fit(run, flat, policy(run, settings, flat, **how), settings, (name, "search"), resume)

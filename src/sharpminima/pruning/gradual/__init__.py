@@ -1,0 +1,1 @@
+"""Methods that prune while they train."""

@@ -1,0 +1,1 @@
+"""Methods that prune in rounds of training."""

@@ -1,0 +1,133 @@
+"""Iterative pruning in rounds: prune, rewind, retrain, until the density is that asked for.
+
+`gimp`, global iterative magnitude pruning with three numbers, is Mikler, "Studying neural network pruning" (thesis,
+2021): each round keeps a share K of the weights, sets the survivors back by ``rewind`` of a full training of T
+epochs, the learning rate's schedule by ``rewind_lr``, and trains for ``retrain``; all three are shares of T. Named
+special cases:
+
+- `finetune` (0, 0, 1), at the last learning rate: Han, Pool, Tran, Dally, "Learning both weights and connections for
+  efficient neural networks", NeurIPS 2015;
+- `weight_rewinding` (1, 1, 1): Frankle and Carbin, "The lottery ticket hypothesis", ICLR 2019;
+- `stable_weight_rewinding` (.95, .95, .95): Frankle, Dziugaite, Roy, Carbin, "Linear mode connectivity and the lottery
+  ticket hypothesis", ICML 2020;
+- `lr_rewinding` (0, 1, 1): Renda, Frankle, Carbin, "Comparing rewinding and fine-tuning", ICLR 2020;
+- `sgimp` (.75, 1, 1): Mikler.
+
+The thesis counts steps; we count whole epochs, since states are kept after those: .95 of ten is nine, not ten, which
+would be another method. Any criterion and distribution may take the place of magnitude. Rounds are common to all
+levels down to the last, which takes a smaller step.
+"""
+
+import copy
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from sharpminima.catalogue.methods.choices import CRITERIA
+from sharpminima.catalogue.methods.iterative import GimpSettings, whole_epochs
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.nets.evaluation import Evaluation
+from sharpminima.nets.masks import Masks, all_masks, count
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_scored
+from sharpminima.pruning.engine.distribution import survivors_at
+from sharpminima.pruning.engine.method import LevelState, Pruned, Run
+from sharpminima.pruning.engine.stages import Stages, at, fit_best, level_state
+from sharpminima.runtime.rng import generator
+from sharpminima.training import FlatModel, RecipePolicy
+
+
+class Excerpt(RecipePolicy):
+    """The recipe from one epoch to another; keeps the state after one of them (``origin``) and after the last."""
+
+    def __init__(self, recipe: RecipeSettings, first: int, epochs: int, origin: int = 0) -> None:
+        super().__init__(recipe)
+        self._recipe, self._first, self.max_epochs, self._origin = recipe, first, epochs, origin
+        self.kept: dict[str, dict[str, Tensor]] = {}
+        self._set_rate(0)
+
+    def _set_rate(self, epoch: int) -> None:
+        reached = min(self._first + epoch, self._recipe.max_epochs - 1)
+        passed = sum(m <= reached for m in self._recipe.milestones) if self._recipe.schedule == "steps" else 0
+        self.lr = self._recipe.lr / 10**passed
+
+    def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
+        """Keep states, set the coming epoch's rate."""
+        self.best.offer(flat, epoch, validation.loss)
+        if epoch == self._origin:
+            self.kept["origin"] = flat.snapshot()
+        if epoch == self.max_epochs:
+            self.kept["last"] = flat.snapshot()
+            self.done = True
+        self._set_rate(epoch)
+
+    def state(self) -> dict[str, Any]:
+        """For a resume file."""
+        return {**super().state(), "kept": self.kept}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """From a resume file."""
+        super().restore(state)
+        self.kept = state["kept"]
+
+
+def train_dense(run: Run, settings: GimpSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    """The full training: as `fit_best`, with the state after it (``last``) and that to rewind to (``origin``)."""
+    recipe = settings.recipe
+    origin = recipe.max_epochs - whole_epochs(settings.rewind, recipe.max_epochs)
+    initial = {name: tensor.detach().cpu().clone() for name, tensor in run.model.state_dict().items()}
+    flat = FlatModel(copy.deepcopy(run.model))
+    trained = _fit(run, flat, Excerpt(recipe, 0, recipe.max_epochs, origin), recipe, "dense", resume)
+    return {"origin": initial, **trained}
+
+
+def train_round(
+    run: Run, settings: GimpSettings, start: dict[str, Tensor], masks: Masks, resume: ResumeFile | None
+) -> dict[str, Any]:
+    """One round's training from ``start``: as `fit_best`, with the state after it (``last``)."""
+    recipe = settings.recipe
+    flat = FlatModel(at(run, start), compaction=run.compaction)
+    flat.set_masks(masks)
+    first = recipe.max_epochs - whole_epochs(settings.rewind_lr, recipe.max_epochs)
+    policy = Excerpt(recipe, first, whole_epochs(settings.retrain, recipe.max_epochs))
+    return _fit(run, flat, policy, recipe, "round", resume)
+
+
+def _fit(
+    run: Run, flat: FlatModel, policy: Excerpt, recipe: RecipeSettings, role: str, resume: ResumeFile | None
+) -> dict[str, Any]:
+    trained = fit_best(run, flat, policy, recipe, ("gimp", role), resume)
+    return {**trained, **{name: flat.state_dict(snapshot) for name, snapshot in policy.kept.items()}}
+
+
+def prune(run: Run, settings: GimpSettings) -> Pruned:
+    """Dense training, then rounds; facts as of `level_state`."""
+    stages = Stages(run.resume)
+    dense = stages.run("dense", partial(train_dense, run, settings))
+    masks = all_masks(run.model)
+    _, size = count(masks)
+    asked = {level: survivors_at(level, size) for level in run.levels}
+    sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gimp", "sample"))
+    history = list(dense["history"])
+    levels: dict[float, LevelState] = {}
+    spent, number, left, latest = len(dense["history"]), 0, size, dense
+
+    def prune_round(name: str, survivors: int) -> tuple[Masks, dict[str, Any]]:
+        draws = generator(run.seed, "gimp", "draws", name)
+        candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.probes)
+        smaller = keep_scored(CRITERIA[settings.criterion], candidate, survivors, settings.distribution)
+        start = latest["last"] if settings.rewind == 0 else dense["origin"]
+        trained = stages.run(name, partial(train_round, run, settings, start, smaller))
+        history.extend(trained["history"])
+        return smaller, trained
+
+    for event, level in enumerate(run.levels, start=1):
+        while round(left * settings.keep) > asked[level]:
+            number, left = number + 1, round(left * settings.keep)
+            masks, latest = prune_round(f"round-{number}", left)
+            spent += len(latest["history"])
+        final, trained = prune_round(f"level-{level!r}", asked[level])
+        levels[level] = level_state(run, level, event, final, trained, spent + len(trained["history"]))
+    most = max(state.facts["epochs"] for state in levels.values())
+    return Pruned(levels=levels, history=history, events=[], epochs=most)

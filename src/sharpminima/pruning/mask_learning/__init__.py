@@ -1,0 +1,1 @@
+"""Methods that train masks, gates or scores."""

@@ -1,0 +1,60 @@
+"""Edge-popup: Ramanujan, Wortsman, Kembhavi, Farhadi, Rastegari, "What's hidden in a randomly weighted neural
+network?", CVPR 2020.
+
+The weights stay at W0. Each has a score; in every layer the share k with the highest scores acts, and the gradient
+of the mask goes straight to the scores. Weights are divided by sqrt(k), which keeps the variance of activations. The
+result is a part of the untrained net; no training follows unless a recipe is given.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpminima.catalogue.methods.mask_learning import EdgePopupSettings
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.distribution import keep_best, survivors_at
+from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.straight_through import StraightThrough, masked
+from sharpminima.runtime.rng import generator
+
+
+class Popup(Reparametrised):
+    """A score a weight."""
+
+    def __init__(self, run: Run, settings: EdgePopupSettings, level: float) -> None:
+        super().__init__(run, "edge_popup")
+        sizes = {name: self.base(name).numel() for name in self.names}
+        self._survivors = survivors_at(level, sum(sizes.values()))
+        self._distribution = settings.distribution
+        self._scale = 1 / math.sqrt(self._survivors / sum(sizes.values()))
+        draws = generator(run.seed, "edge_popup", "scores")
+        for name in self.names:
+            weight = self.base(name)
+            bound = math.sqrt(1 / (weight.numel() / weight.shape[0]))  # PyTorch's own for weights
+            self.add(name, ((2 * torch.rand(weight.shape, generator=draws) - 1) * bound).to(weight))
+
+    def found(self) -> dict[str, Tensor]:
+        """The best of the scores, by magnitude."""
+        scores = {name: self.of(name).detach().abs() for name in self.names}
+        return keep_best(scores, self._survivors, self._distribution)
+
+    def weights(self) -> dict[str, Tensor]:
+        """W0 where scores are best."""
+        masks = self.found()
+        return {
+            name: self.base(name)
+            * self._scale
+            * StraightThrough.apply(self.of(name).abs(), masks[name].to(self.base(name).device))
+            for name in self.names
+        }
+
+
+def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    """Train the scores."""
+    net = Popup(run, settings, level)
+    history = learn(run, net, settings, "edge_popup", resume, Learning, rate=settings.rate, frozen=True)
+    masks = net.found()
+    return {"state": masked(net.folded(), masks), "masks": masks, "history": history}

@@ -1,0 +1,77 @@
+"""Training optimal masks: Mikler, "Studying neural network pruning" (thesis, 2021).
+
+The net is trained for 10 % of the steps; then its weights stay, and each has b: it acts where a draw c of
+Bernoulli(sigmoid(b)) is 1, and b <- clip(b - alpha clip(dL/dc, -.1, .1), -15, 15). The highest b in the number asked
+for stay, and the training follows. The thesis says that a penalty is usually needed and gives neither it nor the
+start of b, alpha or the length: ours are an L1 of strength lambda on c, and settings to be tuned.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpminima.catalogue.methods.mask_learning import OptimalMasksSettings
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.distribution import keep_best, survivors_at
+from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.straight_through import StraightThrough, masked
+from sharpminima.training import FlatModel
+
+_CLIP, _LIMIT = 0.1, 15.0  # of the gradient, of b
+
+
+class Coins(Reparametrised):
+    """A b a weight."""
+
+    def __init__(self, run: Run, settings: OptimalMasksSettings) -> None:
+        super().__init__(run, "optimal_masks")
+        steps = settings.epochs * -(-len(run.training.labels) // settings.batch_size)
+        self.pretraining = round(settings.pretraining * steps)
+        for name in self.names:
+            self.add(name, torch.full_like(self.base(name), settings.start))
+
+    def weights(self) -> dict[str, Tensor]:
+        """All at first, then what is drawn; in eval mode what acts more often than not."""
+        if int(self.step) <= self.pretraining:
+            return {}
+        draws, found = self.noise(), {}
+        for name in self.names:
+            weight, b = self.base(name), self.of(name)
+            chance = torch.rand(weight.shape, generator=draws).to(weight) if self.training else 0.5
+            found[name] = weight * StraightThrough.apply(b, b.detach().sigmoid() >= chance)
+        return found
+
+
+class Tossing(Learning):
+    """Trains the weights, then b."""
+
+    def __init__(self, run: Run, settings: OptimalMasksSettings, flat: FlatModel) -> None:
+        super().__init__(run, settings, flat)
+        self.settings = settings
+
+    def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
+        """Clip and scale the gradients of b; leave the weights where they are."""
+        if int(flat.model.step) > flat.model.pretraining:
+            settings = self.settings
+            pull = (flat.gradients + settings.strength).clamp_(-_CLIP, _CLIP)
+            flat.gradients.copy_(pull * self.added * (settings.alpha / self.lr))
+
+    @torch.no_grad()
+    def after_step(self, flat: FlatModel) -> None:
+        """Keep b in bounds."""
+        super().after_step(flat)
+        for name in flat.model.names:
+            flat.model.of(name).clamp_(-_LIMIT, _LIMIT)
+
+
+def search(run: Run, level: float, settings: OptimalMasksSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    """Pretrain, then train the masks."""
+    net = Coins(run, settings)
+    history = learn(run, net, settings, "optimal_masks", resume, Tossing)
+    scores = {name: net.of(name).detach() for name in net.names}
+    survivors = survivors_at(level, sum(score.numel() for score in scores.values()))
+    masks = keep_best(scores, survivors, settings.distribution)
+    state = {name: tensor.detach().cpu() for name, tensor in net.model.state_dict().items()}
+    return {"state": masked(state, masks), "masks": masks, "history": history}

@@ -1,0 +1,61 @@
+"""Supermask: Zhou, Lan, Liu, Yosinski, "Deconstructing lottery tickets: zeros, signs, and the supermask", NeurIPS 2019.
+
+The weights stay at W0. Each has a score s; in a step it acts with probability sigmoid(s), and the gradient passes the
+draw as if it were sigmoid(s). Weights are divided by the share that acts in their tensor (the paper's dynamic weight
+rescaling). The paper's density is what comes out; ours is asked for: scores start at the logit of the density, and
+the highest in that number stay. No training follows unless a recipe is given.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpminima.catalogue.methods.mask_learning import SupermaskSettings
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.distribution import keep_best, survivors_at
+from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.straight_through import StraightThrough, masked
+
+
+class Bernoulli(Reparametrised):
+    """A score a weight."""
+
+    def __init__(self, run: Run, settings: SupermaskSettings, level: float) -> None:
+        super().__init__(run, "supermask")
+        sizes = {name: self.base(name).numel() for name in self.names}
+        self._survivors = survivors_at(level, sum(sizes.values()))
+        self._distribution = settings.distribution
+        density = self._survivors / sum(sizes.values())
+        for name in self.names:
+            self.add(name, torch.full_like(self.base(name), math.log(density / max(1 - density, 1e-6))))
+
+    def found(self) -> dict[str, Tensor]:
+        """The best of the scores; of equal ones the larger weights."""
+        scores = {name: self.of(name).detach().double() + 1e-9 * self.base(name).detach().abs() for name in self.names}
+        return keep_best(scores, self._survivors, self._distribution)
+
+    def weights(self) -> dict[str, Tensor]:
+        """W0 where the draw, or in eval mode the score, says so, rescaled."""
+        draws = self.noise()
+        masks = None if self.training else self.found()
+        found = {}
+        for name in self.names:
+            weight, chance = self.base(name), self.of(name).sigmoid()
+            if masks is None:
+                mask = torch.rand(weight.shape, generator=draws).to(weight) < chance
+            else:
+                mask = masks[name].to(weight.device)
+            share = mask.to(weight.dtype).mean().clamp(min=1 / mask.numel())
+            found[name] = weight / share * StraightThrough.apply(chance, mask)
+        return found
+
+
+def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    """Train the scores."""
+    net = Bernoulli(run, settings, level)
+    history = learn(run, net, settings, "supermask", resume, Learning, rate=settings.rate, frozen=True)
+    masks = net.found()
+    return {"state": masked(net.folded(), masks), "masks": masks, "history": history}

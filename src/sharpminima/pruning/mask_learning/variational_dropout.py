@@ -1,0 +1,81 @@
+"""Sparse variational dropout: Molchanov, Ashukha, Vetrov, "Variational dropout sparsifies deep neural networks",
+ICML 2017.
+
+Each weight is normal with mean w and variance sigma^2; a layer's outputs are sampled (local reparametrisation). With
+log alpha = log sigma^2 - log w^2, in [-8, 8], beside the loss stands 1/N of the sum of
+
+    KL = -(.63576 sigmoid(1.8732 + 1.48695 log alpha) - .5 log(1 + 1 / alpha) - .63576),
+
+warmed up linearly. Weights with log alpha >= 3 are removed. The strength multiplies KL.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sharpminima.catalogue.methods.mask_learning import VariationalDropoutSettings
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+
+_LIMIT, _REMOVED = 8.0, 3.0  # of log alpha
+_TINY = 1e-8
+
+
+def kl(log_alpha: Tensor) -> Tensor:
+    """KL of each weight, up to a constant."""
+    return -(0.63576 * (1.8732 + 1.48695 * log_alpha).sigmoid() - 0.5 * F.softplus(-log_alpha) - 0.63576)
+
+
+class NoisyWeights(Reparametrised):
+    """A variance a weight."""
+
+    def __init__(self, run: Run, settings: VariationalDropoutSettings, strength: float) -> None:
+        super().__init__(run, "variational_dropout")
+        self._strength = strength / len(run.training.labels)
+        steps = settings.epochs * -(-len(run.training.labels) // settings.batch_size)
+        self._warm_up = settings.warm_up * steps
+        for name in self.names:
+            self.add(name, torch.full_like(self.base(name), settings.log_sigma2))
+            layer = self.model.get_submodule(name.rpartition(".")[0])
+            layer.register_forward_hook(partial(self._sampled, name))
+
+    def log_alpha(self, name: str) -> Tensor:
+        """log sigma^2 - log w^2 of each weight, in bounds."""
+        return (self.of(name) - (self.base(name).square() + _TINY).log()).clamp(-_LIMIT, _LIMIT)
+
+    def _sampled(self, name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        """The layer's output as a draw from its distribution."""
+        if not self.training:
+            return output
+        squares, variance = inputs[0].square(), (self.log_alpha(name) + (self.base(name).square() + _TINY).log()).exp()
+        if isinstance(layer, nn.Linear):
+            spread = F.linear(squares, variance)
+        else:
+            spread = F.conv2d(squares, variance, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        draws = torch.randn(output.shape, generator=self._draws).to(output)
+        return output + (spread + _TINY).sqrt() * draws
+
+    def weights(self) -> dict[str, Tensor]:
+        """Means; in eval mode without those removed."""
+        self._draws = self.noise()
+        if self.training:
+            return {name: self.base(name) for name in self.names}
+        return {name: self.base(name) * (self.log_alpha(name) < _REMOVED) for name in self.names}
+
+    def penalty(self) -> Tensor:
+        """KL / N, as far as it is warm."""
+        warmth = min(1.0, int(self.step) / self._warm_up)
+        return self._strength * warmth * sum(kl(self.log_alpha(name)).sum() for name in self.names)
+
+
+def search(
+    run: Run, strength: float, settings: VariationalDropoutSettings, resume: ResumeFile | None
+) -> dict[str, Any]:
+    """Train means and variances from W0."""
+    net = NoisyWeights(run, settings, strength)
+    history = learn(run, net, settings, "variational_dropout", resume, Learning, rate=settings.rate)
+    return {"state": net.folded(), "masks": net.masks(), "history": history}

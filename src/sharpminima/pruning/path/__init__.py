@@ -1,0 +1,1 @@
+"""Methods that follow a path of nets from the empty one."""

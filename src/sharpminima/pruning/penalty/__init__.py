@@ -1,0 +1,1 @@
+"""Methods that train under a penalty, then remove the least."""

@@ -1,0 +1,85 @@
+"""Training under a penalty that makes the net easy to prune; then the least of it is removed, to the number asked for.
+
+A penalty is a policy: it adds its gradient to that of the loss before a step, or shrinks weights after it.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpminima.nets.masks import all_masks
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.distribution import keep_best, survivors_at
+from sharpminima.pruning.engine.method import Pruned, Run
+from sharpminima.pruning.engine.search import SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.stages import fit
+from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
+from sharpminima.training import FlatModel
+
+
+class Penalised(SearchPolicy):
+    """Knows which parameters are penalised: the weights that may be removed."""
+
+    def __init__(self, run: Run, settings: Any, flat: FlatModel, level: float) -> None:
+        super().__init__(run, settings)
+        self.settings, self.level = settings, level
+        self.names = list(all_masks(flat.model))
+        self.penalised = flat.indicator(self.names)
+
+
+def search_weights(
+    run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[Penalised]
+) -> dict[str, Any]:
+    """Train from W0 under the penalty; the smallest weights leave."""
+    flat = FlatModel(copy.deepcopy(run.model))
+    history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)
+    masks = all_masks(flat.model)
+    scores = {key: flat.view(flat.values, key).abs() for key in masks}
+    survivors = survivors_at(level, sum(mask.numel() for mask in masks.values()))
+    return found(flat, keep_best(scores, survivors, settings.distribution), history)
+
+
+def search_units(
+    run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[Penalised]
+) -> dict[str, Any]:
+    """Train from W0 under the penalty; the units with the smallest incoming weights (L2) leave."""
+    flat = FlatModel(copy.deepcopy(run.model))
+    history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)
+    weights = incoming(flat.model, units_of(flat.model))
+    scores = {layer: weight.square().mean(1).sqrt() for layer, weight in weights.items()}
+    return found(flat, keep_best_units(flat.model, scores, level, settings.distribution), history)
+
+
+def prune_weights(run: Run, settings: Any, name: str, policy: type[Penalised]) -> Pruned:
+    """The method of a penalty on single weights."""
+    return prune_by_search(run, settings, name, partial(search_weights, name=name, policy=policy))
+
+
+def prune_units(run: Run, settings: Any, name: str, policy: type[Penalised]) -> Pruned:
+    """The method of a penalty on units."""
+    return prune_by_search(run, settings, name, partial(search_units, name=name, policy=policy))
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """A second forward pass of a mini-batch must not count twice in BatchNorm's statistics."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    yield
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+
+
+def sensitivities(outputs: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Mean over the outputs [K] of |d output / d input|, for each input."""
+    total = [torch.zeros_like(each) for each in inputs]
+    for output in outputs:
+        gradients = torch.autograd.grad(output, inputs, retain_graph=True)
+        for sum_, gradient in zip(total, gradients, strict=True):
+            sum_ += gradient.abs() / len(outputs)
+    return total

@@ -1,0 +1,48 @@
+"""SeReNe, sensitivity-based regularisation of neurons.
+
+Tartaglione, Bragagnolo, Odierna, Fiandrotti, Grangetto, "SeReNe: sensitivity-based regularization of neurons for
+structured sparsity in neural networks", TNNLS 2022. The sensitivity of a neuron is S = 1/C sum_k |dy_k / dp|, the
+outputs' reaction to its post-synaptic potential p, averaged over the batch and the positions of a map; after an SGD
+step the incoming weights of a neuron decay, w <- w - lambda w max(0, 1 - S) (the form that the authors' public code
+calls full). Theirs also divides by the batch size once more, by taking the outputs' mean; ours does not.
+"""
+
+import torch
+from torch import Tensor
+
+from sharpminima.catalogue.methods.penalty import SereneSettings
+from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.penalty.penalised import Penalised, buffers_kept, sensitivities
+from sharpminima.training import FlatModel
+
+
+class NeuronDecay(Penalised):
+    """Decays the incoming weights of neurons that the outputs do not feel."""
+
+    def __init__(self, run: Run, settings: SereneSettings, flat: FlatModel, level: float) -> None:
+        super().__init__(run, settings, flat, level)
+        self._layers = {name: flat.model.get_submodule(name.rpartition(".")[0]) for name in self.names}
+
+    def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
+        """Measure, on the mini-batch."""
+        potentials: dict[str, Tensor] = {}
+        hooks = [
+            layer.register_forward_hook(lambda _layer, _inputs, output, name=name: potentials.update({name: output}))
+            for name, layer in self._layers.items()
+        ]
+        with buffers_kept(flat.model):
+            outputs = flat.network(images).sum(0)  # a sample's potentials act on its own outputs only
+            found = sensitivities(outputs, [potentials[name] for name in self.names])
+        for hook in hooks:
+            hook.remove()
+        self._insensitivity = {
+            name: (1 - s.transpose(0, 1).flatten(1).mean(1)).relu_() for name, s in zip(self.names, found, strict=True)
+        }
+
+    @torch.no_grad()
+    def after_step(self, flat: FlatModel) -> None:
+        """Decay; lambda is not multiplied by the learning rate."""
+        for name, share in self._insensitivity.items():
+            weight = flat.view(flat.values, name)
+            weight.addcmul_(weight, share.view(-1, *[1] * (weight.ndim - 1)), value=-self.settings.strength)
+        super().after_step(flat)

@@ -1,0 +1,1 @@
+"""Methods that prune by a criterion, before training or after it."""

@@ -1,0 +1,1 @@
+"""Methods that remove filters and hidden units by a score."""

@@ -1,0 +1,48 @@
+"""Structured pruning by a score of units: train, score, remove, train."""
+
+import copy
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.method import Pruned, Run
+from sharpminima.pruning.engine.search import SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.stages import fit
+from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
+from sharpminima.training import FlatModel
+
+
+class UnitScores(SearchPolicy, ABC):
+    """Trains the whole net, and scores its units at the end; methods give `scores`."""
+
+    def __init__(self, run: Run, settings: Any, flat: FlatModel, level: float) -> None:
+        super().__init__(run, settings)
+        self.settings, self.level = settings, level
+        self.groups = units_of(flat.model)
+
+    def incoming(self, flat: FlatModel) -> dict[str, Tensor]:
+        """The incoming weights of each unit [count, weights], by layer."""
+        return incoming(flat.model, self.groups)
+
+    @abstractmethod
+    def scores(self, flat: FlatModel) -> dict[str, Tensor]:
+        """Layer -> score of each unit [count]; the lowest leave."""
+
+
+def search(
+    run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[UnitScores]
+) -> dict[str, Any]:
+    """Train from W0, then remove units."""
+    flat = FlatModel(copy.deepcopy(run.model))
+    scoring = policy(run, settings, flat, level)
+    history = fit(run, flat, scoring, settings, (name, "search"), resume)
+    masks = keep_best_units(flat.model, scoring.scores(flat), level, settings.distribution)
+    return found(flat, masks, history)
+
+
+def prune(run: Run, settings: Any, name: str, policy: type[UnitScores]) -> Pruned:
+    """The method of a score."""
+    return prune_by_search(run, settings, name, partial(search, name=name, policy=policy))
