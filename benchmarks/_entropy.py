@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from benchmarks._pruned import MASKS, described, load_pruned, timed
 from sharpminima.analysis import PspStatistics, psp_entropy, psp_statistics
-from sharpminima.analysis._joint import JointStates, entropy_terms, pair_histogram
-from sharpminima.analysis._states import pack, unpack
+from sharpminima.analysis.psp._joint import JointStates, entropy_terms, pair_histogram
+from sharpminima.analysis.psp._states import pack, unpack
 from sharpminima.data import Split
 from sharpminima.data.prepare import DEFAULT_ROOT
 from sharpminima.nets.evaluation import evaluate

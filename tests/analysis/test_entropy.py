@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import entropy, preactivations, psp_entropy, psp_statistics
-from sharpminima.analysis._states import pack, unpack
+from sharpminima.analysis import preactivations, psp_entropy, psp_statistics
+from sharpminima.analysis.psp import entropy
+from sharpminima.analysis.psp._states import pack, unpack
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.evaluation import evaluate
 

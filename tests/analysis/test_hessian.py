@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
-from sharpminima.analysis._lanczos import largest_eigenpairs
+from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.models import build_model

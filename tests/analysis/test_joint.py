@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sharpminima.analysis import _bits
-from sharpminima.analysis._joint import JointStates, draw_tuples, entropy_terms, pair_histogram
-from sharpminima.analysis._states import pack
+from sharpminima.analysis.psp import _bits
+from sharpminima.analysis.psp._joint import JointStates, draw_tuples, entropy_terms, pair_histogram
+from sharpminima.analysis.psp._states import pack
 
 
 def random_states(samples, neurons, seed=0):
@@ -52,7 +52,7 @@ def test_matrix_products_give_the_same_counts(monkeypatch):
         expected = bit_histogram(states, 2)
         assert pair_histogram(states)[1:].tolist() == expected
         for block in (1, 33 * neurons):
-            monkeypatch.setattr("sharpminima.analysis._joint._BLOCK", block)
+            monkeypatch.setattr("sharpminima.analysis.psp._joint._BLOCK", block)
             assert pair_histogram(states)[1:].tolist() == expected
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sharpminima.analysis import hessian_density, hessian_trace
-from sharpminima.analysis._lanczos import quadrature
+from sharpminima.analysis.hessian._lanczos import quadrature
 from sharpminima.base.errors import AnalysisError
 from sharpminima.runtime.rng import generator
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy, psp_statistics, surface
-from sharpminima.analysis.surface import _axis
+from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy, psp_statistics
+from sharpminima.analysis.plane import surface
+from sharpminima.analysis.plane.surface import _axis
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.evaluation import evaluate

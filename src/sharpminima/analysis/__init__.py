@@ -1,6 +1,10 @@
 """What is measured of a trained net: PSP-entropy, the Hessian's spectrum, the loss surface and barrier."""
 
-from sharpminima.analysis.entropy import (
+from sharpminima.analysis.hessian.eigenvalues import HessianEigenvalues, HessianVectorProduct, hessian_eigenvalues
+from sharpminima.analysis.hessian.spectrum import HessianDensity, HessianTrace, hessian_density, hessian_trace
+from sharpminima.analysis.plane.line import LineEigenvalues, LossBarrier, hessian_along_line, loss_barrier
+from sharpminima.analysis.plane.surface import MEASURES, LossSurface, Plane, loss_surface
+from sharpminima.analysis.psp.entropy import (
     DEFINITIONS,
     LayerStatistics,
     PspEntropy,
@@ -8,11 +12,7 @@ from sharpminima.analysis.entropy import (
     psp_entropy,
     psp_statistics,
 )
-from sharpminima.analysis.hessian import HessianEigenvalues, HessianVectorProduct, hessian_eigenvalues
-from sharpminima.analysis.line import LineEigenvalues, LossBarrier, hessian_along_line, loss_barrier
-from sharpminima.analysis.preactivations import capture_preactivations, preactivations
-from sharpminima.analysis.spectrum import HessianDensity, HessianTrace, hessian_density, hessian_trace
-from sharpminima.analysis.surface import MEASURES, LossSurface, Plane, loss_surface
+from sharpminima.analysis.psp.preactivations import capture_preactivations, preactivations
 
 __all__ = [
     "DEFINITIONS",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis.hessian import hessian_eigenvalues
-from sharpminima.analysis.surface import Plane, loss_surface
+from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
+from sharpminima.analysis.plane.surface import Plane, loss_surface
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 

@@ -22,8 +22,8 @@ from sharpminima.analysis._inputs import (
     count_outputs,
     surviving,
 )
-from sharpminima.analysis._lanczos import largest_eigenpairs
 from sharpminima.analysis._reduced import reduced
+from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.sparse import SparseConv2d

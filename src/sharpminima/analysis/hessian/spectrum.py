@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._lanczos import quadrature
-from sharpminima.analysis.hessian import TOGETHER, HessianVectorProduct
+from sharpminima.analysis.hessian._lanczos import quadrature
+from sharpminima.analysis.hessian.eigenvalues import TOGETHER, HessianVectorProduct
 from sharpminima.base.errors import AnalysisError
 from sharpminima.runtime.rng import generator
 

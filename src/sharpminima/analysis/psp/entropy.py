@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpminima.analysis._inputs import check_finite_weights, check_images, count_labels, count_outputs, eval_mode
-from sharpminima.analysis._states import pack
-from sharpminima.analysis.preactivations import capture_preactivations
+from sharpminima.analysis.psp._states import pack
+from sharpminima.analysis.psp.preactivations import capture_preactivations
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.runtime.rng import generator
@@ -200,7 +200,7 @@ class PspStatistics:
         return {size: number for size, number in states.items() if number > MAX_STATES}
 
     def _joint_mean(self, name: str, order: int, sampled: set[int], samples: int, seed: int) -> _Mean:
-        from sharpminima.analysis._joint import JointStates  # it compiles, which the first order does not need
+        from sharpminima.analysis.psp._joint import JointStates  # it compiles, which the first order does not need
 
         layer = self.layers[name]
         neurons, live = layer.active.shape[1], int(self._live(layer).sum())

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpminima.analysis import _bits
-from sharpminima.analysis._states import unpack
+from sharpminima.analysis.psp import _bits
+from sharpminima.analysis.psp._states import unpack
 
 _Result = TypeVar("_Result")
 

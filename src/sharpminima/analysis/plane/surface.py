@@ -20,7 +20,7 @@ from sharpminima.analysis._inputs import (
     surviving,
 )
 from sharpminima.analysis._reduced import Observed
-from sharpminima.analysis.entropy import PspEntropy, PspStatistics, check_order, psp_statistics
+from sharpminima.analysis.psp.entropy import PspEntropy, PspStatistics, check_order, psp_statistics
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP
 from sharpminima.nets.evaluation import evaluate

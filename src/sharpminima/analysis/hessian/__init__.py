@@ -1,0 +1,1 @@
+"""Eigenvalues, density and trace of the Hessian."""

@@ -1,0 +1,1 @@
+"""The loss on a plane and on the line between two minima."""

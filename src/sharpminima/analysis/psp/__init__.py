@@ -1,0 +1,1 @@
+"""PSP-entropy and what it is counted from."""
