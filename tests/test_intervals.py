@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from sharpminima import intervals
 from sharpminima.base.errors import FigureError
+from sharpminima.report import intervals
 
 
 def test_describe_known_answer():

@@ -9,7 +9,7 @@ import torch
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.files import sha256_file
 from sharpminima.nets.checkpoint import FORMAT_RELEASE, save_checkpoint
-from sharpminima.provenance import chain, lines, write_chains
+from sharpminima.report.provenance import chain, lines, write_chains
 from sharpminima.study.layout import Layout
 
 

@@ -56,11 +56,13 @@ def main() -> None:
             sys.exit(f"sharpminima {' '.join(arguments)}: {result.output}{result.exception!r}")
         refuse(f"sharpminima {' '.join(arguments)}", *HEAVY)
 
-    from sharpminima.figures import metrics, style  # noqa: F401
+    from sharpminima.figures import style  # noqa: F401
+    from sharpminima.report import metrics  # noqa: F401
 
     refuse("what figures share", *HEAVY)
     # A figure's tables are pandas'; Snakemake's plug-in for Slurm, where it is installed, loads pandas too.
-    from sharpminima.figures import comparison, notebook, plots, tables  # noqa: F401
+    from sharpminima.figures import comparison, plots  # noqa: F401
+    from sharpminima.report import notebook, tables  # noqa: F401
 
     refuse("what a figure's kernel imports", "torch", "numba", "scipy")
 

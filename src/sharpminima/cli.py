@@ -326,7 +326,7 @@ def ranking(
     """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
     from sharpminima.base.files import write_csv
     from sharpminima.catalogue.columns import RANKING_COLUMNS
-    from sharpminima.figures import tables
+    from sharpminima.report import tables
 
     ranked = tables.ranking(tables.read_table("results", results))
     write_csv(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
@@ -340,7 +340,7 @@ def figure(
 ) -> None:
     """Execute a figure's notebook; a failed cell or an unknown parameter is an error."""
     from sharpminima.base.yaml_input import parse_mapping
-    from sharpminima.figures.notebook import execute
+    from sharpminima.report.notebook import execute
 
     execute(notebook, out, parse_mapping(parameters, "--parameters"))
 
@@ -362,8 +362,8 @@ def numbers(
     """Summarise the tables as the numbers that the paper's text and tables show."""
     from sharpminima.base.files import read_json, write_json
     from sharpminima.base.yaml_input import parse_mapping
-    from sharpminima.figures.metrics import main_numbers
-    from sharpminima.figures.numbers import summarise
+    from sharpminima.report.metrics import main_numbers
+    from sharpminima.report.numbers import summarise
 
     facts = parse_mapping(study, "--study")
     more = {"barrier": barrier or [], "line": line or [], "transfer": transfer or []}
@@ -386,7 +386,7 @@ def claims(
         raise ConfigError(
             f"{numbers}: is missing; `snakemake --cores all --config study={layout.name} -- numbers` makes it"
         )
-    from sharpminima.claims import as_markdown, as_text  # once there is a checkout, and a study in it
+    from sharpminima.report.claims import as_markdown, as_text  # once there is a checkout, and a study in it
 
     judged = read_json(numbers)["claims"]
     typer.echo(as_markdown(judged) if markdown else as_text(judged))
@@ -403,7 +403,7 @@ def paper(
     ] = None,
 ) -> None:
     """Compile the paper from its source, the figures and the numbers."""
-    from sharpminima.figures.paper import compile_paper
+    from sharpminima.report.paper import compile_paper
 
     compile_paper(source, numbers, figure or [], out, provenance=provenance or [])
 
@@ -420,7 +420,7 @@ def provenance(
     import json
 
     layout = _layout(study, config)
-    from sharpminima.provenance import chain, lines, write_chains  # once there is a checkout
+    from sharpminima.report.provenance import chain, lines, write_chains  # once there is a checkout
 
     if write:
         write_chains(layout, figure)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sharpminima.base.errors import ConfigError
-from sharpminima.claims import read_ledger
+from sharpminima.report.claims import read_ledger
 
 CLAIM = """
 claims:

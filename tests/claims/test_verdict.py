@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED
-from sharpminima.claims._verdict import (
+from sharpminima.report.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from sharpminima.report.claims._verdict import (
     NO_DIFFERENCE,
     SMALL,
     common,
@@ -13,7 +13,7 @@ from sharpminima.claims._verdict import (
     most_needed,
     verdict_of,
 )
-from sharpminima.intervals import describe, paired
+from sharpminima.report.intervals import describe, paired
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpminima.base.files import write_csv
-from sharpminima.figures.tables import columns_of
+from sharpminima.report.tables import columns_of
 
 KEY = {"dataset": "digits", "model": "lenet5", "method": "lobster"}
 SEEDS = (0, 1, 2)

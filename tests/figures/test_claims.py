@@ -3,10 +3,19 @@ import json
 import pytest
 
 from sharpminima.base.files import read_json
-from sharpminima.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, as_markdown, as_text, judge, read_ledger
-from sharpminima.claims._ledger import Ledger
-from sharpminima.claims._text import measured
-from sharpminima.figures.numbers import summarise
+from sharpminima.report.claims import (
+    ABSENT,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    as_markdown,
+    as_text,
+    judge,
+    read_ledger,
+)
+from sharpminima.report.claims._ledger import Ledger
+from sharpminima.report.claims._text import measured
+from sharpminima.report.numbers import summarise
 
 from . import cases
 

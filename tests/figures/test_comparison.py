@@ -8,7 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sharpminima.base.errors import FigureError
-from sharpminima.figures import comparison, tables
+from sharpminima.figures import comparison
+from sharpminima.report import tables
 
 from . import cases
 

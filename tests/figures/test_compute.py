@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sharpminima.figures.compute import compute_used
+from sharpminima.report.compute import compute_used
 
 from . import cases
 

@@ -1,8 +1,8 @@
 import pytest
 
 from sharpminima.base.files import read_json
-from sharpminima.figures.metrics import main_numbers
-from sharpminima.figures.numbers import summarise
+from sharpminima.report.metrics import main_numbers
+from sharpminima.report.numbers import summarise
 
 from . import cases
 

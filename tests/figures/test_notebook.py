@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from sharpminima.base.errors import FigureError
-from sharpminima.figures.notebook import execute
+from sharpminima.report.notebook import execute
 from sharpminima.study.schema import FIGURES
 
 from . import cases

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from sharpminima.base.errors import FigureError
-from sharpminima.figures.numbers import summarise
+from sharpminima.report.numbers import summarise
 
 from . import cases
 

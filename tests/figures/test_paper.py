@@ -9,9 +9,10 @@ import typst
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import write_json
-from sharpminima.figures import plots, style, tables
-from sharpminima.figures.numbers import summarise
-from sharpminima.figures.paper import compile_paper
+from sharpminima.figures import plots, style
+from sharpminima.report import tables
+from sharpminima.report.numbers import summarise
+from sharpminima.report.paper import compile_paper
 from sharpminima.study.layout import CLAIMS
 from sharpminima.study.read import load_config
 

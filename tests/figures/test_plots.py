@@ -9,8 +9,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.font_manager import fontManager
 
 from sharpminima.base.errors import FigureError
-from sharpminima.figures import plots, style, tables
+from sharpminima.figures import plots, style
 from sharpminima.pruning import STRATEGIES
+from sharpminima.report import tables
 
 from . import cases
 
@@ -288,7 +289,8 @@ def test_contour_levels_hold_all_values(low, high):
 
 _DRAW = """
 import sys
-from sharpminima.figures import plots, style, tables
+from sharpminima.figures import plots, style
+from sharpminima.report import tables
 *paths, out = sys.argv[1:]
 read = [tables.read_table(kind, path) for kind, path in zip(("surface", "hessian", "line"), paths)]
 figure = plots.loss_plane(*read)

@@ -7,7 +7,7 @@ import pytest
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import write_csv
 from sharpminima.catalogue.columns import SURFACE_COLUMNS
-from sharpminima.figures import tables
+from sharpminima.report import tables
 
 from . import cases
 

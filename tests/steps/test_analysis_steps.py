@@ -24,11 +24,11 @@ from sharpminima.catalogue.columns import (
 )
 from sharpminima.cli import app
 from sharpminima.data import load_prepared
-from sharpminima.figures.tables import read_table
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import prunable_parameters, sparsity
 from sharpminima.nets.models import build_model
+from sharpminima.report.tables import read_table
 from sharpminima.runtime.rng import generator
 from sharpminima.steps import analysis
 from sharpminima.steps import training as training_steps

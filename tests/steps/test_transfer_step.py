@@ -14,10 +14,10 @@ from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.cli import app
 from sharpminima.data import load_prepared, prepare_dataset
-from sharpminima.figures.tables import read_table
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.nets.masks import prunable_parameters, sparsity
 from sharpminima.nets.models import build_model
+from sharpminima.report.tables import read_table
 from sharpminima.runtime.rng import generator
 from sharpminima.steps import transfer as step
 

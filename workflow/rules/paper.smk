@@ -48,7 +48,7 @@ rule paper:
         numbers=LAYOUT.numbers(),
         figure=[f"{LAYOUT.figure(name)}.svg" for name in STUDY.figures],
         provenance=[LAYOUT.provenance(name) for name in STUDY.figures],
-        code="src/sharpminima/figures/paper.py",
+        code="src/sharpminima/report/paper.py",
     output:
         pdf=report(LAYOUT.paper(), caption="../report/paper.rst", category="Paper"),
     log:

@@ -42,9 +42,10 @@ class File:
 Source = Table | OfFocus | Transfers | PathEvents | File
 _PLOTTING = (
     source_file("sharpminima.figures.style"),
-    source_file("sharpminima.figures.tables"),
+    source_file("sharpminima.report.tables"),
+    source_file("sharpminima.report.titles"),
     source_file("sharpminima.figures.plots"),
-    source_file("sharpminima.figures.notebook"),
+    source_file("sharpminima.report.notebook"),
 )
 """The code that figures share."""
 _COMPARING = (*_PLOTTING, source_file("sharpminima.figures.comparison"))  # that of figures that compare methods

@@ -15,8 +15,8 @@ from sharpminima.catalogue.columns import ALL
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.figures.style import FULL_WIDTH, GRADUAL_COLOUR, OUTLINE, look_of, styled
-from sharpminima.figures.tables import panels, ranking
-from sharpminima.intervals import describe
+from sharpminima.report.intervals import describe
+from sharpminima.report.tables import panels, ranking
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#9A8B00", "#888888")
 _MARKERS = ("o", "s", "^", "D", "v")

@@ -19,8 +19,8 @@ from sharpminima.base.errors import FigureError
 from sharpminima.base.names import DENSE, GRADUAL, REWIND, level_name
 from sharpminima.catalogue.columns import ALL
 from sharpminima.figures.style import COLUMN_WIDTH, FULL_WIDTH, GRADUAL_COLOUR, OUTLINE, look_of, styled
-from sharpminima.figures.tables import ENDS, EXPERIMENT, errors, panels, unreached
-from sharpminima.intervals import describe
+from sharpminima.report.intervals import describe
+from sharpminima.report.tables import ENDS, EXPERIMENT, errors, panels, unreached
 
 _TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99)  # percent removed
 _LEVELS = 16  # contour levels at most

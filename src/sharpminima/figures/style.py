@@ -13,8 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from sharpminima.base.files import atomic_path
 from sharpminima.base.names import DENSE, GRADUAL
-from sharpminima.catalogue.methods import METHODS
-from sharpminima.catalogue.strategies import STRATEGIES
+from sharpminima.report.titles import title_of
 
 FULL_WIDTH = 6.3  # inches: the text of an A4 page
 COLUMN_WIDTH = 3.3  # inches
@@ -73,14 +72,13 @@ GRADUAL_COLOUR, DENSE_COLOUR = "#0072B2", "#444444"
 
 def look_of(strategy: str, method: str) -> Look:
     """Title, colour and marker of a strategy; ``gradual`` is the method's own states, whatever its kind."""
+    title = title_of(strategy, method)
     if strategy == GRADUAL:
-        chosen = METHODS.get(method)
-        title = f"gradual ({method}, G)" if chosen is None or chosen.kind == "gradual" else f"the method ({method})"
         return Look(title, GRADUAL_COLOUR, "o")
     if strategy == DENSE:
-        return Look("dense", DENSE_COLOUR, "")
+        return Look(title, DENSE_COLOUR, "")
     colour, marker = _SHAPES[strategy]
-    return Look(STRATEGIES[strategy].title, colour, marker, strategy in _PAPER)
+    return Look(title, colour, marker, strategy in _PAPER)
 
 
 def _register_fonts() -> None:

@@ -31,17 +31,18 @@ STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""
 CLAIMS = "paper/claims.yaml"
 NUMBERS_CODE = (
-    source_file("sharpminima.figures.tables"),
-    source_file("sharpminima.figures.numbers"),
-    source_file("sharpminima.figures.metrics"),
-    source_file("sharpminima.figures.compute"),
-    source_file("sharpminima.claims._ledger"),
-    source_file("sharpminima.claims._judge"),
-    source_file("sharpminima.claims._verdict"),
-    source_file("sharpminima.intervals"),
+    source_file("sharpminima.report.tables"),
+    source_file("sharpminima.report.titles"),
+    source_file("sharpminima.report.numbers"),
+    source_file("sharpminima.report.metrics"),
+    source_file("sharpminima.report.compute"),
+    source_file("sharpminima.report.claims._ledger"),
+    source_file("sharpminima.report.claims._judge"),
+    source_file("sharpminima.report.claims._verdict"),
+    source_file("sharpminima.report.intervals"),
 )
 """The code that the paper's numbers come from."""
-RANKING_CODE = (source_file("sharpminima.figures.tables"), source_file("sharpminima.intervals"))
+RANKING_CODE = (source_file("sharpminima.report.tables"), source_file("sharpminima.report.intervals"))
 """The code that the ranking of methods comes from."""
 
 # Groups: on a cluster, steps of one group that depend on each other are one job, and so are as many others of the

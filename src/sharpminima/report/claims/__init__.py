@@ -5,10 +5,10 @@ difference lies where the paper says, *not reproduced* where the whole interval 
 number of replicas that would decide it if mean and spread stayed as they are.
 """
 
-from sharpminima.claims._judge import judge
-from sharpminima.claims._ledger import Claim, Ledger, read_ledger
-from sharpminima.claims._text import as_markdown, as_text
-from sharpminima.claims._verdict import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, VERDICTS
+from sharpminima.report.claims._judge import judge
+from sharpminima.report.claims._ledger import Claim, Ledger, read_ledger
+from sharpminima.report.claims._text import as_markdown, as_text
+from sharpminima.report.claims._verdict import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, VERDICTS
 
 __all__ = [
     "ABSENT",

@@ -11,11 +11,11 @@ from sharpminima.base.errors import FigureError
 from sharpminima.base.files import write_json
 from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.columns import ALL
-from sharpminima.claims import VERDICTS, Ledger, judge, read_ledger
-from sharpminima.figures.compute import compute_used
-from sharpminima.figures.style import look_of
-from sharpminima.figures.tables import ENDS, EXPERIMENT, at_levels, panels, read_table, shown_draws, unreached
-from sharpminima.intervals import describe
+from sharpminima.report.claims import VERDICTS, Ledger, judge, read_ledger
+from sharpminima.report.compute import compute_used
+from sharpminima.report.intervals import describe
+from sharpminima.report.tables import ENDS, EXPERIMENT, at_levels, panels, read_table, shown_draws, unreached
+from sharpminima.report.titles import title_of
 
 _Path = str | os.PathLike[str]
 PSP_QUANTITIES = {
@@ -143,7 +143,7 @@ def _cell(strategy: str, method: str, nets: pd.DataFrame) -> dict[str, Any]:
     rows = shown_draws(nets)
     runs = rows["seed"].unique()
     return {
-        "title": look_of(strategy, method).title,
+        "title": title_of(strategy, method),
         "removed_percent": describe(100 * rows["sparsity"]),
         "test_error_percent": describe(rows["test_error_percent"]),
         "training_loss_nats": describe(rows["training_loss_nats"]),
@@ -256,7 +256,7 @@ def _transfer(rows: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for (to, mode, strategy), nets in here.groupby(["to", "mode", "strategy"], sort=False):
         found.setdefault(str(to), {}).setdefault(str(mode), {})[str(strategy)] = {
-            "title": look_of(str(strategy), method).title,
+            "title": title_of(str(strategy), method),
             "live_features": describe(shown_draws(nets)["live_features"]),
             "test_error_percent": describe(shown_draws(nets)["test_error_percent"]),
             "by_seed": {"test_error_percent": _by_seed(nets[nets["replica"] == 0], "test_error_percent")},

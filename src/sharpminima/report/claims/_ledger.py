@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.settings import Settings
 from sharpminima.base.yaml_input import read_yaml
-from sharpminima.claims._verdict import Side
+from sharpminima.report.claims._verdict import Side
 
 Place = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9]+$", description="dataset/model")]
 

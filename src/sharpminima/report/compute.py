@@ -20,7 +20,7 @@ def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[dict[str,
     and however it was computed, so an upper bound. Validation, tests and analyses are not in it.
 
     Args:
-        nets: the distinct nets of the experiment (`sharpminima.figures.tables.panels`).
+        nets: the distinct nets of the experiment (`sharpminima.report.tables.panels`).
         study: the study as its file says it.
     """
     dense = nets["strategy"] == DENSE

@@ -12,9 +12,9 @@ from typing import Any
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import sha256_file, write_json
 from sharpminima.catalogue.datasets import DATASETS
-from sharpminima.figures.tables import read_table
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.masks import Masks, pack_bits
+from sharpminima.report.tables import read_table
 from sharpminima.study.layout import Job, Layout
 
 _CHECKPOINT_FACTS = ("model", "method", "strategy", "level", "seed", "replicas", "levels", "settings", "runtime")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharpminima.claims._verdict import ABSENT, UNDECIDED
+from sharpminima.report.claims._verdict import ABSENT, UNDECIDED
 
 _Claim = Mapping[str, Any]
 REMOVED = "% removed"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from sharpminima.intervals import CONFIDENCE, MOST, enough, mirrored, tail
+from sharpminima.report.intervals import CONFIDENCE, MOST, enough, mirrored, tail
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 ABSENT = "not in this study"

@@ -7,7 +7,7 @@ from sharpminima.base.names import level_name
 
 
 def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Errors, removed shares and what was measured at G and 1-S, out of `sharpminima.figures.numbers.summarise`.
+    """Errors, removed shares and what was measured at G and 1-S, out of `sharpminima.report.numbers.summarise`.
 
     Keys: ``dataset/model/method``, then ``level-L`` and strategy, or a measured quantity and net. Beside them
     ``claims``, the count of each verdict over the paper's claims.

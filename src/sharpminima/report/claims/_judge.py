@@ -5,7 +5,7 @@ from functools import singledispatch
 from typing import Any
 
 from sharpminima.catalogue.columns import ALL, RELATIVE
-from sharpminima.claims._ledger import (
+from sharpminima.report.claims._ledger import (
     CarryOver,
     Claim,
     Difference,
@@ -19,8 +19,8 @@ from sharpminima.claims._ledger import (
     Reached,
     Transfer,
 )
-from sharpminima.claims._text import REMOVED
-from sharpminima.claims._verdict import (
+from sharpminima.report.claims._text import REMOVED
+from sharpminima.report.claims._verdict import (
     NOT_REPRODUCED,
     REPRODUCED,
     UNDECIDED,
@@ -31,7 +31,7 @@ from sharpminima.claims._verdict import (
     holm,
     most_needed,
 )
-from sharpminima.intervals import describe, paired, predicted, unpaired
+from sharpminima.report.intervals import describe, paired, predicted, unpaired
 
 _Experiment = Mapping[str, Any]
 _Result = dict[str, Any]
@@ -75,7 +75,7 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment], new: Sequence[_Exp
 
     Args:
         ledger: the claims.
-        experiments: as `sharpminima.figures.numbers` summarises them.
+        experiments: as `sharpminima.report.numbers` summarises them.
         new: the same of the new runs alone (`Ledger.new_runs_from`).
     """
     judged = _judged(ledger, experiments)

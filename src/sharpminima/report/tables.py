@@ -18,7 +18,7 @@ from sharpminima.catalogue.columns import (
     RESULT_COLUMNS,
     TRANSFER_COLUMNS,
 )
-from sharpminima.intervals import describe, paired
+from sharpminima.report.intervals import describe, paired
 
 _COLUMNS = {"results": RESULT_COLUMNS, "transfer": TRANSFER_COLUMNS, "published": PUBLISHED_COLUMNS}
 EXPERIMENT = ["dataset", "model", "method"]

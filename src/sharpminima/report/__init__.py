@@ -1,0 +1,1 @@
+"""What a study says: tables, numbers, verdicts, provenance, notebooks and the paper."""
