@@ -14,7 +14,7 @@ from sharpminima.study.layout import Layout
 from sharpminima.study.plan import make_plan
 from sharpminima.study.read import load_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LENET300 = {"dataset": "mnist", "model": "lenet300", "method": "lobster"}
 LENET5 = {"dataset": "mnist", "model": "lenet5", "method": "lobster"}
 RESNET = {"dataset": "cifar10", "model": "resnet32", "method": "lobster"}

@@ -12,7 +12,7 @@ from sharpminima.study.layout import Layout
 from sharpminima.study.plan import Plan, describe, make_plan, read_components
 from sharpminima.study.read import load_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

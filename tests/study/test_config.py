@@ -15,7 +15,7 @@ from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.study.read import STUDIES, load_config, parse_settings, study_schema
 from sharpminima.study.schema import Config, Study
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
