@@ -31,14 +31,18 @@ if TYPE_CHECKING:
         psp_entropy as psp_entropy,
         psp_statistics as psp_statistics,
     )
-    from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from sharpminima.checkpoint import (
+        Checkpoint as Checkpoint,
+        load_checkpoint as load_checkpoint,
+        save_checkpoint as save_checkpoint,
+    )
     from sharpminima.data import (
         DATASETS as DATASETS,
         load_prepared as load_prepared,
         prepare_dataset as prepare_dataset,
     )
-    from sharpminima.base.errors import SharpminimaError
-    from sharpminima.nets.models import MODELS, build_model
+    from sharpminima.base.errors import SharpminimaError as SharpminimaError
+    from sharpminima.models import MODELS as MODELS, build_model as build_model
     from sharpminima.pruning import METHODS as METHODS, STRATEGIES as STRATEGIES
 
 __version__ = "0.1.0"
