@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         psp_entropy as psp_entropy,
         psp_statistics as psp_statistics,
     )
-    from sharpminima.checkpoint import (
+    from sharpminima.nets.checkpoint import (
         Checkpoint as Checkpoint,
         load_checkpoint as load_checkpoint,
         save_checkpoint as save_checkpoint,
