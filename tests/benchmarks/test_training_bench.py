@@ -15,6 +15,8 @@ from sharpminima.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.costs import Throughput
 from sharpminima.files import write_json
 
+pytestmark = pytest.mark.bench
+
 ROOT = Path(__file__).parents[2]
 QUICK = ["--quick", "--models", "lenet300", "--epochs", "1", "--threads", "1"]
 
