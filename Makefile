@@ -48,7 +48,7 @@ test-bench: setup ## the tests of the benchmarks
 	$(PYTEST) -m bench
 
 test-slurm: setup ## a small study through a Slurm that is started and broken for it (by root, where Slurm is)
-	$(RUN) pytest -m slurm
+	$(RUN) pytest -m slurm tests/workflow/test_slurm.py
 
 test-slurm-demo: setup ## the default study through that Slurm
 	$(RUN) SLURM_STUDY=demo pytest -m slurm tests/workflow/test_slurm.py

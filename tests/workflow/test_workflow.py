@@ -60,7 +60,7 @@ def test_a_seeded_rerun_gives_identical_tables(finished: Path, tmp_path: Path) -
     names += [f"results/tiny/analysis/{name}/{net}.csv" for name in ("psp", "hessian")]
     names.append(f"results/tiny/analysis/surface/{net}.csv.bz2")
     printed = again.do("snakemake", "--cores", "1", "--dry-run", "--printshellcmds", *names)
-    steps = re.findall(r"^ +(sharpminima .*) > \S+ 2>&1$", printed, flags=re.MULTILINE)
+    steps = re.findall(r"(sharpminima \w+ .*) > \S+ 2>&1$", printed, flags=re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", ONE_PROCESS],
         input="\n".join(steps),
