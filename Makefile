@@ -1,13 +1,8 @@
 # make        set-up and the default study: every figure and the paper
-# make test   set-up and the tests; make test-slurm those that start a Slurm of their own (by root, where Slurm is)
+# make test   set-up and the tests; make check the quick ones and the linters; make test-all those with a Slurm, too
+# make help   all targets
 # make track  set-up and, after a run, the tracked studies recorded in DVC (docs/dvc.md)
 # make bench  set-up and the training benchmark (minutes); BENCH='--models lenet300' gives it options
-# make setup  .venv alone
-# make lint   set-up and the linters; make format cures what they can
-# make docs   set-up, and what is generated: the JSON schemas, the picture of the imports
-# make dist   set-up, then sdist and wheel in dist/, checked as an index would
-# make lock   requirements.lock anew (uv); make clean removes all that was made, the results too
-# make help   this list
 #
 # pip's own configuration is honoured. TORCH_INDEX=URL takes torch and torchvision from that index, e.g. one of
 # PyTorch's own: its CPU index (about 200 MB) or a CUDA index.
@@ -23,12 +18,12 @@ STAMP := $(VENV)/.installed
 # Snakemake and papermill look for their programs on the path.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: all setup test test-slurm track bench lint format schemas docs dist lock clean help
+.PHONY: all setup track bench lint format schemas docs dist lock clean
 
-all: setup
+all: setup ## set-up and the default study: every figure and the paper
 	$(RUN) snakemake --cores $(CORES)
 
-setup: $(STAMP)
+setup: $(STAMP) ## .venv, from requirements.lock
 
 TORCH = $$(grep -E '^(torch|torchvision)==' requirements.lock)
 define SETUP_pip
@@ -54,49 +49,64 @@ $(STAMP): requirements.lock pyproject.toml
 	$(COMPILE)
 	@touch $@
 
-test: setup
-	$(RUN) pytest -m "not slurm" --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests: what each target leaves out, the next one runs. Workers take tests from each other, and wait for Snakemake.
+.PHONY: help check test test-bench test-slurm test-slurm-demo test-all
+PYTEST := $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-test-slurm: setup
-	$(RUN) pytest -m slurm
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-track: setup
+check: lint ## the linters and the quick tests, in two minutes
+	$(PYTEST) -m "not slow and not bench and not slurm"
+
+test: setup ## set-up if needed, then the tests
+	$(PYTEST) -m "not bench and not slurm"
+
+test-bench: setup ## the tests of the benchmarks
+	$(PYTEST) -m bench
+
+test-slurm: setup ## a small study through a Slurm that is started and broken for it (by root, where Slurm is)
+	$(RUN) pytest -m slurm tests/workflow/test_slurm.py
+
+test-slurm-demo: setup ## the default study through that Slurm
+	$(RUN) SLURM_STUDY=demo pytest -m slurm tests/workflow/test_slurm.py
+
+test-all: test test-bench test-slurm test-slurm-demo ## every test: before a release, and after a large change
+
+track: setup ## after a run: the tracked studies recorded in DVC (docs/dvc.md)
 	$(RUN) sharpminima track
 
-bench: setup
+bench: setup ## the training benchmark (minutes); BENCH='--models lenet300' gives it options
 	$(BIN)/python -m benchmarks.training $(BENCH)
 
-lint: setup
+lint: setup ## the linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
 
-format: setup
+format: setup ## sources as the linters want them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-schemas: setup
+schemas: setup ## the schemas of config and studies, from the code
 	$(BIN)/sharpminima schema workflow/schemas
 
-docs: schemas
+docs: schemas ## what is generated: the schemas, the picture of the imports
 	$(BIN)/python docs/architecture.py
 
-dist: setup
+dist: setup ## sdist and wheel in dist/, checked as an index would
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*
 
 # For maintainers. torch's own CUDA packages are left out: a CPU build needs none, a CUDA build pins its own.
-lock:
+lock: ## requirements.lock, for maintainers
 	uv pip compile pyproject.toml requirements.in --extra pipeline --extra cluster --extra test --universal --python-version 3.11 \
 	  --no-annotate --custom-compile-command "make lock" --no-emit-package triton \
 	  -o requirements.lock
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock
 
-clean:
+clean: ## remove .venv and everything that was made
 	rm -rf $(VENV) .snakemake results paper/build dist
-
-help:
-	@sed -n 's/^# \(make\)/\1/p' $(firstword $(MAKEFILE_LIST))

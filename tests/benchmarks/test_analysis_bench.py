@@ -9,6 +9,8 @@ import pytest
 from benchmarks import _entropy, _hessian, _surface
 from benchmarks.analysis import main
 
+pytestmark = pytest.mark.bench
+
 
 @pytest.fixture(scope="module")
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,6 +12,8 @@ from benchmarks.dag import A_RUN, ROOT, dry_run, generate, main
 from sharpminima.study.layout import Layout
 from sharpminima.study.schema import Config, Study
 
+pytestmark = pytest.mark.bench
+
 
 @pytest.mark.parametrize("trainings", [1, 10_000])
 def test_a_study_has_the_trainings_that_were_asked_for(trainings: int) -> None:

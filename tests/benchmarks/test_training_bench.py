@@ -15,6 +15,8 @@ from sharpminima.base.files import write_json
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.study.costs import Throughput
 
+pytestmark = pytest.mark.bench
+
 ROOT = Path(__file__).parents[2]
 QUICK = ["--quick", "--models", "lenet300", "--epochs", "1", "--threads", "1"]
 

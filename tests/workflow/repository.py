@@ -1,4 +1,4 @@
-"""Git repositories with DVC in them, each with its own copy of the package.
+"""Git repositories with DVC in them.
 
 Their commands go through a `sharpminima` that notes every call and fails when a training is called, unless the test
 expects one.
@@ -6,15 +6,16 @@ expects one.
 
 import json
 import os
-import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sharpminima.base.files import sha256_file
+from sharpminima.study.schema import PAPER_FIGURES
+
+from .cases import edit, rules
 
 TRAINING = {"dense", "prune", "retrain", "transfer"}
 WRAPPER = """#!/bin/sh
@@ -26,11 +27,21 @@ exec "{python}" -m sharpminima "$@"
 """
 
 
+FIGURE_STAGES = {f"{name}@tiny" for name in PAPER_FIGURES}
+REINIT = "results/tiny/runs/digits/lenet300/lobster/level-95/reinit/seed-0/checkpoint.safetensors"
+
+
 @dataclass(frozen=True)
 class Repository:
-    """A git repository with DVC in it."""
+    """A git repository with DVC in it.
+
+    Attributes:
+        own_package: commands run the package that lies in it, not the installed one, whose bytes are the same until a
+            test edits them, and which is compiled already.
+    """
 
     folder: Path
+    own_package: bool = False
 
     def __post_init__(self) -> None:
         bin_folder = self.folder.with_name(f"{self.folder.name}-bin")
@@ -47,9 +58,11 @@ class Repository:
         """Variables of every command: no user's configuration, no datasets."""
         home = self.folder.parent
         path = [f"{self.folder}-bin", str(Path(sys.executable).parent), os.environ["PATH"]]
-        found = os.environ | {"PATH": os.pathsep.join(path), "PYTHONPATH": str(self.folder / "src"), "HOME": str(home)}
+        found = os.environ | {"PATH": os.pathsep.join(path), "HOME": str(home)}
         found |= {"DVC_SITE_CACHE_DIR": str(home / "site"), "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc"), "DVC_TEST": "1"}
         found |= {"NO_TRAINING": "" if training else "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        if self.own_package:
+            found["PYTHONPATH"] = str(self.folder / "src")
         for role in ("AUTHOR", "COMMITTER"):
             found |= {f"GIT_{role}_NAME": "Tester", f"GIT_{role}_EMAIL": "tester@example.org"}
         found.pop("SHARPMINIMA_DATA", None)
@@ -89,10 +102,9 @@ class Repository:
         """The stages that `dvc status` names."""
         return set(json.loads(self.do("dvc", "status", "--json")))
 
-    def planned(self) -> dict[str, int]:
+    def planned(self, *arguments: str) -> dict[str, int]:
         """What Snakemake would run: rule -> jobs."""
-        table = self.do("snakemake", "--dry-run").partition("Job stats:")[2].partition("total")[0]
-        return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+        return rules(self.do("snakemake", "--dry-run", *arguments))
 
     def commit(self, message: str) -> str:
         """Commit everything; the commit's name."""
@@ -100,25 +112,20 @@ class Repository:
         self.do("git", "commit", "--quiet", "--message", message)
         return self.do("git", "rev-parse", "HEAD").strip()
 
-    def wrong_sums(self) -> list[str]:
-        """The files of the study's list of sums that do not have theirs."""
-        lines = (self.folder / "workflow/studies/tiny.sha256").read_text().splitlines()
+    def wrong_sums(self, study: str = "tiny") -> list[str]:
+        """The files of a study's list of sums that do not have theirs."""
+        lines = (self.folder / f"workflow/studies/{study}.sha256").read_text().splitlines()
         pairs = [line.split("  ") for line in lines]
         return [path for digest, path in pairs if digest != sha256_file(self.folder / path)]
 
-    @contextmanager
-    def edited(self, path: str, before: str, after: str) -> Iterator[None]:
-        """A file with another text; everything is as it was when this ends."""
-        file = self.folder / path
-        text = file.read_text()
-        assert before in text
-        file.write_text(text.replace(before, after))
-        try:
-            yield
-        finally:
-            file.write_text(text)
-            self.do("git", "checkout", "--quiet", "dvc.lock")
-            self.do("dvc", "checkout", "--quiet", "--force", "settings@tiny")
+    def edit(self, path: str, before: str, after: str) -> None:
+        """Replace a text that must be in a file."""
+        edit(self.folder / path, before, after)
+
+    def assert_only_drawing_is_left(self) -> None:
+        """Both tools know of the tiny study that its figures and its paper are not there, and of nothing else."""
+        assert self.changed() == {*FIGURE_STAGES, "paper@tiny"}
+        assert self.planned().keys() == {*PAPER_FIGURES, "provenance", "paper", "all"}
 
 
 def clone(source: Path, folder: Path, *, pull: bool = True) -> Repository:
@@ -128,3 +135,9 @@ def clone(source: Path, folder: Path, *, pull: bool = True) -> Repository:
     if pull:
         found.do("dvc", "pull")
     return found
+
+
+def copy(source: Path, folder: Path, *, own_package: bool = False) -> Repository:
+    """A copy that keeps times, as a move does."""
+    shutil.copytree(source, folder, symlinks=True)
+    return Repository(folder, own_package)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from sharpminima.base.files import read_json
+from sharpminima.base.yaml_input import read_yaml
 from sharpminima.data import DATASETS
-from sharpminima.study.layout import Layout
 from sharpminima.study.read import load_config
 from sharpminima.study.schema import PAPER_FIGURES
 from sharpminima.tracking import tracked_studies
 
 from .cases import ROOT
-from .repository import TRAINING, Repository, clone
+from .repository import Repository
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -28,14 +28,6 @@ def test_tracked_studies_have_all_figures_and_the_paper() -> None:
     for name in tracked_studies():
         study = load_config({"study": name})[1]
         assert (study.figures, study.paper) == (PAPER_FIGURES, True)
-
-
-@pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A fresh clone of this repository with what its own remote holds."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("no git repository: nothing is committed")
-    return clone(ROOT, tmp_path_factory.mktemp("committed") / "clone")
 
 
 @pytest.mark.slow
@@ -58,14 +50,37 @@ def test_the_committed_record_is_that_of_the_committed_code(committed: Repositor
 
 
 @pytest.mark.slow
-def test_a_fresh_clone_draws_every_committed_figure_without_training(committed: Repository) -> None:
-    committed.calls()
-    committed.do("dvc", "repro")
-    assert not TRAINING & {call.split()[0] for call in committed.calls()}
-    assert committed.changed() == set()
-    for name in tracked_studies():
-        for path in (Layout(*load_config({"study": name})).paper(), f"results/{name}/figures/fig1.pdf"):
-            assert (committed.folder / path).read_bytes().startswith(b"%PDF"), path
+def test_dvc_draws_the_demo_in_a_fresh_clone_to_the_same_bytes_without_training_or_data(committed: Repository) -> None:
+    committed.do("dvc", "repro", "paper@demo")
+    calls = [call.split() for call in committed.calls()]
+    assert sorted(call[1] for call in calls if call[0] == "figure") == [
+        f"notebooks/{name}.ipynb" for name in PAPER_FIGURES
+    ]
+    assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
+    assert not (committed.folder / "results/demo/data").exists()
+    assert committed.wrong_sums("demo") == []
+    committed.do("git", "diff", "--exit-code")
+    assert not stages_of("demo") & committed.changed()
+    assert committed.planned("--config", "study=demo") == {}
+
+
+@pytest.mark.slow
+def test_snakemake_draws_the_others_in_a_fresh_clone_to_the_same_bytes_without_training(committed: Repository) -> None:
+    """All figures by one Snakemake a study: DVC, whose stages are the same for all studies, finds them as recorded."""
+    for study in tracked_studies():
+        if study != "demo":
+            committed.do("snakemake", "--cores", "2", "--config", f"study={study}")
+            assert committed.wrong_sums(study) == []
+    calls = [call.split() for call in committed.calls()]
+    assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
+    committed.do("git", "diff", "--exit-code")
+    others = {stage for study in tracked_studies() if study != "demo" for stage in stages_of(study)}
+    assert not others & committed.changed()
+
+
+def stages_of(study: str) -> set[str]:
+    """The stages of ``dvc.yaml`` for a study."""
+    return {f"{stage}@{study}" for stage in read_yaml(ROOT / "dvc.yaml")["stages"]}
 
 
 @pytest.mark.slow

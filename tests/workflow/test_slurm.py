@@ -27,8 +27,8 @@ QUICK = {
     "latency-wait": 5,
 }  # a test is less patient than a cluster
 COMPONENTS = {"dense-{dataset}-{model}": 3, "retrain-{dataset}-{model}-{method}-{seed}": 3}
-STUDY = os.environ.get("SLURM_STUDY", "demo")
-"""What is run and broken; with two experiments only: `SLURM_STUDY=tests/studies/cluster.yaml make test-slurm`."""
+STUDY = os.environ.get("SLURM_STUDY", "tests/studies/cluster.yaml")
+"""What is run and broken; `make test-slurm-demo` takes the default study."""
 NAME = Path(STUDY).stem
 FRESH_S = 3  # the age of a first epoch that has most epochs yet before it
 SILENT_S = 15 * 60  # without a word from Snakemake: it hangs. How long a study may take depends on the machine
