@@ -219,7 +219,8 @@ def _along(
 def _load_forward_mode() -> None:
     """Let torch load its forward-mode formulas, which warns of its own use of ``torch.jit.script``."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # A DeprecationWarning with torch 2.13, a FutureWarning with 2.15.
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
         jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
