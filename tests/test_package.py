@@ -35,9 +35,9 @@ import sys
 import sharpminima
 assert "psp_entropy" in dir(sharpminima)
 assert not {"torch", "numpy", "numba", "pydantic"} & set(sys.modules), sorted(sys.modules)
-assert sharpminima.SharpminimaError is __import__("sharpminima.base.errors").errors.SharpminimaError
+assert sharpminima.SharpminimaError is sys.modules["sharpminima.base.errors"].SharpminimaError
 assert "torch" not in sys.modules
-assert sharpminima.build_model is __import__("sharpminima.nets.models").models.build_model
+assert sharpminima.build_model is sys.modules["sharpminima.nets.models"].build_model
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'psp_entropie'"):
@@ -60,6 +60,7 @@ def test_every_import_is_declared() -> None:
         for name in _imports(path)
         if name not in sys.stdlib_module_names and name != "sharpminima"
     }
+    imported -= {"pydantic_core"}  # pydantic's own, pinned by it, for types that validate themselves
     assert base <= imported
     assert {name: extra for extra, names in extras.items() for name in names & (imported - base)} == cli._EXTRAS
     assert imported - base == cli._EXTRAS.keys()

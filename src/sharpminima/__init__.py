@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         prepare_dataset as prepare_dataset,
     )
     from sharpminima.base.errors import SharpminimaError as SharpminimaError
-    from sharpminima.models import MODELS as MODELS, build_model as build_model
+    from sharpminima.nets.models import MODELS as MODELS, build_model as build_model
     from sharpminima.pruning import METHODS as METHODS, STRATEGIES as STRATEGIES
 
 __version__ = "0.1.0"
