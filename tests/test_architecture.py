@@ -26,7 +26,7 @@ def test_parts_stand_above_what_they_import(tmp_path: Path) -> None:
     (tmp_path / "nets").mkdir()
     (tmp_path / "data").mkdir()  # a folder that is no package
     (tmp_path / "__init__.py").write_text("from sharpminima.nets import build\n")
-    (tmp_path / "nets/__init__.py").write_text('"""The nets,\nby name.\n\nMore."""\nimport sharpminima.base.errors\n')
+    (tmp_path / "nets/__init__.py").write_text('"""The nets,\nby name.\n\nMore."""\nimport sharpminima.errors\n')
     (tmp_path / "errors.py").write_text('"""What goes wrong."""\n')
     (tmp_path / "cli.py").write_text(
         '"""Commands."""\nimport torch\n\ndef run():\n    from sharpminima import errors, nets\n'
