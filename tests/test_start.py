@@ -41,7 +41,7 @@ def main() -> None:
 
     from sharpminima.base.files import write_json
     from sharpminima.cli import app
-    from sharpminima.study.layout import Layout
+    from sharpminima.study.jobs import Layout
     from sharpminima.study.read import read_config
 
     layout = Layout(*read_config("paper"))

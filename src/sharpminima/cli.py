@@ -16,7 +16,7 @@ from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
 
 if TYPE_CHECKING:
-    from sharpminima.study.layout import Layout
+    from sharpminima.study.jobs import Layout
 
 app = typer.Typer(
     name="sharpminima",
@@ -71,7 +71,7 @@ ConfigText = Annotated[str | None, typer.Option("--config", help="YAML or JSON i
 
 def _layout(study: str | None, config: str | None = None) -> "Layout":
     """The layout of a study."""
-    from sharpminima.study.layout import Layout
+    from sharpminima.study.jobs import Layout
     from sharpminima.study.read import read_config
 
     return Layout(*read_config(study, config))
@@ -433,7 +433,7 @@ def provenance(
 @app.command()
 def settings(study: StudyName = None) -> None:
     """Write the settings of training and of analysis, on which DVC's stages depend."""
-    from sharpminima.study.layout import STAGES
+    from sharpminima.study.paths import STAGES
     from sharpminima.tracking import write_settings
 
     for stage in STAGES:

@@ -13,7 +13,7 @@ from sharpminima.figures import plots, style
 from sharpminima.report import tables
 from sharpminima.report.numbers import summarise
 from sharpminima.report.paper import compile_paper
-from sharpminima.study.layout import CLAIMS
+from sharpminima.study.paths import CLAIMS
 from sharpminima.study.read import load_config
 
 from . import cases

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.plan import all_steps
 from sharpminima.study.read import load_config
 

@@ -8,7 +8,7 @@ import pytest
 
 from sharpminima.base.files import read_json
 from sharpminima.data import DATASETS
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.read import load_config
 from sharpminima.study.schema import PAPER_FIGURES
 from sharpminima.tracking import tracked_studies

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sharpminima.base.files import sha256_file
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.read import read_config
 from sharpminima.study.schema import PAPER_FIGURES
 from sharpminima.tracking import tracked_studies

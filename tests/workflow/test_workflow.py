@@ -9,7 +9,7 @@ import yaml
 
 from sharpminima.base.files import sha256_file
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import DENSE_GROUP, RETRAIN_GROUP, Layout
+from sharpminima.study.jobs import DENSE_GROUP, RETRAIN_GROUP, Layout
 from sharpminima.study.plan import make_plan, read_components
 from sharpminima.study.read import load_config
 from sharpminima.study.schema import PAPER_FIGURES

@@ -18,7 +18,7 @@ for NAME in STUDY.figures:
         benchmark:
             benchmark_of(f"figures/{NAME}")
         group:
-            layout.FIGURES_GROUP
+            jobs.FIGURES_GROUP
         conda:
             "../envs/sharpminima.yaml"
         threads: 1

@@ -10,7 +10,7 @@ from sharpminima.base.errors import ConfigError
 from sharpminima.base.names import GRADUAL
 from sharpminima.base.yaml_input import read_yaml
 from sharpminima.study.costs import Cost, Costs
-from sharpminima.study.layout import (
+from sharpminima.study.jobs import (
     ANALYSIS_GROUP,
     DENSE_GROUP,
     FIGURES_GROUP,
@@ -18,8 +18,8 @@ from sharpminima.study.layout import (
     RETRAIN_GROUP,
     TRANSFER_GROUP,
     Layout,
-    experiment_key,
 )
+from sharpminima.study.runs import experiment_key
 
 LOCAL = "local"  # the group of what runs where Snakemake itself runs
 
@@ -29,7 +29,7 @@ class Step:
     """One rule's job."""
 
     kind: str  # as the plan names it
-    group: str  # its name in `sharpminima.study.layout`, with wildcards
+    group: str  # its name in `sharpminima.study.jobs`, with wildcards
     key: dict[str, Any]  # their values
     cost: Cost
     output: str  # one of its files

@@ -9,7 +9,8 @@ from typing import Any
 from sharpminima.base.errors import ConfigError, SharpminimaError
 from sharpminima.base.files import sha256_file, write_text
 from sharpminima.base.yaml_input import read_yaml
-from sharpminima.study.layout import STAGES, Layout
+from sharpminima.study.jobs import Layout
+from sharpminima.study.paths import STAGES
 from sharpminima.study.read import STUDIES, read_config
 from sharpminima.study.schema import FIGURES
 from sharpminima.tracking._adopt import adopt
