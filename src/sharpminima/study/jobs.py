@@ -5,14 +5,14 @@ here.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sharpminima.base.names import CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
 from sharpminima.catalogue.registry import source_file
-from sharpminima.study.paths import CLAIMS, Paths
+from sharpminima.study.paths import CLAIMS, PAPER_SOURCES, Paths
 from sharpminima.study.runs import Runs, experiment_key
 from sharpminima.study.schema import Experiment, TransferSettings
 
@@ -30,6 +30,7 @@ NUMBERS_CODE = (
 """The code that the paper's numbers come from."""
 RANKING_CODE = (source_file("sharpminima.report.tables"), source_file("sharpminima.report.intervals"))
 """The code that the ranking of methods comes from."""
+PAPER_CODE = source_file("sharpminima.report.paper")
 
 # Groups: on a cluster, steps of one group that depend on each other are one job, and so are as many others of the
 # group as the profile's `group-components` says.
@@ -39,6 +40,13 @@ TRANSFER_GROUP = "transfer-{dataset}-{model}-{seed}"
 RETRAIN_GROUP = "retrain-{dataset}-{model}-{method}-{seed}"  # the cells of one run
 ANALYSIS_GROUP = "analysis-{dataset}-{model}-{method}-{level}-{seed}"
 FIGURES_GROUP = "figures"
+_GROUPS = {
+    "dense": DENSE_GROUP,
+    "prune": PRUNE_GROUP,
+    "retrain": RETRAIN_GROUP,
+    "transfer": TRANSFER_GROUP,
+    "figure": FIGURES_GROUP,
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,13 @@ class Job:
     rule: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    key: dict[str, Any] = field(default_factory=dict)  # the wildcards of its paths
+
+    @property
+    def group(self) -> str | None:
+        """The name of its group, with wildcards; None: it runs where Snakemake itself runs."""
+        return ANALYSIS_GROUP if self.rule in ANALYSES else _GROUPS.get(self.rule)
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,10 @@ class Layout(Runs, Paths):
         """Every job of the study up to its tables, each after those whose files it reads."""
         return [*self.training_jobs(), *self.analysis_jobs()]
 
+    def all_jobs(self) -> list[Job]:
+        """Every job of the study up to its paper, each after those whose files it reads."""
+        return [*self.jobs(), *self.comparing_jobs(), *self.drawing_jobs()]
+
     def stage_jobs(self, stage: str) -> list[Job]:
         """The jobs whose files a stage of DVC tracks (see `STAGES`): prepared data are not among them."""
         jobs = self.training_jobs() if stage == "runs" else self.analysis_jobs()
@@ -68,38 +86,42 @@ class Layout(Runs, Paths):
         """The jobs that make data, W0, checkpoints and masks."""
         jobs: dict[tuple[str, ...], Job] = {}  # by outputs: experiments share data, W0 and dense nets
 
-        def add(rule: str, inputs: list[str], outputs: list[str], **settings: Any) -> None:
-            jobs.setdefault(tuple(outputs), Job(rule, tuple(inputs), tuple(outputs), settings))
+        def add(rule: str, key: dict[str, Any], inputs: list[str], outputs: list[str], **settings: Any) -> None:
+            jobs.setdefault(tuple(outputs), Job(rule, tuple(inputs), tuple(outputs), settings, key))
 
+        def add_data(dataset: str) -> None:
+            add("prepare", {"dataset": dataset}, [], [self.prepared(dataset)], dataset=dataset, **split)
+
+        split = self.study.data.model_dump(mode="json")
         for experiment in self.study.experiments:
             key = experiment_key(experiment)
             data = self.prepared(experiment.dataset)
             first = self.experiment(experiment.dataset, experiment.model)
             dense = first.dense.model_dump(mode="json")
-            add("prepare", [], [data], dataset=experiment.dataset, **self.study.data.model_dump(mode="json"))
+            add_data(experiment.dataset)
             for seed in self.seeds(experiment):
-                init = self.init(**key, seed=seed)
+                run = {**key, "seed": seed}
+                init = self.init(**run)
                 batchnorm = experiment.batchnorm
                 net = {} if batchnorm is None else {"batchnorm": batchnorm.model_dump(mode="json")}
-                add("init", [data], [init], **net)
+                add("init", run, [data], [init], **net)
                 add(
                     "dense",
+                    run,
                     [data, init],
-                    [self.dense(file, **key, seed=seed) for file in (CHECKPOINT, HISTORY)],
+                    [self.dense(file, **run) for file in (CHECKPOINT, HISTORY)],
                     **({} if first.weights == "all" else {"weights": "none"}),
                     **dense,
                 )
-                gradual = {
-                    level: self.cell(**key, level=level, strategy=GRADUAL, seed=seed)
-                    for level in self.levels(experiment)
-                }
-                record = [self.run(file, **key, seed=seed) for file in (HISTORY, EVENTS)]
+                states = [self.cell(**run, level=level, strategy=GRADUAL) for level in self.levels(experiment)]
+                record = [self.run(file, **run) for file in (HISTORY, EVENTS)]
                 method = experiment.method.model_dump(mode="json", by_alias=True)
                 kept = {} if experiment.weights == "all" else {"weights": experiment.weights}
                 add(
                     "prune",
+                    run,
                     [data, init],
-                    [*gradual.values(), *record],
+                    [*states, *record],
                     **method,
                     levels=list(experiment.levels),
                     **kept,
@@ -115,12 +137,13 @@ class Layout(Runs, Paths):
                 # The default is not spelled out: it came later, and what was trained before has it.
                 weights = self.weights(experiment, cell.level)
                 kept = {} if weights == "all" else {"weights": weights}
-                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
+                add("retrain", cell.key, inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
         for dataset in self.datasets():
-            add("prepare", [], [self.prepared(dataset)], dataset=dataset, **self.study.data.model_dump(mode="json"))
+            add_data(dataset)
         for key, nets, table, settings in self.transfers():
             add(
                 "transfer",
+                key,
                 [self.prepared(key["to"]), nets],
                 [table],
                 **settings.model_dump(mode="json", exclude={"sources"}),
@@ -129,16 +152,16 @@ class Layout(Runs, Paths):
 
     def analysis_jobs(self) -> list[Job]:
         """The jobs that make the tables."""
-        jobs = [job for _, job in self.measurements()]
+        jobs = list(self.measurements())
         measured = tuple(path for job in jobs if ANALYSES[job.rule].summarised for path in job.outputs)
         results = self.table("results")
-        jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density")), {}))
+        jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density"))))
         read = (results, *measured, *self.transfer_tables(), CLAIMS)
         jobs.append(Job("numbers", read, (self.numbers(), self.metrics()), self.facts()))
         return jobs
 
-    def measurements(self) -> Iterator[tuple[dict[str, Any], Job]]:
-        """Each job that measures a G and a 1-S, with the wildcards of its table."""
+    def measurements(self) -> Iterator[Job]:
+        """Each job that measures a G and a 1-S."""
         wanted = {name: set(self.analysis_tables(name)) for name in ANALYSES}
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
@@ -148,14 +171,44 @@ class Layout(Runs, Paths):
                     table = self.analysis(name, **key)
                     if table in wanted[name]:
                         inputs = (self.prepared(experiment.dataset), *ends)
-                        yield {**key, "analysis": name}, Job(name, inputs, (table,), settings.model_dump(mode="json"))
+                        asked = settings.model_dump(mode="json")
+                        yield Job(name, inputs, (table,), asked, {**key, "analysis": name})
+
+    def comparing_jobs(self) -> list[Job]:
+        """The jobs that make two more tables of a study that compares methods; any other has them by request.
+
+        What jobs took is not tracked, and in a clone of a tracked study all should be there without it.
+        """
+        if "methods" not in self.study.figures:
+            return []
+        return [
+            Job("measures", tuple(self.checkpoints()), (self.table("measures"),)),
+            Job("ranking", (self.table("results"), *RANKING_CODE), (self.table("ranking"),)),
+        ]
 
     def figure_job(self, name: str) -> Job:
         """The job that draws a figure."""
-        outputs = [f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg")]
-        return Job(
-            "figure", (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name)), tuple(outputs), {}
-        )
+        outputs = tuple(f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg"))
+        return Job("figure", (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name)), outputs)
+
+    def provenance_job(self) -> Job:
+        """The job that writes what each figure comes from."""
+        figures = self.study.figures
+        drawn = [path for name in figures for path in self.figure_job(name).outputs]
+        return Job("provenance", (*drawn, *self.origins(*figures)), tuple(self.provenance(name) for name in figures))
+
+    def paper_job(self) -> Job:
+        """The job that compiles the paper."""
+        figures = self.study.figures
+        shown = [path for name in figures for path in (f"{self.figure(name)}.svg", self.provenance(name))]
+        return Job("paper", (*PAPER_SOURCES, PAPER_CODE, self.numbers(), *shown), (self.paper(),))
+
+    def drawing_jobs(self) -> list[Job]:
+        """The jobs that make figures and the paper."""
+        jobs = [self.figure_job(name) for name in self.study.figures]
+        if self.study.figures:
+            jobs.append(self.provenance_job())
+        return [*jobs, self.paper_job()] if self.study.paper else jobs
 
     def ancestry(self, *figures: str) -> list[Job]:
         """The jobs whose files figures come from, and those that draw them, each after those whose files it reads."""
@@ -239,13 +292,8 @@ class Layout(Runs, Paths):
         return [self.analysis(kind, **key, seed=seed) for seed in self._first(runs, self.seeds(experiment))]
 
     def tables(self) -> list[str]:
-        """The tables of all trained nets that the study ends with.
-
-        One that compares methods has two more, which any other has by request: what jobs took is not tracked, and in a
-        clone of a tracked study all should be there without it.
-        """
-        compared = ("measures", "ranking") if "methods" in self.study.figures else ()
-        return [self.table(name) for name in ("results", *compared)]
+        """The tables of all trained nets that the study ends with."""
+        return [self.table("results"), *(path for job in self.comparing_jobs() for path in job.outputs)]
 
     def figure_tables(self, name: str) -> dict[str, str | list[str]]:
         """The tables that a figure's notebook reads, by the names of its parameters."""

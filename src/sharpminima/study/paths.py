@@ -18,6 +18,8 @@ from sharpminima.study.schema import Config, study_name
 STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""
 CLAIMS = "paper/claims.yaml"
+PAPER_SOURCES = ("paper/paper.typ", "paper/format.typ", "paper/references.bib", "paper/published/mnist-pruned.csv")
+"""What the paper is compiled from, the source that names the others first."""
 
 
 @dataclass(frozen=True)
