@@ -30,11 +30,11 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
         device: Device = "auto",
         threads: Threads = 1,
     ) -> None:
-        from sharpminima.steps import training
+        from sharpminima.steps.job import Runtime
         from sharpminima.study.read import parse_settings
 
         chosen = parse_settings(analysis.settings, settings, "--settings")
-        analysis.load()(data, gradual, rewind, chosen, out, training.Runtime(device, threads))
+        analysis.load()(data, gradual, rewind, chosen, out, Runtime(device, threads))
 
     return command
 

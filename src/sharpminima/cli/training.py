@@ -54,11 +54,11 @@ def init(
 ) -> None:
     """Draw W0, the initialisation from which everything of a run starts."""
     from sharpminima.catalogue.recipes import BatchNormSettings
-    from sharpminima.steps import training
+    from sharpminima.steps.init import init as init_step
     from sharpminima.study.read import parse_settings
 
     settings = None if batchnorm is None else parse_settings(BatchNormSettings, batchnorm, "--batchnorm")
-    training.init(data, model, seed, out, batchnorm=settings)
+    init_step(data, model, seed, out, batchnorm=settings)
 
 
 @commands.command()
@@ -76,11 +76,12 @@ def dense(
 ) -> None:
     """Train the dense net from W0."""
     from sharpminima.catalogue.recipes import RecipeSettings
-    from sharpminima.steps import training
+    from sharpminima.steps.dense import dense as dense_step
+    from sharpminima.steps.job import Runtime
     from sharpminima.study.read import parse_settings
 
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    training.dense(data, init, recipe, out, training.Runtime(device, threads, precision=precision), weights=weights)
+    dense_step(data, init, recipe, out, Runtime(device, threads, precision=precision), weights=weights)
 
 
 @commands.command()
@@ -99,13 +100,14 @@ def prune(
     ] = "all",
 ) -> None:
     """Run a pruning method and keep a trained state for each requested level."""
-    from sharpminima.steps import training
+    from sharpminima.steps.job import Runtime
+    from sharpminima.steps.prune import prune as prune_step
     from sharpminima.study.read import parse_settings
     from sharpminima.study.schema import MethodChoice
 
     method = parse_settings(MethodChoice, settings, "--settings").root
-    runtime = training.Runtime(device, threads, compaction, precision=precision)
-    training.prune(data, init, method, level, out, runtime, weights=weights)
+    runtime = Runtime(device, threads, compaction, precision=precision)
+    prune_step(data, init, method, level, out, runtime, weights=weights)
 
 
 @commands.command()
@@ -128,11 +130,12 @@ def tune(
 ) -> None:
     """Try free settings of one method, or of several, and compare them on the validation split alone."""
     from sharpminima.base.yaml_input import parse_mapping
-    from sharpminima.steps import training, tuning
+    from sharpminima.steps import tuning
+    from sharpminima.steps.job import Runtime
     from sharpminima.study.read import parse_settings
     from sharpminima.study.schema import MethodChoice
 
-    runtime = training.Runtime(device, threads, compaction, precision=precision)
+    runtime = Runtime(device, threads, compaction, precision=precision)
     trials = tuning.Tuning(data, init, level, out, runtime)
     if plan is not None:
         trials.all(parse_settings(tuning.TuningPlan, plan, "--plan"))
@@ -163,14 +166,15 @@ def retrain(
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.catalogue.recipes import RecipeSettings
     from sharpminima.catalogue.strategies import STRATEGIES
-    from sharpminima.steps import training
+    from sharpminima.steps.job import Runtime
+    from sharpminima.steps.retrain import retrain as retrain_step
     from sharpminima.study.read import parse_settings
 
     if strategy not in STRATEGIES:
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    runtime = training.Runtime(device, threads, compaction, replica_strategy, precision)
-    training.retrain(data, init, pruned, strategy, replicas, recipe, out, runtime, weights=weights)
+    runtime = Runtime(device, threads, compaction, replica_strategy, precision)
+    retrain_step(data, init, pruned, strategy, replicas, recipe, out, runtime, weights=weights)
 
 
 @commands.command()
@@ -185,10 +189,10 @@ def transfer(
     precision: Precision = "float32",
 ) -> None:
     """What the features of trained nets are worth on another dataset: linear probe and fine-tuning."""
-    from sharpminima.steps import training
     from sharpminima.steps import transfer as step
+    from sharpminima.steps.job import Runtime
     from sharpminima.study.read import parse_settings
     from sharpminima.study.schema import TransferSettings
 
     chosen = parse_settings(TransferSettings, settings, "--settings")
-    step.transfer(data, source, chosen, out, training.Runtime(device, threads, compaction, precision=precision))
+    step.transfer(data, source, chosen, out, Runtime(device, threads, compaction, precision=precision))
