@@ -289,7 +289,7 @@ def test_contour_levels_hold_all_values(low, high):
 
 _DRAW = """
 import sys
-from sharpminima.figures import fig1, fig2, fig3, fig4, fig5, fig6, scales, style
+from sharpminima.figures import fig2, style
 from sharpminima.report import tables
 *paths, out = sys.argv[1:]
 read = [tables.read_table(kind, path) for kind, path in zip(("surface", "hessian", "line"), paths)]

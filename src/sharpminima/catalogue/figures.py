@@ -54,7 +54,7 @@ class Figure:
 
     name: str
     reads: Mapping[str, Source]
-    code: tuple[str, ...]  # files of a checkout
+    code: tuple[str, ...] = code_of()  # files of a checkout
 
     @property
     def notebook(self) -> str:
