@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-_KERNEL = "from sharpminima.figures import plots, style; from sharpminima.report import tables"
+_KERNEL = "from sharpminima.figures import fig2, style; from sharpminima.report import tables"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from sharpminima.base.files import write_text
 from sharpminima.data import prepare_dataset
 from sharpminima.nets.checkpoint import save_checkpoint
-from sharpminima.study.layout import Job, Layout
+from sharpminima.study.jobs import Job, Layout
 from sharpminima.study.read import load_config
 
 ROOT = Path(__file__).parents[1]

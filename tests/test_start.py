@@ -41,7 +41,7 @@ def main() -> None:
 
     from sharpminima.base.files import write_json
     from sharpminima.cli import app
-    from sharpminima.study.layout import Layout
+    from sharpminima.study.jobs import Layout
     from sharpminima.study.read import read_config
 
     layout = Layout(*read_config("paper"))
@@ -61,7 +61,7 @@ def main() -> None:
 
     refuse("what figures share", *HEAVY)
     # A figure's tables are pandas'; Snakemake's plug-in for Slurm, where it is installed, loads pandas too.
-    from sharpminima.figures import comparison, plots  # noqa: F401
+    from sharpminima.figures import fig1, fig2, methods  # noqa: F401
     from sharpminima.report import notebook, tables  # noqa: F401
 
     refuse("what a figure's kernel imports", "torch", "numba", "scipy")

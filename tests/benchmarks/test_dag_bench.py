@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.dag import A_RUN, ROOT, dry_run, generate, main
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.schema import Config, Study
 
 pytestmark = pytest.mark.bench

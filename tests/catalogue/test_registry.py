@@ -20,7 +20,7 @@ from sharpminima.catalogue.methods.penalty import PenaltySettings, penalty_metho
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.registry import Registry, loaded, source_file
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.read import load_config, study_schema
 
 ROOT = Path(__file__).parents[2]

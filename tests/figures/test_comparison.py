@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sharpminima.base.errors import FigureError
-from sharpminima.figures import comparison
+from sharpminima.figures import methods, modifications, path
 from sharpminima.report import tables
 
 from . import cases
@@ -24,7 +24,7 @@ def test_methods_stand_in_the_order_of_their_error() -> None:
             ("l0", 0.98, 6.0, False, 40),
         ]
     ]
-    figure = comparison.methods_compared(pd.DataFrame(rows))
+    figure = methods.methods_compared(pd.DataFrame(rows))
     left, right, below = figure.axes
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["l0", "snip"]
     assert left.get_xlabel() == "test error (%)"
@@ -44,7 +44,7 @@ def test_names_of_neighbours_do_not_overlap() -> None:
         cases.result(method=method, level=0.98, sparsity=share, test_error_percent=error)
         for method, share, error in points
     ]
-    figure = comparison.methods_compared(pd.DataFrame(rows))
+    figure = methods.methods_compared(pd.DataFrame(rows))
     FigureCanvasAgg(figure).draw()
     first, second = (text.get_window_extent() for text in figure.axes[1].texts)
     assert not first.overlaps(second)
@@ -62,7 +62,7 @@ def test_modifications_stand_beside_the_published_ones_of_the_highest_level() ->
         for seed, error in enumerate(errors)
     ]
     published = pd.DataFrame({"strategy": ["rewind"], "accuracy_percent": [98.6], "spread_percent": [0.03]})
-    (axes,) = comparison.modifications(pd.DataFrame(rows), published).axes
+    (axes,) = modifications.modifications(pd.DataFrame(rows), published).axes
     assert len(axes.get_yticklabels()) == 2
     means = {line.get_xdata()[0]: line.get_ydata()[0] for line in axes.lines if line.get_marker() in ("o", "D")}
     assert means == {98.5: 1, 96.0: 0, 98.6: pytest.approx(1.22)}
@@ -71,7 +71,7 @@ def test_modifications_stand_beside_the_published_ones_of_the_highest_level() ->
 
 def test_the_shipped_published_numbers_name_our_strategies() -> None:
     table = tables.read_table("published", Path(__file__).parents[2] / "paper/published/mikler-table31.csv")
-    assert set(table["strategy"]) <= set(comparison.STRATEGIES)
+    assert set(table["strategy"]) <= set(modifications.STRATEGIES)
 
 
 def test_the_path_of_dessilbi(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_path_of_dessilbi(tmp_path: Path) -> None:
         cases.result(method="dessilbi", level=0.9, sparsity=0.8, reached=False, test_error_percent=3.0),
         cases.result(strategy="dense", test_error_percent=1.0),
     ]
-    left, right = comparison.selection_path(tables.path(runs), pd.DataFrame(rows)).axes
+    left, right = path.selection_path(tables.path(runs), pd.DataFrame(rows)).axes
     drawn = {line.get_label(): line.get_ydata().tolist() for line in left.lines}
     assert drawn == {"all": pytest.approx([10, 50]), "fc": pytest.approx([10, 50])}
     faces = {round(line.get_xdata()[0]): line.get_markerfacecolor() for line in right.lines if line.get_marker() == "o"}

@@ -9,11 +9,11 @@ import typst
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import write_json
-from sharpminima.figures import plots, style
+from sharpminima.figures import fig1, fig2, fig3, fig4, fig5, fig6, style
 from sharpminima.report import tables
 from sharpminima.report.numbers import summarise
 from sharpminima.report.paper import compile_paper
-from sharpminima.study.layout import CLAIMS
+from sharpminima.study.paths import CLAIMS
 from sharpminima.study.read import load_config
 
 from . import cases
@@ -36,18 +36,18 @@ def whole(tmp_path_factory, study):
     hessian = [cases.write(folder, "hessian", cases.hessian(seed=s), f"hessian-{s}") for s in cases.SEEDS]
     surface = cases.write(folder, "surface", cases.surface())
     transfer = [cases.write(folder, "transfer", cases.transfer(seed=s), f"transfer-{s}") for s in cases.SEEDS]
-    style.save_figure(plots.transfer_errors(tables.read_table("transfer", transfer)), folder / "fig6")
+    style.save_figure(fig6.transfer_errors(tables.read_table("transfer", transfer)), folder / "fig6")
     barrier = [cases.write(folder, "barrier", cases.barrier(seed=s), f"barrier-{s}") for s in cases.SEEDS]
     lines = [cases.write(folder, "line", cases.line(seed=s), f"line-{s}") for s in cases.SEEDS]
     more = {"barrier": barrier, "line": lines, "transfer": transfer}
     summarise(results, psp, hessian, [surface], CLAIMS, study, folder / "numbers.json", **more)
     plane, line = tables.read_table("surface", surface), tables.read_table("line", lines)
-    style.save_figure(plots.error_against_removed(tables.read_table("results", results)), folder / "fig1")
+    style.save_figure(fig1.error_against_removed(tables.read_table("results", results)), folder / "fig1")
     neurons = tables.read_table("neurons", cases.write(folder, "neurons", cases.neurons()))
-    style.save_figure(plots.loss_plane(plane, tables.read_table("hessian", hessian), line), folder / "fig2")
-    style.save_figure(plots.class_entropies(tables.read_table("psp", psp[0]), neurons), folder / "fig5")
-    style.save_figure(plots.norm_plane(plane), folder / "fig3")
-    style.save_figure(plots.entropy_plane(plane), folder / "fig4")
+    style.save_figure(fig2.loss_plane(plane, tables.read_table("hessian", hessian), line), folder / "fig2")
+    style.save_figure(fig5.class_entropies(tables.read_table("psp", psp[0]), neurons), folder / "fig5")
+    style.save_figure(fig3.norm_plane(plane), folder / "fig3")
+    style.save_figure(fig4.entropy_plane(plane), folder / "fig4")
     return folder
 
 

@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.font_manager import fontManager
 
 from sharpminima.base.errors import FigureError
-from sharpminima.figures import plots, style
+from sharpminima.figures import fig1, fig2, fig3, fig4, fig5, fig6, scales, style
 from sharpminima.pruning import STRATEGIES
 from sharpminima.report import tables
 
@@ -51,14 +51,14 @@ def test_every_strategy_has_a_look_of_its_own():
 
 def test_fig1_names_the_methods_where_there_are_several(tmp_path):
     rows = cases.results(seeds=(0,)) + [row | {"method": "snip"} for row in cases.results(seeds=(0,))]
-    figure = plots.error_against_removed(_table(tmp_path, "results", rows))
+    figure = fig1.error_against_removed(_table(tmp_path, "results", rows))
     assert _titles(figure) == ["(a) lenet5 / digits, lobster", "(b) lenet5 / digits, snip"]
     assert any("the method (snip)" in entry for entry in _legend(figure))
     assert any("gradual (lobster, G)" in entry for entry in _legend(figure))
 
 
 def test_fig1_names_missed_levels_and_counts(tmp_path):
-    figure = plots.error_against_removed(_table(tmp_path, "results", cases.results()))
+    figure = fig1.error_against_removed(_table(tmp_path, "results", cases.results()))
     assert any("95 % not reached in 1 run (at most 94.50 %)" in text for text in _texts(figure))
     assert "gradual (lobster, G), n = 2–3" in _legend(figure)
     assert "new random initialisation, n = 3" in _legend(figure)
@@ -73,7 +73,7 @@ def test_fig1_plots_the_sparsity_really_reached(tmp_path):
         cases.result(strategy="dense", method="dense", level=0.0, sparsity=0.0),
         cases.result(level=0.9, sparsity=0.93, test_error_percent=3.0),
     ]
-    figure = plots.error_against_removed(_table(tmp_path, "results", rows))
+    figure = fig1.error_against_removed(_table(tmp_path, "results", rows))
     points = [tuple(line.get_xydata()[0]) for line in figure.axes[0].lines if len(line.get_xydata()) == 1]
     assert any(np.allclose(point, (7.0, 3.0)) for point in points)
     assert not any(np.isclose(point[0], 10.0) for point in points)
@@ -82,7 +82,7 @@ def test_fig1_plots_the_sparsity_really_reached(tmp_path):
 def test_fig1_one_panel_an_experiment_and_the_panels_share_a_legend(tmp_path):
     rows = cases.results(replicas=1, seeds=(0,)) + cases.results(model="lenet300") + cases.results(model="mlp")
     rows.append(cases.result(strategy="rewind-long", level=0.95, sparsity=0.955))
-    figure = plots.error_against_removed(_table(tmp_path, "results", rows))
+    figure = fig1.error_against_removed(_table(tmp_path, "results", rows))
     assert _titles(figure) == ["(a) lenet5 / digits", "(b) lenet300 / digits", "(c) mlp / digits"]
     assert len(_legend(figure)) == len(set(_legend(figure))) == 6
 
@@ -92,7 +92,7 @@ def test_fig1_shows_low_and_high_errors_where_some_are_zero(tmp_path):
         cases.result(level=level, sparsity=level, test_error_percent=error)
         for level, error in ((0.5, 0.0), (0.8, 0.5), (0.9, 60.0))
     ]
-    axes = plots.error_against_removed(_table(tmp_path, "results", rows)).axes[0]
+    axes = fig1.error_against_removed(_table(tmp_path, "results", rows)).axes[0]
     assert axes.get_yscale() == "symlog"
     assert axes.get_ylim()[0] == 0
     assert {0, 0.5, 1, 10, 50} <= set(axes.get_yticks())
@@ -106,7 +106,7 @@ def test_fig1_breaks_a_panel_where_controls_fail(tmp_path):
     ]
     # Errors that rise to those of failing nets do not press together what is to be compared.
     rows.append(cases.result(strategy="random-structure", level=0.85, sparsity=0.85, test_error_percent=2.0))
-    upper, lower = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    upper, lower = fig1.error_against_removed(_table(tmp_path, "results", rows)).axes
     assert (upper.get_yscale(), lower.get_yscale()) == ("log", "linear")
     assert lower.get_ylim()[1] == upper.get_ylim()[0] == pytest.approx(1.745)
     assert _means(lower) == _nets(lower) == [1.0, 1.1, 1.1, 1.3, 1.7]
@@ -117,7 +117,7 @@ def test_fig1_breaks_a_panel_where_controls_fail(tmp_path):
     assert (upper.get_ylabel(), lower.get_ylabel()) == ("", "test error (%)")
     assert upper.get_xlim() == lower.get_xlim()
     rows[0]["test_error_percent"] = 0.0
-    _, lower = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    _, lower = fig1.error_against_removed(_table(tmp_path, "results", rows)).axes
     assert (lower.get_yscale(), lower.get_ylim()[0]) == ("linear", 0)
 
 
@@ -126,7 +126,7 @@ def test_fig1_does_not_break_a_panel_where_the_method_itself_fails(tmp_path):
         cases.result(level=level, sparsity=level, test_error_percent=error)
         for level, error in ((0.8, 1.0), (0.9, 60.0))
     ]
-    [axes] = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    [axes] = fig1.error_against_removed(_table(tmp_path, "results", rows)).axes
     assert axes.get_yscale() == "log"
 
 
@@ -134,7 +134,7 @@ def test_fig1_spreads_errors_that_are_close(tmp_path):
     rows = [
         cases.result(level=level, sparsity=level, test_error_percent=error) for level, error in ((0.8, 8.8), (0.9, 9.4))
     ]
-    [axes] = plots.error_against_removed(_table(tmp_path, "results", rows)).axes
+    [axes] = fig1.error_against_removed(_table(tmp_path, "results", rows)).axes
     assert axes.get_yscale() == "linear"
     assert 8 < axes.get_ylim()[0] < 8.8
 
@@ -142,15 +142,15 @@ def test_fig1_spreads_errors_that_are_close(tmp_path):
 def test_fig1_needs_pruned_nets(tmp_path):
     rows = [cases.result(strategy="dense", method="dense", level=0.0, sparsity=0.0)]
     with pytest.raises(FigureError, match="dense nets only"):
-        plots.error_against_removed(_table(tmp_path, "results", rows))
+        fig1.error_against_removed(_table(tmp_path, "results", rows))
 
 
 def test_fig2_axis_follows_the_eigenvalues_signs(tmp_path):
     surface = _table(tmp_path, "surface", cases.surface())
-    positive = plots.loss_plane(
+    positive = fig2.loss_plane(
         surface, _table(tmp_path, "hessian", cases.hessian()), _table(tmp_path, "line", cases.line())
     )
-    negative = plots.loss_plane(
+    negative = fig2.loss_plane(
         surface,
         _table(tmp_path, "hessian", cases.hessian(lowest=-0.3, converged=False)),
         _table(tmp_path, "line", cases.line(lowest=-0.3)),
@@ -165,7 +165,7 @@ def test_fig2_axis_follows_the_eigenvalues_signs(tmp_path):
 def test_fig2_draws_each_rank_along_the_line(tmp_path):
     rows = [row for seed in cases.SEEDS for row in cases.line(seed=seed)]
     tables_of = _table(tmp_path, "surface", cases.surface()), _table(tmp_path, "hessian", cases.hessian())
-    figure = plots.loss_plane(*tables_of, _table(tmp_path, "line", rows))
+    figure = fig2.loss_plane(*tables_of, _table(tmp_path, "line", rows))
     [axes] = [axes for axes in figure.axes if "along the line" in axes.get_title(loc="left")]
     first = next(line for line in axes.lines if line.get_linestyle() == "-" and line.get_linewidth() == 1.0)
     assert first.get_xdata() == pytest.approx([0, 0.5, 1])
@@ -176,7 +176,7 @@ def test_fig2_says_where_eigenvalues_are_of_other_images_than_the_loss(tmp_path)
     surface = _table(tmp_path, "surface", cases.surface())
     hessian = _table(tmp_path, "hessian", [row | {"images": surface["images"].iloc[0]} for row in cases.hessian()])
     line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
-    titles = [axes.get_title(loc="left") for axes in plots.loss_plane(surface, hessian, line).axes]
+    titles = [axes.get_title(loc="left") for axes in fig2.loss_plane(surface, hessian, line).axes]
     assert [title for title in titles if "images" in title] == ["(d) top 2 along the line, 12,000 images"]
 
 
@@ -184,7 +184,7 @@ def test_the_titles_of_fig2_are_no_wider_than_its_panels(tmp_path):
     surface = _table(tmp_path, "surface", cases.surface())
     rows = [row | {"images": 54000} for seed in cases.SEEDS for row in cases.hessian(seed=seed)]
     line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
-    figure = plots.loss_plane(surface, _table(tmp_path, "hessian", rows), line)
+    figure = fig2.loss_plane(surface, _table(tmp_path, "hessian", rows), line)
     figure.canvas.draw()
     panels = [panel for panel in figure.axes if panel.get_title(loc="left")]
     assert len(panels) == 4
@@ -196,7 +196,7 @@ def test_the_titles_of_fig2_are_no_wider_than_its_panels(tmp_path):
 def test_fig5_has_a_panel_a_net_and_layer(tmp_path):
     neurons = [row for row in cases.neurons() if (row["strategy"], row["layer"]) != ("rewind", "1")]
     psp = [{**row, "part": part} for part in ("test", "train") for row in cases.psp()]
-    figure = plots.class_entropies(_table(tmp_path, "psp", psp), _table(tmp_path, "neurons", neurons))
+    figure = fig5.class_entropies(_table(tmp_path, "psp", psp), _table(tmp_path, "neurons", neurons))
     assert "(train)" in figure.get_suptitle()
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
     assert list(panels) == [
@@ -215,16 +215,16 @@ def test_fig5_has_a_panel_a_net_and_layer(tmp_path):
 def test_fig5_is_of_one_run(tmp_path):
     few = [{**row, "entropy_1_bits_by_class": "1 1"} for row in cases.neurons()]
     with pytest.raises(FigureError, match="within 2 classes, the PSP table 3"):
-        plots.class_entropies(_table(tmp_path, "psp", cases.psp()), _table(tmp_path, "neurons", few))
+        fig5.class_entropies(_table(tmp_path, "psp", cases.psp()), _table(tmp_path, "neurons", few))
     rows = cases.psp(seed=0) + cases.psp(seed=1)
     with pytest.raises(FigureError, match="one run"):
-        plots.class_entropies(_table(tmp_path, "psp", rows), _table(tmp_path, "neurons", cases.neurons()))
+        fig5.class_entropies(_table(tmp_path, "psp", rows), _table(tmp_path, "neurons", cases.neurons()))
 
 
 def test_fig6_has_a_panel_a_transfer_and_mode(tmp_path):
     rows = [row for seed in cases.SEEDS for row in cases.transfer(seed=seed)]
     rows += [row for seed in (0, 1) for row in cases.transfer(seed=seed, to="digits", dataset="mnist")]
-    figure = plots.transfer_errors(_table(tmp_path, "transfer", rows))
+    figure = fig6.transfer_errors(_table(tmp_path, "transfer", rows))
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert [title.splitlines() for title in titles] == [
         ["(a) lenet5, 95.5 % removed: digits to fashion-mnist", "linear probe"],
@@ -245,7 +245,7 @@ def test_fig6_shows_nets_that_fail_when_tuned_although_their_probes_do_not(tmp_p
     for row in rows:
         if (row["strategy"], row["mode"]) == ("random-structure", "finetune"):
             row["test_error_percent"] = fine
-    for axes in plots.transfer_errors(_table(tmp_path, "transfer", rows)).axes:
+    for axes in fig6.transfer_errors(_table(tmp_path, "transfer", rows)).axes:
         low, high = axes.get_ylim()
         assert low <= 4
         assert fine <= high
@@ -254,15 +254,15 @@ def test_fig6_shows_nets_that_fail_when_tuned_although_their_probes_do_not(tmp_p
 
 def test_fig6_needs_a_transfer():
     with pytest.raises(FigureError, match="no transfer table"):
-        plots.transfer_errors(tables.read_table("transfer", []))
+        fig6.transfer_errors(tables.read_table("transfer", []))
 
 
 @pytest.mark.parametrize("grid", [8, 9])
 def test_maps_show_the_values_of_the_ends(tmp_path, grid):
     surface = _table(tmp_path, "surface", cases.surface(grid=grid))
     for figure, ends in (
-        (plots.norm_plane(surface), {"G\n1", "1-S\n1.4"}),
-        (plots.entropy_plane(surface), {"G\n2", "1-S\n2.01", "G\n4", "1-S\n3.5"}),
+        (fig3.norm_plane(surface), {"G\n1", "1-S\n1.4"}),
+        (fig4.entropy_plane(surface), {"G\n2", "1-S\n2.01", "G\n4", "1-S\n3.5"}),
     ):
         assert ends <= set(_texts(figure))
         assert "95.50 % removed" in figure.get_suptitle()
@@ -271,16 +271,16 @@ def test_maps_show_the_values_of_the_ends(tmp_path, grid):
 def test_a_map_of_two_runs_or_without_ends_is_refused(tmp_path):
     two = cases.surface(seed=0) + cases.surface(seed=1)
     with pytest.raises(FigureError, match="one run"):
-        plots.norm_plane(_table(tmp_path, "surface", two))
+        fig3.norm_plane(_table(tmp_path, "surface", two))
     with pytest.raises(FigureError, match="the point G"):
-        plots.norm_plane(_table(tmp_path, "surface", cases.surface()[1:]))
+        fig3.norm_plane(_table(tmp_path, "surface", cases.surface()[1:]))
 
 
 @pytest.mark.parametrize(
     ("low", "high"), [(0.5, 0.9), (1e-3, 3.0), (0.011, 0.097), (1e-9, 1e4), (-1.0, 5.0), (2.0, 2.0)]
 )
 def test_contour_levels_hold_all_values(low, high):
-    norm, levels, ticks = plots._scale(np.ma.masked_invalid([[low, high]]))
+    norm, levels, ticks = scales.colour_scale(np.ma.masked_invalid([[low, high]]))
     assert isinstance(norm, LogNorm) == (low > 0 and high / low > 8)
     assert levels[0] <= low <= high <= levels[-1]
     assert 2 <= len(ticks) <= 9
@@ -289,11 +289,11 @@ def test_contour_levels_hold_all_values(low, high):
 
 _DRAW = """
 import sys
-from sharpminima.figures import plots, style
+from sharpminima.figures import fig2, style
 from sharpminima.report import tables
 *paths, out = sys.argv[1:]
 read = [tables.read_table(kind, path) for kind, path in zip(("surface", "hessian", "line"), paths)]
-figure = plots.loss_plane(*read)
+figure = fig2.loss_plane(*read)
 style.save_figure(figure, out)
 """
 
@@ -302,7 +302,7 @@ def test_equal_tables_give_equal_bytes_in_another_process(tmp_path):
     makers = {"surface": cases.surface, "hessian": cases.hessian, "line": cases.line}
     paths = [cases.write(tmp_path, kind, make()) for kind, make in makers.items()]
     read = [tables.read_table(kind, path) for kind, path in zip(makers, paths, strict=True)]
-    style.save_figure(plots.loss_plane(*read), tmp_path / "here")
+    style.save_figure(fig2.loss_plane(*read), tmp_path / "here")
     command = [sys.executable, "-c", _DRAW, *map(str, paths), str(tmp_path / "there")]
     subprocess.run(command, check=True)
     for extension in ("pdf", "svg"):
@@ -315,7 +315,7 @@ def test_figures_keep_their_fonts_where_matplotlibs_cache_lacks_them(tmp_path, m
     shipped = str(Path(matplotlib.get_data_path()))
     others = [entry for entry in fontManager.ttflist if not entry.fname.startswith(shipped)]
     monkeypatch.setattr(fontManager, "ttflist", others)
-    figure = plots.norm_plane(_table(tmp_path, "surface", cases.surface()))
+    figure = fig3.norm_plane(_table(tmp_path, "surface", cases.surface()))
     font = figure.axes[0]._left_title.get_fontproperties()
     assert font.get_family() == ["STIXGeneral", "DejaVu Sans"]
     assert Path(fontManager.findfont(font, fallback_to_default=False)).name == "STIXGeneral.ttf"

@@ -10,7 +10,7 @@ from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.files import sha256_file
 from sharpminima.nets.checkpoint import FORMAT_RELEASE, save_checkpoint
 from sharpminima.report.provenance import chain, lines, write_chains
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 
 
 def test_a_chain_reaches_from_the_figure_to_the_raw_data(synthetic: Layout) -> None:

@@ -30,10 +30,10 @@ from sharpminima.nets.masks import prunable_parameters, sparsity
 from sharpminima.nets.models import build_model
 from sharpminima.report.tables import read_table
 from sharpminima.runtime.rng import generator
-from sharpminima.steps import analysis
-from sharpminima.steps import training as training_steps
+from sharpminima.steps.analyse import _nets, hessian, plane
+from sharpminima.steps.job import Runtime
 
-CPU = training_steps.Runtime("cpu", 1)
+CPU = Runtime("cpu", 1)
 
 
 @pytest.fixture(scope="module")
@@ -143,15 +143,15 @@ def test_a_stopped_line_goes_on(
     nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: int
 ) -> None:
     settings = LineSettings(images=30, eigenvalues=1, tolerance=1e-2, points=3)
-    analysis.line(*nets, settings, tmp_path / "whole" / "line.csv", CPU)
+    plane.line(*nets, settings, tmp_path / "whole" / "line.csv", CPU)
     out = tmp_path / "stopped" / "line.csv"
     with monkeypatch.context() as patch:
-        patch.setattr(analysis, "Progress", stopping_after(points))
+        patch.setattr(_nets, "Progress", stopping_after(points))
         with pytest.raises(Stopped):
-            analysis.line(*nets, settings, out, CPU)
+            plane.line(*nets, settings, out, CPU)
     STOP.raised = False
     assert not out.exists()
-    analysis.line(*nets, settings, out, CPU)
+    plane.line(*nets, settings, out, CPU)
     assert out.read_bytes() == (tmp_path / "whole" / "line.csv").read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["line.csv"]
 
@@ -160,7 +160,7 @@ def test_stopped_eigenvalues_go_on_with_those_that_are_left(
     nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = HessianSettings(images=30, eigenvalues=1, tolerance=1e-2)
-    eigenvalues, calls = analysis.hessian_eigenvalues, []
+    eigenvalues, calls = hessian.hessian_eigenvalues, []
 
     def counted(*arguments: Any, **options: Any) -> Any:
         calls.append(options["scaling"])
@@ -168,40 +168,40 @@ def test_stopped_eigenvalues_go_on_with_those_that_are_left(
             raise Stopped("as on SIGTERM")
         return eigenvalues(*arguments, **options)
 
-    monkeypatch.setattr(analysis, "hessian_eigenvalues", counted)
+    monkeypatch.setattr(hessian, "hessian_eigenvalues", counted)
     data, gradual, rewind = nets
     out = tmp_path / "stopped" / "hessian.csv"
     with pytest.raises(Stopped):
-        analysis.hessian(*nets, settings, out, CPU)
+        hessian.hessian(*nets, settings, out, CPU)
     assert not out.exists()
     (left,) = out.parent.iterdir()
     others = tmp_path / "others" / "hessian.csv"
     others.parent.mkdir()
     shutil.copy(left, others.with_name(left.name))
 
-    analysis.hessian(*nets, settings, out, CPU)
+    hessian.hessian(*nets, settings, out, CPU)
     assert len(calls) == 4 + 3, "three of six were finished"
-    analysis.hessian(*nets, settings, tmp_path / "whole" / "hessian.csv", CPU)
+    hessian.hessian(*nets, settings, tmp_path / "whole" / "hessian.csv", CPU)
     assert out.read_bytes() == (tmp_path / "whole" / "hessian.csv").read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["hessian.csv"]
 
     calls[:] = [None] * 4
-    analysis.hessian(data, rewind, gradual, settings, others, CPU)
+    hessian.hessian(data, rewind, gradual, settings, others, CPU)
     assert len(calls) == 4 + 6, "what was finished of other nets does not count"
 
 
 @pytest.mark.usefixtures("_no_signal")
 def test_a_stopped_map_goes_on(nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SurfaceSettings(grid=3, images=50)
-    analysis.surface(*nets, settings, tmp_path / "whole.csv.bz2", CPU)
+    plane.surface(*nets, settings, tmp_path / "whole.csv.bz2", CPU)
     out = tmp_path / "surface.csv.bz2"  # compressed, as the workflow's
     with monkeypatch.context() as patch:
-        patch.setattr(analysis, "Progress", stopping_after(4))
+        patch.setattr(_nets, "Progress", stopping_after(4))
         with pytest.raises(Stopped, match=r"surface-resume\.safetensors"):
-            analysis.surface(*nets, settings, out, CPU)
+            plane.surface(*nets, settings, out, CPU)
     STOP.raised = False
     assert not out.exists()
-    analysis.surface(*nets, settings, out, CPU)
+    plane.surface(*nets, settings, out, CPU)
     assert out.read_bytes() == (tmp_path / "whole.csv.bz2").read_bytes()
     assert list(read_table("surface", out).columns) == SURFACE_COLUMNS
     assert not (tmp_path / "surface-resume.safetensors").exists()

@@ -21,13 +21,13 @@ from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.usage import read_usage
-from sharpminima.steps import tables, training
+from sharpminima.steps import dense, job, prune, retrain, tables
 from sharpminima.study.schema import MethodChoice
 from sharpminima.training import RecipePolicy
 
 RECIPE = RecipeSettings(batch_size=50, max_epochs=3)
 LOBSTER = {"name": "lobster", "batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 40}
-CPU = training.Runtime("cpu", 1)
+CPU = job.Runtime("cpu", 1)
 
 
 def command(*arguments: object) -> None:
@@ -76,10 +76,10 @@ def test_measuring_the_levels_counts_as_part_of_the_job(
     def fails(*_: object) -> None:
         raise RuntimeError("metrics")
 
-    monkeypatch.setattr(training.TrainingJob, "metrics", fails)
+    monkeypatch.setattr(job.TrainingJob, "metrics", fails)
     method = MethodChoice.model_validate({**LOBSTER, "max_epochs": 2}).root
     with pytest.raises(RuntimeError, match="metrics"):
-        training.prune(digits, run / "init", method, [0.2], tmp_path, CPU)
+        prune.prune(digits, run / "init", method, [0.2], tmp_path, CPU)
     assert not read_usage(tmp_path / "run/seed-5")["finished"]
     assert read_usage(run / "lobster/run/seed-5")["finished"]
 
@@ -101,7 +101,7 @@ def test_levels_of_a_run(run: Path) -> None:
 @pytest.mark.parametrize("strategy", ["rewind", "reinit", "random-structure"])
 def test_retraining_keeps_the_structure(run: Path, digits: Path, tmp_path: Path, strategy: str) -> None:
     replicas = 1 if strategy == "rewind" else 2
-    training.retrain(digits, run / "init", gradual(run, "99.99"), strategy, replicas, RECIPE, tmp_path, CPU)
+    retrain.retrain(digits, run / "init", gradual(run, "99.99"), strategy, replicas, RECIPE, tmp_path, CPU)
     found = load_checkpoint(tmp_path / "checkpoint.safetensors")
     masks = load_checkpoint(gradual(run, "99.99")).masks[0]
     assert found.replicas == replicas
@@ -117,8 +117,8 @@ def test_weights_of_the_first_replica_alone_leave_the_others_masks_metrics_and_p
     run: Path, digits: Path, tmp_path: Path
 ) -> None:
     arguments = (digits, run / "init", gradual(run, "99.99"), "random-structure", 3, RECIPE)
-    training.retrain(*arguments, tmp_path / "all", CPU)
-    training.retrain(*arguments, tmp_path / "first", CPU, weights="first")
+    retrain.retrain(*arguments, tmp_path / "all", CPU)
+    retrain.retrain(*arguments, tmp_path / "first", CPU, weights="first")
     whole, thin = (load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("all", "first"))
     assert (len(thin.states), thin.replicas, len(thin.masks)) == (1, 3, 3)
     assert thin.metadata == whole.metadata
@@ -150,21 +150,21 @@ def test_where_the_highest_level_alone_keeps_weights_the_others_keep_all_else(
         if whole.masks is not None:
             assert all(torch.equal(thin.masks[0][name], mask) for name, mask in whole.masks[0].items())
     arguments = (run / "init", gradual(tmp_path, "50"), "rewind", 1, RECIPE)
-    training.retrain(digits, *arguments, tmp_path / "all", CPU)
-    training.retrain(digits, *arguments, tmp_path / "none", CPU, weights="none")
+    retrain.retrain(digits, *arguments, tmp_path / "all", CPU)
+    retrain.retrain(digits, *arguments, tmp_path / "none", CPU, weights="none")
     whole, thin = (load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("all", "none"))
     assert (len(whole.states), thin.states, thin.metadata) == (1, [], whole.metadata)
 
 
 def test_a_long_retraining_lasts_as_long_as_the_method(run: Path, digits: Path, tmp_path: Path) -> None:
-    training.retrain(digits, run / "init", gradual(run, "99.99"), "rewind-long", 1, RECIPE, tmp_path, CPU)
+    retrain.retrain(digits, run / "init", gradual(run, "99.99"), "rewind-long", 1, RECIPE, tmp_path, CPU)
     found = load_checkpoint(tmp_path / "checkpoint.safetensors")
     assert found.metadata["metrics"][0]["epochs"] == LOBSTER["max_epochs"]
     assert found.metadata["settings"]["schedule"] == "constant"
 
 
 def test_a_level_that_another_represents_is_not_trained(run: Path, digits: Path, tmp_path: Path) -> None:
-    training.retrain(digits, run / "init", gradual(run, "20"), "reinit", 2, RECIPE, tmp_path, CPU)
+    retrain.retrain(digits, run / "init", gradual(run, "20"), "reinit", 2, RECIPE, tmp_path, CPU)
     found = load_checkpoint(tmp_path / "checkpoint.safetensors")
     assert not found.metadata["trained"]
     assert found.replicas == 1
@@ -175,7 +175,7 @@ def test_a_level_that_another_represents_is_not_trained(run: Path, digits: Path,
 def test_a_replica_does_not_depend_on_its_companions(run: Path, digits: Path, tmp_path: Path) -> None:
     for replicas in (1, 2):
         folder = tmp_path / str(replicas)
-        training.retrain(digits, run / "init", gradual(run, "50"), "reinit", replicas, RECIPE, folder, CPU)
+        retrain.retrain(digits, run / "init", gradual(run, "50"), "reinit", replicas, RECIPE, folder, CPU)
     alone, together = (load_checkpoint(tmp_path / n / "checkpoint.safetensors") for n in ("1", "2"))
     assert all(torch.equal(alone.states[0][name], value) for name, value in together.states[0].items())
 
@@ -184,8 +184,8 @@ def test_an_interrupted_cell_goes_on_with_its_next_replica(
     run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = (digits, run / "init", gradual(run, "50"), "reinit", 3, RECIPE)
-    training.retrain(*arguments, tmp_path / "whole", CPU)
-    original, started = training.fit, []
+    retrain.retrain(*arguments, tmp_path / "whole", CPU)
+    original, started = retrain.fit, []
 
     def failing(*given: object) -> object:
         started.append(1)
@@ -193,11 +193,11 @@ def test_an_interrupted_cell_goes_on_with_its_next_replica(
             raise KeyboardInterrupt
         return original(*given)
 
-    monkeypatch.setattr(training, "fit", failing)
+    monkeypatch.setattr(retrain, "fit", failing)
     with pytest.raises(KeyboardInterrupt):
-        training.retrain(*arguments, tmp_path / "cut", CPU)
-    monkeypatch.setattr(training, "fit", lambda *given: (started.append(1), original(*given))[1])
-    training.retrain(*arguments, tmp_path / "cut", CPU)
+        retrain.retrain(*arguments, tmp_path / "cut", CPU)
+    monkeypatch.setattr(retrain, "fit", lambda *given: (started.append(1), original(*given))[1])
+    retrain.retrain(*arguments, tmp_path / "cut", CPU)
     assert len(started) == 4  # two finished, one cut off, one more
     for name in ("checkpoint.safetensors", "history.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
@@ -205,7 +205,7 @@ def test_an_interrupted_cell_goes_on_with_its_next_replica(
 
 def test_a_dense_checkpoint_has_no_structure_to_retrain(run: Path, digits: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no masks"):
-        training.retrain(digits, run / "init", run / "dense/checkpoint.safetensors", "reinit", 1, RECIPE, tmp_path, CPU)
+        retrain.retrain(digits, run / "init", run / "dense/checkpoint.safetensors", "reinit", 1, RECIPE, tmp_path, CPU)
 
 
 def test_the_results_table(run: Path, tmp_path: Path) -> None:
@@ -286,13 +286,13 @@ def test_cuda_without_cuda_is_an_error(run: Path, digits: Path, tmp_path: Path) 
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(SharpminimaError, match="device: cuda asked for, but torch sees no CUDA device"):
-        training.dense(digits, run / "init", RECIPE, tmp_path, training.Runtime("cuda", 1))
+        dense.dense(digits, run / "init", RECIPE, tmp_path, job.Runtime("cuda", 1))
 
 
 def test_tf32_on_a_cpu_is_an_error(run: Path, digits: Path, tmp_path: Path) -> None:
-    runtime = training.Runtime("cpu", 1, precision="tf32")
+    runtime = job.Runtime("cpu", 1, precision="tf32")
     with pytest.raises(SharpminimaError, match="precision: tf32 asked for, which CPUs do not have"):
-        training.dense(digits, run / "init", RECIPE, tmp_path, runtime)
+        dense.dense(digits, run / "init", RECIPE, tmp_path, runtime)
 
 
 @pytest.mark.gpu
@@ -318,8 +318,8 @@ def test_a_gpu_slot_without_a_gpu_is_a_loud_warning(monkeypatch: pytest.MonkeyPa
 
 
 def batched(run: Path, digits: Path, out: Path, strategy: str = "reinit", replicas: int = 3) -> None:
-    runtime = training.Runtime("cpu", 1, replica_strategy="batched")
-    training.retrain(digits, run / "init", gradual(run, "99.99"), strategy, replicas, RECIPE, out, runtime)
+    runtime = job.Runtime("cpu", 1, replica_strategy="batched")
+    retrain.retrain(digits, run / "init", gradual(run, "99.99"), strategy, replicas, RECIPE, out, runtime)
 
 
 @pytest.mark.parametrize("strategy", ["reinit", "random-structure"])
@@ -327,7 +327,7 @@ def test_a_batched_cell_is_the_looped_one_up_to_rounding(
     run: Path, digits: Path, tmp_path: Path, strategy: str
 ) -> None:
     batched(run, digits, tmp_path / "batched", strategy)
-    training.retrain(digits, run / "init", gradual(run, "99.99"), strategy, 3, RECIPE, tmp_path / "loop", CPU)
+    retrain.retrain(digits, run / "init", gradual(run, "99.99"), strategy, 3, RECIPE, tmp_path / "loop", CPU)
     one, other = (load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("batched", "loop"))
     for state, looped, masks, looped_masks in zip(one.states, other.states, one.masks, other.masks, strict=True):
         for name, value in looped.items():
@@ -356,7 +356,7 @@ def test_a_stopped_batch_goes_on_to_the_same_bits(
         monkeypatch.setattr(RecipePolicy, "after_step", stopping_after(100))
         expected: type[BaseException] = Stopped
     else:
-        monkeypatch.setattr(training, "_write_cell", interrupted)
+        monkeypatch.setattr(retrain, "write_cell", interrupted)
         expected = KeyboardInterrupt
     with pytest.raises(expected):
         batched(run, digits, tmp_path / "cut")
@@ -392,6 +392,6 @@ def test_auto_is_a_rule_by_device(run: Path, digits: Path) -> None:
         ("loop", "cuda", 10, "loop"),
         ("batched", "cpu", 1, "batched"),
     ]:
-        job = training.TrainingJob(digits, training.Runtime("cpu", 1, replica_strategy=asked))
-        job.device = torch.device(device)
-        assert job.replica_strategy(replicas) == used
+        training = job.TrainingJob(digits, job.Runtime("cpu", 1, replica_strategy=asked))
+        training.device = torch.device(device)
+        assert training.replica_strategy(replicas) == used

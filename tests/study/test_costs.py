@@ -10,7 +10,7 @@ from sharpminima.nets.models import MODELS
 from sharpminima.pruning import METHODS
 from sharpminima.study import costs as costs_module
 from sharpminima.study.costs import MEASURED, Costs, Throughput
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.plan import make_plan
 from sharpminima.study.read import load_config
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.plan import all_steps
 from sharpminima.study.read import load_config
 
@@ -46,7 +46,7 @@ def test_the_focus_is_an_experiment_with_an_analysis(tmp_path: Path) -> None:
     study.write_text(yaml.safe_dump({"title": "t", "experiments": experiments, "figures": ["fig2"], "focus": focus}))
     found = Layout(*load_config({"study": str(study)}))
     assert found.focus()[0].method.name == "lobster"
-    assert [key["method"] for key, _ in found.measurements()] == ["lobster"] * 5
+    assert [job.key["method"] for job in found.measurements()] == ["lobster"] * 5
 
 
 def test_methods_share_the_dense_nets_of_their_dataset_and_model() -> None:
@@ -93,7 +93,7 @@ def test_maps_are_made_where_figures_show_them_and_where_an_experiment_asks(tmp_
         return [(path.split("/")[5], path.partition("seed-")[2][0]) for path in paths]
 
     def measured(found: Layout, name: str) -> list[tuple[str, str]]:
-        return runs([job.outputs[0] for _, job in found.measurements() if job.rule == name])
+        return runs([job.outputs[0] for job in found.measurements() if job.rule == name])
 
     of_focus = [("lenet5", "6"), ("lenet5", "2"), ("lenet5", "4")]
     found = made()

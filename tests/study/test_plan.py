@@ -6,9 +6,9 @@ import pytest
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.analyses import ANALYSES
-from sharpminima.study import layout as names
+from sharpminima.study import jobs as names
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.plan import Plan, describe, make_plan, read_components
 from sharpminima.study.read import load_config
 

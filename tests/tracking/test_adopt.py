@@ -8,7 +8,8 @@ import pytest
 
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import sha256_file, write_json, write_text
-from sharpminima.study.layout import STAGES, Layout
+from sharpminima.study.jobs import Layout
+from sharpminima.study.paths import STAGES
 from sharpminima.study.read import load_config
 from sharpminima.tracking import adopt, data_to_make_first
 from sharpminima.tracking._known import Known

@@ -8,7 +8,8 @@ import pytest
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.files import read_json, sha256_file, write_text
 from sharpminima.catalogue.analyses import ANALYSES
-from sharpminima.study.layout import STAGES, Layout
+from sharpminima.study.jobs import Layout
+from sharpminima.study.paths import STAGES
 from sharpminima.tracking import adopt, track_finished, write_record, write_settings
 from sharpminima.tracking._notes import Notes
 from sharpminima.tracking._record import read_record

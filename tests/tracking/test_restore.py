@@ -5,7 +5,7 @@ import pytest
 
 from sharpminima.base.errors import DataError, SharpminimaError
 from sharpminima.base.files import write_text
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.tracking import _restore, restore
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.catalogue.recipes import RecipeSettings
-from sharpminima.nets import compaction as compaction_module
+from sharpminima.nets.compaction import build as building
 from sharpminima.nets.compaction import compact
 from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.nets.models import build_model
@@ -28,7 +28,7 @@ def _always_compact(request: pytest.FixtureRequest) -> Iterator[str]:
     """The nets here are so small that one dead unit would not be worth it, nor a layer of its survivors alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flat_module, "_WORTH", 1.0)
-        patch.setattr(compaction_module, "is_worth", lambda mask: request.param == "sparse layers")
+        patch.setattr(building, "is_worth", lambda mask: request.param == "sparse layers")
         yield request.param
 
 

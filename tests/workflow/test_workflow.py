@@ -9,7 +9,7 @@ import pytest
 
 from sharpminima.base.files import sha256_file
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.read import load_config
 from sharpminima.study.schema import PAPER_FIGURES
 

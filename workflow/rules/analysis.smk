@@ -12,7 +12,7 @@ rule analyse:
     wildcard_constraints:
         analysis="|".join(name for name, analysis in ANALYSES.items() if not analysis.large),
     group:
-        layout.ANALYSIS_GROUP
+        jobs.ANALYSIS_GROUP
     conda:
         "../envs/sharpminima.yaml"
     threads: CONFIG.threads

@@ -1,4 +1,4 @@
-# Paths and settings of the study: everything comes from sharpminima.study.layout, so that the rules only name it.
+# Paths and settings of the study: everything comes from sharpminima.study.jobs, so that the rules only name it.
 import json
 import sys
 from pathlib import Path
@@ -10,9 +10,11 @@ from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import COMPRESSED
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES
-from sharpminima.study import layout
+from sharpminima.study import jobs
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import CLAIMS, NUMBERS_CODE, RANKING_CODE, Layout, experiment_key
+from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, RANKING_CODE, Layout
+from sharpminima.study.paths import CLAIMS, PAPER_SOURCES
+from sharpminima.study.runs import experiment_key
 from sharpminima.study.read import load_config
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
@@ -145,8 +147,8 @@ def options(name):
 
 def targets():
     """What the study ends with."""
-    drawn = [path for name in STUDY.figures for path in (f"{LAYOUT.figure(name)}.pdf", LAYOUT.provenance(name))]
-    return [*drawn, *LAYOUT.tables(), LAYOUT.metrics(), *([LAYOUT.paper()] if STUDY.paper else [])]
+    drawn = [path for job in LAYOUT.drawing_jobs() for path in job.outputs]
+    return [*drawn, *LAYOUT.tables(), LAYOUT.metrics()]
 
 
 def outcome():

@@ -18,7 +18,7 @@ for NAME in STUDY.figures:
         benchmark:
             benchmark_of(f"figures/{NAME}")
         group:
-            layout.FIGURES_GROUP
+            jobs.FIGURES_GROUP
         conda:
             "../envs/sharpminima.yaml"
         threads: 1
@@ -38,10 +38,9 @@ for NAME in STUDY.figures:
 
 rule provenance:
     input:
-        drawn=[f"{LAYOUT.figure(name)}.{extension}" for name in STUDY.figures for extension in ("pdf", "svg")],
-        made=LAYOUT.origins(*STUDY.figures),
+        LAYOUT.provenance_job().inputs,
     output:
-        records=[LAYOUT.provenance(name) for name in STUDY.figures],
+        LAYOUT.provenance_job().outputs,
     log:
         log_of("provenance"),
     benchmark:

@@ -43,12 +43,12 @@ rule numbers:
 
 rule paper:
     input:
-        source="paper/paper.typ",
-        siblings=["paper/format.typ", "paper/references.bib", "paper/published/mnist-pruned.csv"],
+        source=PAPER_SOURCES[0],
+        siblings=PAPER_SOURCES[1:],
         numbers=LAYOUT.numbers(),
         figure=[f"{LAYOUT.figure(name)}.svg" for name in STUDY.figures],
         provenance=[LAYOUT.provenance(name) for name in STUDY.figures],
-        code="src/sharpminima/report/paper.py",
+        code=PAPER_CODE,
     output:
         pdf=report(LAYOUT.paper(), caption="../report/paper.rst", category="Paper"),
     log:

@@ -17,7 +17,7 @@ for experiment in STUDY.experiments:
         benchmark:
             benchmark_of(f"prune/{'/'.join(KEY.values())}/seed-{{seed}}")
         group:
-            layout.PRUNE_GROUP.format(**KEY)
+            jobs.PRUNE_GROUP.format(**KEY)
         conda:
             "../envs/sharpminima.yaml"
         threads: CONFIG.threads

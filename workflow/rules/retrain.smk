@@ -13,7 +13,7 @@ rule retrain:
     wildcard_constraints:
         strategy="(?!gradual)[a-z-]+",
     group:
-        layout.RETRAIN_GROUP
+        jobs.RETRAIN_GROUP
     conda:
         "../envs/sharpminima.yaml"
     threads: CONFIG.threads

@@ -37,7 +37,7 @@ rule dense:
     benchmark:
         benchmark_of("dense/{dataset}/{model}/seed-{seed}")
     group:
-        layout.DENSE_GROUP
+        jobs.DENSE_GROUP
     conda:
         "../envs/sharpminima.yaml"
     threads: CONFIG.threads

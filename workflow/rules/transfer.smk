@@ -17,7 +17,7 @@ for RULE, SOURCE, NAME in (
         benchmark:
             benchmark_of(f"transfer/{{dataset}}/{{model}}/{NAME}/seed-{{seed}}-to-{{to}}")
         group:
-            layout.TRANSFER_GROUP
+            jobs.TRANSFER_GROUP
         conda:
             "../envs/sharpminima.yaml"
         threads: CONFIG.threads

@@ -135,7 +135,7 @@ class Analysis:
         return loaded(self.code)
 
 
-_STEPS = "sharpminima.steps.analysis"
+_STEPS = "sharpminima.steps.analyse"
 ANALYSES = Registry(
     "analysis",
     (
@@ -143,7 +143,7 @@ ANALYSES = Registry(
             "psp",
             PspSettings,
             PSP_COLUMNS,
-            f"{_STEPS}:psp",
+            f"{_STEPS}.psp:psp",
             "PSP norm and PSP-entropy of G and 1-S, by layer and by class.",
             passes=6.8,
             holds_statistics=True,
@@ -153,7 +153,7 @@ ANALYSES = Registry(
             "neurons",
             NeuronSettings,
             NEURON_COLUMNS,
-            f"{_STEPS}:neurons",
+            f"{_STEPS}.psp:neurons",
             "First-order PSP-entropy of each neuron of G and 1-S within each class.",
             passes=2.0,
             when="shown",
@@ -164,7 +164,7 @@ ANALYSES = Registry(
             "hessian",
             HessianSettings,
             HESSIAN_COLUMNS,
-            f"{_STEPS}:hessian",
+            f"{_STEPS}.hessian:hessian",
             "Largest Hessian eigenvalues at G and 1-S.",
             passes=240.0,
             summarised=True,
@@ -173,7 +173,7 @@ ANALYSES = Registry(
             "surface",
             SurfaceSettings,
             SURFACE_COLUMNS,
-            f"{_STEPS}:surface",
+            f"{_STEPS}.plane:surface",
             "Loss, error, PSP norm and entropies over the plane through G and 1-S.",
             passes=4.2,
             when="mapped",
@@ -185,7 +185,7 @@ ANALYSES = Registry(
             "line",
             LineSettings,
             LINE_COLUMNS,
-            f"{_STEPS}:line",
+            f"{_STEPS}.plane:line",
             "Largest Hessian eigenvalues along the line from G to 1-S.",
             passes=80.0,
             when="mapped",
@@ -195,7 +195,7 @@ ANALYSES = Registry(
             "barrier",
             BarrierSettings,
             BARRIER_COLUMNS,
-            f"{_STEPS}:barrier",
+            f"{_STEPS}.plane:barrier",
             "Loss and error along the line from G to 1-S, and how far above the line between the ends'.",
             passes=0.7,
             summarised=True,

@@ -40,15 +40,12 @@ class File:
 
 
 Source = Table | OfFocus | Transfers | PathEvents | File
-_PLOTTING = (
-    source_file("sharpminima.figures.style"),
-    source_file("sharpminima.report.tables"),
-    source_file("sharpminima.report.titles"),
-    source_file("sharpminima.figures.plots"),
-    source_file("sharpminima.report.notebook"),
-)
-"""The code that figures share."""
-_COMPARING = (*_PLOTTING, source_file("sharpminima.figures.comparison"))  # that of figures that compare methods
+
+
+def code_of(*modules: str) -> tuple[str, ...]:
+    """The files that a figure is drawn by: its own modules of the room, and what all figures share."""
+    shared = ("figures.style", "report.tables", "report.titles", "report.notebook")
+    return tuple(source_file(f"sharpminima.{name}") for name in (*shared, *(f"figures.{own}" for own in modules)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +54,7 @@ class Figure:
 
     name: str
     reads: Mapping[str, Source]
-    code: tuple[str, ...] = _PLOTTING  # files of a checkout
+    code: tuple[str, ...] = code_of()  # files of a checkout
 
     @property
     def notebook(self) -> str:
@@ -73,18 +70,23 @@ _RESULTS = {"results": Table("results")}
 FIGURES = Registry(
     "figure",
     (
-        Figure("fig1", _RESULTS),
+        Figure("fig1", _RESULTS, code_of("fig1", "scales")),
         Figure(
             "fig2",
             {"surface": OfFocus("surface"), "hessian": OfFocus("hessian", "all"), "line": OfFocus("line", "all")},
+            code_of("fig2", "planes", "scales"),
         ),
-        Figure("fig3", {"surface": OfFocus("surface")}),
-        Figure("fig4", {"surface": OfFocus("surface")}),
-        Figure("fig5", {"psp": OfFocus("psp"), "neurons": OfFocus("neurons")}),
-        Figure("fig6", {"transfer": Transfers()}),
-        Figure("methods", _RESULTS, _COMPARING),
-        Figure("modifications", {**_RESULTS, "published": File("paper/published/mikler-table31.csv")}, _COMPARING),
-        Figure("path", {"events": PathEvents(), **_RESULTS}, _COMPARING),
+        Figure("fig3", {"surface": OfFocus("surface")}, code_of("fig3", "planes", "scales")),
+        Figure("fig4", {"surface": OfFocus("surface")}, code_of("fig4", "planes", "scales")),
+        Figure("fig5", {"psp": OfFocus("psp"), "neurons": OfFocus("neurons")}, code_of("fig5", "planes", "scales")),
+        Figure("fig6", {"transfer": Transfers()}, code_of("fig6", "scales")),
+        Figure("methods", _RESULTS, code_of("methods", "scales")),
+        Figure(
+            "modifications",
+            {**_RESULTS, "published": File("paper/published/mikler-table31.csv")},
+            code_of("modifications"),
+        ),
+        Figure("path", {"events": PathEvents(), **_RESULTS}, code_of("path", "scales")),
     ),
 )
 """Name -> figure."""

@@ -68,6 +68,7 @@ _SHAPES = {
 }
 _PAPER = ("rewind", "reinit", "random-structure")
 GRADUAL_COLOUR, DENSE_COLOUR = "#0072B2", "#444444"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#9A8B00", "#888888")
 
 
 def look_of(strategy: str, method: str) -> Look:

@@ -9,7 +9,7 @@ from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import derive_seed, generator
 
 
-def start(
+def masked_net(
     strategy: Strategy,
     model_name: str,
     num_classes: int,

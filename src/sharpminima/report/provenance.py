@@ -15,7 +15,7 @@ from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.masks import Masks, pack_bits
 from sharpminima.report.tables import read_table
-from sharpminima.study.layout import Job, Layout
+from sharpminima.study.jobs import Job, Layout
 
 _CHECKPOINT_FACTS = ("model", "method", "strategy", "level", "seed", "replicas", "levels", "settings", "runtime")
 _SHORT = 12  # hexadecimal digits of a hash in print

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpminima.base.files import write_csv
-from sharpminima.base.names import GRADUAL, RUN
+from sharpminima.base.names import CELL, GRADUAL, RUN
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
 from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.nets.masks import prunable_parameters
@@ -90,7 +90,8 @@ def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, A
     nonzero_kernels = sum(round(counts["density_per_layer"][name] * size) for name, size in kernels.items())
     settings, folder = metadata["settings"], path.parent
     if metadata["strategy"] == GRADUAL:
-        settings, folder = settings.get("recipe") or {}, path.parents[3] / RUN.format(seed=metadata["seed"])
+        method = path.parents[len(Path(CELL).parts)]
+        settings, folder = settings.get("recipe") or {}, method / RUN.format(seed=metadata["seed"])
     used = read_usage(folder)
     return {
         **{name: row[name] for name in MEASURE_COLUMNS if name in row},

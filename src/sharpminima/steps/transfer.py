@@ -24,8 +24,9 @@ from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.models import build_recorded
 from sharpminima.nets.resume import FinishedParts, ResumeFile
 from sharpminima.runtime.rng import derive_seed
+from sharpminima.steps.job import Runtime, TrainingJob
+from sharpminima.steps.recipe import fit
 from sharpminima.steps.tables import net_key
-from sharpminima.steps.training import Runtime, TrainingJob, fit
 from sharpminima.study.schema import TransferSettings
 
 _BATCH = 1000  # images a pass

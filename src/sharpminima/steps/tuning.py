@@ -16,7 +16,8 @@ from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, level_name
 from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.nets.checkpoint import read_metadata
-from sharpminima.steps.training import Runtime, prune
+from sharpminima.steps.job import Runtime
+from sharpminima.steps.prune import prune
 from sharpminima.study.read import parse_settings
 from sharpminima.study.schema import MethodChoice, MethodSettings
 

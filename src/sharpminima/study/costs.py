@@ -26,7 +26,7 @@ from sharpminima.catalogue.methods.gradual import LOBSTER_SHARE
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BEST_EPOCH
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.study.schema import Experiment
 
 _IMAGES_PER_S = {"lenet300": 56_800.0, "lenet5": 4_060.0, "mlp3x400": 21_600.0, "resnet32": 196.0}

@@ -1,27 +1,35 @@
 """What a study will take on a cluster: jobs, hours and disk, known from its config and from measurements."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sharpminima.base.errors import ConfigError
-from sharpminima.base.names import GRADUAL
 from sharpminima.base.yaml_input import read_yaml
 from sharpminima.study.costs import Cost, Costs
-from sharpminima.study.layout import (
-    ANALYSIS_GROUP,
-    DENSE_GROUP,
-    FIGURES_GROUP,
-    PRUNE_GROUP,
-    RETRAIN_GROUP,
-    TRANSFER_GROUP,
-    Layout,
-    experiment_key,
-)
+from sharpminima.study.jobs import Layout
 
 LOCAL = "local"  # the group of what runs where Snakemake itself runs
+_REPORT_TABLE, _REPORT_DRAWN = ("report", Costs.table), ("report", Costs.draw)
+_ANALYSE = ("analyse", Costs.analyse)
+_STEPS: Mapping[str, tuple[str, Callable[..., Cost]]] = {
+    "prepare": ("prepare", Costs.prepare),
+    "init": ("init", Costs.init),
+    "dense": ("dense", Costs.dense),
+    "prune": ("prune", Costs.prune),
+    "retrain": ("retrain", Costs.retrain),
+    "transfer": ("transfer", Costs.transfer),
+    "table": _REPORT_TABLE,
+    "measures": _REPORT_TABLE,
+    "ranking": _REPORT_TABLE,
+    "numbers": _REPORT_DRAWN,
+    "provenance": _REPORT_DRAWN,
+    "paper": _REPORT_DRAWN,
+    "figure": ("figures", Costs.draw),
+}
+"""Rule of a job -> its kind, as the plan names it, and its cost; the other rules are analyses."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +37,10 @@ class Step:
     """One rule's job."""
 
     kind: str  # as the plan names it
-    group: str  # its name in `sharpminima.study.layout`, with wildcards
+    group: str  # its name in `sharpminima.study.jobs`, with wildcards
     key: dict[str, Any]  # their values
     cost: Cost
-    output: str  # one of its files
+    output: str  # the first of its files
 
 
 @dataclass(frozen=True)
@@ -49,40 +57,13 @@ class Plan:
         return sum(cost.expected_s for cost in chosen) / 3600, sum(cost.at_most_s for cost in chosen) / 3600
 
 
-def all_steps(layout: Layout, costs: Costs) -> Iterator[Step]:
-    """Every step of the study: what the rules of Snakemake name, in their order."""
-    study = layout.study
-    trained = {  # experiments share the dense nets of their dataset and model
-        (experiment.dataset, experiment.model, seed): experiment_key(experiment)
-        for experiment in study.experiments
-        for seed in layout.seeds(experiment)
-    }
-    for dataset in layout.datasets():
-        yield Step("prepare", LOCAL, {}, costs.prepare(dataset), layout.prepared(dataset))
-    for (_, _, seed), key in trained.items():
-        yield Step("init", LOCAL, {}, costs.init(**key), layout.init(**key, seed=seed))
-        yield Step("dense", DENSE_GROUP, key, costs.dense(**key), layout.dense(**key, seed=seed))
-    for experiment in study.experiments:
-        key, highest = experiment_key(experiment), layout.levels(experiment)[-1]
-        for seed in layout.seeds(experiment):
-            output = layout.cell(**key, level=highest, strategy=GRADUAL, seed=seed)
-            yield Step("prune", PRUNE_GROUP, key, costs.prune(**key), output)
-        for cell in layout.cells(experiment):
-            yield Step("retrain", RETRAIN_GROUP, cell.key, costs.retrain(**cell.key), layout.cell(**cell.key))
-    shown = set()  # methods share the transfers of dense nets
-    for key, _, table, _ in layout.transfers():
-        if table not in shown:
-            shown.add(table)
-            yield Step("transfer", TRANSFER_GROUP, key, costs.transfer(**key), table)
-    for key, job in layout.measurements():
-        yield Step("analyse", ANALYSIS_GROUP, key, costs.analyse(**key), job.outputs[0])
-    for table in layout.tables():
-        yield Step("report", LOCAL, {}, costs.table(), table)
-    for name in study.figures:
-        yield Step("figures", FIGURES_GROUP, {}, costs.draw(), f"{layout.figure(name)}.pdf")
-    last = [layout.metrics(), *(layout.provenance(name) for name in study.figures[:1])]
-    for output in [*last, layout.paper()] if study.paper else last:
-        yield Step("report", LOCAL, {}, costs.draw(), output)
+def all_steps(layout: Layout, costs: Costs) -> list[Step]:
+    """Every step of the study, in the order of its jobs."""
+    steps = []
+    for job in layout.all_jobs():
+        kind, cost = _STEPS.get(job.rule, _ANALYSE)
+        steps.append(Step(kind, job.group or LOCAL, job.key, cost(costs, **job.key), job.outputs[0]))
+    return steps
 
 
 def read_components(profile: Path) -> dict[str, int]:
@@ -112,7 +93,7 @@ def make_plan(layout: Layout, costs: Costs, components: Mapping[str, int]) -> Pl
     Args:
         components: see `read_components`.
     """
-    every = list(all_steps(layout, costs))
+    every = all_steps(layout, costs)
     left = [step for step in every if not Path(step.output).exists()]
     sizes = Counter((step.kind, step.group, step.group.format(**step.key)) for step in left if step.group != LOCAL)
     jobs: Counter[str] = Counter()

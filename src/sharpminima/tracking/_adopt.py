@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sharpminima.study.layout import STAGES, Layout
+from sharpminima.study.jobs import Layout
+from sharpminima.study.paths import STAGES
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._locks import snakemake_is_at_work
 from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes

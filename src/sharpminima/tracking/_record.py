@@ -6,7 +6,7 @@ from typing import Any
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import read_json, sha256_file, write_json
 from sharpminima.catalogue.datasets import DATASETS
-from sharpminima.study.layout import Layout
+from sharpminima.study.jobs import Layout
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sharpminima.base.errors import DataError, SharpminimaError
 from sharpminima.base.files import atomic_path
-from sharpminima.study.layout import Job, Layout
+from sharpminima.study.jobs import Job, Layout
 from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes

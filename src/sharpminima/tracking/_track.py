@@ -9,7 +9,8 @@ from typing import Any
 from sharpminima.base.errors import ConfigError, SharpminimaError
 from sharpminima.base.files import sha256_file, write_text
 from sharpminima.base.yaml_input import read_yaml
-from sharpminima.study.layout import STAGES, Layout
+from sharpminima.study.jobs import Layout
+from sharpminima.study.paths import STAGES
 from sharpminima.study.read import STUDIES, read_config
 from sharpminima.study.schema import FIGURES
 from sharpminima.tracking._adopt import adopt
@@ -123,12 +124,9 @@ def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, list[str]
 
 
 def _write_sums(layout: Layout) -> None:
-    paths = [path for job in layout.analysis_jobs() for path in job.outputs]
-    for name in layout.study.figures:
-        paths += [*layout.figure_job(name).outputs, layout.provenance(name)]
-    if layout.study.paper:
-        paths.append(layout.paper())
-    sums = "".join(f"{sha256_file(path)}  {path}\n" for path in sorted(paths))
+    jobs = [*layout.analysis_jobs(), *layout.drawing_jobs()]
+    paths = sorted(path for job in jobs for path in job.outputs)
+    sums = "".join(f"{sha256_file(path)}  {path}\n" for path in paths)
     write_text(STUDIES / f"{layout.name}.sha256", sums)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -91,95 +92,161 @@ def train_replicas(
         TrainingError: the loss is NaN or infinite.
         Stopped: SIGTERM came; the resume file holds the state.
     """
-    sgd = Sgd(flat, momentum=momentum, weight_decay=weight_decay)
-    histories: list[list[dict[str, Any]]] = [[] for _ in policies]
-    live = list(range(len(policies)))  # who still trains, in the order of the rows of `flat`
-    epoch, first_step = 0, 0
-    loss_sum = torch.zeros(flat.values.shape[:-1], dtype=torch.float64, device=flat.values.device)
+    under_way = _Training.from_start(flat, Sgd(flat, momentum=momentum, weight_decay=weight_decay), policies)
+    if resume is not None and (saved := resume.load()) is not None:
+        under_way.restore(saved)
+        if progress is not None:
+            progress.note(f"goes on from {resume.path.name} at epoch {under_way.epoch}")
+    while under_way.drop_done():
+        nets = under_way.nets()
+        rates = [policy.lr for policy, _ in nets]
+        generators = [streams[replica](under_way.epoch) for replica in under_way.live]
+        train_losses = _epoch(
+            under_way, nets, rates, training, generators, batch_size=batch_size, augment=augment, resume=resume
+        )
+        _validate(under_way, nets, rates, train_losses, validation)
+        if progress is not None:
+            rows = [under_way.histories[replica][-1] for replica in under_way.live]
+            _report(progress, under_way.epoch, nets[0][0].max_epochs, rows)
+    return under_way.histories
 
-    def state() -> dict[str, Any]:
+
+Nets = Sequence[tuple[Policy, FlatModel]]
+"""Policy and net of each replica that still trains, in the order of the rows of the model."""
+
+
+@dataclass
+class _Training:
+    """A training under way: all that changes from step to step, and what a resume file holds of it."""
+
+    flat: FlatModel
+    sgd: Sgd
+    policies: Sequence[Policy]  # of all replicas
+    histories: list[list[dict[str, Any]]]  # of all replicas
+    live: list[int]  # who still trains, in the order of the rows of `flat`
+    loss_sum: Tensor  # over the images of the epoch so far, float64: one number, or one a row of `flat`
+    epoch: int = 0  # epochs done
+    step: int = 0  # steps of the next one that are done
+
+    @classmethod
+    def from_start(cls, flat: FlatModel, sgd: Sgd, policies: Sequence[Policy]) -> "_Training":
+        """Before the first step."""
+        loss_sum = torch.zeros(flat.values.shape[:-1], dtype=torch.float64, device=flat.values.device)
+        return cls(flat, sgd, policies, [[] for _ in policies], list(range(len(policies))), loss_sum)
+
+    def state(self) -> dict[str, Any]:
+        """What a resume file holds."""
         return {
-            "epoch": epoch,
-            "step": first_step,
-            "loss_sum": loss_sum,
-            "live": live,
-            "histories": histories,
-            "model": flat.snapshot(),
-            "mask": flat.mask,
-            "momentum": sgd.buffer,
-            "policies": [policy.state() for policy in policies],
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "live": self.live,
+            "histories": self.histories,
+            "model": self.flat.snapshot(),
+            "mask": self.flat.mask,
+            "momentum": self.sgd.buffer,
+            "policies": [policy.state() for policy in self.policies],
         }
 
-    if resume is not None and (saved := resume.load()) is not None:
-        epoch, first_step, histories = saved["epoch"], saved["step"], saved["histories"]
-        for policy, its_state in zip(policies, saved["policies"], strict=True):
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.epoch, self.step, self.histories = saved["epoch"], saved["step"], saved["histories"]
+        for policy, its_state in zip(self.policies, saved["policies"], strict=True):
             policy.restore(its_state)
-        if len(saved["live"]) < len(live):
-            live = saved["live"]
-            flat.keep(live)
-            sgd.keep(live)
-        loss_sum = saved["loss_sum"].to(loss_sum.device)
+        if len(saved["live"]) < len(self.live):
+            self.live = saved["live"]
+            self.flat.keep(self.live)
+            self.sgd.keep(self.live)
+        self.loss_sum = saved["loss_sum"].to(self.loss_sum.device)
         if saved["mask"] is not None:
-            flat.set_mask_vector(saved["mask"])
-        flat.restore(saved["model"])
-        if sgd.buffer is not None:
-            sgd.buffer.copy_(saved["momentum"])
-        if progress is not None:
-            progress.note(f"goes on from {resume.path.name} at epoch {epoch}")
+            self.flat.set_mask_vector(saved["mask"])
+        self.flat.restore(saved["model"])
+        if self.sgd.buffer is not None:
+            self.sgd.buffer.copy_(saved["momentum"])
 
-    while staying := [place for place, replica in enumerate(live) if not policies[replica].done]:
-        if len(staying) < len(live):
-            live = [live[place] for place in staying]
-            flat.keep(staying)
-            sgd.keep(staying)
-            loss_sum = loss_sum[staying]
-        nets = list(zip([policies[replica] for replica in live], flat.replicas, strict=True))
-        generators = [streams[replica](epoch) for replica in live]
-        images_count = len(training.labels)
-        order = flat.joined([torch.randperm(images_count, generator=generator) for generator in generators])
-        crops = flat.joined([draw_crops(images_count, generator) for generator in generators]) if augment else None
-        batches = order.to(flat.values.device).split(batch_size, dim=-1)
-        rates = [policy.lr for policy, _ in nets]
-        lr = flat.joined_rates(rates)
-        flat.network.train()
-        for number in range(first_step, len(batches)):
-            index = batches[number]
-            images, labels = _taken(training.images, index), _taken(training.labels, index)
-            if crops is not None:
-                start = number * batch_size
-                images = pad_crop_flip(images, crops[..., start : start + index.shape[-1], :].to(images.device))
-            loss = flat.loss(images, labels)
-            flat.backward(loss)
-            for policy, net in nets:
-                policy.before_step(net, images, labels)
-            sgd.step(lr)
-            for policy, net in nets:
-                policy.after_step(net)
-            flat.push()
-            loss_sum += loss.detach() * index.shape[-1]
-            if STOP.raised or (resume is not None and resume.due()):
-                first_step = number + 1
-                save_or_stop(resume, state)
-        first_step = 0
-        epoch += 1
-        train_losses = (loss_sum / images_count).view(-1).tolist()
-        loss_sum.zero_()
-        measured = flat.evaluate_each(validation.images, validation.labels)
-        for replica, (policy, net), rate, train_loss, found in zip(
-            live, nets, rates, train_losses, measured, strict=True
-        ):
-            if not (math.isfinite(train_loss) and math.isfinite(found.loss)):
-                which = f" of replica {replica + 1}" if len(policies) > 1 else ""
-                raise TrainingError(
-                    f"the loss{which} is {train_loss} after epoch {epoch}: the training diverged; "
-                    f"lower the learning rate (it was {rate}) or its regularisation"
-                )
-            policy.after_epoch(net, epoch, found)
-            row = [epoch, rate, train_loss, found.loss, found.error_percent, net.sparsity]
-            histories[replica].append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
-        if progress is not None:
-            _report(progress, epoch, nets[0][0].max_epochs, [histories[replica][-1] for replica in live])
-    return histories
+    def drop_done(self) -> bool:
+        """Take the replicas whose policy is done out of the model; whether any is left."""
+        staying = [place for place, replica in enumerate(self.live) if not self.policies[replica].done]
+        if 0 < len(staying) < len(self.live):
+            self.live = [self.live[place] for place in staying]
+            self.flat.keep(staying)
+            self.sgd.keep(staying)
+            self.loss_sum = self.loss_sum[staying]
+        return bool(staying)
+
+    def nets(self) -> Nets:
+        """Who still trains."""
+        return list(zip([self.policies[replica] for replica in self.live], self.flat.replicas, strict=True))
+
+
+def _epoch(
+    under_way: _Training,
+    nets: Nets,
+    rates: Sequence[float],
+    training: Split,
+    generators: Sequence[torch.Generator],
+    *,
+    batch_size: int,
+    augment: bool,
+    resume: ResumeFile | None,
+) -> list[float]:
+    """The steps of one epoch that are not done; the mean loss of each live replica over all of them.
+
+    Args:
+        generators: of the epoch, one a live replica: its order, then its crops.
+    """
+    flat = under_way.flat
+    images_count = len(training.labels)
+    order = flat.joined([torch.randperm(images_count, generator=generator) for generator in generators])
+    crops = flat.joined([draw_crops(images_count, generator) for generator in generators]) if augment else None
+    batches = order.to(flat.values.device).split(batch_size, dim=-1)
+    lr = flat.joined_rates(rates)
+    flat.network.train()
+    for number in range(under_way.step, len(batches)):
+        index = batches[number]
+        images, labels = _taken(training.images, index), _taken(training.labels, index)
+        if crops is not None:
+            first = number * batch_size
+            images = pad_crop_flip(images, crops[..., first : first + index.shape[-1], :].to(images.device))
+        loss = flat.loss(images, labels)
+        flat.backward(loss)
+        for policy, net in nets:
+            policy.before_step(net, images, labels)
+        under_way.sgd.step(lr)
+        for policy, net in nets:
+            policy.after_step(net)
+        flat.push()
+        under_way.loss_sum += loss.detach() * index.shape[-1]
+        if STOP.raised or (resume is not None and resume.due()):
+            under_way.step = number + 1
+            save_or_stop(resume, under_way.state)
+    train_losses: list[float] = (under_way.loss_sum / images_count).view(-1).tolist()
+    under_way.epoch, under_way.step = under_way.epoch + 1, 0
+    under_way.loss_sum.zero_()
+    return train_losses
+
+
+def _validate(
+    under_way: _Training, nets: Nets, rates: Sequence[float], train_losses: Sequence[float], validation: Split
+) -> None:
+    """Evaluate after an epoch, let each policy decide, and add a row to each history.
+
+    Raises:
+        TrainingError: a loss is NaN or infinite.
+    """
+    evaluations = under_way.flat.evaluate_each(validation.images, validation.labels)
+    for replica, (policy, net), rate, train_loss, evaluation in zip(
+        under_way.live, nets, rates, train_losses, evaluations, strict=True
+    ):
+        if not (math.isfinite(train_loss) and math.isfinite(evaluation.loss)):
+            which = f" of replica {replica + 1}" if len(under_way.policies) > 1 else ""
+            raise TrainingError(
+                f"the loss{which} is {train_loss} after epoch {under_way.epoch}: the training diverged; "
+                f"lower the learning rate (it was {rate}) or its regularisation"
+            )
+        policy.after_epoch(net, under_way.epoch, evaluation)
+        row = [under_way.epoch, rate, train_loss, evaluation.loss, evaluation.error_percent, net.sparsity]
+        under_way.histories[replica].append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
 
 
 def _taken(tensor: Tensor, index: Tensor) -> Tensor:

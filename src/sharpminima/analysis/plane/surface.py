@@ -39,6 +39,8 @@ MEASURES: dict[str, tuple[int, str] | None] = {
 }
 """Measure -> (order, field of `PspEntropy`). ``loss``: mean cross-entropy, nats; ``error``: top-1, percent;
 norms as in `PspEntropy`; entropies in bits."""
+ENDS = (0.0, 0.0), (1.0, 0.0)
+"""Where a plane holds its two minima."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ class Plane:
     def move(self, model: nn.Module, x: float, y: float) -> None:
         """Give ``model``, a net of the same parameters, the weights and buffers of the point (x, y)."""
         state = dict(self._ends[0.0 if x <= 0.5 else 1.0])
-        if (x, y) not in ((0.0, 0.0), (1.0, 0.0)):
+        if (x, y) not in ENDS:
             flat = self._origin + x * self._first + y * self._second
             parts = flat.split([state[name].numel() for name in self._names])
             state |= dict(zip(self._names, parts, strict=True))
@@ -155,7 +157,7 @@ def _axis(points: int, span: tuple[float, float]) -> Tensor:
 
 
 class _Meter:
-    """Measures the points of a plane, each in one pass over the data."""
+    """Measures the points of a plane, each in one pass over the data; the ends first, by the whole nets."""
 
     def __init__(
         self,
@@ -175,15 +177,17 @@ class _Meter:
         if 2 not in self._orders or definition == "joint":  # `_with_zero_neurons` cannot tell the agreement
             survivors |= dict(masks or {})
         self._observed = Observed(self._model, survivors)
-        self._neurons: dict[str, int] | None = None  # of the whole net, by layer
+        self._neurons: dict[str, int] = {}  # of the whole net, by layer
+        self.ends = {point: self._whole(*point) for point in ENDS}
 
-    def whole(self, x: float, y: float) -> dict[str, float]:
-        """The measures of the point (x, y), by the whole net."""
+    def _whole(self, x: float, y: float) -> dict[str, float]:
         self._plane.move(self._model, x, y)
         return self._located(self._model, x, y)
 
-    def reduced(self, x: float, y: float) -> dict[str, float]:
-        """The same up to rounding, without the units that the masks make zero; after `whole` of any point."""
+    def at(self, x: float, y: float) -> dict[str, float]:
+        """The measures of the point (x, y), up to rounding: the units that the masks make zero are not computed."""
+        if (x, y) in self.ends:
+            return self.ends[x, y]
         self._plane.move(self._model, x, y)
         self._observed.follow()
         return self._located(self._observed.net, x, y)
@@ -213,16 +217,15 @@ class _Meter:
     def _entropies(self, statistics: PspStatistics) -> dict[tuple[int, str], float]:
         """The PSP measures of the whole net; neurons that are missing are always off, with z = 0."""
         first = statistics.entropy()
-        if self._neurons is None:
-            self._neurons = first.neurons
+        self._neurons = self._neurons or first.neurons  # the first point is measured by the whole net
         missing = {layer: count - first.neurons[layer] for layer, count in self._neurons.items()}
-        found = {1: first}
+        by_order = {1: first}
         if 2 in self._orders and (max(first.neurons.values()) > 1 or max(self._neurons.values()) == 1):
-            found[2] = statistics.entropy(2, self._definition)
+            by_order[2] = statistics.entropy(2, self._definition)
         fields = {entry for entry in MEASURES.values() if entry}
-        values = {(order, field): getattr(found[order], field) for order, field in fields if order in found}
+        values = {(order, field): getattr(by_order[order], field) for order, field in fields if order in by_order}
         if any(missing.values()):
-            values |= _with_zero_neurons(first, found.get(2), missing)
+            values |= _with_zero_neurons(first, by_order.get(2), missing)
         return values
 
 
@@ -329,7 +332,6 @@ def loss_surface(
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items())), images, labels]
         file = ResumeFile(resume, fingerprint=fingerprint_of(settings, tensors), every_s=save_every_s)
 
-    ends = {(0.0, 0.0): meter.whole(0.0, 0.0), (1.0, 0.0): meter.whole(1.0, 0.0)}
     xs, ys = _axis(grid[0], span), _axis(grid[1], span)
     points = [(x, y) for y in ys.tolist() for x in xs.tolist()]
     table = torch.empty(len(points), len(measures), dtype=torch.float64)
@@ -338,8 +340,8 @@ def loss_surface(
         done, table = saved["done"], saved["table"]
     for number in range(done, len(points)):
         point = points[number]
-        found = ends[point] if point in ends else meter.reduced(*point)
-        table[number] = torch.tensor([found[name] for name in measures], dtype=torch.float64)
+        values = meter.at(*point)
+        table[number] = torch.tensor([values[name] for name in measures], dtype=torch.float64)
         if progress:
             progress(number + 1, len(points))
         if STOP.raised or (file is not None and file.due()):
@@ -350,8 +352,8 @@ def loss_surface(
         x=xs,
         y=ys,
         values={name: table[:, column].view(len(ys), len(xs)).clone() for column, name in enumerate(measures)},
-        center_values=ends[0.0, 0.0],
-        target_values=ends[1.0, 0.0],
+        center_values=meter.ends[ENDS[0]],
+        target_values=meter.ends[ENDS[1]],
         distance=plane.distance,
         seed=seed,
         masked=masks is not None,

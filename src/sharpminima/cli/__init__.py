@@ -1,0 +1,83 @@
+"""The command line: each step of the pipeline is a command; the rules of Snakemake call these and nothing else."""
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+import sharpminima
+from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.stop import STOP, Stopped
+from sharpminima.cli import analysis, report, study, tracking, training
+
+app = typer.Typer(
+    name="sharpminima",
+    help="Sharp minima of gradually pruned nets: training, pruning, analysis and figures, step by step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _part in (training, analysis, report, tracking, study):  # the order of the help text
+    app.add_typer(_part.commands)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(sharpminima.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+_EXTRAS = {
+    "dvc": "pipeline",
+    "dvc_data": "pipeline",
+    "matplotlib": "report",
+    "nbclient": "report",
+    "nbconvert": "report",
+    "nbformat": "report",
+    "pandas": "report",
+    "papermill": "report",
+    "scipy": "report",
+    "sklearn": "data",
+    "snakemake": "pipeline",
+    "torchvision": "data",
+    "traitlets": "report",
+    "typst": "report",
+}
+"""Module that the library does without -> the extra of the package that brings it."""
+
+
+def main() -> None:
+    """Run the command line; an error that a user can cure is one line, exit status 1."""
+    # Libraries read these when they load; the recorded setting is applied by each step.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    warnings.showwarning = _show_warning
+    STOP.install()
+    try:
+        app()
+    except SharpminimaError as error:
+        sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in _EXTRAS:
+            raise
+        sys.exit(f"error: {name} is not installed; pip install 'sharpminima[{_EXTRAS[name]}]' brings it")
+    except Stopped as stopped:
+        typer.echo(f"sharpminima: {stopped}", err=True)
+        sys.exit(143)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"warning: {message}", err=True)

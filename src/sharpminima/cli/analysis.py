@@ -1,0 +1,43 @@
+"""Commands that measure trained nets: one an analysis of the catalogue."""
+
+from collections.abc import Callable
+
+import typer
+
+from sharpminima.catalogue.analyses import ANALYSES, Analysis
+from sharpminima.cli.options import (
+    DataFile,
+    Device,
+    GradualFile,
+    OutFile,
+    RewindFile,
+    SettingsText,
+    Threads,
+)
+
+commands = typer.Typer()
+
+
+def _analysis(analysis: Analysis) -> Callable[..., None]:
+    """The command of one analysis; all have the same options."""
+
+    def command(
+        data: DataFile,
+        gradual: GradualFile,
+        rewind: RewindFile,
+        out: OutFile,
+        settings: SettingsText = "{}",
+        device: Device = "auto",
+        threads: Threads = 1,
+    ) -> None:
+        from sharpminima.steps.job import Runtime
+        from sharpminima.study.read import parse_settings
+
+        chosen = parse_settings(analysis.settings, settings, "--settings")
+        analysis.load()(data, gradual, rewind, chosen, out, Runtime(device, threads))
+
+    return command
+
+
+for _entry in ANALYSES.values():
+    commands.command(_entry.name, help=_entry.help)(_analysis(_entry))

@@ -1,0 +1,61 @@
+"""What commands share: their options, and the study that these name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from sharpminima.study.jobs import Layout
+
+DataFile = Annotated[Path, typer.Option("--data", help="Prepared dataset (sharpminima prepare).")]
+InitFile = Annotated[Path, typer.Option("--init", help="W0 of the run (sharpminima init).")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the whole run.")]
+OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder for checkpoint.safetensors and history.csv.")]
+SettingsText = Annotated[str, typer.Option("--settings", help="Settings as YAML or JSON text, or a file of them.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where it computes.")]
+
+
+def _ascending(levels: list[float]) -> list[float]:
+    if not all(0 < level < 1 for level in levels) or levels != sorted(set(levels)):
+        given = ", ".join(f"{level:g}" for level in levels)
+        raise typer.BadParameter(f"{given} given; shares in (0, 1) are needed, ascending, such as 0.5 and 0.9")
+    return levels
+
+
+Levels = Annotated[
+    list[float], typer.Option("--level", callback=_ascending, help="Requested sparsity in (0, 1); repeat, ascending.")
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; part of the result.")]
+Compaction = Annotated[
+    bool, typer.Option("--compaction/--no-compaction", help="Train without the dead units of a mask; exact.")
+]
+ReplicaStrategy = Annotated[
+    Literal["auto", "loop", "batched"],
+    typer.Option("--replica-strategy", help="Train replicas in a loop, or as one batched model (auto: on CUDA)."),
+]
+Precision = Annotated[
+    Literal["float32", "tf32"], typer.Option("--precision", help="Of training on CUDA; tf32 is faster and coarser.")
+]
+GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
+RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
+StageName = Annotated[Literal["runs", "analysis"], typer.Argument(help="runs or analysis.")]
+StudyName = Annotated[str | None, typer.Option("--study", help="A study; default: the one that config.yaml names.")]
+Checkpoints = Annotated[
+    list[Path] | None, typer.Argument(help="Checkpoints, in the order of the rows; default: all of the study.")
+]
+ConfigText = Annotated[str | None, typer.Option("--config", help="YAML or JSON in place of config.yaml.")]
+
+
+def layout_of(study: str | None, config: str | None = None) -> "Layout":
+    """The layout of a study."""
+    from sharpminima.study.jobs import Layout
+    from sharpminima.study.read import read_config
+
+    return Layout(*read_config(study, config))
+
+
+def checkpoints_of(study: str | None, config: str | None) -> list[Path]:
+    """All checkpoints of a study: too many for a command line, which a system cuts off at 128 KiB."""
+    return [Path(path) for path in layout_of(study, config).checkpoints()]

@@ -1,0 +1,150 @@
+"""Commands that make tables, figures, numbers and the paper."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpminima.base.errors import ConfigError
+from sharpminima.cli.options import Checkpoints, ConfigText, OutFile, StudyName, checkpoints_of, layout_of
+
+commands = typer.Typer()
+
+
+@commands.command()
+def table(
+    out: OutFile,
+    density: Annotated[Path, typer.Option("--density", help="Table of per-layer densities to write.")],
+    checkpoint: Checkpoints = None,
+    study: StudyName = None,
+    config: ConfigText = None,
+) -> None:
+    """Collect the results of trained nets: errors, losses, sparsity and counts."""
+    from sharpminima.steps import tables
+
+    tables.results(checkpoint or checkpoints_of(study, config), out, density)
+
+
+@commands.command()
+def measures(
+    out: OutFile,
+    checkpoint: Checkpoints = None,
+    study: StudyName = None,
+    config: ConfigText = None,
+) -> None:
+    """Collect all that methods report: counts over both denominators, errors, epochs, seconds and memory."""
+    from sharpminima.steps import tables
+
+    tables.measures(checkpoint or checkpoints_of(study, config), out)
+
+
+@commands.command()
+def ranking(
+    results: Annotated[Path, typer.Option("--results", help="Table of results.")],
+    out: OutFile,
+) -> None:
+    """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
+    from sharpminima.base.files import write_csv
+    from sharpminima.catalogue.columns import RANKING_COLUMNS
+    from sharpminima.report import tables
+
+    ranked = tables.ranking(tables.read_table("results", results))
+    write_csv(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
+
+
+@commands.command()
+def figure(
+    notebook: Annotated[Path, typer.Argument(help="Notebook with a cell tagged `parameters`.")],
+    out: Annotated[Path, typer.Option("--out", help="Figure without extension: gets .pdf, .svg, .html.")],
+    parameters: Annotated[str, typer.Option("--parameters", help="Parameters as YAML or JSON.")] = "{}",
+) -> None:
+    """Execute a figure's notebook; a failed cell or an unknown parameter is an error."""
+    from sharpminima.base.yaml_input import parse_mapping
+    from sharpminima.report.notebook import execute
+
+    execute(notebook, out, parse_mapping(parameters, "--parameters"))
+
+
+@commands.command()
+def numbers(
+    results: Annotated[Path, typer.Option("--results", help="Table of results.")],
+    out: OutFile,
+    claims: Annotated[Path, typer.Option("--claims", help="The claims ledger.")] = Path("paper/claims.yaml"),
+    psp: Annotated[list[Path] | None, typer.Option("--psp", help="PSP tables; repeat.")] = None,
+    hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
+    surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
+    barrier: Annotated[list[Path] | None, typer.Option("--barrier", help="Barrier tables; repeat.")] = None,
+    line: Annotated[list[Path] | None, typer.Option("--line", help="Tables of lines; repeat.")] = None,
+    transfer: Annotated[list[Path] | None, typer.Option("--transfer", help="Transfer tables; repeat.")] = None,
+    study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
+    metrics: Annotated[Path | None, typer.Option("--metrics", help="The main ones, for `dvc metrics`.")] = None,
+) -> None:
+    """Summarise the tables as the numbers that the paper's text and tables show."""
+    from sharpminima.base.files import read_json, write_json
+    from sharpminima.base.yaml_input import parse_mapping
+    from sharpminima.report.metrics import main_numbers
+    from sharpminima.report.numbers import summarise
+
+    facts = parse_mapping(study, "--study")
+    more = {"barrier": barrier or [], "line": line or [], "transfer": transfer or []}
+    summarise(results, psp or [], hessian or [], surface or [], claims, facts, out, **more)
+    if metrics is not None:
+        write_json(metrics, main_numbers(read_json(out)))
+
+
+@commands.command()
+def claims(
+    study: StudyName = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table, without the other readings.")] = False,
+) -> None:
+    """Print the paper's claims, what a study measured, and the verdicts."""
+    from sharpminima.base.files import read_json
+
+    layout = layout_of(study)
+    numbers = Path(layout.numbers())
+    if not numbers.is_file():
+        raise ConfigError(
+            f"{numbers}: is missing; `snakemake --cores all --config study={layout.name} -- numbers` makes it"
+        )
+    from sharpminima.report.claims import as_markdown, as_text  # once there is a checkout, and a study in it
+
+    judged = read_json(numbers)["claims"]
+    typer.echo(as_markdown(judged) if markdown else as_text(judged))
+
+
+@commands.command()
+def paper(
+    source: Annotated[Path, typer.Argument(help="Typst source of the paper.")],
+    numbers: Annotated[Path, typer.Option("--numbers", help="Numbers (sharpminima numbers).")],
+    out: OutFile,
+    figure: Annotated[list[Path] | None, typer.Option("--figure", help="SVG figures; repeat.")] = None,
+    provenance: Annotated[
+        list[Path] | None, typer.Option("--provenance", help="What they come from (sharpminima provenance); repeat.")
+    ] = None,
+) -> None:
+    """Compile the paper from its source, the figures and the numbers."""
+    from sharpminima.report.paper import compile_paper
+
+    compile_paper(source, numbers, figure or [], out, provenance=provenance or [])
+
+
+@commands.command()
+def provenance(
+    figure: Annotated[list[str], typer.Argument(help="Figures of the study: fig1 ...")],
+    study: StudyName = None,
+    config: ConfigText = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write JSON beside each figure; print nothing.")] = False,
+) -> None:
+    """What a figure comes from: notebook, tables, checkpoints and masks, settings, data, version."""
+    import json
+
+    layout = layout_of(study, config)
+    from sharpminima.report.provenance import chain, lines, write_chains  # once there is a checkout
+
+    if write:
+        write_chains(layout, figure)
+        return
+    for name in figure:
+        found = chain(layout, name)
+        typer.echo(json.dumps(found, indent=2, sort_keys=True) if as_json else "\n".join(lines(found)))

@@ -1,0 +1,64 @@
+"""Commands about studies: what one may name, and what one will take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpminima.cli.options import (
+    layout_of,
+)
+
+commands = typer.Typer()
+
+
+_REMOVES = {
+    "weights": "single weights, to exactly the number asked for",
+    "units": "filters and hidden units, to the number asked for within one; the model must have such",
+    "none": "what its strengths or thresholds find; levels have what was reached",
+}
+
+
+@commands.command()
+def methods() -> None:
+    """List the pruning methods: name, kind, paper, what they remove, and settings with their defaults."""
+    from sharpminima.catalogue.methods import METHODS
+
+    for name, method in METHODS.items():
+        defaults = method.settings().model_dump(mode="json", by_alias=True, exclude={"revision", "dense", "recipe"})
+        typer.echo(f"{name} ({method.kind}): {method.paper}")
+        typer.echo(f"  removes {_REMOVES[method.dial]}")
+        typer.echo("  " + ", ".join(f"{key}: {value}" for key, value in defaults.items()))
+
+
+@commands.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="A study in workflow/studies, or the path of one.")],
+    throughput: Annotated[
+        Path | None,
+        typer.Option("--throughput", help="Of your machine: a file that python -m benchmarks.training --json wrote."),
+    ] = None,
+    profile: Annotated[
+        Path, typer.Option("--profile", help="The profile whose group-components say what shares a job.")
+    ] = Path("profiles/slurm"),
+) -> None:
+    """Tell how many jobs a cluster gets from a study, how long they take, and the disk they need."""
+    from sharpminima.study.costs import MEASURED, Costs, Throughput
+    from sharpminima.study.plan import describe, make_plan, read_components
+
+    layout = layout_of(study)
+    costs = Costs(layout, Throughput.from_benchmark(throughput) if throughput else MEASURED)
+    typer.echo(describe(make_plan(layout, costs, read_components(profile)), layout, costs))
+
+
+@commands.command()
+def schema(
+    folder: Annotated[Path, typer.Argument(help="Folder for config.schema.json and study.schema.json.")],
+) -> None:
+    """Write the JSON schemas of the config and the studies."""
+    from sharpminima.base.files import write_json
+    from sharpminima.study.read import study_schema
+    from sharpminima.study.schema import Config
+
+    write_json(folder / "config.schema.json", Config.model_json_schema())
+    write_json(folder / "study.schema.json", study_schema())

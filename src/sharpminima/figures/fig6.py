@@ -1,0 +1,60 @@
+"""Fig. 6: what nets are worth on another dataset."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sharpminima.base.errors import FigureError
+from sharpminima.base.names import DENSE
+from sharpminima.figures.scales import scale_errors
+from sharpminima.figures.style import FULL_WIDTH, look_of, styled
+from sharpminima.report.intervals import describe
+from sharpminima.report.tables import ENDS, EXPERIMENT
+
+_MODES = {"probe": "linear probe", "finetune": "fine-tuned"}
+
+
+def transfer_errors(transfer: pd.DataFrame) -> Figure:
+    """Fig. 6: test error, %, of trained nets on another dataset, by what is trained there.
+
+    Dots: single nets; large markers and bars: means and one sample standard deviation.
+
+    Args:
+        transfer: the transfer tables of a study.
+    """
+    if transfer.empty:
+        raise FigureError("there is no transfer table; give an experiment of the study a transfer")
+    dense = transfer["method"] == DENSE
+    keys = list(dict.fromkeys(map(tuple, transfer.loc[~dense, [*EXPERIMENT, "to"]].to_numpy())))
+    modes = [mode for mode in _MODES if (transfer["mode"] == mode).any()]
+    with styled():
+        figure = Figure(figsize=(FULL_WIDTH, 0.4 + 2.2 * len(keys)), layout="constrained")
+        grid = figure.subplots(len(keys), len(modes), squeeze=False, sharey="row")
+        for row, (dataset, model, method, to) in enumerate(keys):
+            same = (transfer["dataset"] == dataset) & (transfer["model"] == model) & (transfer["to"] == to)
+            nets = transfer[same & ((transfer["method"] == method) | dense)]
+            removed = 100 * nets.loc[nets["method"] == method, "sparsity"].mean()
+            for axes, mode in zip(grid[row], modes, strict=True):
+                _transfer_panel(axes, nets[nets["mode"] == mode], method)
+                letter = chr(ord("a") + row * len(modes) + modes.index(mode))
+                where = f"{model}, {removed:.1f} % removed: {dataset} to {to}"
+                axes.set_title(f"({letter}) {where}\n{_MODES[mode]}", loc="left")
+            # Once all of the row is drawn: limits that are set end the growing of a shared axis.
+            scale_errors(grid[row, 0], nets["test_error_percent"])
+            grid[row, 0].set_ylabel("test error (%)")
+    return figure
+
+
+def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
+    names = {DENSE: DENSE, **ENDS}
+    shown = list(dict.fromkeys(nets["strategy"]))
+    for place, strategy in enumerate(shown):
+        errors_of, look = nets.loc[nets["strategy"] == strategy, "test_error_percent"], look_of(strategy, method)
+        found = describe(errors_of)
+        marker = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
+        axes.plot([place - 0.18] * len(errors_of), errors_of, ".", color=look.colour, alpha=0.5, markersize=4)
+        axes.errorbar(place, found["mean"], yerr=found["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker)
+    counts = nets["strategy"].value_counts()
+    labels = [f"{names.get(s, s).replace('-', chr(10) + '-', s not in names)}\nn = {counts[s]}" for s in shown]
+    axes.set_xticks(range(len(shown)), labels)
+    axes.set_xlim(-0.5, len(shown) - 0.5)

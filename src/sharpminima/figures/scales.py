@@ -1,0 +1,91 @@
+"""Scales that fit their values: logarithmic where these spread widely, with ticks that a person reads."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from sharpminima.base.errors import FigureError
+
+_LEVELS = 16  # contour levels at most
+_LOG_STEPS = (
+    (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 2, 5),
+    (1, 3),
+    (1,),
+)  # in a decade
+LOG_FROM = 8.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+
+
+def scale_errors(axes: Axes, values: pd.Series) -> None:
+    lowest = values[values > 0].min()  # NaN where there is none
+    if not values.max() / lowest > LOG_FROM:
+        axes.set_ylim(bottom=below(values, values.max()))
+        return
+    if values.min() > 0:
+        axes.set_yscale("log")
+        axes.set_ylim(lowest / 1.4, values.max() * 1.4)
+    else:  # linear up to the lowest error that is not 0
+        axes.set_yscale("symlog", linthresh=lowest)
+        axes.set_ylim(0, values.max() * 1.4)
+    plain_log_ticks(axes)
+
+
+def below(values: pd.Series, top: float) -> float:
+    """Where a linear axis up to ``top`` begins: a margin below the lowest error, if that is not below 0."""
+    return max(0.0, values.min() - 0.15 * (top - values.min()))
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    start, high = axes.get_ylim()
+    low = start or axes.yaxis.get_transform().linthresh
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    axes.yaxis.set_major_locator(FixedLocator([*([] if start else [0.0]), *(t for t in ticks if low <= t <= high)]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def colour_scale(z: np.ma.MaskedArray) -> tuple[Normalize, list[float], list[float]]:
+    """Colour scale, contour levels and ticks: logarithmic where all values are positive and spread widely."""
+    if z.count() == 0:
+        raise FigureError("no value of the map is finite")
+    low, high = float(z.min()), float(z.max())
+    if low > 0 and high / low > LOG_FROM:
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found: list[float] = []
+        for steps in _LOG_STEPS:
+            every = [float(f"{step}e{decade}") for decade in decades for step in steps]
+            found = [
+                level
+                for level, after, before in zip(every, [*every[1:], math.inf], [0.0, *every], strict=False)
+                if after > low and before < high
+            ]
+            if len(found) <= _LEVELS:
+                break
+        ticks = [level for level in found if f"{level:e}"[:3] in ("1.0", "2.0", "5.0")]
+        if len(ticks) > 8:
+            ticks = [level for level in ticks if f"{level:e}".startswith("1.0")]
+        ticks = ticks[:: math.ceil(len(ticks) / 8)]
+        return LogNorm(found[0], found[-1]), found, ticks
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    levels = [float(level) for level in MaxNLocator(_LEVELS - 2, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    return Normalize(levels[0], levels[-1]), levels, levels[:: max(1, round(len(levels) / 7))]
+
+
+def log_scale(axes: Axes, which: str, values: pd.Series) -> None:
+    """A logarithmic axis with plain numbers, where no value is 0."""
+    if values.min() <= 0:
+        return
+    getattr(axes, f"set_{which}scale")("log")
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter() if values.max() / values.min() > 5 else "{x:g}")
+    axis.set_tick_params(which="minor", labelsize=6)

@@ -1,0 +1,142 @@
+"""The layers of a net, as its graph shows them: which one alone reads the units of another."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+_CHANNELWISE = (
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.BatchNorm2d,
+    nn.Identity,
+    nn.Dropout,
+)
+
+
+class NotCompactable(ValueError):
+    """The graph of a net cannot be traced, or a layer or a parameter of it is used in several places."""
+
+
+@dataclass
+class Layer:
+    """A Conv2d or Linear of the net."""
+
+    name: str
+    module: nn.Conv2d | nn.Linear
+    source: "Layer | None" = None  # the layer whose units are its inputs; None: the images, or a residual stream
+    consumer: "Layer | None" = None  # the only layer that reads its units; None: several, or the output
+    norms: tuple[str, ...] = ()  # BatchNorms between it and its consumer
+    selects: bool = False  # reads the flattened images, so that single pixels may be left out
+    rectified: bool = False  # an nn.ReLU, and nothing that shifts before it, takes its units
+
+    def spread(self, units: Tensor) -> Tensor:
+        """Units of the source [U] as inputs of this layer [U * positions]: a flattened map gives several a unit."""
+        inputs = self.module.weight.shape[1]
+        return units.repeat_interleave(inputs // len(units))
+
+
+def traced(model: nn.Module) -> fx.GraphModule:
+    try:
+        graph = fx.symbolic_trace(model)
+    except Exception as error:  # whatever the model's own code makes of a proxy
+        raise NotCompactable(f"the graph of the model cannot be traced: {error}") from error
+    called = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    several = [name for name, count in called.items() if count > 1 and list(graph.get_submodule(name).parameters())]
+    if several or any(node.op == "get_attr" for node in graph.graph.nodes):
+        raise NotCompactable("the model uses a layer several times, or a parameter outside its layer")
+    if len(dict(model.named_parameters())) < len(dict(model.named_parameters(remove_duplicate=False))):
+        raise NotCompactable("layers of the model share a parameter")
+    return graph
+
+
+def reordered(model: nn.Module) -> fx.GraphModule:
+    """The same net with max(relu(z)) as relu(max(z)): equal values and gradients, and a ReLU on fewer elements.
+
+    Where the largest z of a window is not positive, both give 0 and no gradient; else both pass it to the same z.
+    Its modules are the model's own.
+    """
+    graph = traced(model)
+    for pool in graph.graph.nodes:
+        relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
+        if kind_of(graph, pool) is nn.MaxPool2d and kind_of(graph, relu) is nn.ReLU and len(relu.users) == 1:
+            relu.target, pool.target = pool.target, relu.target
+    graph.recompile()
+    return graph
+
+
+def kind_of(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
+    """The class of the module that a node calls."""
+    return type(graph.get_submodule(node.target)) if node is not None and node.op == "call_module" else None
+
+
+def layers_of(graph: fx.GraphModule) -> list[Layer]:
+    """The layers in the order of the forward pass, linked where one alone reads the units of another."""
+    modules = dict(graph.named_modules())
+    found: dict[fx.Node, Layer] = {}
+    for node in graph.graph.nodes:
+        module = modules.get(node.target) if node.op == "call_module" else None
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
+            found[node] = Layer(node.target, module)
+    for node, layer in found.items():
+        norms: list[str] = []
+        reader = node
+        while len(reader.users) == 1:
+            (reader,) = reader.users
+            module = modules.get(reader.target) if reader.op == "call_module" else None
+            layer.rectified |= isinstance(module, nn.ReLU) and not norms
+            if reader in found:
+                layer.consumer, found[reader].source, layer.norms = found[reader], layer, tuple(norms)
+                break
+            if isinstance(module, nn.BatchNorm2d):
+                norms.append(reader.target)
+            elif not (isinstance(module, _CHANNELWISE) or _flattens(reader, module)):
+                break
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" and len(node.users) == 1:
+            (reader,) = node.users
+            module = modules.get(reader.target) if reader.op == "call_module" else None
+            if _flattens(reader, module) and len(reader.users) == 1:
+                (reader,) = reader.users
+                if reader in found and isinstance(found[reader].module, nn.Linear):
+                    found[reader].selects = True
+    return list(found.values())
+
+
+def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node is ``flatten(1)``, as a module, a method or a function."""
+    if isinstance(module, nn.Flatten):
+        return module.start_dim == 1 and module.end_dim == -1
+    called = (node.op == "call_method" and node.target == "flatten") or (
+        node.op == "call_function" and node.target is torch.flatten
+    )
+    return called and node.args[1:] == (1,) and not node.kwargs
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a layer that can be left out of a net: all that reads them is known."""
+
+    layer: str  # Conv2d or Linear
+    count: int
+    norms: tuple[str, ...]  # BatchNorms behind it
+    consumer: str  # the only layer that reads them
+    positions: int  # inputs of the consumer that a unit feeds; more than one behind a flattened map
+
+
+def removable_units(model: nn.Module) -> list[Units]:
+    """Every layer of ``model`` whose units can be left out; the others feed a residual addition or the output.
+
+    Raises:
+        NotCompactable: see there.
+    """
+    found = []
+    for layer in layers_of(traced(model)):
+        if layer.consumer is not None:
+            units = layer.module.weight.shape[0]
+            positions = layer.consumer.module.weight.shape[1] // units
+            found.append(Units(layer.name, units, layer.norms, layer.consumer.name, positions))
+    return found

@@ -1,0 +1,110 @@
+"""What the analyses share: the two nets, the images, and the files of an analysis that was stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpminima.base.errors import CheckpointError
+from sharpminima.base.files import COMPRESSED
+from sharpminima.base.progress import Progress
+from sharpminima.catalogue.analyses import (
+    AnalysisData,
+)
+from sharpminima.catalogue.columns import (
+    KEY_COLUMNS,
+)
+from sharpminima.data import ImageDataset, Split, load_prepared
+from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
+from sharpminima.nets.masks import Masks
+from sharpminima.nets.models import build_recorded
+from sharpminima.nets.resume import FinishedParts, fingerprint_of
+from sharpminima.runtime.device import configure
+from sharpminima.runtime.rng import generator
+from sharpminima.steps.job import Runtime
+
+
+@dataclass(frozen=True)
+class End:
+    """One of the two nets."""
+
+    model: nn.Module
+    masks: Masks
+    key: dict[str, Any]  # the first columns of its rows
+    sparsity: float
+
+
+def load_ends(
+    data: Path, gradual: Path, rewind: Path, runtime: Runtime
+) -> tuple[tuple[End, End], ImageDataset, torch.device]:
+    """G and 1-S on the device, with the data.
+
+    Raises:
+        CheckpointError: one is a dense net, or was trained on other data.
+    """
+    device = configure(runtime.device, runtime.threads)
+    dataset = load_prepared(data)
+    ends = []
+    for path in (gradual, rewind):
+        checkpoint = load_checkpoint(path)
+        _check(path, checkpoint, dataset)
+        model = build_recorded(checkpoint.metadata, num_classes=dataset.num_classes)
+        key = {column: checkpoint.metadata.get(column, 0) for column in KEY_COLUMNS}
+        assert checkpoint.masks is not None  # _check
+        masks = {name: mask.to(device) for name, mask in checkpoint.masks[0].items()}
+        sparsity = checkpoint.metadata["metrics"][0]["sparsity"]
+        ends.append(End(checkpoint.load_into(model).to(device), masks, key, sparsity))
+    return (ends[0], ends[1]), dataset, device
+
+
+def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
+    if checkpoint.masks is None:
+        raise CheckpointError(f"{path}: is a dense net; the analysis compares pruned ones")
+    if checkpoint.metadata["dataset_sha256"] != dataset.sha256:
+        raise CheckpointError(
+            f"{path}: was trained on other data ({checkpoint.metadata['dataset']}, "
+            f"{checkpoint.metadata['dataset_sha256'][:12]}) than is given ({dataset.name}, {dataset.sha256[:12]})"
+        )
+
+
+def images_of(dataset: ImageDataset, wanted: AnalysisData, device: torch.device) -> Split:
+    """All images of a part, or a seeded class-balanced choice: the same for every run of a dataset."""
+    split = dataset.split(wanted.part, device=device)
+    if wanted.images is None or wanted.images >= len(split.labels):
+        return split
+    draws = generator(0, "analysis-images", dataset.name)
+    return dataset.subset(wanted.part, wanted.images, draws, device=device)
+
+
+def pair_key(center: End, part: str, split: Split, distance: float) -> dict[str, Any]:
+    """The columns that all rows of a table of both nets share."""
+    key = {column: value for column, value in center.key.items() if column != "strategy"}
+    return {
+        **key,
+        "sparsity": center.sparsity,
+        "part": part,
+        "images": len(split.labels),
+        "distance": distance,
+    }
+
+
+def point_progress(what: str, center: End) -> Callable[[int, int], None]:
+    """A line that counts points."""
+    progress = Progress(f"{what} {center.key['model']}/{center.key['dataset']} seed {center.key['seed']}")
+    return lambda done, total: progress(done, total, unit="point")
+
+
+def finished_parts(out: Path, ends: tuple[End, End], dataset: ImageDataset, settings: AnalysisData) -> FinishedParts:
+    """The finished parts of a table of these nets, on these data and settings."""
+    facts = {"nets": [end.key for end in ends], "data": dataset.sha256, **settings.model_dump(mode="json")}
+    tensors = [tensor for end in ends for tensor in (*end.model.state_dict().values(), *end.masks.values())]
+    return FinishedParts(resume_path(out, "finished"), fingerprint=fingerprint_of(facts, tensors))
+
+
+def resume_path(out: Path, part: str | None = None) -> Path:
+    """The resume file beside a table; gone when the table is there."""
+    stem = Path(out.name.removesuffix(COMPRESSED)).stem
+    return out.with_name("-".join(filter(None, (stem, "resume", part))) + ".safetensors")

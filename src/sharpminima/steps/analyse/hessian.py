@@ -1,0 +1,59 @@
+"""Largest Hessian eigenvalues at the two nets."""
+
+from itertools import product
+from pathlib import Path
+
+from sharpminima.analysis import (
+    hessian_eigenvalues,
+)
+from sharpminima.base.files import write_csv
+from sharpminima.catalogue.analyses import (
+    HessianSettings,
+)
+from sharpminima.catalogue.columns import (
+    HESSIAN_COLUMNS,
+    RELATIVE,
+)
+from sharpminima.steps.analyse._nets import finished_parts, images_of, load_ends
+from sharpminima.steps.job import Runtime
+
+
+def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, out: Path, runtime: Runtime) -> None:
+    """Largest eigenvalues of the Hessian at G and 1-S: of all parameters, of the surviving ones, of relative changes.
+
+    The eigenvalues of relative changes of the survivors do not depend on the scale of ReLU layers; the others do.
+    """
+    ends, dataset, device = load_ends(data, gradual, rewind, runtime)
+    split = images_of(dataset, settings, device)
+    finished = finished_parts(out, ends, dataset, settings)
+    spaces = (("all", False, None), ("surviving", True, None), (RELATIVE, True, "parameter"))
+    for end, (space, masked, scaling) in list(product(ends, spaces))[len(finished.parts) :]:
+        found = hessian_eigenvalues(
+            end.model,
+            split.images,
+            split.labels,
+            k=settings.eigenvalues,
+            masks=end.masks if masked else None,
+            scaling=scaling,
+            tol=settings.tolerance,
+            seed=end.key["seed"],
+        )
+        finished.add(
+            [
+                {
+                    **end.key,
+                    "sparsity": end.sparsity,
+                    "part": settings.part,
+                    "images": len(split.labels),
+                    "space": space,
+                    "dimension": found.dimension,
+                    "index": index + 1,
+                    "eigenvalue": float(found.eigenvalues[index]),
+                    "residual": float(found.residuals[index]),
+                    "converged": bool(found.converged[index]),
+                }
+                for index in range(settings.eigenvalues)
+            ]
+        )
+    write_csv(out, (row for part in finished.parts for row in part), HESSIAN_COLUMNS)
+    finished.remove()

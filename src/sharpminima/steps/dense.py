@@ -1,0 +1,39 @@
+"""Dense training: the net that pruned ones are compared with."""
+
+from pathlib import Path
+from typing import Literal
+
+from sharpminima.base.progress import Progress
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.nets.initial import load_initial
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.runtime.usage import measured
+from sharpminima.steps.job import Runtime, TrainingJob, recorded_net
+from sharpminima.steps.recipe import KEPT, fit, write_cell
+
+
+def dense(
+    data: Path,
+    w0: Path,
+    settings: RecipeSettings,
+    out: Path,
+    runtime: Runtime,
+    *,
+    weights: Literal["all", "none"] = "all",
+) -> None:
+    """Train a run's dense net from its W0; writes ``checkpoint.safetensors`` and ``history.csv`` into ``out``.
+
+    Args:
+        weights: with ``none`` the checkpoint keeps metrics and the classes given to the test images.
+    """
+    initial = load_initial(w0)
+    net = recorded_net(initial.metadata)
+    model_name, seed = net["model"], initial.metadata["seed"]
+    job = TrainingJob(data, runtime, **net, seed=seed, strategy="dense", settings=settings.model_dump(mode="json"))
+    model = initial.load_into(job.build())
+    resume = ResumeFile(out / "resume.safetensors", fingerprint=job.fingerprint(initial))
+    progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")
+    with measured(out):
+        trained = fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
+        write_cell(job, out, [trained], None, {}, KEPT[weights])
+    resume.remove()

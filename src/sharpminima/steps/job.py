@@ -1,0 +1,102 @@
+"""What every step that trains shares: how it computes, its data, and what its checkpoints record."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpminima.catalogue.datasets import DATASETS
+from sharpminima.catalogue.models import MODELS
+from sharpminima.data import ImageDataset, Split, load_prepared
+from sharpminima.nets.checkpoint import Checkpoint
+from sharpminima.nets.counts import measure
+from sharpminima.nets.evaluation import evaluate, predict
+from sharpminima.nets.masks import Masks, prunable_parameters, sparsity
+from sharpminima.nets.models import build_recorded
+from sharpminima.runtime.device import configure
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How numbers are computed, as asked for; recorded with them."""
+
+    device: str = "auto"
+    threads: int = 1
+    compaction: bool = True
+    replica_strategy: str = "auto"  # of retraining: loop, batched, or auto, a rule by device
+    precision: str = "float32"  # of training; analyses take float32
+
+
+class TrainingJob:
+    """What every training step needs: data on the device, and what its checkpoints record."""
+
+    def __init__(self, data: Path, runtime: Runtime, **facts: Any) -> None:
+        self.runtime = runtime
+        self.device = configure(runtime.device, runtime.threads, runtime.precision)
+        self.dataset: ImageDataset = load_prepared(data)
+        self.training = self._split("train")
+        self.validation = self._split("validation")
+        self.test = self._split("test")
+        self.augment = DATASETS[self.dataset.name].augment
+        self.facts = {
+            "dataset": self.dataset.name,
+            "dataset_sha256": self.dataset.sha256,
+            "runtime": {
+                "device": self.device.type,
+                "threads": runtime.threads,
+                "compaction": runtime.compaction,
+                "precision": runtime.precision,
+            },
+            **facts,
+        }
+
+    def _split(self, part: str) -> Split:
+        return self.dataset.split(part, device=self.device)
+
+    def replica_strategy(self, replicas: int) -> str:
+        """How replicas are trained: ``auto`` is one batched model on CUDA, and one by one on a CPU."""
+        if self.runtime.replica_strategy != "auto":
+            return self.runtime.replica_strategy
+        return "batched" if self.device.type == "cuda" and replicas > 1 else "loop"
+
+    def fingerprint(self, *inputs: Checkpoint) -> str:
+        """Identifies settings and inputs, for the resume file."""
+        text = json.dumps([self.facts, *(c.metadata for c in inputs)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def build(self) -> nn.Module:
+        """A net as the job's facts tell."""
+        return build_recorded(self.facts, num_classes=self.dataset.num_classes)
+
+    def metrics(self, state: dict[str, Tensor], masks: Masks | None) -> dict[str, Any]:
+        """What every net reports: losses and errors on all splits, and its counts (`sharpminima.nets.counts`)."""
+        model = self.build()
+        model.load_state_dict(state)
+        counts = asdict(measure(model, MODELS[self.facts["model"]].shape, masks=masks))
+        prunable = masks or {name: torch.ones_like(state[name]) for name in prunable_parameters(model)}
+        model.to(self.device)
+        values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}
+        for part in ("training", "validation", "test"):
+            split: Split = getattr(self, part)
+            found = evaluate(model, split.images, split.labels)
+            values |= {f"{part}_loss": found.loss, f"{part}_wrong": found.wrong, f"{part}_images": found.samples}
+        return values
+
+    def predictions(self, states: Sequence[dict[str, Tensor]]) -> Tensor:
+        """Class that each net gives to each test image: uint8 [nets, images]."""
+        model = self.build().to(self.device)
+        found = []
+        for state in states:
+            model.load_state_dict(state)
+            found.append(predict(model, self.test.images).to(torch.uint8).cpu())
+        return torch.stack(found)
+
+
+def recorded_net(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that name a net."""
+    return {key: metadata[key] for key in ("model", "batchnorm") if key in metadata}

@@ -1,0 +1,89 @@
+"""Retraining at a method's mask: the replicas of one strategy at one level."""
+
+from pathlib import Path
+from typing import Literal
+
+from sharpminima.base.errors import CheckpointError
+from sharpminima.base.progress import Progress
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.catalogue.strategies import STRATEGIES
+from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.initial import load_initial
+from sharpminima.nets.models import set_batchnorm
+from sharpminima.nets.resume import FinishedParts, ResumeFile
+from sharpminima.pruning import strategies
+from sharpminima.runtime.usage import measured
+from sharpminima.steps.job import Runtime, TrainingJob, recorded_net
+from sharpminima.steps.recipe import KEPT, fit, fit_batch, untrained, write_cell
+
+
+def retrain(
+    data: Path,
+    w0: Path,
+    pruned: Path,
+    strategy_name: str,
+    replicas: int,
+    settings: RecipeSettings,
+    out: Path,
+    runtime: Runtime,
+    *,
+    weights: Literal["all", "first", "none"] = "all",
+) -> None:
+    """Retrain all replicas of one cell at a method's masks; writes ``checkpoint.safetensors`` and ``history.csv``.
+
+    Where a higher level has the same state, that level's cell is the one that is trained; this one then holds the
+    untrained start of a single replica, and its metadata says ``represented_by``.
+
+    Args:
+        pruned: the method's checkpoint of the level (strategy ``gradual``).
+        settings: the dense recipe.
+        weights: the replicas whose weights are kept; of the others masks, metrics and predictions are.
+    """
+    initial, structure = load_initial(w0), load_checkpoint(pruned)
+    if structure.masks is None:
+        raise CheckpointError(f"{pruned}: holds no masks; give the checkpoint of a pruning method")
+    strategy, known = STRATEGIES[strategy_name], structure.metadata
+    if strategy.budget == "method":
+        settings = settings.model_copy(update={"schedule": "constant", "max_epochs": known["method_epochs"]})
+    seed, model_name = known["seed"], known["model"]
+    facts = recorded_net(known) | {key: known[key] for key in ("seed", "method", "level", "represented_by", "reached")}
+    job = TrainingJob(
+        data, runtime, **facts, strategy=strategy_name, replicas=replicas, settings=settings.model_dump(mode="json")
+    )
+    mode = job.replica_strategy(replicas)
+    job.facts["runtime"]["replica_strategy"] = mode
+    is_represented = known["represented_by"] != known["level"]
+    nets = [
+        strategies.masked_net(
+            strategy,
+            model_name,
+            job.dataset.num_classes,
+            initial.states[0],
+            structure.masks[0],
+            seed=seed,
+            replica=replica,
+        )
+        for replica in range(1 if is_represented else replicas)
+    ]
+    for model, _ in nets:
+        set_batchnorm(model, **known.get("batchnorm", {}))
+    masks = [mask for _, mask in nets]
+    with measured(out):
+        if is_represented:
+            write_cell(job, out, [untrained(model) for model, _ in nets], masks, {"trained": False}, KEPT[weights])
+            return
+        fingerprint = job.fingerprint(initial, structure)
+        done = FinishedParts(out / "resume-finished.safetensors", fingerprint=fingerprint)
+        label = f"{strategy_name} {model_name}/{job.dataset.name} level {known['level']:g} seed {seed}"
+        if mode == "batched" and not done.parts:
+            resume = ResumeFile(out / "resume-batch.safetensors", fingerprint=fingerprint)
+            progress = Progress(f"{label} replicas 1-{replicas}")
+            done.add(*fit_batch(job, nets, settings, strategy_name, seed, progress, resume))
+            resume.remove()
+        for replica in range(len(done.parts), replicas):
+            progress = Progress(f"{label} replica {replica + 1}/{replicas}")
+            resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
+            done.add(fit(job, *nets[replica], settings, (strategy_name, replica), seed, progress, resume))
+            resume.remove()
+        write_cell(job, out, done.parts, masks, {"trained": True}, KEPT[weights])
+    done.remove()

@@ -1,0 +1,327 @@
+"""The jobs of a study, each with what it reads, what it makes, and the settings on which that depends.
+
+They are enumerated here, and nowhere else: Snakemake's rules, DVC's stages, the plan and provenance take theirs from
+here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sharpminima.base.names import CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND
+from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
+from sharpminima.catalogue.registry import source_file
+from sharpminima.study.paths import CLAIMS, PAPER_SOURCES, Paths
+from sharpminima.study.runs import Runs, experiment_key
+from sharpminima.study.schema import Experiment, TransferSettings
+
+NUMBERS_CODE = (
+    source_file("sharpminima.report.tables"),
+    source_file("sharpminima.report.titles"),
+    source_file("sharpminima.report.numbers"),
+    source_file("sharpminima.report.metrics"),
+    source_file("sharpminima.report.compute"),
+    source_file("sharpminima.report.claims._ledger"),
+    source_file("sharpminima.report.claims._judge"),
+    source_file("sharpminima.report.claims._verdict"),
+    source_file("sharpminima.report.intervals"),
+)
+"""The code that the paper's numbers come from."""
+RANKING_CODE = (source_file("sharpminima.report.tables"), source_file("sharpminima.report.intervals"))
+"""The code that the ranking of methods comes from."""
+PAPER_CODE = source_file("sharpminima.report.paper")
+
+# Groups: on a cluster, steps of one group that depend on each other are one job, and so are as many others of the
+# group as the profile's `group-components` says.
+DENSE_GROUP = "dense-{dataset}-{model}"
+PRUNE_GROUP = "prune-{dataset}-{model}-{method}"
+TRANSFER_GROUP = "transfer-{dataset}-{model}-{seed}"
+RETRAIN_GROUP = "retrain-{dataset}-{model}-{method}-{seed}"  # the cells of one run
+ANALYSIS_GROUP = "analysis-{dataset}-{model}-{method}-{level}-{seed}"
+FIGURES_GROUP = "figures"
+_GROUPS = {
+    "dense": DENSE_GROUP,
+    "prune": PRUNE_GROUP,
+    "retrain": RETRAIN_GROUP,
+    "transfer": TRANSFER_GROUP,
+    "figure": FIGURES_GROUP,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: what it reads and makes, and the settings on which its numbers depend."""
+
+    rule: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    key: dict[str, Any] = field(default_factory=dict)  # the wildcards of its paths
+
+    @property
+    def group(self) -> str | None:
+        """The name of its group, with wildcards; None: it runs where Snakemake itself runs."""
+        return ANALYSIS_GROUP if self.rule in ANALYSES else _GROUPS.get(self.rule)
+
+
+@dataclass(frozen=True)
+class Layout(Runs, Paths):
+    """The paths, the runs and the jobs of one study: ``Layout(config, study)``."""
+
+    def jobs(self) -> list[Job]:
+        """Every job of the study up to its tables, each after those whose files it reads."""
+        return [*self.training_jobs(), *self.analysis_jobs()]
+
+    def all_jobs(self) -> list[Job]:
+        """Every job of the study up to its paper, each after those whose files it reads."""
+        return [*self.jobs(), *self.comparing_jobs(), *self.drawing_jobs()]
+
+    def stage_jobs(self, stage: str) -> list[Job]:
+        """The jobs whose files a stage of DVC tracks (see `STAGES`): prepared data are not among them."""
+        jobs = self.training_jobs() if stage == "runs" else self.analysis_jobs()
+        return [job for job in jobs if job.rule != "prepare"]
+
+    def training_jobs(self) -> list[Job]:
+        """The jobs that make data, W0, checkpoints and masks."""
+        jobs: dict[tuple[str, ...], Job] = {}  # by outputs: experiments share data, W0 and dense nets
+
+        def add(rule: str, key: dict[str, Any], inputs: list[str], outputs: list[str], **settings: Any) -> None:
+            jobs.setdefault(tuple(outputs), Job(rule, tuple(inputs), tuple(outputs), settings, key))
+
+        def add_data(dataset: str) -> None:
+            add("prepare", {"dataset": dataset}, [], [self.prepared(dataset)], dataset=dataset, **split)
+
+        split = self.study.data.model_dump(mode="json")
+        for experiment in self.study.experiments:
+            key = experiment_key(experiment)
+            data = self.prepared(experiment.dataset)
+            first = self.experiment(experiment.dataset, experiment.model)
+            dense = first.dense.model_dump(mode="json")
+            add_data(experiment.dataset)
+            for seed in self.seeds(experiment):
+                run = {**key, "seed": seed}
+                init = self.init(**run)
+                batchnorm = experiment.batchnorm
+                net = {} if batchnorm is None else {"batchnorm": batchnorm.model_dump(mode="json")}
+                add("init", run, [data], [init], **net)
+                add(
+                    "dense",
+                    run,
+                    [data, init],
+                    [self.dense(file, **run) for file in (CHECKPOINT, HISTORY)],
+                    **({} if first.weights == "all" else {"weights": "none"}),
+                    **dense,
+                )
+                states = [self.cell(**run, level=level, strategy=GRADUAL) for level in self.levels(experiment)]
+                record = [self.run(file, **run) for file in (HISTORY, EVENTS)]
+                method = experiment.method.model_dump(mode="json", by_alias=True)
+                kept = {} if experiment.weights == "all" else {"weights": experiment.weights}
+                add(
+                    "prune",
+                    run,
+                    [data, init],
+                    [*states, *record],
+                    **method,
+                    levels=list(experiment.levels),
+                    **kept,
+                )
+            for cell in self.cells(experiment):
+                inputs = [
+                    data,
+                    self.init(**key, seed=cell.seed),
+                    self.cell(**key, level=cell.level, strategy=GRADUAL, seed=cell.seed),
+                ]
+                outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
+                replicas = experiment.strategies[cell.strategy].replicas
+                # The default is not spelled out: it came later, and what was trained before has it.
+                weights = self.weights(experiment, cell.level)
+                kept = {} if weights == "all" else {"weights": weights}
+                add("retrain", cell.key, inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
+        for dataset in self.datasets():
+            add_data(dataset)
+        for key, nets, table, settings in self.transfers():
+            add(
+                "transfer",
+                key,
+                [self.prepared(key["to"]), nets],
+                [table],
+                **settings.model_dump(mode="json", exclude={"sources"}),
+            )
+        return list(jobs.values())
+
+    def analysis_jobs(self) -> list[Job]:
+        """The jobs that make the tables."""
+        jobs = list(self.measurements())
+        measured = tuple(path for job in jobs if ANALYSES[job.rule].summarised for path in job.outputs)
+        results = self.table("results")
+        jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density"))))
+        read = (results, *measured, *self.transfer_tables(), CLAIMS)
+        jobs.append(Job("numbers", read, (self.numbers(), self.metrics()), self.facts()))
+        return jobs
+
+    def measurements(self) -> Iterator[Job]:
+        """Each job that measures a G and a 1-S."""
+        wanted = {name: set(self.analysis_tables(name)) for name in ANALYSES}
+        for experiment, analysis, experiment_level in self.analyses():
+            for seed in self.seeds(experiment):
+                key = {**experiment_level, "seed": seed}
+                ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
+                for name, settings in analysis:
+                    table = self.analysis(name, **key)
+                    if table in wanted[name]:
+                        inputs = (self.prepared(experiment.dataset), *ends)
+                        asked = settings.model_dump(mode="json")
+                        yield Job(name, inputs, (table,), asked, {**key, "analysis": name})
+
+    def comparing_jobs(self) -> list[Job]:
+        """The jobs that make two more tables of a study that compares methods; any other has them by request.
+
+        What jobs took is not tracked, and in a clone of a tracked study all should be there without it.
+        """
+        if "methods" not in self.study.figures:
+            return []
+        return [
+            Job("measures", tuple(self.checkpoints()), (self.table("measures"),)),
+            Job("ranking", (self.table("results"), *RANKING_CODE), (self.table("ranking"),)),
+        ]
+
+    def figure_job(self, name: str) -> Job:
+        """The job that draws a figure."""
+        outputs = tuple(f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg"))
+        return Job("figure", (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name)), outputs)
+
+    def provenance_job(self) -> Job:
+        """The job that writes what each figure comes from."""
+        figures = self.study.figures
+        drawn = [path for name in figures for path in self.figure_job(name).outputs]
+        return Job("provenance", (*drawn, *self.origins(*figures)), tuple(self.provenance(name) for name in figures))
+
+    def paper_job(self) -> Job:
+        """The job that compiles the paper."""
+        figures = self.study.figures
+        shown = [path for name in figures for path in (f"{self.figure(name)}.svg", self.provenance(name))]
+        return Job("paper", (*PAPER_SOURCES, PAPER_CODE, self.numbers(), *shown), (self.paper(),))
+
+    def drawing_jobs(self) -> list[Job]:
+        """The jobs that make figures and the paper."""
+        jobs = [self.figure_job(name) for name in self.study.figures]
+        if self.study.figures:
+            jobs.append(self.provenance_job())
+        return [*jobs, self.paper_job()] if self.study.paper else jobs
+
+    def ancestry(self, *figures: str) -> list[Job]:
+        """The jobs whose files figures come from, and those that draw them, each after those whose files it reads."""
+        drawing = [self.figure_job(name) for name in figures]
+        wanted, found = {path for job in drawing for path in job.inputs}, []
+        for job in reversed(self.jobs()):
+            if wanted.intersection(job.outputs):
+                wanted.update(job.inputs)
+                found.append(job)
+        return [*reversed(found), *drawing]
+
+    def origins(self, *figures: str) -> list[str]:
+        """The files that figures come from, without the prepared data: checkpoints hold the hash of theirs."""
+        jobs = self.ancestry(*figures)
+        data = {path for job in jobs if job.rule == "prepare" for path in job.outputs}
+        return sorted({path for job in jobs for path in job.inputs} - data)
+
+    def facts(self) -> dict[str, Any]:
+        """The study as the paper states it."""
+        return {"name": self.name, **self.study.model_dump(mode="json", by_alias=True)}
+
+    def checkpoints(self) -> list[str]:
+        """Every checkpoint that the results table reads, in the order of its rows."""
+        paths = []
+        for experiment in self.study.experiments:
+            key = experiment_key(experiment)
+            paths += [self.dense(**key, seed=seed) for seed in self.seeds(experiment)]
+            paths += [
+                self.cell(**key, level=level, strategy=GRADUAL, seed=seed)
+                for level in self.levels(experiment)
+                for seed in self.seeds(experiment)
+            ]
+            paths += [self.cell(**cell.key) for cell in self.cells(experiment)]
+        return list(dict.fromkeys(paths))  # methods share the dense nets of their dataset and model
+
+    def transfers(self) -> Iterator[tuple[dict[str, Any], str, str, TransferSettings]]:
+        """(wildcards, checkpoint, table, settings) of each transfer, at the highest level."""
+        for experiment in self.study.experiments:
+            if experiment.transfer is None:
+                continue
+            settings = experiment.transfer.resolved(experiment.dense)
+            key = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
+            for source in settings.sources:
+                if source == DENSE and experiment.weights != "all":
+                    continue
+                for seed in self.seeds(experiment, experiment.strategies.get(source)):
+                    cell = {**key, "strategy": source, "seed": seed}
+                    nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
+                    yield {**cell, "to": settings.to}, nets, self.transfer(settings.to, **cell), settings
+
+    def transfer_tables(self) -> list[str]:
+        """The tables of all transfers; methods share those of the dense nets of their dataset and model."""
+        return list(dict.fromkeys(table for _, _, table, _ in self.transfers()))
+
+    def analysis_tables(self, name: str) -> list[str]:
+        """The tables of one analysis, of every run that has it."""
+        match ANALYSES[name].when:
+            case "shown":
+                return self.drawn_tables(name)
+            case "mapped":
+                return self.map_tables(name)
+        return [self.analysis(name, **key, seed=seed) for e, _, key in self.analyses() for seed in self.seeds(e)]
+
+    def drawn_tables(self, name: str) -> list[str]:
+        """The tables of one analysis that the figures show."""
+        sources = [source for figure in self.study.figures for source in FIGURES[figure].reads.values()]
+        found = [self._read(source) for source in sources if isinstance(source, OfFocus) and source.analysis == name]
+        return sorted({path for tables in found for path in (tables if isinstance(tables, list) else [tables])})
+
+    def map_tables(self, name: str) -> list[str]:
+        """The tables of an analysis that figures show or an experiment's ``maps`` ask for; first those shown."""
+        asked_for = (
+            table
+            for experiment, _, key in self.analyses()
+            if experiment.maps is not None
+            for table in self._of_runs(name, experiment, key, experiment.maps)
+        )
+        return list(dict.fromkeys([*self.drawn_tables(name), *asked_for]))
+
+    def _of_runs(self, kind: str, experiment: Experiment, key: dict[str, str], runs: int | str) -> list[str]:
+        return [self.analysis(kind, **key, seed=seed) for seed in self._first(runs, self.seeds(experiment))]
+
+    def tables(self) -> list[str]:
+        """The tables of all trained nets that the study ends with."""
+        return [self.table("results"), *(path for job in self.comparing_jobs() for path in job.outputs)]
+
+    def figure_tables(self, name: str) -> dict[str, str | list[str]]:
+        """The tables that a figure's notebook reads, by the names of its parameters."""
+        return {parameter: self._read(source) for parameter, source in FIGURES[name].reads.items()}
+
+    def _read(self, source: Source) -> str | list[str]:
+        """The files of one parameter of a notebook."""
+        match source:
+            case Table(name):
+                return self.table(name)
+            case File(path):
+                return path
+            case Transfers():
+                return self.transfer_tables()
+            case PathEvents():
+                experiment = self.study.path_experiment()
+                assert experiment is not None  # the study model demands it with such a figure
+                key = experiment_key(experiment)
+                return [self.run(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
+            case OfFocus(analysis, runs):
+                found = self._of_runs(analysis, *self.focus(), runs)
+                return found[0] if runs == "first" else found
+
+    def tables_of(self, name: str) -> list[str]:
+        """The tables of `figure_tables`, as one list."""
+        tables = self.figure_tables(name).values()
+        return [path for value in tables for path in (value if isinstance(value, list) else [value])]
+
+    def figure_code(self, name: str) -> tuple[str, ...]:
+        """The code that a figure is drawn by."""
+        return FIGURES[name].code
