@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
@@ -56,8 +57,8 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
     rows = math.ceil(len(found) / columns)
     with styled():
         width = FULL_WIDTH if columns > 1 else 4.2
-        figure = Figure(figsize=(width, 2.9 * rows + 0.75), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.02)  # inches: the halves of a broken panel belong together
+        together = ConstrainedLayoutEngine(h_pad=0.02)  # inches: the halves of a broken panel belong together
+        figure = Figure(figsize=(width, 2.9 * rows + 0.75), layout=together)
         grid = figure.add_gridspec(rows, columns)
         entries: dict[str, Line2D] = {}
         counts: dict[str, set[int]] = {}
@@ -93,7 +94,7 @@ def _error_panel(
         parts = [figure.add_subplot(place)]
     else:
         halves = place.subgridspec(2, 1, height_ratios=(1, 2), hspace=0.03)
-        parts = [figure.add_subplot(half) for half in halves]
+        parts = [figure.add_subplot(halves[row]) for row in range(2)]
     pruned = summary[summary["strategy"] != DENSE]
     left = 100 - pruned["removed_mean"]
     lowest = min([left.min(), *(100 * (1 - level) for level, _, _ in missed)])
@@ -109,7 +110,8 @@ def _error_panel(
     if cut is None:
         _scale_errors(parts[0], nets["test_error_percent"])
     else:
-        _scale_broken(*parts, nets["test_error_percent"], cut)
+        upper, lower = parts
+        _scale_broken(upper, lower, nets["test_error_percent"], cut)
     _mark_missed(parts[-1], missed)
     return parts
 
@@ -239,7 +241,8 @@ def _mark_missed(axes: Axes, missed: list[tuple[float, int, float]]) -> None:
 
 def _readable_ticks(left: float, right: float) -> list[float]:
     """Shares left, in percent, of the ticks inside the axis; neighbours at least 8 % of it apart."""
-    length, chosen = math.log(left / right), []
+    length = math.log(left / right)
+    chosen: list[float] = []
     for removed in _TICKS:
         share = 100 - removed
         near = chosen and math.log(chosen[-1] / share) < 0.08 * length
@@ -250,7 +253,8 @@ def _readable_ticks(left: float, right: float) -> list[float]:
 
 def _plain_log_ticks(axes: Axes) -> None:
     start, high = axes.get_ylim()
-    low = start or axes.yaxis.get_transform().linthresh
+    scale: Any = axes.yaxis.get_transform()
+    low = start or scale.linthresh
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 300 else (1,)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
@@ -423,7 +427,7 @@ def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
     for place, strategy in enumerate(shown):
         errors_of, look = nets.loc[nets["strategy"] == strategy, "test_error_percent"], look_of(strategy, method)
         found = describe(errors_of)
-        marker = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
+        marker: dict[str, Any] = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
         axes.plot([place - 0.18] * len(errors_of), errors_of, ".", color=look.colour, alpha=0.5, markersize=4)
         axes.errorbar(place, found["mean"], yerr=found["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker)
     counts = nets["strategy"].value_counts()
@@ -609,11 +613,11 @@ def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
                 )
             axes.plot([], [], linestyle=dashes, marker=marker, markersize=3.5, color=colour, label=f"{net}, {space}")
     if not hessian["converged"].astype(bool).all():
-        hollow = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white", "color": "#444444"}
+        hollow: dict[str, Any] = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white", "color": "#444444"}
         axes.plot([], [], linestyle="none", label="not converged", **hollow)
     _eigenvalue_scale(axes, hessian["eigenvalue"])
     axes.xaxis.set_major_locator(FixedLocator(sorted(hessian["index"].unique())))
     axes.set_xlabel("rank of the eigenvalue")
     axes.set_ylabel("eigenvalue (nats)")
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
     axes.legend(title="net, parameter space", title_fontsize=8, **below)

@@ -63,6 +63,8 @@ class _Layer:
 class Selected(nn.Module):
     """A linear layer that reads some of its inputs only."""
 
+    inputs: Tensor
+
     def __init__(self, linear: nn.Linear, inputs: Tensor) -> None:
         super().__init__()
         self.linear = linear
@@ -136,7 +138,7 @@ def compact(
         else:
             places = places[:, columns]
             smaller = _slice(module, places, bias_places)
-            if layer.selects and len(columns) < module.weight.shape[1]:
+            if layer.selects and isinstance(smaller, nn.Linear) and len(columns) < module.weight.shape[1]:
                 small.set_submodule(name, Selected(smaller, columns))
                 name = f"{name}.linear"
             else:
@@ -146,6 +148,7 @@ def compact(
             parameters[f"{name}.bias"] = (f"{layer.name}.bias", bias_places)
         for norm_name in layer.norms:
             norm = small.get_submodule(norm_name)
+            assert isinstance(norm, nn.BatchNorm2d)  # of `_layers`
             small.set_submodule(norm_name, _slice_norm(norm, rows))
             for kind, _ in norm.named_parameters():
                 parameters[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
@@ -204,7 +207,8 @@ def reordered(model: nn.Module) -> fx.GraphModule:
     graph = _traced(model)
     for pool in graph.graph.nodes:
         relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
-        if _kind(graph, pool) is nn.MaxPool2d and _kind(graph, relu) is nn.ReLU and len(relu.users) == 1:
+        pools_relu = _kind(graph, pool) is nn.MaxPool2d and _kind(graph, relu) is nn.ReLU
+        if relu is not None and pools_relu and len(relu.users) == 1:
             relu.target, pool.target = pool.target, relu.target
     graph.recompile()
     return graph
@@ -212,7 +216,7 @@ def reordered(model: nn.Module) -> fx.GraphModule:
 
 def _kind(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
     """The class of the module that a node calls."""
-    return type(graph.get_submodule(node.target)) if node is not None and node.op == "call_module" else None
+    return type(graph.get_submodule(str(node.target))) if node is not None and node.op == "call_module" else None
 
 
 def _pool_batch_last(graph: fx.GraphModule) -> None:
@@ -221,12 +225,15 @@ def _pool_batch_last(graph: fx.GraphModule) -> None:
         if _kind(graph, pool) in (nn.MaxPool2d, nn.AvgPool2d) and _kind(graph, pool.args[0]) is SparseConv2d:
             convolution = pool.args[0]
             alone = len(convolution.users) == 1
-            if alone and graph.get_submodule(convolution.target).takes_over(graph.get_submodule(pool.target)):
+            layer, pooling = graph.get_submodule(convolution.target), graph.get_submodule(pool.target)
+            assert isinstance(layer, SparseConv2d)
+            assert isinstance(pooling, nn.MaxPool2d | nn.AvgPool2d)
+            if alone and layer.takes_over(pooling):
                 pool.replace_all_uses_with(convolution)
                 graph.graph.erase_node(pool)
                 continue
             name = f"{pool.name}_batch_last"  # a module of its own: the net may use one pooling several times
-            graph.add_submodule(name, batch_last(graph.get_submodule(pool.target)))
+            graph.add_submodule(name, batch_last(pooling))
             pool.target = name
     graph.recompile()
 
@@ -250,7 +257,7 @@ def _layers(graph: fx.GraphModule) -> list[_Layer]:
                 layer.consumer, found[reader].source, layer.norms = found[reader], layer, tuple(norms)
                 break
             if isinstance(module, nn.BatchNorm2d):
-                norms.append(reader.target)
+                norms.append(str(reader.target))
             elif not (isinstance(module, _CHANNELWISE) or _flattens(reader, module)):
                 break
     for node in graph.graph.nodes:

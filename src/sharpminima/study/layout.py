@@ -254,12 +254,12 @@ class Layout:
             if experiment.transfer is None:
                 continue
             settings = experiment.transfer.resolved(experiment.dense)
-            key = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
+            key: dict[str, Any] = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
             for source in settings.sources:
                 if source == DENSE and experiment.weights != "all":
                     continue
                 for seed in self.seeds(experiment, experiment.strategies.get(source)):
-                    cell = {**key, "strategy": source, "seed": seed}
+                    cell: dict[str, Any] = {**key, "strategy": source, "seed": seed}
                     nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
                     yield {**cell, "to": settings.to}, nets, self.transfer(settings.to, **cell), settings
 
@@ -338,7 +338,7 @@ class Layout:
                 }
                 record = [self.run(file, **key, seed=seed) for file in (HISTORY, EVENTS)]
                 method = experiment.method.model_dump(mode="json", by_alias=True)
-                kept = {} if experiment.weights == "all" else {"weights": experiment.weights}
+                kept: dict[str, Any] = {} if experiment.weights == "all" else {"weights": experiment.weights}
                 add(
                     "prune",
                     [data, init],
@@ -375,7 +375,7 @@ class Layout:
         wanted = {name: set(self.analysis_tables(name)) for name in ANALYSES}
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
-                key = {**experiment_level, "seed": seed}
+                key: dict[str, Any] = {**experiment_level, "seed": seed}
                 ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
                     table = self.analysis(name, **key)
