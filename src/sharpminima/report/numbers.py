@@ -241,7 +241,7 @@ def _psp(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _barrier(rows: pd.DataFrame) -> dict[str, Any]:
     """By part of the data: how far loss and error rise above the line between those of G and of 1-S, over runs."""
-    found = {}
+    found: dict[str, Any] = {}
     for part, its_rows in rows.groupby("part", sort=False):
         highest = its_rows.groupby("seed")[["loss_excess_nats", "error_excess_percent"]].max()
         found[str(part)] = {str(column): describe(values) for column, values in highest.items()}

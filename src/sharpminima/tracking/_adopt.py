@@ -60,10 +60,12 @@ def _adopt(entry: dict[str, Any], tracked: set[str], written_s: float, notes: No
         if known.sha256(path) != digest:
             continue
         note = notes.read(path)
-        is_noted = note is not None and all(note[name] == entry[name] for name in COMPARED)
-        is_made_here = note is not None and abs(note["endtime"] - known.mtime_ns(path) / 1e9) <= TIME_TOLERANCE_S
-        if is_made_here and (is_noted or note["endtime"] > written_s):
-            continue
+        is_noted = is_made_here = False
+        if note is not None:
+            is_noted = all(note[name] == entry[name] for name in COMPARED)
+            is_made_here = abs(note["endtime"] - known.mtime_ns(path) / 1e9) <= TIME_TOLERANCE_S
+            if is_made_here and (is_noted or note["endtime"] > written_s):
+                continue
         mtime_ns = known.mtime_ns(path)
         if not is_made_here:
             mtime_ns = max(known.earlier_mtime_ns(path) or mtime_ns, earliest)

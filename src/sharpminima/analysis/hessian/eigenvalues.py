@@ -22,7 +22,7 @@ from sharpminima.analysis._inputs import (
     count_outputs,
     surviving,
 )
-from sharpminima.analysis._reduced import reduced
+from sharpminima.analysis._reduced import channels_last, reduced
 from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
@@ -105,7 +105,7 @@ class HessianVectorProduct:
         net, places = reduced(model, masks)
         net = net.to(dtype=dtype)
         if images.device.type == "cpu":
-            net = net.to(memory_format=torch.channels_last)
+            net = channels_last(net)
         self._net = net
         self._sparse = any(isinstance(module, SparseConv2d) for module in net.modules())  # such know no vmap
         if self._sparse and batch_size is None:

@@ -150,8 +150,8 @@ def hessian_along_line(
     if points < 2:
         raise AnalysisError(f"points is {points}; the ends are two, so give at least 2")
     plane = Plane(center, target, masks=masks)
-    settings = {"k": k, "tol": tol, "seed": seed, "scaling": scaling, "max_iterations": max_iterations}
-    sizes = {"batch_size": batch_size, "block_size": block_size}
+    settings: dict[str, Any] = {"k": k, "tol": tol, "seed": seed, "scaling": scaling, "max_iterations": max_iterations}
+    sizes: dict[str, Any] = {"batch_size": batch_size, "block_size": block_size}
     file = None
     if resume is not None:
         facts = {"of": "hessian_along_line", "points": points, "masks": sorted(masks or {}), "dtype": str(dtype)}

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -343,7 +344,7 @@ def loss_surface(
         if progress:
             progress(number + 1, len(points))
         if STOP.raised or (file is not None and file.due()):
-            save_or_stop(file, lambda done=number + 1: {"done": done, "table": table})
+            save_or_stop(file, partial(dict, done=number + 1, table=table))
     if file is not None:
         file.remove()
     return LossSurface(

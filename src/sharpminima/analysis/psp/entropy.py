@@ -203,11 +203,13 @@ class PspStatistics:
         from sharpminima.analysis.psp._joint import JointStates  # it compiles, which the first order does not need
 
         layer = self.layers[name]
+        packed = layer.states
+        assert packed is not None  # `entropy` has asked for them
         neurons, live = layer.active.shape[1], int(self._live(layer).sum())
         varying, own = self._varying(layer), self._class_entropies(layer)
         per_class, of_live, errors, errors_live = [], [], [0.0], [0.0]
         for label in range(len(self.class_sizes)):
-            states = JointStates(layer.states[self.labels == label], varying[label])
+            states = JointStates(packed[self.labels == label], varying[label])
             parts = [0.0]
             # A neuron that is constant within the class adds nothing to a joint entropy. So the mean over tuples
             # is that over the `size` neurons of a tuple that vary, by how many tuples have so many.
@@ -279,7 +281,7 @@ class _LayerCollector:
     def __init__(self, name: str, pairs: bool) -> None:
         self.name, self.pairs = name, pairs
         self.active: Tensor | None = None
-        self.squares: Tensor | float = 0.0
+        self.squares = torch.zeros((), dtype=torch.float64)
         self.active_neurons: list[Tensor] = []
         self.states: list[Tensor] = []
 

@@ -16,6 +16,8 @@ from sharpminima.catalogue.methods.dynamic import DstSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.total import total
 from sharpminima.training import FlatModel
 
 _LEAST = 0.01
@@ -59,23 +61,24 @@ class Thresholded(Reparametrised):
 
     def penalty(self) -> Tensor:
         """alpha sum exp(-t)."""
-        return self._strength * sum((-self.of(name)).exp().sum() for name in self.names)
+        return self._strength * total((-self.of(name)).exp().sum() for name in self.names)
 
 
-class LearningThresholds(Learning):
+class LearningThresholds(Learning[Thresholded]):
     """Opens a tensor that has closed."""
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:
         """Reset thresholds that remove nearly all."""
         super().after_step(flat)
-        for name in flat.model.names:
-            if flat.model.mask(name).mean() < _LEAST:
-                flat.model.of(name).zero_()
+        net = self.net(flat)
+        for name in net.names:
+            if net.mask(name).mean() < _LEAST:
+                net.of(name).zero_()
 
 
-def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile | None) -> Found:
     """Train weights and thresholds from W0."""
     net = Thresholded(run, strength)
     history = learn(run, net, settings, "dst", resume, LearningThresholds)
-    return {"state": net.folded(), "masks": net.masks(), "history": history}
+    return Found(net.folded(), net.masks(), history)

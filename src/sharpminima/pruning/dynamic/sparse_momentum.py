@@ -28,6 +28,7 @@ class Redistributing(Dynamic):
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Follow the dense gradients."""
+        assert flat.unmasked is not None  # of `search`
         self._momentum.lerp_(flat.unmasked, 1 - self.settings.smoothing)
 
     def rewired(self, flat: FlatModel, masks: Masks) -> Masks:

@@ -15,6 +15,7 @@ from sharpminima.catalogue.methods.choices import Criterion
 from sharpminima.data import Split
 from sharpminima.nets.masks import Masks
 from sharpminima.pruning.engine.distribution import keep_best
+from sharpminima.pruning.engine.total import total
 
 Scores = dict[str, Tensor]
 _GRASP_TEMPERATURE = 200.0  # of the logits, as in the authors' code: gradients that do not vanish at initialisation
@@ -97,7 +98,7 @@ def grasp(candidate: Candidate) -> Scores:
     weights = {name: weight.requires_grad_() for name, weight in candidate.weights().items()}
     loss = candidate.loss(weights, _GRASP_TEMPERATURE)
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-    squared = sum((g * g.detach()).sum() for g in gradients)
+    squared = total((g * g.detach()).sum() for g in gradients)
     products = torch.autograd.grad(squared, list(weights.values()))
     return {name: weights[name].detach() * product for name, product in zip(weights, products, strict=True)}
 
@@ -115,7 +116,7 @@ def obd(candidate: Candidate) -> Scores:
         signs = [
             (2.0 * torch.randint(0, 2, g.shape, generator=candidate.generator) - 1.0).to(g.device) for g in gradients
         ]
-        slope = sum((g * sign).sum() for g, sign in zip(gradients, signs, strict=True))
+        slope = total((g * sign).sum() for g, sign in zip(gradients, signs, strict=True))
         products = torch.autograd.grad(slope, list(weights.values()), retain_graph=True)
         for name, sign, product in zip(weights, signs, products, strict=True):
             diagonal[name] += sign * product / candidate.probes

@@ -7,7 +7,6 @@ result is a part of the untrained net; no training follows unless a recipe is gi
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked
 from sharpminima.runtime.rng import generator
 
@@ -52,9 +52,9 @@ class Popup(Reparametrised):
         }
 
 
-def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> Found:
     """Train the scores."""
     net = Popup(run, settings, level)
     history = learn(run, net, settings, "edge_popup", resume, Learning, rate=settings.rate, frozen=True)
     masks = net.found()
-    return {"state": masked(net.folded(), masks), "masks": masks, "history": history}
+    return Found(masked(net.folded(), masks), masks, history)

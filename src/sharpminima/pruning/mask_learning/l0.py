@@ -8,7 +8,6 @@ gamma, 0, 1), and what they close is removed. The strength is lambda.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,8 @@ from sharpminima.catalogue.methods.mask_learning import L0Settings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.total import total
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 _EDGE = 1e-6  # of u: the logarithms stay finite
@@ -48,11 +49,11 @@ class HardConcrete(Reparametrised):
     def penalty(self) -> Tensor:
         """lambda / N sum P(z != 0)."""
         shift = BETA * math.log(-GAMMA / ZETA)
-        return self._strength * sum((self.of(name) - shift).sigmoid().sum() for name in self.names)
+        return self._strength * total((self.of(name) - shift).sigmoid().sum() for name in self.names)
 
 
-def search(run: Run, strength: float, settings: L0Settings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, strength: float, settings: L0Settings, resume: ResumeFile | None) -> Found:
     """Train weights and gates from W0."""
     net = HardConcrete(run, settings, strength)
     history = learn(run, net, settings, "l0", resume, Learning, rate=settings.rate)
-    return {"state": net.folded(), "masks": net.masks(), "history": history}
+    return Found(net.folded(), net.masks(), history)

@@ -7,7 +7,6 @@ the highest in that number stay. No training follows unless a recipe is given.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked
 
 
@@ -53,9 +53,9 @@ class Bernoulli(Reparametrised):
         return found
 
 
-def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> Found:
     """Train the scores."""
     net = Bernoulli(run, settings, level)
     history = learn(run, net, settings, "supermask", resume, Learning, rate=settings.rate, frozen=True)
     masks = net.found()
-    return {"state": masked(net.folded(), masks), "masks": masks, "history": history}
+    return Found(masked(net.folded(), masks), masks, history)
