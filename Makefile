@@ -3,7 +3,7 @@
 # make track  set-up and, after a run, the tracked studies recorded in DVC (docs/dvc.md)
 # make bench  set-up and the training benchmark (minutes); BENCH='--models lenet300' gives it options
 # make setup  .venv alone
-# make lint   set-up and the linters; make format cures what they can
+# make lint   set-up, the linters and the type checker; make format cures what it can
 # make docs   set-up, and what is generated: the JSON schemas, the picture of the imports
 # make dist   set-up, then sdist and wheel in dist/, checked as an index would
 # make lock   requirements.lock anew (uv); make clean removes all that was made, the results too
@@ -69,6 +69,7 @@ bench: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
 
@@ -96,7 +97,7 @@ lock:
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock
 
 clean:
-	rm -rf $(VENV) .snakemake results paper/build dist
+	rm -rf $(VENV) .mypy_cache .snakemake results paper/build dist
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' $(firstword $(MAKEFILE_LIST))
