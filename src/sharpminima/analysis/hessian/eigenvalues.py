@@ -266,6 +266,12 @@ def hessian_eigenvalues(
         AnalysisError: k is not within 1 ... dimension or above max_iterations; tol is not positive; block_size is
             below 1; a scaling or a dtype that is not offered; weights or products are NaN or infinite; images,
             labels or masks of a wrong shape, type or range.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
+    >>> found = hessian_eigenvalues(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), k=1)
+    >>> round(float(found.eigenvalues[0]), 6)  # p (1 - p) of two classes, twice, times the five inputs of each
+    2.5
     """
     product = HessianVectorProduct(
         model, images, labels, masks=masks, scaling=scaling, dtype=dtype, batch_size=batch_size

@@ -367,6 +367,13 @@ def psp_statistics(
         AnalysisError: no ReLU runs, or some ReLU does not run on every image; images, labels or logits of a wrong
             shape or type; labels out of range; a class without images; NaN or infinity among weights,
             pre-activations or logits.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
+    >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
+    >>> images, labels = torch.tensor([-1.0, 1.0, 1.0, 1.0]).view(4, 1, 1, 1), torch.tensor([0, 0, 1, 1])
+    >>> found = psp_statistics(net, images, labels, pairs=True)
+    >>> found.layers["2"].active.tolist(), found.entropy(2).mean  # images with z > 0 [classes, neurons]; bits
+    ([[1, 1], [2, 0]], 1.0)
     """
     check_images(images, labels, batch_size)
     check_finite_weights(model)
@@ -441,6 +448,12 @@ def psp_entropy(
 
     Raises:
         AnalysisError: as for `psp_statistics` and `PspStatistics.entropy`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
+    >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
+    >>> images, labels = torch.tensor([-1.0, 1.0, 1.0, 1.0]).view(4, 1, 1, 1), torch.tensor([0, 0, 1, 1])
+    >>> psp_entropy(net, images, labels).mean  # both neurons: 1 bit on the first class, 0 on the second
+    1.0
     """
     check_order(order, definition)
     pairs = order > 1 and definition == "joint"
