@@ -37,7 +37,7 @@ class Model:
 
     @property
     def facts(self) -> NetFacts:
-        """Its sizes."""
+        """Its sizes with 10 classes: those that are known, else counted on a net that is built for it."""
         return self.known or loaded(_MEASURE)(self)
 
     def __call__(self, *, num_classes: int = 10) -> "nn.Module":

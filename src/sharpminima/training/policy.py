@@ -36,7 +36,7 @@ class Policy(ABC):
 
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
-        """Put a `state` back."""
+        """Go on from a `state`, to the same bits."""
 
 
 class Best:
@@ -55,11 +55,11 @@ class Best:
         return True
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {"loss": self.loss, "epoch": self.epoch, "snapshot": self.snapshot}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.loss, self.epoch, self.snapshot = state["loss"], state["epoch"], state["snapshot"]
 
 
@@ -91,10 +91,10 @@ class RecipePolicy(Policy):
         self.done = self.done or epoch >= settings.max_epochs
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {"lr": self.lr, "done": self.done, "waited": self._waited, "best": self.best.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.lr, self.done, self._waited = state["lr"], state["done"], state["waited"]
         self.best.restore(state["best"])

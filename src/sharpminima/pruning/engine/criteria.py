@@ -32,7 +32,7 @@ class Candidate:
     probes: int  # random vectors, where a criterion estimates
 
     def weights(self) -> dict[str, Tensor]:
-        """w m, by name."""
+        """w m by name, of the parameter's shape, on the model's device; without a graph."""
         parameters = dict(self.model.named_parameters())
         return {name: parameters[name].detach() * mask.to(parameters[name].device) for name, mask in self.masks.items()}
 
@@ -52,7 +52,7 @@ class Candidate:
 
 
 def magnitude(candidate: Candidate) -> Scores:
-    """|w|."""
+    """|w|, the control of nearly all papers (Han, Pool, Tran, Dally, NeurIPS 2015)."""
     return {name: weight.abs() for name, weight in candidate.weights().items()}
 
 
@@ -65,7 +65,7 @@ def random(candidate: Candidate) -> Scores:
 
 
 def gradient(candidate: Candidate) -> Scores:
-    """|g|."""
+    """|g|: how much the loss feels the weight, whatever its size; a control."""
     return {name: g.abs() for name, g in candidate.gradients().items()}
 
 

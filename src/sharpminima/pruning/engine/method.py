@@ -60,7 +60,7 @@ class LevelState:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a method returns."""
+    """What a method returns: a net for each level, and how it came to them."""
 
     levels: dict[float, LevelState]  # one for each requested level
     history: list[dict[str, Any]]  # one row an epoch

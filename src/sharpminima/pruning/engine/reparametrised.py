@@ -45,11 +45,11 @@ class Reparametrised(nn.Module, ABC):
         self.added[name.replace(".", "_")] = nn.Parameter(value)
 
     def of(self, name: str) -> Tensor:
-        """What was added for ``name``."""
+        """The parameter that was added for the net's parameter ``name``."""
         return self.added[name.replace(".", "_")]
 
     def base(self, name: str) -> Tensor:
-        """The net's own parameter."""
+        """The net's own parameter ``name``, as it is trained or frozen."""
         return self.model.get_parameter(name)
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Reparametrised(nn.Module, ABC):
         return generator(*self._role, int(self.step))
 
     def forward(self, images: Tensor) -> Tensor:
-        """As the net, with `weights`."""
+        """Images [N, C, H, W] to logits [N, classes], computed with `weights`; in training mode a step further."""
         if self.training:
             self.step += 1
         return functional_call(self.model, self.weights(), (images,))
@@ -107,7 +107,7 @@ class Learning(SearchPolicy, Generic[Net]):
         self.scale = rate * self.added + (0.0 if frozen else 1.0) * own  # of gradients
 
     def net(self, flat: FlatModel) -> Net:
-        """The net that is trained."""
+        """The net that is trained, as what it is."""
         return cast(Net, flat.model)
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:

@@ -35,25 +35,25 @@ class SearchPolicy(Policy):
         self.steps = 0  # done so far
 
     def after_step(self, flat: FlatModel) -> None:
-        """Count."""
+        """Count the step; `state` holds the number."""
         self.steps += 1
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
-        """Stop after the last."""
+        """Stop after the last epoch; the validation decides nothing."""
         self.done = epoch >= self.max_epochs
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {"done": self.done, "steps": self.steps}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.done, self.steps = state["done"], state["steps"]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search returns."""
+    """What a search returns: a net, its masks, and how it got there."""
 
     state: dict[str, Tensor]  # the net at its end; state dict, CPU
     masks: Masks  # CPU

@@ -34,7 +34,7 @@ class Optimiser(Protocol):
 
 
 class Trained(TypedDict):
-    """What `fit_best` returns."""
+    """What `fit_best` returns: the best-validation net and its training."""
 
     state: dict[str, Tensor]  # of the lowest validation loss; state dict, CPU
     history: list[dict[str, Any]]  # one row an epoch

@@ -35,7 +35,7 @@ class Tightening(SearchPolicy):
         self._due = dict(zip(steps, counts, strict=True))  # step -> survivors; of several at one step the last
 
     def after_step(self, flat: FlatModel) -> None:
-        """Tighten when it is time."""
+        """Remove what scores lowest, where the schedule has this step."""
         super().after_step(flat)
         if self.steps not in self._due:
             return
@@ -47,11 +47,11 @@ class Tightening(SearchPolicy):
         flat.set_masks(self.masks)
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {**super().state(), "masks": self.masks}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self.masks = state["masks"]
 

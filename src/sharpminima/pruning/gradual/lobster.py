@@ -68,7 +68,7 @@ def largest_threshold(flat: FlatModel, prunable: Tensor, validation: Split, *, t
 
 
 class LobsterEvent(Event):
-    """A removal on a plateau."""
+    """A removal on a plateau of the validation loss; losses in nats."""
 
     epoch: int
     threshold: float
@@ -185,7 +185,7 @@ class _Lobster(Policy):
             run.progress.note(f"epoch {epoch}: |w| < {threshold:.3g} removed, {100 * reached:.2f} % in all")
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {
             "done": self.done,
             "masks": self._masks,
@@ -198,7 +198,7 @@ class _Lobster(Policy):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.done, self._bad, self._pending = state["done"], state["bad"], state["pending"]
         self._masks, self.events = state["masks"], state["events"]
         self._best.restore(state["best"])
@@ -207,7 +207,7 @@ class _Lobster(Policy):
 
     @property
     def masks(self) -> Masks:
-        """What survives now."""
+        """What survives now, by name (CPU)."""
         return self._masks
 
 

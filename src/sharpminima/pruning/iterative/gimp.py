@@ -75,11 +75,11 @@ class Excerpt(RecipePolicy):
         self._set_rate(epoch)
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {**super().state(), "kept": self.kept}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self.kept = state["kept"]
 
@@ -116,7 +116,7 @@ def _fit(
 
 
 def prune(run: Run, settings: GimpSettings) -> Pruned:
-    """Dense training, then rounds."""
+    """Dense training, then rounds down to each level: all share them but the last, which ends at the level itself."""
     stages = Stages(run.resume)
     dense = stages.run("dense", partial(train_dense, run, settings))
     masks = all_masks(run.model)

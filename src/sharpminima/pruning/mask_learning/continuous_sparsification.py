@@ -19,7 +19,7 @@ from sharpminima.training import FlatModel
 
 
 class Hardening(Reparametrised):
-    """A score a weight."""
+    """The net with a score s for each weight, all s0 at first, and gates sigmoid(beta s) that harden."""
 
     def __init__(self, run: Run, settings: ContinuousSparsificationSettings, strength: float) -> None:
         super().__init__(run, "continuous_sparsification")
@@ -31,7 +31,7 @@ class Hardening(Reparametrised):
 
     @property
     def beta(self) -> float:
-        """Now."""
+        """The gates' hardness at this step: 1 at the start of a round, the settings' ``beta`` at its end."""
         done = max(0, int(self.step) - 1) % self.per_round
         return self.settings.beta ** (done / max(1, self.per_round - 1))
 
@@ -42,7 +42,7 @@ class Hardening(Reparametrised):
         return {name: self.base(name) * gate / start for name, gate in gates.items()}
 
     def penalty(self) -> Tensor:
-        """lambda sum sigmoid(beta s)."""
+        """lambda times the sum over all weights of sigmoid(beta s) []; lambda is the strength."""
         return self._strength * total((self.beta * self.of(name)).sigmoid().sum() for name in self.names)
 
 

@@ -24,7 +24,7 @@ _EDGE = 1e-6  # of u: the logarithms stay finite
 
 
 class HardConcrete(Reparametrised):
-    """A gate a weight."""
+    """The net with a hard concrete gate for each weight."""
 
     def __init__(self, run: Run, settings: L0Settings, strength: float) -> None:
         super().__init__(run, "l0")
@@ -42,12 +42,12 @@ class HardConcrete(Reparametrised):
         return (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
     def weights(self) -> dict[str, Tensor]:
-        """Gates times weights."""
+        """Gates, drawn in training mode and fixed in eval mode, times weights."""
         draws = self.noise() if self.training else None
         return {name: self.base(name) * self.gate(self.of(name), draws) for name in self.names}
 
     def penalty(self) -> Tensor:
-        """lambda / N sum P(z != 0)."""
+        """lambda / N times the sum over all weights of the probability that the gate is open, P(z != 0) []."""
         shift = BETA * math.log(-GAMMA / ZETA)
         return self._strength * total((self.of(name) - shift).sigmoid().sum() for name in self.names)
 

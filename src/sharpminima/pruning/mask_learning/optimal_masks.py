@@ -22,7 +22,7 @@ _CLIP, _LIMIT = 0.1, 15.0  # of the gradient, of b
 
 
 class Coins(Reparametrised):
-    """A b a weight."""
+    """The net with a b for each weight, which acts with probability sigmoid(b)."""
 
     def __init__(self, run: Run, settings: OptimalMasksSettings) -> None:
         super().__init__(run, "optimal_masks")
@@ -44,7 +44,7 @@ class Coins(Reparametrised):
 
 
 class Tossing(Learning[Coins]):
-    """Trains the weights, then b."""
+    """Trains the weights for the first tenth of the steps, then b alone."""
 
     def __init__(self, run: Run, settings: OptimalMasksSettings, flat: FlatModel) -> None:
         super().__init__(run, settings, flat)
@@ -60,7 +60,7 @@ class Tossing(Learning[Coins]):
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:
-        """Keep b in bounds."""
+        """Clip b to [-15, 15], as the thesis does."""
         super().after_step(flat)
         net = self.net(flat)
         for name in net.names:

@@ -32,7 +32,7 @@ def kl(log_alpha: Tensor) -> Tensor:
 
 
 class NoisyWeights(Reparametrised):
-    """A variance a weight."""
+    """The net with log sigma^2 for each weight, its outputs drawn in training mode."""
 
     def __init__(self, run: Run, settings: VariationalDropoutSettings, strength: float) -> None:
         super().__init__(run, "variational_dropout")

@@ -72,11 +72,11 @@ class Path(SearchPolicy):
         self.events: list[PathEvent] = []
 
     def support(self, flat: FlatModel) -> Masks:
-        """Where Gamma is not zero."""
+        """Masks (CPU): True where Gamma is not zero."""
         return {name: (flat.view(self._gamma, name) != 0).cpu() for name in self.names}
 
     def here(self, flat: FlatModel) -> Point:
-        """The state and the masks now."""
+        """The net and its masks as they are at this step."""
         return {"state": flat.state_dict(flat.snapshot()), "masks": self.support(flat)}
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
@@ -100,7 +100,7 @@ class Path(SearchPolicy):
         super().after_step(flat)
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
-        """A row of the path."""
+        """Record the path's density, whole and by layer; stop after the last epoch."""
         super().after_epoch(flat, epoch, validation)
         support = self.support(flat)
         self.events.append(
@@ -114,12 +114,12 @@ class Path(SearchPolicy):
         )
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         mine = {"z": self._z, "gamma": self._gamma, "passed": self.passed, "events": self.events}
         return {**super().state(), **mine}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self._z.copy_(state["z"])
         self._gamma.copy_(state["gamma"])

@@ -46,7 +46,7 @@ class Gated(Reparametrised):
         return gated
 
     def penalty(self) -> Tensor:
-        """lambda sum |scale|."""
+        """lambda times the sum over all units of |scale| []; lambda is the setting ``strength``."""
         return self._strength * total(scale.abs().sum() for scale in self.scales().values())
 
 

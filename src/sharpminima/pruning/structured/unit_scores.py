@@ -44,5 +44,5 @@ def search(
 
 
 def prune(run: Run, settings: Any, name: str, policy: type[UnitScores]) -> Pruned:
-    """The method of a score."""
+    """Search at each level with the scores of ``policy``, then train with what stays, as `prune_by_search` does."""
     return prune_by_search(run, settings, name, partial(search, name=name, policy=policy))
