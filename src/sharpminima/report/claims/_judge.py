@@ -24,7 +24,6 @@ from sharpminima.report.claims._results import (
     Corrected,
     Decision,
     Examined,
-    Experiment,
     Judged,
     JudgedClaim,
     Result,
@@ -42,9 +41,9 @@ from sharpminima.report.claims._verdict import (
     holm,
     most_needed,
 )
+from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Quantity, Spectrum
 from sharpminima.report.intervals import Published, Summary, describe, paired, predicted, unpaired
 
-_Experiment = Mapping[str, Any]
 _Named = tuple[str, str, Summary | Published]  # name and unit of what has been summarised
 _UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "best_epoch": "epochs", "epochs": "epochs"}
 _NAMES = {
@@ -73,7 +72,7 @@ _SHORT = {"gradual": "G", "rewind": "1-S"}
 _UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")  # one net a run
 
 
-def judge(ledger: Ledger, experiments: Sequence[_Experiment], new: Sequence[_Experiment] = ()) -> list[JudgedClaim]:
+def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = ()) -> list[JudgedClaim]:
     """Every claim with its verdict, and a result for each test and experiment that bears on it.
 
     The verdict of a claim that is partly ``missing`` is that of the others.
@@ -93,7 +92,7 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment], new: Sequence[_Exp
     return [{**claim, "new_runs": by_new} for claim, by_new in zip(judged, alone, strict=True)]
 
 
-def _judged(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[Corrected]:
+def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected]:
     judged: dict[str, Judged] = {}
     for claim in ledger.claims:
         results: list[Result] = [
@@ -147,16 +146,16 @@ def _net(place: str) -> str:
     return f"{model} on {dataset}"
 
 
-def _key(experiment: _Experiment) -> Experiment:
+def _key(experiment: Experiment) -> Key:
     return {"dataset": experiment["dataset"], "model": experiment["model"], "method": experiment["method"]}
 
 
-def _place(experiment: _Experiment | Result) -> str:
+def _place(experiment: Experiment | Result) -> str:
     return f"{experiment['dataset']}/{experiment['model']}"
 
 
 @singledispatch
-def examine(test: Any, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
+def examine(test: Any, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     """The results of a test in one experiment; none where the experiment lacks what is compared."""
     raise TypeError(type(test).__name__)
 
@@ -182,7 +181,7 @@ def _margin(margins: Margins | None, test: Difference, quantity: str, dataset: s
 
 
 @examine.register
-def _nets(test: Nets, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
+def _nets(test: Nets, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     cells = _cells(test, experiment)
     known = [name for name in test.first if name in cells]
     if not known:
@@ -267,7 +266,7 @@ def _compared(
 
 
 @examine.register
-def _transfer(test: Transfer, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
+def _transfer(test: Transfer, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     names = {"probe": "linear probe", "finetune": "fine-tuned"}
     for to, modes in experiment["transfer"].items():
         detail = f"test error on {to}, {names[test.mode]}"
@@ -279,7 +278,7 @@ def _transfer(test: Transfer, experiment: _Experiment, margins: Margins | None) 
         yield from _compared(detail, cells, test.first, test.second, "test_error_percent", test, margin)
 
 
-def _cells(test: Nets, experiment: _Experiment) -> dict[str, Any]:
+def _cells(test: Nets, experiment: Experiment) -> dict[str, Cell]:
     levels = experiment["levels"]
     if test.level == "highest":
         found = [entry for entry in levels if abs(entry["level"] - experiment["highest"]["level"]) < 1e-9]
@@ -306,20 +305,21 @@ def _by_run(
 
 
 @examine.register
-def _reached(test: Reached, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
+def _reached(test: Reached, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     highest = experiment["highest"]
-    if highest["level"] < test.level - 1e-9:
+    removed = highest["removed_percent"]
+    if highest["level"] < test.level - 1e-9 or removed is None:
         return
     reached, runs = highest["runs_that_reached"], highest["runs"]
     verdict = REPRODUCED if reached == runs else UNDECIDED if reached else NOT_REPRODUCED
-    values = [("G", REMOVED, highest["removed_percent"])]
+    values = [("G", REMOVED, removed)]
     yield _result(f"{reached} of {runs} runs removed {100 * test.level:.6g} %", values, _counted(verdict))
 
 
 @examine.register
-def _psp(test: Psp, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
-    readings = (experiment["analysis"] or {}).get("psp_readings", {})
-    part = next(iter(readings), None) if test.part is None else test.part
+def _psp(test: Psp, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
+    readings = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
+    part = next(iter(readings), "") if test.part is None else test.part
     for layer, quantities in readings.get(part, {}).items():
         if (layer != ALL) == (test.layers == "each") and test.quantity in quantities:
             places = [f"layer {layer}"] * (layer != ALL) + [f"{part} images"] * (test.part is not None)
@@ -327,16 +327,16 @@ def _psp(test: Psp, experiment: _Experiment, margins: Margins | None) -> Iterato
             yield _psp_result(test, quantities[test.quantity], places, margin)
 
 
-def _psp_result(test: Psp, quantity: Mapping[str, Any], places: Sequence[str], margin: float | None) -> Examined:
+def _psp_result(test: Psp, quantity: Quantity, places: Sequence[str], margin: float | None) -> Examined:
     size = (abs(quantity["G"]["mean"]) + abs(quantity["1-S"]["mean"])) / 2 if test.relative else 1.0
     decided = decide(lambda n: paired(quantity["difference"], n), test.is_, test.bound * size, margin=margin)
-    values = [(net, quantity["unit"], quantity[net]) for net in ("G", "1-S")]
+    values: list[_Named] = [("G", quantity["unit"], quantity["G"]), ("1-S", quantity["unit"], quantity["1-S"])]
     return _result(", ".join([_PSP.get(test.quantity, test.quantity), *places]), values, decided)
 
 
 @examine.register
-def _eigenvalue(test: Eigenvalue, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
-    spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
+def _eigenvalue(test: Eigenvalue, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
+    spectrum = _spectrum(experiment, test.space)
     if spectrum is None:
         return
     first = spectrum["ranks"][0]
@@ -345,17 +345,21 @@ def _eigenvalue(test: Eigenvalue, experiment: _Experiment, margins: Margins | No
     yield _result(f"largest eigenvalue, {_SPACES[test.space]}", _ends(first), decided)
 
 
-def _pair(quantity: Mapping[str, Any]) -> tuple[Summary, Summary]:
+def _spectrum(experiment: Experiment, space: str) -> Spectrum | None:
+    return experiment["analysis"]["hessian"].get(space) if experiment["analysis"] else None
+
+
+def _pair(quantity: Ends) -> tuple[Summary, Summary]:
     return quantity["G"], quantity["1-S"]
 
 
-def _ends(quantity: Mapping[str, Any]) -> list[_Named]:
-    return [(net, "", quantity[net]) for net in ("G", "1-S")]
+def _ends(quantity: Ends) -> list[_Named]:
+    return [("G", "", quantity["G"]), ("1-S", "", quantity["1-S"])]
 
 
 @examine.register
-def _positive(test: Positive, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
-    spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
+def _positive(test: Positive, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
+    spectrum = _spectrum(experiment, test.space)
     if spectrum is None:
         return
     verdict = REPRODUCED if spectrum["positive"] == spectrum["values"] else NOT_REPRODUCED
@@ -364,22 +368,23 @@ def _positive(test: Positive, experiment: _Experiment, margins: Margins | None) 
 
 
 @examine.register
-def _lower_elsewhere(test: LowerElsewhere, experiment: _Experiment, margins: Margins | None) -> Iterator[Examined]:
+def _lower_elsewhere(test: LowerElsewhere, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     maps = experiment["maps"]
     if not maps:
         return
     name = _PSP[test.quantity]
     at_g = [one["G"]["loss_nats"] for one in maps]
-    there = [one["lower_than_at_G"][test.quantity]["lowest_loss_nats"] for one in maps]
+    lowest = [one["lower_than_at_G"][test.quantity]["lowest_loss_nats"] for one in maps]
+    there = [loss for loss in lowest if loss is not None]
     points = ", ".join(
         f"{one['lower_than_at_G'][test.quantity]['points']} of {one['points']} (run {one['seed']})" for one in maps
     )
     detail = f"{name} lower than at G on points of the map: {points}; training loss, lowest there"
     values = [("G", "nats", describe(at_g))]
-    if None in there:
+    if len(there) < len(lowest):
         yield _result(detail, values, _counted(NOT_REPRODUCED))
         return
-    difference = describe(lowest - at for lowest, at in zip(there, at_g, strict=True))
+    difference = describe(loss - at for loss, at in zip(there, at_g, strict=True))
     both = describe(there), describe(at_g)
     margin = None
     if margins is not None:

@@ -2,6 +2,7 @@
 
 from typing import Literal, TypedDict
 
+from sharpminima.report.experiments import Key
 from sharpminima.report.intervals import Interval
 
 Relation = Literal["exactly", "at least", "over"]
@@ -44,15 +45,7 @@ class Examined(Decision):
     values: list[Value]
 
 
-class Experiment(TypedDict):
-    """Which experiment."""
-
-    dataset: str
-    model: str
-    method: str
-
-
-class Result(Examined, Experiment):
+class Result(Examined, Key):
     """A test in one experiment, as it bears on a claim."""
 
     stated: bool  # whether the paper states the claim for it
