@@ -1,13 +1,12 @@
 """Files that DVC has brought, taken as made by Snakemake."""
 
 from pathlib import Path
-from typing import Any
 
 from sharpminima.study.layout import STAGES, Layout
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._locks import snakemake_is_at_work
 from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes
-from sharpminima.tracking._record import read_record
+from sharpminima.tracking._record import Entry, read_record
 
 _OLDER_NS = 1_000_000_000
 
@@ -49,7 +48,7 @@ def data_to_make_first(layout: Layout, rules: set[str]) -> str | None:
     )
 
 
-def _adopt(entry: dict[str, Any], tracked: set[str], written_s: float, notes: Notes, known: Known) -> int:
+def _adopt(entry: Entry, tracked: set[str], written_s: float, notes: Notes, known: Known) -> int:
     found = {path: known.sha256(path) for path in entry["inputs"]}
     same = [path for path, digest in entry["inputs"].items() if found[path] == digest]
     other = [path for path, digest in entry["inputs"].items() if found[path] not in (None, digest)]
