@@ -56,7 +56,7 @@ PYTEST := $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: lint ## the linters and the quick tests, in two minutes
+check: lint ## linters, types and the quick tests, in two minutes
 	$(PYTEST) -m "not slow and not bench and not slurm"
 
 test: setup ## set-up if needed, then the tests
@@ -79,9 +79,10 @@ track: setup ## after a run: the tracked studies recorded in DVC (docs/dvc.md)
 bench: setup ## the training benchmark (minutes); BENCH='--models lenet300' gives it options
 	$(BIN)/python -m benchmarks.training $(BENCH)
 
-lint: setup ## the linters
+lint: setup ## the linters and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
 
@@ -109,4 +110,4 @@ lock: ## requirements.lock, for maintainers
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock
 
 clean: ## remove .venv and everything that was made
-	rm -rf $(VENV) .snakemake results paper/build dist
+	rm -rf $(VENV) .mypy_cache .snakemake results paper/build dist

@@ -215,6 +215,12 @@ def test_levels_that_were_not_reached(experiments):
     assert judged(experiments, claim({"kind": "reached", "level": 0.99}))[0]["verdict"] == ABSENT
 
 
+def test_a_level_of_which_there_is_no_run_decides_nothing(experiments):
+    nothing = {**experiments[0]["highest"], "runs": 0, "runs_that_reached": 0, "removed_percent": None}
+    (one,) = judged([{**experiments[0], "highest": nothing}], claim({"kind": "reached", "level": 0.95}))
+    assert one["verdict"] == ABSENT
+
+
 def test_maps_are_searched_for_less_at_a_lower_loss(experiments):
     test = claim({"kind": "lower-elsewhere", "quantity": "psp_norm"})
     one = json.loads(json.dumps(experiments))

@@ -31,4 +31,4 @@ def test_any_criterion_distribution_and_schedule(criterion: str) -> None:
     settings = METHODS["agp"].settings(
         batch_size=20, epochs=2, updates=3, probes=2, criterion=criterion, distribution="erk", schedule="iterative"
     )
-    assert count(agp.search(a_run(), 0.9, settings, None)["masks"]) == (80, 804)
+    assert count(agp.search(a_run(), 0.9, settings, None).masks) == (80, 804)

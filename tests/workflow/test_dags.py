@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sharpminima.study.costs import Costs
-from sharpminima.study.layout import DENSE_GROUP, RETRAIN_GROUP, Layout
+from sharpminima.study.jobs import DENSE_GROUP, RETRAIN_GROUP, Layout
 from sharpminima.study.plan import make_plan, read_components
 from sharpminima.study.read import load_config, read_config
 from sharpminima.study.schema import PAPER_FIGURES

@@ -45,6 +45,11 @@ def reduced(model: nn.Module, masks: Mapping[str, Tensor] | None) -> tuple[nn.Mo
     return compacted.model.eval(), torch.cat(places)
 
 
+def channels_last(net: nn.Module) -> nn.Module:
+    """The net with its kernels channels last in memory, in place: faster on a CPU."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's types leave it out
+
+
 class Observed:
     """A net of the same outputs and pre-activations as ``model``, without the units that masks make exactly zero.
 
@@ -72,17 +77,17 @@ class Observed:
         self._parameters = {name: (full, places.to(device)) for name, (full, places) in compacted.parameters.items()}
         self._buffers = {name: (full, rows.to(device)) for name, (full, rows) in compacted.buffers.items()}
         if device.type == "cpu":
-            self.net = self.net.to(memory_format=torch.channels_last)
+            self.net = channels_last(self.net)
 
     @torch.no_grad()
     def follow(self) -> None:
         """Take over the model's parameters and buffers as they are now."""
-        whole = dict(self._whole.named_parameters())
+        parameters = dict(self._whole.named_parameters())
         for name, parameter in self.net.named_parameters():
             full, places = self._parameters[name]
-            parameter.copy_(whole[full].reshape(-1)[places])
-        whole = dict(self._whole.named_buffers())
+            parameter.copy_(parameters[full].reshape(-1)[places])
+        buffers = dict(self._whole.named_buffers())
         for name, buffer in self.net.named_buffers():
             full, rows = self._buffers.get(name, (name, None))
-            if full in whole:  # else one of the smaller net's own
-                buffer.copy_(whole[full] if rows is None else whole[full][rows])
+            if full in buffers:  # else one of the smaller net's own
+                buffer.copy_(buffers[full] if rows is None else buffers[full][rows])

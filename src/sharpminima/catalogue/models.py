@@ -37,7 +37,7 @@ class Model:
 
     @property
     def facts(self) -> NetFacts:
-        """Its sizes."""
+        """Its sizes with 10 classes: those that are known, else counted on a net that is built for it."""
         return self.known or loaded(_MEASURE)(self)
 
     def __call__(self, *, num_classes: int = 10) -> "nn.Module":
@@ -45,33 +45,37 @@ class Model:
         return loaded(self.code)(**self.arguments, num_classes=num_classes)
 
 
+def _with_units(parameters: int, state: int, prunable: int, multiplications: int, outputs: int) -> NetFacts:
+    return NetFacts(parameters, state, prunable, multiplications, outputs, has_units=True)
+
+
 def _lenet(name: str, builder: str, *facts: int) -> Model:
-    return Model(name, _GREY, f"sharpminima.nets.models.lenet:{builder}", {}, NetFacts(*facts, has_units=True))
+    return Model(name, _GREY, f"sharpminima.nets.models.lenet:{builder}", {}, _with_units(*facts))
 
 
 def _conv(depth: int, *facts: int) -> Model:
     code = "sharpminima.nets.models.conv:ConvN"
-    return Model(f"conv{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
+    return Model(f"conv{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts))
 
 
 def _resnet(depth: int, *facts: int) -> Model:
     code = "sharpminima.nets.models.resnet:ResNetCifar"
-    return Model(f"resnet{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
+    return Model(f"resnet{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts))
 
 
 def _projected(depth: int, *facts: int) -> Model:
     code, arguments = "sharpminima.nets.models.resnet:ResNetCifar", {"depth": depth, "projection": True}
-    return Model(f"resnet{depth}-projection", _COLOUR, code, arguments, NetFacts(*facts, has_units=True))
+    return Model(f"resnet{depth}-projection", _COLOUR, code, arguments, _with_units(*facts))
 
 
 def _wide(depth: int, width: int, *facts: int) -> Model:
     code, arguments = "sharpminima.nets.models.wrn:WideResNet", {"depth": depth, "width": width}
-    return Model(f"wrn{depth}-{width}", _COLOUR, code, arguments, NetFacts(*facts, has_units=True))
+    return Model(f"wrn{depth}-{width}", _COLOUR, code, arguments, _with_units(*facts))
 
 
 def _vgg(depth: int, *facts: int) -> Model:
     code = "sharpminima.nets.models.vgg:Vgg"
-    return Model(f"vgg{depth}", _COLOUR, code, {"depth": depth}, NetFacts(*facts, has_units=True))
+    return Model(f"vgg{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts))
 
 
 MODELS = Registry(

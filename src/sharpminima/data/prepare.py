@@ -67,6 +67,7 @@ def prepare_dataset(
         "validation_indices": order[:validation].sort().values,
         "test_indices": torch.arange(train, train + len(raw.test_labels)),
     }
+    content = content_sha256(tensors, dataset.mean, dataset.std)
     header = {
         "kind": KIND,
         "format": FORMAT_VERSION,
@@ -78,7 +79,7 @@ def prepare_dataset(
         "class_names": list(dataset.class_names),
         "seed": seed,
         "validation_share": validation_share,
-        "content_sha256": content_sha256(tensors, dataset.mean, dataset.std),
+        "content_sha256": content,
     }
     with atomic_path(out) as scratch:
         try:
@@ -87,7 +88,7 @@ def prepare_dataset(
         except SafetensorError as error:
             raise DataError(f"{out}: cannot be written ({error}); free some space or choose another folder") from error
     sizes = ", ".join(f"{len(tensors[f'{part}_indices']):,} {part}" for part in PARTS)
-    report(f"{name}: {sizes} images in {out}, content {header['content_sha256'][:12]}")
+    report(f"{name}: {sizes} images in {out}, content {content[:12]}")
 
 
 def _print(line: str) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -36,8 +37,8 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
     rows = math.ceil(len(found) / columns)
     with styled():
         width = FULL_WIDTH if columns > 1 else 4.2
-        figure = Figure(figsize=(width, 2.9 * rows + 0.75), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.02)  # inches: the halves of a broken panel belong together
+        together = ConstrainedLayoutEngine(h_pad=0.02)  # inches: the halves of a broken panel belong together
+        figure = Figure(figsize=(width, 2.9 * rows + 0.75), layout=together)
         grid = figure.add_gridspec(rows, columns)
         entries: dict[str, Line2D] = {}
         counts: dict[str, set[int]] = {}
@@ -73,7 +74,7 @@ def _error_panel(
         parts = [figure.add_subplot(place)]
     else:
         halves = place.subgridspec(2, 1, height_ratios=(1, 2), hspace=0.03)
-        parts = [figure.add_subplot(half) for half in halves]
+        parts = [figure.add_subplot(halves[row]) for row in range(2)]
     pruned = summary[summary["strategy"] != DENSE]
     left = 100 - pruned["removed_mean"]
     lowest = min([left.min(), *(100 * (1 - level) for level, _, _ in missed)])
@@ -89,7 +90,8 @@ def _error_panel(
     if cut is None:
         scale_errors(parts[0], nets["test_error_percent"])
     else:
-        _scale_broken(*parts, nets["test_error_percent"], cut)
+        upper, lower = parts
+        _scale_broken(upper, lower, nets["test_error_percent"], cut)
     _mark_missed(parts[-1], missed)
     return parts
 
@@ -200,7 +202,8 @@ def _mark_missed(axes: Axes, missed: list[tuple[float, int, float]]) -> None:
 
 def _readable_ticks(left: float, right: float) -> list[float]:
     """Shares left, in percent, of the ticks inside the axis; neighbours at least 8 % of it apart."""
-    length, chosen = math.log(left / right), []
+    length = math.log(left / right)
+    chosen: list[float] = []
     for removed in _TICKS:
         share = 100 - removed
         near = chosen and math.log(chosen[-1] / share) < 0.08 * length

@@ -1,5 +1,7 @@
 """Fig. 2: the loss over the plane through G and 1-S, and the largest eigenvalues there."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -80,13 +82,13 @@ def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
                 )
             axes.plot([], [], linestyle=dashes, marker=marker, markersize=3.5, color=colour, label=f"{net}, {space}")
     if not hessian["converged"].astype(bool).all():
-        hollow = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white", "color": "#444444"}
+        hollow: dict[str, Any] = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white", "color": "#444444"}
         axes.plot([], [], linestyle="none", label="not converged", **hollow)
     _eigenvalue_scale(axes, hessian["eigenvalue"])
     axes.xaxis.set_major_locator(FixedLocator(sorted(hessian["index"].unique())))
     axes.set_xlabel("rank of the eigenvalue")
     axes.set_ylabel("eigenvalue (nats)")
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
     axes.legend(title="net, parameter space", title_fontsize=8, **below)
 
 

@@ -1,5 +1,7 @@
 """Fig. 6: what nets are worth on another dataset."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,7 +53,7 @@ def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
     for place, strategy in enumerate(shown):
         errors_of, look = nets.loc[nets["strategy"] == strategy, "test_error_percent"], look_of(strategy, method)
         found = describe(errors_of)
-        marker = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
+        marker: dict[str, Any] = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
         axes.plot([place - 0.18] * len(errors_of), errors_of, ".", color=look.colour, alpha=0.5, markersize=4)
         axes.errorbar(place, found["mean"], yerr=found["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker)
     counts = nets["strategy"].value_counts()

@@ -124,6 +124,6 @@ def _entries(ranked: pd.DataFrame, levels: list[float]) -> list[Line2D]:
         marker, name = _MARKERS[number % len(_MARKERS)], f"{level_name(level)} % removed"
         entries.append(Line2D([], [], marker=marker, linestyle="", markersize=4, color="0.3", label=name))
     if not ranked["reached"].all():
-        face = {"markerfacecolor": "white", "color": "0.3", "label": "level not reached"}
+        face: dict[str, Any] = {"markerfacecolor": "white", "color": "0.3", "label": "level not reached"}
         entries.append(Line2D([], [], marker="o", linestyle="", markersize=4, **face))
     return entries

@@ -1,6 +1,7 @@
 """Scales that fit their values: logarithmic where these spread widely, with ticks that a person reads."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,8 @@ def below(values: pd.Series, top: float) -> float:
 
 def plain_log_ticks(axes: Axes) -> None:
     start, high = axes.get_ylim()
-    low = start or axes.yaxis.get_transform().linthresh
+    scale: Any = axes.yaxis.get_transform()
+    low = start or scale.linthresh
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 300 else (1,)
     ticks = [step * 10.0**decade for decade in decades for step in steps]

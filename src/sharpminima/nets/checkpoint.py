@@ -47,7 +47,13 @@ _REMADE = "remove it, so that it is made again, or fetch it again"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All replicas of one cell."""
+    """All replicas of one cell: weights, masks and what is known of them.
+
+    >>> weights = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    >>> checkpoint = Checkpoint(states=[weights], masks=None)
+    >>> checkpoint.replicas, checkpoint.load_into(nn.Linear(3, 2)).weight.sum().item()
+    (1, 6.0)
+    """
 
     states: list[dict[str, Tensor]]  # one state dict a replica whose weights are kept, on the CPU; none of W0
     masks: list[Masks] | None  # one set of masks a replica; None for a dense net
@@ -105,6 +111,15 @@ def save_checkpoint(
     Raises:
         CheckpointError: replicas that differ in shape or number, a removed value that is not zero, a NaN or infinity.
         SharpminimaError: the file cannot be written.
+
+    >>> weight, mask = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([False, True, False])
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "net.safetensors")
+    ...     save_checkpoint(path, [{"w": weight}], masks=[{"w": mask}], metadata={"seed": 1})
+    ...     checkpoint = load_checkpoint(path)
+    >>> checkpoint.states, checkpoint.metadata["seed"]
+    ([{'w': tensor([0., 2., 0.])}], 1)
     """
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
@@ -152,6 +167,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises:
         CheckpointError: the file is missing, not a checkpoint, of another format version, or damaged.
+
+    >>> load_checkpoint("no-such-file")
+    Traceback (most recent call last):
+    sharpminima.base.errors.CheckpointError: no-such-file: there is no such checkpoint; ...
     """
     tensors, header = _read(Path(path), with_tensors=True)
     if header.pop("content_sha256", None) != _content_sha256(tensors, header):
@@ -164,6 +183,14 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the file is missing, not a checkpoint, or of another format version.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "net.safetensors")
+    ...     save_checkpoint(path, [{"w": torch.ones(3)}], metadata={"model": "lenet300"})
+    ...     metadata = read_metadata(path)
+    >>> metadata["model"], metadata["replicas"]
+    ('lenet300', 1)
     """
     return _read(Path(path), with_tensors=False)[1]
 
@@ -239,7 +266,11 @@ def _assemble(packed: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state dict: names, dtypes, shapes and values."""
+    """SHA-256 of a state dict, in hexadecimal: of names, dtypes, shapes and values.
+
+    >>> state_sha256({"w": torch.ones(2)})[:8], state_sha256({"v": torch.ones(2)})[:8]
+    ('95445882', 'f928c4f5')
+    """
     return _content_sha256(state, {})
 
 
@@ -279,7 +310,15 @@ def save_tree(path: str | os.PathLike[str], tree: Any, *, fingerprint: str) -> N
 
 
 def load_tree(path: str | os.PathLike[str], *, fingerprint: str) -> Any | None:
-    """Read what `save_tree` wrote; None where there is no file, or it is damaged or belongs to something else."""
+    """Read what `save_tree` wrote; None where there is no file, or it is damaged or belongs to something else.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "resume.safetensors")
+    ...     save_tree(path, {"epoch": 3, "values": [torch.ones(2)]}, fingerprint="one job")
+    ...     load_tree(path, fingerprint="one job"), load_tree(path, fingerprint="another")
+    ({'epoch': 3, 'values': [tensor([1., 1.])]}, None)
+    """
     path = Path(path)
     try:
         header, tensors = _open(path)

@@ -114,9 +114,9 @@ def _live_paths(
     for name, module in net.named_modules():
         _check(name, module)
         if isinstance(module, nn.MaxPool2d):
-            module.forward = partial(_average_pool, module)
+            module.forward = partial(_average_pool, module)  # type: ignore[method-assign] # of this copy
         elif isinstance(module, nn.BatchNorm2d):
-            module.forward = partial(_scale, module)
+            module.forward = partial(_scale, module)  # type: ignore[method-assign]
         elif isinstance(module, nn.Linear | nn.Conv2d):
             module.register_forward_hook(partial(_count_positions, positions, f"{name}.weight".lstrip(".")))
         if isinstance(module, _LAYERS):
@@ -157,7 +157,7 @@ def _average_pool(pool: nn.MaxPool2d, features: Tensor) -> Tensor:
 
 def _scale(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
     """The identity, cut where gamma is zero."""
-    if norm.weight is None:
+    if not norm.affine:
         return features
     return features * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
 

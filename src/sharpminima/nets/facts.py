@@ -18,7 +18,7 @@ def net_facts(model: Model) -> NetFacts:
         image = torch.empty(1, *model.shape)
     multiplications = outputs = 0
 
-    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+    def count(layer: nn.Linear | nn.Conv2d, _: object, output: torch.Tensor) -> None:
         nonlocal multiplications, outputs
         multiplications += layer.weight.numel() * output[0, 0].numel()
         outputs += output.numel()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ def fingerprint_of(settings: Mapping[str, Any], tensors: Iterable[Tensor]) -> st
         device = tensor.device.type
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{values.dtype} {list(values.shape)} ".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     facts = {**settings, "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()
@@ -39,7 +40,7 @@ class ResumeFile:
         every_s: seconds between two writes.
     """
 
-    def __init__(self, path: str | Path, *, fingerprint: str, every_s: float = 60.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, fingerprint: str, every_s: float = 60.0) -> None:
         self.path = Path(path)
         self._job = fingerprint
         self._fingerprint = f"layout {_LAYOUT} {fingerprint}"
@@ -76,7 +77,7 @@ class FinishedParts:
         path, fingerprint: as for `ResumeFile`.
     """
 
-    def __init__(self, path: str | Path, *, fingerprint: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, fingerprint: str) -> None:
         self._path, self._fingerprint = Path(path), fingerprint
         self.parts: list[Any] = load_tree(self._path, fingerprint=fingerprint) or []
 

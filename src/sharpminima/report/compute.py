@@ -8,15 +8,15 @@ import pandas as pd
 from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.methods import METHODS
+from sharpminima.report.experiments import Compute
 
 _PASSES = 3  # of a training step, in forward passes: one forward, two backward
 
 
-def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[dict[str, Any]]:
+def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[Compute]:
     """One entry for the dense nets, the method's runs, and the retrainings of an experiment.
 
-    kind (``dense``, ``method``, ``retraining``), trainings, epochs (all together), images (that went through a
-    training step) and teraflop: three times the forward FLOPs of the dense net for each image, whatever was pruned
+    Teraflops are three times the forward FLOPs of the dense net for each image, whatever was pruned
     and however it was computed, so an upper bound. Validation, tests and analyses are not in it.
 
     Args:
@@ -35,7 +35,7 @@ def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[dict[str,
     size = DATASETS[nets["dataset"].iloc[0]].sizes[0]
     per_epoch = size - round(share * size)
     flops = int(nets["flops_dense"].max())
-    found = []
+    found: list[Compute] = []
     for kind, epochs in kinds.items():
         images = int(epochs.sum()) * per_epoch
         found.append(

@@ -1,12 +1,8 @@
-"""Means, spreads and confidence intervals of differences by Student's t, and how many replicas would decide a sign.
-
-An interval is a dict: ``mean``, ``low`` and ``high`` (None where there is no spread), and what they come from: the
-standard ``error`` of the mean and the degrees of ``freedom`` (both None where there is none).
-"""
+"""Means, spreads and confidence intervals of differences by Student's t, and how many replicas would decide a sign."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TypedDict
 
 from sharpminima.base.errors import FigureError
 
@@ -18,8 +14,37 @@ MOST = 1_000
 _ROUNDING = 1e-12  # relative to the largest of the values: what is left below it is their rounding
 
 
-def describe(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None for a single value) and n; values that cancel up to rounding have mean 0.
+class Summary(TypedDict):
+    """Of values of one quantity, in its unit."""
+
+    mean: float
+    sd: float | None  # of a sample; None for a single value
+    n: int
+
+
+class Published(TypedDict):
+    """A value from the literature, in place of a summary."""
+
+    mean: float
+    sd: float  # 0: what it spreads is not known
+    n: None
+
+
+class Interval(TypedDict):
+    """Of a difference, in the quantity's unit, and what it comes from; None where there is no spread."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    error: float | None  # standard error of the mean
+    freedom: float | None  # degrees
+
+
+def describe(values: Iterable[float]) -> Summary:
+    """Summary of values; those that cancel up to rounding have mean 0.
+
+    >>> describe([1.0, 3.0])
+    {'mean': 2.0, 'sd': 1.4142135623730951, 'n': 2}
 
     Raises:
         FigureError: there is no value, or one is not finite.
@@ -34,49 +59,54 @@ def describe(values: Iterable[float]) -> dict[str, Any]:
     return {"mean": mean, "sd": spread, "n": len(given)}
 
 
-def paired(difference: Mapping[str, Any], planned: int | None = None) -> dict[str, Any]:
+def paired(difference: Summary, planned: int | None = None) -> Interval:
     """Mean difference of pairs with its interval, from mean, sd and n; no interval for one pair.
 
     Args:
-        difference: mean, sd and n of the pairs' differences.
+        difference: of the pairs' differences.
         planned: as if there were so many pairs of the same mean and spread, and widened so that of such samples
             `POWER` exclude what it excludes.
     """
     return _around(difference["mean"], difference, planned, lambda n: 1 / n)
 
 
-def predicted(draws: Mapping[str, Any], single: float, planned: int | None = None) -> dict[str, Any]:
+def predicted(draws: Summary, single: float, planned: int | None = None) -> Interval:
     """Difference of the draws' mean from a single value; no interval from one draw.
 
     The interval is that of a prediction by Student's t: it holds 0 where the value passes for one more draw.
 
     Args:
-        draws: mean, sd and n.
+        draws: of their values.
         single: the value.
         planned: as in `paired`, with so many draws.
     """
     return _around(_difference(draws["mean"], single), draws, planned, lambda n: 1 + 1 / n)
 
 
-def unpaired(first: Mapping[str, Any], second: Mapping[str, Any], planned: int | None = None) -> dict[str, Any]:
+def unpaired(first: Summary, second: Summary | Published, planned: int | None = None) -> Interval:
     """Difference first - second of two groups' means by Welch's formula; no interval with a single net.
 
     Args:
-        first, second: mean, sd and n of a group; a published value has sd 0 and n None.
+        first, second: of a group, or a published value.
         planned: as in `paired`, with so many nets in each group that has a spread.
     """
     mean = _difference(first["mean"], second["mean"])
-    measured = [group for group in (first, second) if group["n"] is not None]
-    if any(group["n"] < 2 for group in measured):
-        return _interval(mean, None, None, planned)
-    sizes = [planned or group["n"] for group in measured]
-    parts = [group["sd"] ** 2 / size for group, size in zip(measured, sizes, strict=True)]
+    sizes, parts = [], []
+    groups: tuple[Summary | Published, ...] = (first, second)
+    for group in groups:
+        n, sd = group["n"], group["sd"]
+        if n is None:
+            continue
+        if n < 2 or sd is None:
+            return _interval(mean, None, None, planned)
+        sizes.append(planned or n)
+        parts.append(sd**2 / sizes[-1])
     terms = [part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True)]
     freedom = sum(parts) ** 2 / sum(terms) if sum(parts) else float(sum(sizes) - len(sizes))
     return _interval(mean, math.sqrt(sum(parts)), freedom, planned)
 
 
-def tail(interval: Mapping[str, Any], limit: float) -> float:
+def tail(interval: Interval, limit: float) -> float:
     """Twice the probability of a difference as large if the true one were ``limit``, at most 1.
 
     Below .05 just where the whole 95 % interval lies above ``limit``.
@@ -86,10 +116,11 @@ def tail(interval: Mapping[str, Any], limit: float) -> float:
         return 0.0 if above > 0 else 1.0
     from scipy.special import stdtr  # as in `_quantile`
 
+    assert interval["error"] is not None  # else nothing is decided, and nobody asks
     return min(1.0, 2 * float(stdtr(interval["freedom"], -above / interval["error"])))
 
 
-def mirrored(interval: Mapping[str, Any]) -> dict[str, Any]:
+def mirrored(interval: Interval) -> Interval:
     """The interval of the difference the other way round."""
     low, high = ((None if end is None else -end) for end in (interval["high"], interval["low"]))
     return {**interval, "mean": -interval["mean"], "low": low, "high": high}
@@ -118,17 +149,16 @@ def _without_rounding(value: float, of: Iterable[float]) -> float:
     return value if abs(value) > _ROUNDING * max(map(abs, of)) else 0.0
 
 
-def _around(
-    mean: float, sample: Mapping[str, Any], planned: int | None, variance: Callable[[int], float]
-) -> dict[str, Any]:
+def _around(mean: float, sample: Summary, planned: int | None, variance: Callable[[int], float]) -> Interval:
     """Interval about ``mean`` with a squared standard error of sd^2 times ``variance`` of the number of values."""
-    if sample["n"] < 2:
+    n, sd = sample["n"], sample["sd"]
+    if n < 2 or sd is None:
         return _interval(mean, None, None, planned)
-    n = planned or sample["n"]
-    return _interval(mean, sample["sd"] * math.sqrt(variance(n)), float(n - 1), planned)
+    n = planned or n
+    return _interval(mean, sd * math.sqrt(variance(n)), float(n - 1), planned)
 
 
-def _interval(mean: float, error: float | None, freedom: float | None, planned: int | None) -> dict[str, Any]:
+def _interval(mean: float, error: float | None, freedom: float | None, planned: int | None) -> Interval:
     if error is None or freedom is None:
         return {"mean": mean, "low": None, "high": None, "error": None, "freedom": None}
     half = _quantile(freedom, planned) * error if error else 0.0

@@ -54,13 +54,13 @@ def execute(notebook: str | os.PathLike[str], out: str | os.PathLike[str], param
         figure, executed = Path(folder, "figure", out.name), Path(folder, "executed.ipynb")
         figure.parent.mkdir()
         with _jupyter(Path(folder)):
-            fault = _run(notebook, executed, {**parameters, "out": str(figure)}, Path(folder))
+            failure = _run(notebook, executed, {**parameters, "out": str(figure)}, Path(folder))
             html = _html(executed, str(figure), str(out)) if executed.exists() else None
-        if fault is not None:
+        if failure is not None:
             if html is not None:
                 _write(failed, html)
-                fault += f"\nsee {failed}"
-            raise FigureError(fault)
+                failure += f"\nsee {failed}"
+            raise FigureError(failure)
         assert html is not None  # papermill has written what it executed
         Path(f"{figure}.html").write_text(html, encoding="utf-8")
         for extension in EXTENSIONS:

@@ -13,6 +13,20 @@ from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.columns import ALL
 from sharpminima.report.claims import VERDICTS, Ledger, judge, read_ledger
 from sharpminima.report.compute import compute_used
+from sharpminima.report.experiments import (
+    Analysis,
+    Cell,
+    Ends,
+    Experiment,
+    Level,
+    Line,
+    Lower,
+    Map,
+    Quantity,
+    Spectrum,
+    Trained,
+    TransferCell,
+)
 from sharpminima.report.intervals import describe
 from sharpminima.report.tables import ENDS, EXPERIMENT, at_levels, panels, read_table, shown_draws, unreached
 from sharpminima.report.titles import title_of
@@ -91,11 +105,13 @@ def summarise(
 
 def _experiments(
     tables: Mapping[str, pd.DataFrame], maps: Sequence[pd.DataFrame], study: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+) -> list[Experiment]:
     nets = tables["results"]
     return [
         {
-            **dict(zip(EXPERIMENT, key, strict=True)),
+            "dataset": key[0],
+            "model": key[1],
+            "method": key[2],
             **_trained(rows, nets, key),
             "analysis": _analysis(_of(tables["psp"], key), _of(tables["hessian"], key)),
             "barrier": _barrier(_of(tables["barrier"], key)),
@@ -110,7 +126,7 @@ def _experiments(
 
 def _new_runs(
     ledger: Ledger, tables: Mapping[str, pd.DataFrame], maps: Sequence[pd.DataFrame], study: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+) -> list[Experiment]:
     """The experiments by the new runs alone, which the ledger names by their first seed; empty without any."""
     first = ledger.new_runs_from
     if first is None:
@@ -135,11 +151,8 @@ def _named_by_seed(values: pd.Series) -> dict[str, float]:
     return {str(seed): float(value) for seed, value in values.items()}
 
 
-def _cell(strategy: str, method: str, nets: pd.DataFrame) -> dict[str, Any]:
-    """Statistics of the nets that are shown together, and each run's own net, its first draw where it has several.
-
-    ``drawn_at``: the run at whose mask all nets shown were drawn, None where each run has a net.
-    """
+def _cell(strategy: str, method: str, nets: pd.DataFrame) -> Cell:
+    """Statistics of the nets that are shown together."""
     rows = shown_draws(nets)
     runs = rows["seed"].unique()
     return {
@@ -159,9 +172,9 @@ def _cell(strategy: str, method: str, nets: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
+def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str]) -> Trained:
     pruned = at_levels(results, key)
-    levels = [
+    levels: list[Level] = [
         {
             "level": float(level),
             "strategies": {
@@ -190,18 +203,18 @@ def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str
     }
 
 
-def _ends(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """A quantity at G and at 1-S over runs, each run's value, and the differences G - 1-S of the runs."""
+def _ends(rows: pd.DataFrame, column: str) -> Ends:
     values = {net: _by_seed(rows[rows["strategy"] == strategy], column) for strategy, net in ENDS.items()}
     pairs = [values["G"][seed] - values["1-S"][seed] for seed in values["G"] if seed in values["1-S"]]
     return {
-        **{net: describe(found.values()) for net, found in values.items()},
+        "G": describe(values["G"].values()),
+        "1-S": describe(values["1-S"].values()),
         "by_seed": values,
         "difference": {**describe(pairs), "positive": sum(pair > 0 for pair in pairs)},
     }
 
 
-def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> dict[str, Any] | None:
+def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> Analysis | None:
     if psp.empty and hessian.empty:
         return None
     readings = {
@@ -210,7 +223,7 @@ def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> dict[str, Any] | None
     }
     psp = psp[(psp["layer"] == ALL) & (psp["part"] == next(iter(readings), None))]
     common = (psp if len(psp) else hessian).drop_duplicates(["strategy", "seed"])
-    spaces = {}
+    spaces: dict[str, Spectrum] = {}
     for space, rows in hessian.groupby("space", sort=False):
         ranks = [_ends(group, "eigenvalue") for _, group in rows.groupby("index")]
         spaces[str(space)] = {
@@ -233,7 +246,7 @@ def _analysis(psp: pd.DataFrame, hessian: pd.DataFrame) -> dict[str, Any] | None
     }
 
 
-def _psp(rows: pd.DataFrame) -> dict[str, Any]:
+def _psp(rows: pd.DataFrame) -> dict[str, Quantity]:
     """The quantities of a net, or of a layer, which lacks some."""
     known = {column: unit for column, unit in PSP_QUANTITIES.items() if rows[column].notna().any()}
     return {column: {"unit": unit, **_ends(rows, column)} for column, unit in known.items()}
@@ -241,7 +254,7 @@ def _psp(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _barrier(rows: pd.DataFrame) -> dict[str, Any]:
     """By part of the data: how far loss and error rise above the line between those of G and of 1-S, over runs."""
-    found = {}
+    found: dict[str, Any] = {}
     for part, its_rows in rows.groupby("part", sort=False):
         highest = its_rows.groupby("seed")[["loss_excess_nats", "error_excess_percent"]].max()
         found[str(part)] = {str(column): describe(values) for column, values in highest.items()}
@@ -249,11 +262,11 @@ def _barrier(rows: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _transfer(rows: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
+def _transfer(rows: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, dict[str, dict[str, TransferCell]]]:
     """By dataset that the nets went to, mode and strategy: their test error there."""
     dataset, model, method = key
     here = rows[(rows["dataset"] == dataset) & (rows["model"] == model) & rows["method"].isin([method, DENSE])]
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, dict[str, TransferCell]]] = {}
     for (to, mode, strategy), nets in here.groupby(["to", "mode", "strategy"], sort=False):
         found.setdefault(str(to), {}).setdefault(str(mode), {})[str(strategy)] = {
             "title": title_of(str(strategy), method),
@@ -264,9 +277,9 @@ def _transfer(rows: pd.DataFrame, key: tuple[str, str, str]) -> dict[str, Any]:
     return found
 
 
-def _line(rows: pd.DataFrame) -> dict[str, Any]:
+def _line(rows: pd.DataFrame) -> dict[str, Line]:
     """By space, over the runs: the largest eigenvalue at G and at 1-S, and the highest of those at points between."""
-    found = {}
+    found: dict[str, Line] = {}
     for space, points in rows[rows["index"] == 1].groupby("space"):
         at_g, at_1s = points[points["x"] == 0], points[points["x"] == 1]
         between = points[(points["x"] > 0) & (points["x"] < 1)]
@@ -280,11 +293,12 @@ def _line(rows: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _map(table: pd.DataFrame) -> dict[str, Any]:
+def _map(table: pd.DataFrame) -> Map:
     """The ends of a map, and of each quantity the points of the map where it is lower than at G."""
     row, grid = table.iloc[0], table[table["point"] == "grid"]
     ends = {net: table[table["point"] == net].iloc[0] for net in ENDS.values()}
-    lower = {}
+    at = {net: {column: float(end[column]) for column in SURFACE_QUANTITIES} for net, end in ends.items()}
+    lower: dict[str, Lower] = {}
     for column in ("psp_norm", "psp_entropy_1_bits", "psp_entropy_2_bits"):
         loss = grid.loc[grid[column] < ends["G"][column], "loss_nats"].dropna()
         lower[column] = {
@@ -300,6 +314,7 @@ def _map(table: pd.DataFrame) -> dict[str, Any]:
         "definition": str(row["definition"]),
         "distance": float(row["distance"]),
         "points": len(grid),
-        **{net: {column: float(end[column]) for column in SURFACE_QUANTITIES} for net, end in ends.items()},
+        "G": at["G"],
+        "1-S": at["1-S"],
         "lower_than_at_G": lower,
     }

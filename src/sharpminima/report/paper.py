@@ -64,6 +64,7 @@ def compile_paper(
         # A missing font or figure only warns; the paper would differ from machine to machine.
         raise FigureError(f"{source}: " + "; ".join(_one_line(fault) for fault in faults))
     with atomic_path(out) as scratch:
+        assert isinstance(pdf, bytes)  # of one file
         scratch.write_bytes(pdf)
 
 

@@ -151,7 +151,7 @@ def ranking(results: pd.DataFrame) -> pd.DataFrame:
             ("epochs", group["epochs"]),
         ):
             row |= {f"{name}_{part}": value for part, value in describe(values).items()}
-        error = paired({part: row[f"error_{part}"] for part in ("mean", "sd", "n")})
+        error = paired(describe(group["test_error_percent"]))
         rows.append(row | {"error_low": error["low"], "error_high": error["high"]})
     order = ["dataset", "model", "level", "error_mean", "method"]
     ranked = pd.DataFrame(rows).sort_values(order, ignore_index=True)

@@ -11,13 +11,28 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from sharpminima.base.files import read_json, write_json
 
 USAGE = "usage.json"
+
+
+class Usage(TypedDict, total=False):
+    """What the attempts at a job took together; nothing where nothing was measured."""
+
+    wall_s: float
+    cpu_s: float
+    gpu_s: float  # wall seconds with a GPU held
+    attempts: int
+    peak_mb: float  # resident, of one attempt
+    gpu_peak_mb: float  # of torch's allocator
+    device: str
+    finished: bool
+
+
 _KB = 1024 if sys.platform == "darwin" else 1  # getrusage counts bytes there, KB elsewhere
 
 
@@ -48,11 +63,11 @@ def measured(folder: Path) -> Iterator[None]:
         write_json(path, total.values | {"device": device, "finished": finished})
 
 
-def read_usage(folder: Path) -> dict[str, Any]:
-    """What `measured` has summed up: wall_s, cpu_s, gpu_s (wall seconds with a GPU held), attempts, peak_mb (resident),
-    gpu_peak_mb (of torch's allocator), device, finished; empty where nothing was measured."""
+def read_usage(folder: Path) -> Usage:
+    """What `measured` has summed up."""
     path = folder / USAGE
-    return read_json(path) if path.exists() else {}
+    found: Usage = read_json(path) if path.exists() else {}
+    return found
 
 
 class _Sum:

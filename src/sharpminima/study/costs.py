@@ -156,7 +156,9 @@ class Costs:
         experiment = self._layout.experiment(dataset, model, method)
         settings, known = experiment.transfer, experiment.strategies.get(key.get("strategy", ""))
         assert settings is not None  # else the layout names no transfer
-        recipes = {"probe": settings.probe, "finetune": settings.resolved(experiment.dense).finetune}
+        finetune = settings.resolved(experiment.dense).finetune
+        assert finetune is not None  # of `resolved`
+        recipes = {"probe": settings.probe, "finetune": finetune}
         epochs = [recipes[mode].planned_epochs() for mode in settings.modes]
         both = sum(expected for expected, _ in epochs), sum(at_most for _, at_most in epochs)
         return self._training(to, model, both, known.replicas if known else 1, looped=True)
@@ -225,7 +227,8 @@ class Costs:
         """Of the finished study (prepared data, checkpoints, figures), and of all its resume files at once, MB."""
         study = self._layout.study
         specs = [DATASETS[name] for name in self._layout.datasets()]
-        kept = sum(math.prod(spec.shape) * sum(spec.sizes) for spec in specs) + _FIGURE_BYTES * len(study.figures)
+        kept: float = _FIGURE_BYTES * len(study.figures)
+        kept += sum(math.prod(spec.shape) * sum(spec.sizes) for spec in specs)
         resumed = 0.0
         for experiment in study.experiments:
             seeds = len(self._layout.seeds(experiment))

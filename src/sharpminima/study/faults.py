@@ -28,8 +28,8 @@ def validated(model: type[BaseModel], value: Any, origin: str, faults: list[str]
 def _fault(model: type[BaseModel], item: Any, origin: str, places: Sequence[Place]) -> str:
     """One line for one fault of pydantic's: path, what was given, what is allowed, and the nearest valid name."""
     kind, given = item["type"], item["input"]
-    location = in_file(item["loc"], places)
-    location = [part for place, part in enumerate(location) if not _names_method(location, place)]
+    whole = in_file(item["loc"], places)
+    location = [part for place, part in enumerate(whole) if not _names_method(whole, place)]
     path = ".".join(str(part) for part in location if part != "[key]") or "(whole file)"
     context = item.get("ctx", {})
     if kind == "extra_forbidden":

@@ -100,7 +100,7 @@ class Layout(Runs, Paths):
             dense = first.dense.model_dump(mode="json")
             add_data(experiment.dataset)
             for seed in self.seeds(experiment):
-                run = {**key, "seed": seed}
+                run: dict[str, Any] = {**key, "seed": seed}
                 init = self.init(**run)
                 batchnorm = experiment.batchnorm
                 net = {} if batchnorm is None else {"batchnorm": batchnorm.model_dump(mode="json")}
@@ -116,7 +116,7 @@ class Layout(Runs, Paths):
                 states = [self.cell(**run, level=level, strategy=GRADUAL) for level in self.levels(experiment)]
                 record = [self.run(file, **run) for file in (HISTORY, EVENTS)]
                 method = experiment.method.model_dump(mode="json", by_alias=True)
-                kept = {} if experiment.weights == "all" else {"weights": experiment.weights}
+                kept: dict[str, Any] = {} if experiment.weights == "all" else {"weights": experiment.weights}
                 add(
                     "prune",
                     run,
@@ -165,7 +165,7 @@ class Layout(Runs, Paths):
         wanted = {name: set(self.analysis_tables(name)) for name in ANALYSES}
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
-                key = {**experiment_level, "seed": seed}
+                key: dict[str, Any] = {**experiment_level, "seed": seed}
                 ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
                     table = self.analysis(name, **key)
@@ -250,12 +250,12 @@ class Layout(Runs, Paths):
             if experiment.transfer is None:
                 continue
             settings = experiment.transfer.resolved(experiment.dense)
-            key = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
+            key: dict[str, Any] = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
             for source in settings.sources:
                 if source == DENSE and experiment.weights != "all":
                     continue
                 for seed in self.seeds(experiment, experiment.strategies.get(source)):
-                    cell = {**key, "strategy": source, "seed": seed}
+                    cell: dict[str, Any] = {**key, "strategy": source, "seed": seed}
                     nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
                     yield {**cell, "to": settings.to}, nets, self.transfer(settings.to, **cell), settings
 

@@ -23,7 +23,7 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     Raises:
         ConfigError: with one line a fault: where, what was given, what is allowed.
     """
-    faults = []
+    faults: list[str] = []
     checked = validated(Config, config, "config.yaml", faults)
     study = None
     name = config.get("study", Config.model_fields["study"].default)

@@ -69,12 +69,13 @@ class Catalogued:
 def _adapter_of(models: tuple[type[BaseModel], ...]) -> TypeAdapter[Any]:
     if len(models) == 1:
         return TypeAdapter(models[0])
-    return TypeAdapter(Annotated[Union[models], Field(discriminator="name")])  # noqa: UP007 (built at run time)
+    union: Any = Annotated[Union[models], Field(discriminator="name")]  # noqa: UP007 (built at run time)
+    return TypeAdapter(union)
 
 
 @cache
 def method_model(method: Method) -> type[BaseModel]:
-    return create_model(method.name, __base__=method.settings, name=(Literal[method.name], ...))
+    return create_model(method.name, __base__=method.settings, name=(Literal[method.name], ...))  # type: ignore[arg-type] # a type made at run time
 
 
 def _method_models() -> tuple[type[BaseModel], ...]:
@@ -84,11 +85,12 @@ def _method_models() -> tuple[type[BaseModel], ...]:
 
 @cache
 def _analysis_model(analyses: tuple[Analysis, ...]) -> type[BaseModel]:
+    settings: dict[str, Any] = {analysis.name: (analysis.settings, analysis.settings()) for analysis in analyses}
     return create_model(
         "AnalysisSettings",
         __base__=Settings,
         __doc__="What is measured at G and 1-S, on the plane through them, and on the line between them.",
-        **{analysis.name: (analysis.settings, analysis.settings()) for analysis in analyses},
+        **settings,
     )
 
 

@@ -1,14 +1,13 @@
 """Files that DVC has brought, taken as made by Snakemake."""
 
 from pathlib import Path
-from typing import Any
 
 from sharpminima.study.jobs import Layout
 from sharpminima.study.paths import STAGES
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._locks import snakemake_is_at_work
 from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes
-from sharpminima.tracking._record import read_record
+from sharpminima.tracking._record import Entry, read_record
 
 _OLDER_NS = 1_000_000_000
 
@@ -50,7 +49,7 @@ def data_to_make_first(layout: Layout, rules: set[str]) -> str | None:
     )
 
 
-def _adopt(entry: dict[str, Any], tracked: set[str], written_s: float, notes: Notes, known: Known) -> int:
+def _adopt(entry: Entry, tracked: set[str], written_s: float, notes: Notes, known: Known) -> int:
     found = {path: known.sha256(path) for path in entry["inputs"]}
     same = [path for path, digest in entry["inputs"].items() if found[path] == digest]
     other = [path for path, digest in entry["inputs"].items() if found[path] not in (None, digest)]
@@ -61,10 +60,12 @@ def _adopt(entry: dict[str, Any], tracked: set[str], written_s: float, notes: No
         if known.sha256(path) != digest:
             continue
         note = notes.read(path)
-        is_noted = note is not None and all(note[name] == entry[name] for name in COMPARED)
-        is_made_here = note is not None and abs(note["endtime"] - known.mtime_ns(path) / 1e9) <= TIME_TOLERANCE_S
-        if is_made_here and (is_noted or note["endtime"] > written_s):
-            continue
+        is_noted = is_made_here = False
+        if note is not None:
+            is_noted = all(note[name] == entry[name] for name in COMPARED)
+            is_made_here = abs(note["endtime"] - known.mtime_ns(path) / 1e9) <= TIME_TOLERANCE_S
+            if is_made_here and (is_noted or note["endtime"] > written_s):
+                continue
         mtime_ns = known.mtime_ns(path)
         if not is_made_here:
             mtime_ns = max(known.earlier_mtime_ns(path) or mtime_ns, earliest)

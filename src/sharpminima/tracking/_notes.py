@@ -1,14 +1,29 @@
 """Snakemake's notes on what made a file, through its own persistence layer."""
 
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from sharpminima.base.errors import SharpminimaError
 
-COMPARED = ("rule", "params", "input", "code")
+COMPARED: tuple[Literal["rule", "params", "input", "code"], ...] = ("rule", "params", "input", "code")
 """What of a note decides whether a file is made again, beside times."""
 TIME_TOLERANCE_S = 1e-3
 """Of Snakemake's times, which are floating-point seconds."""
-_KEPT = (*COMPARED, "shellcmd")
+
+
+class Made(TypedDict):
+    """How a job made a file, as Snakemake notes it."""
+
+    rule: str
+    params: list[Any]
+    input: list[str]  # paths
+    code: Any
+    shellcmd: str | None
+
+
+class Note(Made):
+    """What stands in a note."""
+
+    endtime: float  # the file's time of modification then, s
 
 
 class Notes:
@@ -23,15 +38,25 @@ class Notes:
         self._record, self._version = MetadataRecord, RECORD_FORMAT_VERSION
         self._files = FilePersistence(nolock=True)
 
-    def read(self, path: str) -> dict[str, Any] | None:
-        """What made ``path``, and its time of modification then (``endtime``, seconds); None without a note."""
+    def read(self, path: str) -> Note | None:
+        """What made ``path``; None without a note."""
         note = self._files._read_record(path)
-        return None if note is None else {name: note[name] for name in (*_KEPT, "endtime")}
+        if note is None:
+            return None
+        return {
+            "rule": note["rule"],
+            "params": note["params"],
+            "input": note["input"],
+            "code": note["code"],
+            "shellcmd": note["shellcmd"],
+            "endtime": note["endtime"],
+        }
 
-    def write(self, path: str, made: dict[str, Any], checksums: dict[str, str], mtime_ns: int) -> None:
+    def write(self, path: str, made: Made, checksums: dict[str, str], mtime_ns: int) -> None:
         """Note that ``path``, of that time, was made so, out of inputs with these SHA-256."""
         note = self._record(
-            **{name: made[name] for name in _KEPT},
+            **{name: made[name] for name in COMPARED},
+            shellcmd=made["shellcmd"],
             record_format_version=self._version,
             incomplete=False,
             starttime=mtime_ns / 1e9,

@@ -1,16 +1,22 @@
 """The record of a tracked folder: which job made each file, from what, with which settings."""
 
 from pathlib import Path
-from typing import Any
 
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import read_json, sha256_file, write_json
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.study.jobs import Layout
 from sharpminima.tracking._known import Known
-from sharpminima.tracking._notes import COMPARED, TIME_TOLERANCE_S, Notes
+from sharpminima.tracking._notes import TIME_TOLERANCE_S, Made, Notes
 
 FORMAT = 1
+
+
+class Entry(Made):
+    """A job of a record."""
+
+    inputs: dict[str, str]  # path -> SHA-256
+    outputs: dict[str, str | None]
 
 
 def write_settings(layout: Layout, stage: str) -> None:
@@ -32,10 +38,11 @@ def write_settings(layout: Layout, stage: str) -> None:
     )
 
 
-def read_record(layout: Layout, stage: str) -> list[dict[str, Any]]:
+def read_record(layout: Layout, stage: str) -> list[Entry]:
     """The entries of a stage's record, each after those whose files it reads; empty where there is no record.
 
-    An entry holds ``inputs`` and ``outputs`` (path -> SHA-256) and what Snakemake notes of the job.
+    Raises:
+        SharpminimaError: the record has another format.
     """
     path = Path(layout.record(stage))
     if not path.is_file():
@@ -59,7 +66,7 @@ def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
     notes, known = Notes(), Known()
     before = read_record(layout, stage)
     inputs_before = {path: digest for entry in before for path, digest in entry["inputs"].items()}
-    entries = []
+    entries: list[Entry] = []
     check_files(layout, stage, notes)
     for job in layout.stage_jobs(stage):
         missing = [path for path in job.outputs if not Path(path).is_file()]
@@ -74,7 +81,11 @@ def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
             {
                 "inputs": {path: _input_sha256(path, known, inputs_before) for path in note["input"]},
                 "outputs": {path: known.sha256(path) for path in job.outputs},
-                **{name: note[name] for name in (*COMPARED, "shellcmd")},
+                "rule": note["rule"],
+                "params": note["params"],
+                "input": note["input"],
+                "code": note["code"],
+                "shellcmd": note["shellcmd"],
             }
         )
     if entries:  # else there is no folder to track

@@ -9,10 +9,10 @@ from typing import Any
 from sharpminima.base.errors import ConfigError, SharpminimaError
 from sharpminima.base.files import sha256_file, write_text
 from sharpminima.base.yaml_input import read_yaml
+from sharpminima.catalogue.figures import FIGURES
 from sharpminima.study.jobs import Layout
 from sharpminima.study.paths import STAGES
 from sharpminima.study.read import STUDIES, read_config
-from sharpminima.study.schema import FIGURES
 from sharpminima.tracking._adopt import adopt
 from sharpminima.tracking._locks import refuse_if_dvc_is_at_work, refuse_if_snakemake_is_at_work
 from sharpminima.tracking._notes import Notes

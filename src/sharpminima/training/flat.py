@@ -33,6 +33,12 @@ class FlatModel:
         unmasked: with ``dense_gradients``, the gradients [P] of the last `backward`, those of removed parameters too.
     """
 
+    values: Tensor
+    gradients: Tensor
+    mask: Tensor | None
+    unmasked: Tensor | None
+    _small: "_Small | None"
+
     def __init__(self, model: nn.Module, *, compaction: bool = False, dense_gradients: bool = False) -> None:
         self._lay_out(model, (), compaction and not dense_gradients)
         if dense_gradients:
@@ -55,9 +61,9 @@ class FlatModel:
         first = next(model.parameters())
         self.values = torch.zeros(*replicas, size, dtype=first.dtype, device=first.device)
         self.gradients = torch.zeros_like(self.values)
-        self.mask: Tensor | None = None
-        self.unmasked: Tensor | None = None
-        self._small: _Small | None = None
+        self.mask = None
+        self.unmasked = None
+        self._small = None
 
     @property
     def model(self) -> nn.Module:

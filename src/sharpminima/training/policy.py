@@ -1,6 +1,7 @@
 """What a training does beyond SGD: learning rate, best state, when to stop. Gradual methods are policies too."""
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor
 
@@ -9,27 +10,33 @@ from sharpminima.nets.evaluation import Evaluation
 from sharpminima.training.flat import FlatModel
 
 
-class Policy(Protocol):
-    """Called by the engine; owns everything that is not the model, the optimiser or the order of the images."""
+class Policy(ABC):
+    """Called by the engine; owns everything that is not the model, the optimiser or the order of the images.
+
+    What is asked for before and after a step does nothing where a policy has no use of it.
+    """
 
     lr: float  # of the coming epoch
     done: bool  # no further epoch
     max_epochs: int  # at most, for the progress line
 
-    def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
+    def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:  # noqa: B027
         """Before each SGD step, when ``flat.gradients`` are those of its mini-batch; a penalty adds its own here."""
 
-    def after_step(self, flat: FlatModel) -> None:
+    def after_step(self, flat: FlatModel) -> None:  # noqa: B027
         """After each SGD step; ``flat.gradients`` is still that of the step's mini-batch."""
 
+    @abstractmethod
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
         """After each epoch (numbered from 1), with the validation of the model as it is now."""
 
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """Nested tensors and JSON values from which `restore` goes on."""
 
+    @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
-        """Put a `state` back."""
+        """Go on from a `state`, to the same bits."""
 
 
 class Best:
@@ -48,11 +55,11 @@ class Best:
         return True
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {"loss": self.loss, "epoch": self.epoch, "snapshot": self.snapshot}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.loss, self.epoch, self.snapshot = state["loss"], state["epoch"], state["snapshot"]
 
 
@@ -84,10 +91,10 @@ class RecipePolicy(Policy):
         self.done = self.done or epoch >= settings.max_epochs
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {"lr": self.lr, "done": self.done, "waited": self._waited, "best": self.best.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.lr, self.done, self._waited = state["lr"], state["done"], state["waited"]
         self.best.restore(state["best"])

@@ -5,6 +5,7 @@ the replicas' own losses, so the gradient of each is its own, and nothing passes
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +69,9 @@ class FlatReplicas(FlatModel):
         return flat
 
     @property
-    def replicas(self) -> "Sequence[Replica]":
-        """The nets one by one."""
-        return self._replicas
+    def replicas(self) -> Sequence[FlatModel]:
+        """The nets one by one: each is a `Replica`, which has what policies of a fixed mask ask of a `FlatModel`."""
+        return cast(Sequence[FlatModel], self._replicas)
 
     def joined(self, each: Sequence[Tensor]) -> Tensor:
         """R tensors as one [R, ...]."""
@@ -88,7 +89,7 @@ class FlatReplicas(FlatModel):
     def backward(self, loss: Tensor) -> None:
         """Set `gradients` [R, P] to those of `loss` [R], each replica's of its own."""
         super().backward(loss)
-        if self._small is not None:
+        if self._small is not None and self.mask is not None:
             self.gradients.mul_(self.mask)  # what survives in one replica only has travelled for all
 
     def _differentiate(self, loss: Tensor) -> None:
@@ -120,6 +121,7 @@ class FlatReplicas(FlatModel):
     def _logits(self, images: Tensor, *, shared: bool) -> Tensor:
         """Logits [R, N, classes] of images [N, C, H, W], if ``shared``, or [R, N, C, H, W]."""
         if self._small is not None:
+            assert isinstance(self._small.flat, FlatReplicas)  # of `like`
             return self._small.flat._logits(images, shared=shared)
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class FlatReplicas(FlatModel):
         run = torch.vmap(one, in_dims=(0, 0, None if shared else 0))
         return run(self._parameters, self._stacked, images)
 
-    def set_masks(self, masks: Sequence[Masks]) -> None:
+    def set_masks(self, masks: Sequence[Masks]) -> None:  # type: ignore[override] # one a replica
         """Remove what the masks, one a replica, do not keep: zero now, and zero gradients from here on."""
         vector = self.indicator(list(self._slices))
         for row, each in zip(vector, masks, strict=True):

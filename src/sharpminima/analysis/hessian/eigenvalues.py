@@ -22,7 +22,7 @@ from sharpminima.analysis._inputs import (
     count_outputs,
     surviving,
 )
-from sharpminima.analysis._reduced import reduced
+from sharpminima.analysis._reduced import channels_last, reduced
 from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
@@ -105,7 +105,7 @@ class HessianVectorProduct:
         net, places = reduced(model, masks)
         net = net.to(dtype=dtype)
         if images.device.type == "cpu":
-            net = net.to(memory_format=torch.channels_last)
+            net = channels_last(net)
         self._net = net
         self._sparse = any(isinstance(module, SparseConv2d) for module in net.modules())  # such know no vmap
         if self._sparse and batch_size is None:
@@ -267,6 +267,12 @@ def hessian_eigenvalues(
         AnalysisError: k is not within 1 ... dimension or above max_iterations; tol is not positive; block_size is
             below 1; a scaling or a dtype that is not offered; weights or products are NaN or infinite; images,
             labels or masks of a wrong shape, type or range.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
+    >>> found = hessian_eigenvalues(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), k=1)
+    >>> round(float(found.eigenvalues[0]), 6)  # p (1 - p) of two classes, twice, times the five inputs of each
+    2.5
     """
     product = HessianVectorProduct(
         model, images, labels, masks=masks, scaling=scaling, dtype=dtype, batch_size=batch_size

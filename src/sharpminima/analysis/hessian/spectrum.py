@@ -73,6 +73,12 @@ def hessian_trace(
 
     Raises:
         AnalysisError: fewer than 6 products; else as `hessian_eigenvalues`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
+    >>> found = hessian_trace(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]))
+    >>> round(found.trace, 6)  # one eigenvalue is not 0
+    2.5
     """
     if products < 6:
         raise AnalysisError(f"products is {products}; give at least 6, of which two probe the rest")
@@ -137,6 +143,12 @@ def hessian_density(
 
     Raises:
         AnalysisError: fewer than 2 probes, 1 step or 2 points; sigma is not positive; else as `hessian_eigenvalues`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
+    >>> found = hessian_density(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), steps=2)
+    >>> found.nodes.shape, round(float(found.nodes.max()), 4)  # one eigenvalue is not 0
+    (torch.Size([8, 2]), 2.5)
     """
     for name, value, least in (("probes", probes, 2), ("steps", steps, 1), ("points", points, 2)):
         if value < least:

@@ -75,6 +75,11 @@ def loss_barrier(
     Raises:
         AnalysisError: fewer than 3 points; else as `loss_surface`.
         Stopped: as `loss_surface`.
+
+    >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
+    >>> found = loss_barrier(g, s, torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1]), points=5)
+    >>> round(found.barrier, 6)  # the loss of a linear net is convex
+    0.0
     """
     if points < 3:
         raise AnalysisError(f"points is {points}; a barrier lies between the ends, so give at least 3")
@@ -146,12 +151,17 @@ def hessian_along_line(
     Raises:
         AnalysisError: fewer than 2 points; else as `Plane` and `hessian_eigenvalues`.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
+
+    >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
+    >>> found = hessian_along_line(g, s, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), points=3, k=2)
+    >>> found.eigenvalues.shape, bool((found.eigenvalues[:, 0] <= 2.5).all())  # 2.5 where both classes are as likely
+    (torch.Size([3, 2]), True)
     """
     if points < 2:
         raise AnalysisError(f"points is {points}; the ends are two, so give at least 2")
     plane = Plane(center, target, masks=masks)
-    settings = {"k": k, "tol": tol, "seed": seed, "scaling": scaling, "max_iterations": max_iterations}
-    sizes = {"batch_size": batch_size, "block_size": block_size}
+    settings: dict[str, Any] = {"k": k, "tol": tol, "seed": seed, "scaling": scaling, "max_iterations": max_iterations}
+    sizes: dict[str, Any] = {"batch_size": batch_size, "block_size": block_size}
     file = None
     if resume is not None:
         facts = {"of": "hessian_along_line", "points": points, "masks": sorted(masks or {}), "dtype": str(dtype)}

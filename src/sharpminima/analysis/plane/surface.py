@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -303,6 +304,12 @@ def loss_surface(
             definition that is not offered; a grid below 1 or a span that does not rise; a measure that is not
             finite.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
+
+    >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)) for _ in range(2))
+    >>> images, labels = torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1])
+    >>> found = loss_surface(g, s, images, labels, grid=(5, 3), measures=("loss",))
+    >>> found.values["loss"].shape, found.x.tolist()
+    (torch.Size([3, 5]), [-0.5, 0.0, 0.5, 1.0, 1.5])
     """
     measures = tuple(measures)
     unknown = [name for name in measures if name not in MEASURES]
@@ -345,7 +352,7 @@ def loss_surface(
         if progress:
             progress(number + 1, len(points))
         if STOP.raised or (file is not None and file.due()):
-            save_or_stop(file, lambda done=number + 1: {"done": done, "table": table})
+            save_or_stop(file, partial(dict, done=number + 1, table=table))
     if file is not None:
         file.remove()
     return LossSurface(

@@ -17,10 +17,12 @@ from sharpminima.runtime.compiled import compiled
 _COLUMNS = 4096  # neurons that a row meets at once: their words stay in the second-level cache; below 2^16
 
 
-@intrinsic
-def _ones(context: Any, word: Any) -> Any:
+def _count_ones(context: Any, word: Any) -> Any:
     """The number of ones in a word: the processor's own instruction, of vectors where it has one."""
     return types.uint64(types.uint64), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
+
+
+_ones: Any = intrinsic(_count_ones)  # of one word: the context is numba's own
 
 
 @compiled
@@ -47,7 +49,7 @@ def _all_samples(samples: int, words: int) -> np.ndarray:
 
 
 @compiled
-def _size(part: np.ndarray) -> int:
+def _size(part: np.ndarray) -> np.int64:
     size = np.uint64(0)
     for word in part:
         size += _ones(word)

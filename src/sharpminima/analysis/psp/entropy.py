@@ -203,11 +203,13 @@ class PspStatistics:
         from sharpminima.analysis.psp._joint import JointStates  # it compiles, which the first order does not need
 
         layer = self.layers[name]
+        packed = layer.states
+        assert packed is not None  # `entropy` has asked for them
         neurons, live = layer.active.shape[1], int(self._live(layer).sum())
         varying, own = self._varying(layer), self._class_entropies(layer)
         per_class, of_live, errors, errors_live = [], [], [0.0], [0.0]
         for label in range(len(self.class_sizes)):
-            states = JointStates(layer.states[self.labels == label], varying[label])
+            states = JointStates(packed[self.labels == label], varying[label])
             parts = [0.0]
             # A neuron that is constant within the class adds nothing to a joint entropy. So the mean over tuples
             # is that over the `size` neurons of a tuple that vary, by how many tuples have so many.
@@ -279,7 +281,7 @@ class _LayerCollector:
     def __init__(self, name: str, pairs: bool) -> None:
         self.name, self.pairs = name, pairs
         self.active: Tensor | None = None
-        self.squares: Tensor | float = 0.0
+        self.squares = torch.zeros((), dtype=torch.float64)
         self.active_neurons: list[Tensor] = []
         self.states: list[Tensor] = []
 
@@ -365,6 +367,13 @@ def psp_statistics(
         AnalysisError: no ReLU runs, or some ReLU does not run on every image; images, labels or logits of a wrong
             shape or type; labels out of range; a class without images; NaN or infinity among weights,
             pre-activations or logits.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
+    >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
+    >>> images, labels = torch.tensor([-1.0, 1.0, 1.0, 1.0]).view(4, 1, 1, 1), torch.tensor([0, 0, 1, 1])
+    >>> found = psp_statistics(net, images, labels, pairs=True)
+    >>> found.layers["2"].active.tolist(), found.entropy(2).mean  # images with z > 0 [classes, neurons]; bits
+    ([[1, 1], [2, 0]], 1.0)
     """
     check_images(images, labels, batch_size)
     check_finite_weights(model)
@@ -439,6 +448,12 @@ def psp_entropy(
 
     Raises:
         AnalysisError: as for `psp_statistics` and `PspStatistics.entropy`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
+    >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
+    >>> images, labels = torch.tensor([-1.0, 1.0, 1.0, 1.0]).view(4, 1, 1, 1), torch.tensor([0, 0, 1, 1])
+    >>> psp_entropy(net, images, labels).mean  # both neurons: 1 bit on the first class, 0 on the second
+    1.0
     """
     check_order(order, definition)
     pairs = order > 1 and definition == "joint"

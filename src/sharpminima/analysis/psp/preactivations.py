@@ -34,6 +34,11 @@ def capture_preactivations(model: nn.Module, sink: Callable[[str, Tensor], None]
     Raises:
         AnalysisError: no ReLU runs in a forward pass of the model, or a part of it is compiled (TorchScript,
             ``torch.compile``), so that its ReLUs cannot be seen.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> with capture_preactivations(net, lambda name, z: print(name, list(z.shape))):
+    ...     _ = net(torch.ones(5, 2))
+    1 [5, 3]
     """
     modules = dict(model.named_modules())
     for name, module in modules.items():
@@ -120,6 +125,12 @@ def preactivations(
 
     Raises:
         AnalysisError: as for `capture_preactivations`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> for z, logits in preactivations(net, torch.ones(5, 1, 2, 2), batch_size=3):
+    ...     print(list(z["2"].shape), list(logits.shape))
+    [3, 3] [3, 2]
+    [2, 3] [2, 2]
     """
     for batch in images.split(batch_size):
         layers: dict[str, Tensor] = {}

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from sharpminima.catalogue.registry import Code, NameIn, Registry, loaded
 
-DISTRIBUTIONS = ("global", "layerwise", "erk")
+Distribution = Literal["global", "layerwise", "erk"]
+Schedule = Literal["one-shot", "iterative", "cubic"]
+
+DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 """global: the best scores wherever they are; layerwise: the same density in each tensor; erk: in proportion to
 sum(shape) / prod(shape) (`sharpminima.pruning.engine.distribution.erk_densities`)."""
 
-SCHEDULES = ("one-shot", "iterative", "cubic")
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 """one-shot: all at once; iterative: the same share of what is left each round, density d^(k/n) after round k of n for
 final density d; cubic: sparsity s (1 - (1 - k/n)^3) for final sparsity s (Zhu and Gupta, "To prune, or not to prune",
 2017), which removes most where most is redundant."""

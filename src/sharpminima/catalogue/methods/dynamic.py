@@ -1,11 +1,9 @@
 """Dynamic sparse training: connections leave and others come while the net trains."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from sharpminima.base.settings import PositiveInt, Share, Strength
-from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
+from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings, swept_method
 from sharpminima.catalogue.registry import Code
@@ -14,7 +12,7 @@ from sharpminima.catalogue.registry import Code
 class DynamicSettings(SearchSettings):
     """Of all methods that rewire; each has defaults of its own."""
 
-    distribution: Literal[DISTRIBUTIONS] = Field("erk", description="of the random mask at the start")
+    distribution: Distribution = Field("erk", description="of the random mask at the start")
     every: PositiveInt | None = Field(None, description="steps between two rewirings; null: an epoch")
     until: Share = Field(1.0, description="share of the steps after which the mask stays")
     drop: Share = Field(0.3, description="share of a layer's connections that leave")

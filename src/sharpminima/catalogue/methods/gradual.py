@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sharpminima.base.settings import PositiveInt, Share
-from sharpminima.catalogue.methods.choices import DISTRIBUTIONS, SCHEDULES, CriterionName
+from sharpminima.catalogue.methods.choices import CriterionName, Distribution, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
 
@@ -36,8 +36,8 @@ class AgpSettings(SearchSettings):
     """The schedule runs from `begin` to `end` of the search's steps."""
 
     criterion: CriterionName = "magnitude"
-    distribution: Literal[DISTRIBUTIONS] = "layerwise"
-    schedule: Literal[SCHEDULES] = "cubic"
+    distribution: Distribution = "layerwise"
+    schedule: Schedule = "cubic"
     updates: PositiveInt = Field(50, description="of the mask, evenly spread")
     begin: float = Field(0.1, ge=0, lt=1, description="share of the steps before the first removal")
     end: Share = Field(0.9, description="share of the steps at the last removal")

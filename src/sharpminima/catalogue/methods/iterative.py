@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
 from sharpminima.base.settings import PositiveInt
-from sharpminima.catalogue.methods.choices import DISTRIBUTIONS, CriterionName
+from sharpminima.catalogue.methods.choices import CriterionName, Distribution
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 
@@ -23,7 +23,7 @@ class GimpSettings(MethodSettings):
     rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
     retrain: float = Field(1.0, gt=0, le=1, description="how long a round trains")
     criterion: CriterionName = "magnitude"
-    distribution: Literal[DISTRIBUTIONS] = "global"
+    distribution: Distribution = "global"
     samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
     probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
     recipe: RecipeSettings = Field(
@@ -56,7 +56,7 @@ def whole_epochs(share: float, epochs: int) -> int:
 
 def _case(name: str, paper: str, **numbers: float) -> Method:
     """A special case has its numbers as defaults."""
-    defaults = {
+    defaults: dict[str, Any] = {
         key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
     }
     settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)

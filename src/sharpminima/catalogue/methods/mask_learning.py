@@ -1,11 +1,9 @@
 """Methods that learn which weights act: gates, scores, variances."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from sharpminima.base.settings import PositiveInt, Share, Strength
-from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
+from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import (
     SearchSettings,
@@ -37,14 +35,14 @@ class VariationalDropoutSettings(SweepSettings):
 class SupermaskSettings(SubnetSettings):
     """The rate is ours, chosen on the validation split (paper/tuning)."""
 
-    distribution: Literal[DISTRIBUTIONS] = "layerwise"
+    distribution: Distribution = "layerwise"
     rate: Strength = Field(1000.0, description="of the scores, times lr")
 
 
 class EdgePopupSettings(SubnetSettings):
     """Layerwise as in the paper; the rate is ours, to be tuned."""
 
-    distribution: Literal[DISTRIBUTIONS] = "layerwise"
+    distribution: Distribution = "layerwise"
     rate: Strength = Field(10.0, description="of the scores, times lr")
 
 
@@ -61,7 +59,7 @@ class ContinuousSparsificationSettings(SweepSettings):
 class OptimalMasksSettings(SearchSettings):
     """What the thesis does not give is ours, to be tuned."""
 
-    distribution: Literal[DISTRIBUTIONS] = "global"
+    distribution: Distribution = "global"
     pretraining: Share = Field(0.1, description="share of the steps in which weights are trained")
     alpha: Strength = Field(10.0, description="step of b")
     start: float = Field(0.0, description="b at first")

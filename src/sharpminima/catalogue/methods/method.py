@@ -40,7 +40,7 @@ class Method:
         return partial(_in_family, loaded(self.family), self.name, loaded(self.code))
 
     def prune(self, run: Any, settings: Any) -> Any:
-        """Run the method."""
+        """Run the method: `load` it and call it with a run and its settings."""
         return self.load()(run, settings)
 
 

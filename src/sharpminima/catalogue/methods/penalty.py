@@ -3,7 +3,7 @@
 from typing import Literal
 
 from sharpminima.base.settings import Strength
-from sharpminima.catalogue.methods.choices import DISTRIBUTIONS
+from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
 from sharpminima.catalogue.registry import Code
@@ -12,7 +12,7 @@ from sharpminima.catalogue.registry import Code
 class PenaltySettings(SearchSettings):
     """Of all methods that penalise single weights, and remove the smallest of them."""
 
-    distribution: Literal[DISTRIBUTIONS] = "global"
+    distribution: Distribution = "global"
 
 
 class UnitPenaltySettings(SearchSettings):

@@ -1,12 +1,12 @@
 """Methods that prune by a score: a criterion at once or in rounds, before training or after it."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
 from sharpminima.base.settings import PositiveInt
-from sharpminima.catalogue.methods.choices import CRITERIA, DISTRIBUTIONS, SCHEDULES, Criterion
+from sharpminima.catalogue.methods.choices import CRITERIA, Criterion, Distribution, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 
@@ -16,8 +16,8 @@ class ScoredSettings(MethodSettings):
 
     revision: Literal[1] = 1
     start: Literal["init", "trained"] = Field("init", description="the weights that are scored: W0, or trained from it")
-    distribution: Literal[DISTRIBUTIONS] = "global"
-    schedule: Literal[SCHEDULES] = Field("iterative", description="what is left after each round")
+    distribution: Distribution = "global"
+    schedule: Schedule = Field("iterative", description="what is left after each round")
     rounds: PositiveInt = Field(1, description="scorings; one of them is one-shot")
     biases: bool = Field(False, description="whether biases may be removed too; levels are of what may be")
     samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
@@ -35,7 +35,7 @@ class ScoredSettings(MethodSettings):
 def criterion_method(criterion: Criterion) -> Method:
     """Pruning by a criterion, as a method of its name."""
     fields = {key: ScoredSettings.model_fields[key] for key in criterion.defaults}
-    defaults = {
+    defaults: dict[str, Any] = {
         key: (Annotated[known.annotation, Field(), *known.metadata], criterion.defaults[key])
         for key, known in fields.items()
     }

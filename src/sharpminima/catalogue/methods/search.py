@@ -22,12 +22,17 @@ class SearchSettings(MethodSettings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     recipe: RecipeSettings = Field(RecipeSettings(), description="training with the masks that were found")
 
+    @property
+    def training(self) -> RecipeSettings | None:
+        """`recipe`; None where the search is all, see `SubnetSettings`."""
+        return self.recipe
+
     def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
         """A search for each level, each followed by a training."""
         return self._planned(len(levels))
 
     def _planned(self, trainings: int) -> tuple[float, float]:
-        expected, at_most = (0, 0) if self.recipe is None else self.recipe.planned_epochs()
+        expected, at_most = (0, 0) if self.training is None else self.training.planned_epochs()
         return trainings * (self.epochs + expected), trainings * (self.epochs + at_most)
 
 
@@ -51,7 +56,9 @@ class SweepSettings(SearchSettings):
 class SubnetSettings(SearchSettings):
     """Of methods whose result is a part of the untrained net, which stays as it is."""
 
-    recipe: RecipeSettings | None = Field(None, description="training of what was found; null: none")
+    recipe: RecipeSettings | None = Field(  # type: ignore[assignment] # who reads it asks for `training`
+        None, description="training of what was found; null: none"
+    )
 
 
 def searched_method(

@@ -14,6 +14,8 @@ from sharpminima.nets.sparse import SparseConv2d, SparseLinear, batch_last, is_o
 class Selected(nn.Module):
     """A linear layer that reads some of its inputs only."""
 
+    inputs: Tensor
+
     def __init__(self, linear: nn.Linear, inputs: Tensor) -> None:
         super().__init__()
         self.linear = linear
@@ -87,7 +89,7 @@ def compact(
         else:
             places = places[:, columns]
             smaller = _slice(module, places, bias_places)
-            if layer.selects and len(columns) < module.weight.shape[1]:
+            if layer.selects and isinstance(smaller, nn.Linear) and len(columns) < module.weight.shape[1]:
                 small.set_submodule(name, Selected(smaller, columns))
                 name = f"{name}.linear"
             else:
@@ -97,6 +99,7 @@ def compact(
             parameters[f"{name}.bias"] = (f"{layer.name}.bias", bias_places)
         for norm_name in layer.norms:
             norm = small.get_submodule(norm_name)
+            assert isinstance(norm, nn.BatchNorm2d)  # of `layers_of`
             small.set_submodule(norm_name, _slice_norm(norm, rows))
             for kind, _ in norm.named_parameters():
                 parameters[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
@@ -117,12 +120,15 @@ def _pool_batch_last(graph: fx.GraphModule) -> None:
         if kind_of(graph, pool) in (nn.MaxPool2d, nn.AvgPool2d) and kind_of(graph, pool.args[0]) is SparseConv2d:
             convolution = pool.args[0]
             alone = len(convolution.users) == 1
-            if alone and graph.get_submodule(convolution.target).takes_over(graph.get_submodule(pool.target)):
+            layer, pooling = graph.get_submodule(convolution.target), graph.get_submodule(pool.target)
+            assert isinstance(layer, SparseConv2d)
+            assert isinstance(pooling, nn.MaxPool2d | nn.AvgPool2d)
+            if alone and layer.takes_over(pooling):
                 pool.replace_all_uses_with(convolution)
                 graph.graph.erase_node(pool)
                 continue
             name = f"{pool.name}_batch_last"  # a module of its own: the net may use one pooling several times
-            graph.add_submodule(name, batch_last(graph.get_submodule(pool.target)))
+            graph.add_submodule(name, batch_last(pooling))
             pool.target = name
     graph.recompile()
 

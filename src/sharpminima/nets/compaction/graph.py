@@ -62,7 +62,8 @@ def reordered(model: nn.Module) -> fx.GraphModule:
     graph = traced(model)
     for pool in graph.graph.nodes:
         relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
-        if kind_of(graph, pool) is nn.MaxPool2d and kind_of(graph, relu) is nn.ReLU and len(relu.users) == 1:
+        pools_relu = kind_of(graph, pool) is nn.MaxPool2d and kind_of(graph, relu) is nn.ReLU
+        if relu is not None and pools_relu and len(relu.users) == 1:
             relu.target, pool.target = pool.target, relu.target
     graph.recompile()
     return graph
@@ -70,7 +71,7 @@ def reordered(model: nn.Module) -> fx.GraphModule:
 
 def kind_of(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
     """The class of the module that a node calls."""
-    return type(graph.get_submodule(node.target)) if node is not None and node.op == "call_module" else None
+    return type(graph.get_submodule(str(node.target))) if node is not None and node.op == "call_module" else None
 
 
 def layers_of(graph: fx.GraphModule) -> list[Layer]:
@@ -92,7 +93,7 @@ def layers_of(graph: fx.GraphModule) -> list[Layer]:
                 layer.consumer, found[reader].source, layer.norms = found[reader], layer, tuple(norms)
                 break
             if isinstance(module, nn.BatchNorm2d):
-                norms.append(reader.target)
+                norms.append(str(reader.target))
             elif not (isinstance(module, _CHANNELWISE) or _flattens(reader, module)):
                 break
     for node in graph.graph.nodes:

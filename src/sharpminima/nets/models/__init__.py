@@ -31,6 +31,10 @@ def build_model(
 
     Raises:
         ConfigError: there is no such model.
+
+    >>> net = build_model("lenet300", num_classes=10, seed=1)
+    >>> net(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
     if name not in MODELS:
         raise ConfigError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
@@ -42,7 +46,11 @@ def build_model(
 
 
 def set_batchnorm(model: nn.Module, momentum: float | None = None, eps: float | None = None) -> nn.Module:
-    """Set both of every BatchNorm, in place, as `build_model` does; None leaves it."""
+    """Set both of every BatchNorm, in place, as `build_model` does; None leaves what is there. Returns the model.
+
+    >>> set_batchnorm(nn.Sequential(nn.BatchNorm2d(3)), momentum=0.2)[0].momentum
+    0.2
+    """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = module.momentum if momentum is None else momentum
@@ -51,7 +59,14 @@ def set_batchnorm(model: nn.Module, momentum: float | None = None, eps: float | 
 
 
 def build_recorded(metadata: Mapping[str, Any], *, num_classes: int = 10, seed: int = 0) -> nn.Module:
-    """`build_model` as a checkpoint's metadata tell: ``model`` and, where it is not the usual one, ``batchnorm``."""
+    """`build_model` as a checkpoint's metadata tell: ``model`` and, where it is not the usual one, ``batchnorm``.
+
+    Raises:
+        ConfigError: there is no such model.
+
+    >>> build_recorded({"model": "lenet5-bn", "batchnorm": {"eps": 1e-3}}).get_submodule("1").eps
+    0.001
+    """
     model = build_model(metadata["model"], num_classes=num_classes, seed=seed)
     return set_batchnorm(model, **metadata.get("batchnorm", {}))
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
 
 from sharpminima.nets.sparse.convolution import Convolve, Taps
 from sharpminima.nets.sparse.pooled import ConvolvePooled
@@ -22,7 +23,8 @@ class SparseConv2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
-        self._stride, self._padding, self._dilation = conv.stride, conv.padding, conv.dilation
+        assert not isinstance(conv.padding, str)  # such are not offered
+        self._stride, self._padding, self._dilation = _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation)
         self._mask = mask.cpu().numpy()
         self._taps: dict[tuple[int, int], Taps] = {}
         self._window: tuple[int, int] | None = None

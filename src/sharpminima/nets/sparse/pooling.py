@@ -74,7 +74,8 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, values: Tensor, _: None) -> tuple[Tensor, None]:
-        return of_winners(values, *ctx.saved_tensors, ctx.window), None
+        (winners,) = ctx.saved_tensors
+        return of_winners(values, winners, ctx.window), None
 
 
 class ToWinners(torch.autograd.Function):
@@ -92,7 +93,8 @@ class ToWinners(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, values: Tensor) -> tuple[Tensor | None, ...]:
-        return of_winners(values, *ctx.saved_tensors, ctx.window), None, None, None
+        (winners,) = ctx.saved_tensors
+        return of_winners(values, winners, ctx.window), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, gradient: Tensor, *_: None) -> Tensor:

@@ -40,10 +40,10 @@ class Reparameterizing(Dynamic):
         return grow_best(self.random_scores(masks), kept, kept, share_out(shares, room(kept), left))
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {**super().state(), "threshold": self.threshold}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self.threshold = state["threshold"]

@@ -16,6 +16,8 @@ from sharpminima.catalogue.methods.dynamic import DstSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.total import total
 from sharpminima.training import FlatModel
 
 _LEAST = 0.01
@@ -26,13 +28,13 @@ class Step(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """The step."""
+        """x of any shape -> 1.0 where x > 0, else 0.0, of the same shape and dtype."""
         ctx.save_for_backward(x)
         return (x > 0).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The estimate."""
+        """The incoming gradient times 2 - 4 |x| up to |x| = .4, .4 up to 1, and 0 beyond."""
         (x,) = ctx.saved_tensors
         size = x.abs()
         slope = torch.where(size <= 0.4, 2 - 4 * size, torch.where(size <= 1, 0.4, 0.0))
@@ -40,7 +42,7 @@ class Step(torch.autograd.Function):
 
 
 class Thresholded(Reparametrised):
-    """A threshold a unit."""
+    """The net with a threshold t for each unit (row of a weight matrix, filter of a convolution), all 0 at first."""
 
     def __init__(self, run: Run, strength: float) -> None:
         super().__init__(run, "dst")
@@ -53,29 +55,30 @@ class Thresholded(Reparametrised):
         return {name: self.base(name) * self.mask(name) for name in self.names}
 
     def mask(self, name: str) -> Tensor:
-        """1.0 where |w| > t."""
+        """1.0 where |w| > t, else 0.0, of the shape of the weights ``name``."""
         weight = self.base(name)
         return Step.apply(weight.abs() - self.of(name).view(-1, *[1] * (weight.ndim - 1)))
 
     def penalty(self) -> Tensor:
-        """alpha sum exp(-t)."""
-        return self._strength * sum((-self.of(name)).exp().sum() for name in self.names)
+        """alpha times the sum over all units of exp(-t), which pushes thresholds up []; alpha is the strength."""
+        return self._strength * total((-self.of(name)).exp().sum() for name in self.names)
 
 
-class LearningThresholds(Learning):
+class LearningThresholds(Learning[Thresholded]):
     """Opens a tensor that has closed."""
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:
         """Reset thresholds that remove nearly all."""
         super().after_step(flat)
-        for name in flat.model.names:
-            if flat.model.mask(name).mean() < _LEAST:
-                flat.model.of(name).zero_()
+        net = self.net(flat)
+        for name in net.names:
+            if net.mask(name).mean() < _LEAST:
+                net.of(name).zero_()
 
 
-def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile | None) -> Found:
     """Train weights and thresholds from W0."""
     net = Thresholded(run, strength)
     history = learn(run, net, settings, "dst", resume, LearningThresholds)
-    return {"state": net.folded(), "masks": net.masks(), "history": history}
+    return Found(net.folded(), net.masks(), history)

@@ -17,7 +17,7 @@ from sharpminima.nets.masks import Masks, all_masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at, whole_shares
 from sharpminima.pruning.engine.method import Pruned, Run
-from sharpminima.pruning.engine.search import SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
 from sharpminima.pruning.engine.stages import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
@@ -47,6 +47,7 @@ class Dynamic(SearchPolicy, ABC):
 
     def masks(self, flat: FlatModel) -> Masks:
         """What survives now, on the device."""
+        assert flat.mask is not None  # of `set_masks`
         return self.parts(flat, flat.mask > 0)
 
     def parts(self, flat: FlatModel, vector: Tensor) -> Parts:
@@ -121,7 +122,7 @@ def share_out(weights: dict[str, float], free: dict[str, int], total: int) -> di
 
 def search(
     run: Run, level: float, settings: DynamicSettings, resume: ResumeFile | None, *, name: str, policy: type[Dynamic]
-) -> dict[str, Any]:
+) -> Found:
     """Train sparse from W0."""
     flat = FlatModel(copy.deepcopy(run.model), dense_gradients=True)
     rewiring = policy(run, settings, flat, level, name)

@@ -25,5 +25,6 @@ class Rigging(Dynamic):
         share, free = cosine(self.settings.drop, self.steps, self._last), room(masks)
         counts = {name: min(free[name], int(share * int(mask.sum()))) for name, mask in masks.items()}
         kept = drop_smallest(self.parts(flat, flat.values), masks, counts)
+        assert flat.unmasked is not None  # of `search`
         pull = {name: gradient.abs() for name, gradient in self.parts(flat, flat.unmasked).items()}
         return grow_best(pull, kept, kept, counts)

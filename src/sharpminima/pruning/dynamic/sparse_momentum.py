@@ -28,6 +28,7 @@ class Redistributing(Dynamic):
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Follow the dense gradients."""
+        assert flat.unmasked is not None  # of `search`
         self._momentum.lerp_(flat.unmasked, 1 - self.settings.smoothing)
 
     def rewired(self, flat: FlatModel, masks: Masks) -> Masks:
@@ -40,10 +41,10 @@ class Redistributing(Dynamic):
         return grow_best(momentum, kept, kept, share_out(means, room(kept), sum(dropped.values())))
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {**super().state(), "dense_momentum": self._momentum}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self._momentum.copy_(state["dense_momentum"])

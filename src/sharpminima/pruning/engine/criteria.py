@@ -15,6 +15,7 @@ from sharpminima.catalogue.methods.choices import Criterion
 from sharpminima.data import Split
 from sharpminima.nets.masks import Masks
 from sharpminima.pruning.engine.distribution import keep_best
+from sharpminima.pruning.engine.total import total
 
 Scores = dict[str, Tensor]
 _GRASP_TEMPERATURE = 200.0  # of the logits, as in the authors' code: gradients that do not vanish at initialisation
@@ -31,7 +32,7 @@ class Candidate:
     probes: int  # random vectors, where a criterion estimates
 
     def weights(self) -> dict[str, Tensor]:
-        """w m, by name."""
+        """w m by name, of the parameter's shape, on the model's device; without a graph."""
         parameters = dict(self.model.named_parameters())
         return {name: parameters[name].detach() * mask.to(parameters[name].device) for name, mask in self.masks.items()}
 
@@ -51,7 +52,7 @@ class Candidate:
 
 
 def magnitude(candidate: Candidate) -> Scores:
-    """|w|."""
+    """|w|, the control of nearly all papers (Han, Pool, Tran, Dally, NeurIPS 2015)."""
     return {name: weight.abs() for name, weight in candidate.weights().items()}
 
 
@@ -64,7 +65,7 @@ def random(candidate: Candidate) -> Scores:
 
 
 def gradient(candidate: Candidate) -> Scores:
-    """|g|."""
+    """|g|: how much the loss feels the weight, whatever its size; a control."""
     return {name: g.abs() for name, g in candidate.gradients().items()}
 
 
@@ -97,7 +98,7 @@ def grasp(candidate: Candidate) -> Scores:
     weights = {name: weight.requires_grad_() for name, weight in candidate.weights().items()}
     loss = candidate.loss(weights, _GRASP_TEMPERATURE)
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-    squared = sum((g * g.detach()).sum() for g in gradients)
+    squared = total((g * g.detach()).sum() for g in gradients)
     products = torch.autograd.grad(squared, list(weights.values()))
     return {name: weights[name].detach() * product for name, product in zip(weights, products, strict=True)}
 
@@ -115,7 +116,7 @@ def obd(candidate: Candidate) -> Scores:
         signs = [
             (2.0 * torch.randint(0, 2, g.shape, generator=candidate.generator) - 1.0).to(g.device) for g in gradients
         ]
-        slope = sum((g * sign).sum() for g, sign in zip(gradients, signs, strict=True))
+        slope = total((g * sign).sum() for g, sign in zip(gradients, signs, strict=True))
         products = torch.autograd.grad(slope, list(weights.values()), retain_graph=True)
         for name, sign, product in zip(weights, signs, products, strict=True):
             diagonal[name] += sign * product / candidate.probes

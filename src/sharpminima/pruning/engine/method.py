@@ -1,7 +1,8 @@
 """What a pruning method takes and returns: a prepared run, one state for each requested level."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
 
 from torch import Tensor, nn
 
@@ -27,6 +28,26 @@ class Run:
     resume: ResumeFile | None = None
 
 
+class Event(TypedDict):
+    """A pruning event, a strength or a point of a path, as it is recorded; methods add keys of their own."""
+
+    event: int  # its number, from 1
+    survivors: int
+    sparsity: float  # over the prunable parameters
+
+
+class LevelFacts(TypedDict):
+    """What is recorded of a level's state."""
+
+    epoch: int  # of the last training
+    event: int  # number of the event behind the state; 0: none
+    stage_complete: bool  # False: the budget ended before the training did
+    gradient_norm: float  # of the mean training loss, over survivors
+    epochs: NotRequired[int]  # of all trainings behind the state
+    collapsed: NotRequired[list[str]]  # tensors without a weight: with one of those the net computes a constant
+    after_threshold: NotRequired[Event | None]  # of LOBSTER: the event itself
+
+
 @dataclass(frozen=True)
 class LevelState:
     """The net that stands for one requested level."""
@@ -34,14 +55,14 @@ class LevelState:
     state: dict[str, Tensor]  # state dict, CPU
     masks: Masks  # CPU
     reached: bool  # False: the budget ended first, and this is the last state
-    facts: dict[str, Any] = field(default_factory=dict)  # JSON values, see the method
+    facts: LevelFacts
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a method returns."""
+    """What a method returns: a net for each level, and how it came to them."""
 
     levels: dict[float, LevelState]  # one for each requested level
     history: list[dict[str, Any]]  # one row an epoch
-    events: list[dict[str, Any]]  # one row a pruning event
+    events: Sequence[Event]
     epochs: int  # in all

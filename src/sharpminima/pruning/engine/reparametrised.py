@@ -6,7 +6,7 @@ Noise comes from a generator a step, and the number of the step is a buffer: a r
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class Reparametrised(nn.Module, ABC):
         name: of the method, for the noise.
     """
 
+    step: Tensor  # int64 []: steps of training so far
+
     def __init__(self, run: Run, name: str) -> None:
         super().__init__()
         self.model = copy.deepcopy(run.model)
@@ -43,11 +45,11 @@ class Reparametrised(nn.Module, ABC):
         self.added[name.replace(".", "_")] = nn.Parameter(value)
 
     def of(self, name: str) -> Tensor:
-        """What was added for ``name``."""
+        """The parameter that was added for the net's parameter ``name``."""
         return self.added[name.replace(".", "_")]
 
     def base(self, name: str) -> Tensor:
-        """The net's own parameter."""
+        """The net's own parameter ``name``, as it is trained or frozen."""
         return self.model.get_parameter(name)
 
     @abstractmethod
@@ -59,7 +61,7 @@ class Reparametrised(nn.Module, ABC):
         return generator(*self._role, int(self.step))
 
     def forward(self, images: Tensor) -> Tensor:
-        """As the net, with `weights`."""
+        """Images [N, C, H, W] to logits [N, classes], computed with `weights`; in training mode a step further."""
         if self.training:
             self.step += 1
         return functional_call(self.model, self.weights(), (images,))
@@ -87,7 +89,10 @@ class Reparametrised(nn.Module, ABC):
         return None
 
 
-class Learning(SearchPolicy):
+Net = TypeVar("Net", bound=Reparametrised)
+
+
+class Learning(SearchPolicy, Generic[Net]):
     """Trains a `Reparametrised` net: with its penalty; ``rate`` times the learning rate for what was added.
 
     Gates and scores see gradients that are smaller than those of weights by the size of a weight or by the number of
@@ -101,9 +106,13 @@ class Learning(SearchPolicy):
         own = flat.indicator([name for name in names if name.startswith("model.")])
         self.scale = rate * self.added + (0.0 if frozen else 1.0) * own  # of gradients
 
+    def net(self, flat: FlatModel) -> Net:
+        """The net that is trained, as what it is."""
+        return cast(Net, flat.model)
+
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Add the penalty's gradient, scale all."""
-        penalty = flat.model.penalty()
+        penalty = self.net(flat).penalty()
         if penalty is not None:
             penalty.backward()  # accumulates in ``flat.gradients``
         flat.gradients.mul_(self.scale)
@@ -115,7 +124,7 @@ def learn(
     settings: Any,
     name: str,
     resume: ResumeFile | None,
-    policy: type[Learning],
+    policy: type[Learning[Any]],
     **how: Any,
 ) -> list[dict[str, Any]]:
     """Train ``net``, in place; the rows of its epochs."""

@@ -9,16 +9,19 @@ without searches once for each of its strengths (`prune_by_sweep`).
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings
 from sharpminima.nets.evaluation import Evaluation, gradient_norm
 from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
-from sharpminima.pruning.engine.method import LevelState, Pruned, Run
-from sharpminima.pruning.engine.stages import Stages, at, fit_recipe, level_state
+from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
+from sharpminima.pruning.engine.stages import Stages, Trained, at, fit_recipe, level_state
 from sharpminima.training import FlatModel, Policy
 
 
@@ -32,33 +35,49 @@ class SearchPolicy(Policy):
         self.steps = 0  # done so far
 
     def after_step(self, flat: FlatModel) -> None:
-        """Count."""
+        """Count the step; `state` holds the number."""
         self.steps += 1
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
-        """Stop after the last."""
+        """Stop after the last epoch; the validation decides nothing."""
         self.done = epoch >= self.max_epochs
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {"done": self.done, "steps": self.steps}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.done, self.steps = state["done"], state["steps"]
 
 
-def found(flat: FlatModel, masks: Masks, history: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a search returns: the net as it is now, its masks, and the rows of its epochs."""
-    return {"state": flat.state_dict(flat.snapshot()), "masks": masks, "history": history}
+@dataclass(frozen=True)
+class Found:
+    """What a search returns: a net, its masks, and how it got there."""
+
+    state: dict[str, Tensor]  # the net at its end; state dict, CPU
+    masks: Masks  # CPU
+    history: list[dict[str, Any]]  # one row an epoch
 
 
-Search = Callable[[Run, float, Any, ResumeFile | None], dict[str, Any]]
-"""(run, level, settings, resume) -> `found`."""
+def found(flat: FlatModel, masks: Masks, history: list[dict[str, Any]]) -> Found:
+    """The net as it is now, with its masks and the rows of its epochs."""
+    return Found(flat.state_dict(flat.snapshot()), masks, history)
+
+
+Search = Callable[[Run, float, Any, ResumeFile | None], Found]
+"""(run, level or strength, settings, resume) -> what it has found."""
+
+
+class SweepEvent(Event):
+    """The event of a sweep: a strength, and what came of it."""
+
+    strength: float
+    validation_loss: float  # the best of the training with the masks
 
 
 def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Search) -> Pruned:
-    """Search, then train, for each level by itself; facts as of `level_state`."""
+    """Search, then train, for each level by itself."""
     stages = Stages(run.resume)
     history: list[dict[str, Any]] = []
     levels: dict[float, LevelState] = {}
@@ -75,18 +94,26 @@ def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Searc
 def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search) -> Pruned:
     """Search, then train, for each strength; a level has the weakest that reached it, else the sparsest of all.
 
-    Events are the strengths: event (its number), strength, survivors, sparsity, best validation loss.
+    Events are the strengths (`SweepEvent`).
     """
     stages = Stages(run.resume)
     history: list[dict[str, Any]] = []
-    events, nets = [], []
+    events: list[SweepEvent] = []
+    nets: list[tuple[Masks, Trained, int]] = []
     for number, strength in enumerate(settings.strengths, start=1):
         masks, trained, rows = _search_and_train(run, settings, stages, name, search, strength)
         nets.append((masks, trained, len(rows)))
         survivors, size = count(masks)
         loss = min(row["validation_loss"] for row in trained["history"])
-        facts = {"strength": strength, "survivors": survivors, "sparsity": 1 - survivors / size}
-        events.append({"event": number, **facts, "validation_loss": loss})
+        events.append(
+            {
+                "event": number,
+                "strength": strength,
+                "survivors": survivors,
+                "sparsity": 1 - survivors / size,
+                "validation_loss": loss,
+            }
+        )
         history += rows
     levels = {}
     for level in run.levels:
@@ -98,15 +125,15 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
 
 def _search_and_train(
     run: Run, settings: SearchSettings, stages: Stages, name: str, search: Search, target: float
-) -> tuple[Masks, dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Masks, Trained, list[dict[str, Any]]]:
     """The masks for one level or strength, what `fit_recipe` makes of them, and the rows of all epochs."""
-    got = stages.run(f"search-{target!r}", partial(search, run, target, settings))
-    masks = got["masks"]
-    model = at(run, got["state"], masks)
-    if settings.recipe is None:
+    got = Found(**stages.run(f"search-{target!r}", lambda resume: vars(search(run, target, settings, resume))))
+    masks = got.masks
+    model = at(run, got.state, masks)
+    if settings.training is None:
         norm = gradient_norm(model, run.training.images, run.training.labels)
-        trained = {"state": got["state"], "history": [], "epoch": len(got["history"]), "gradient_norm": norm}
+        trained = Trained(state=got.state, history=[], epoch=len(got.history), gradient_norm=norm)
     else:
-        work = partial(fit_recipe, run, model, masks, settings.recipe, (name, "mask"))
+        work = partial(fit_recipe, run, model, masks, settings.training, (name, "mask"))
         trained = stages.run(f"level-{target!r}", work)
-    return masks, trained, [*got["history"], *trained["history"]]
+    return masks, trained, [*got.history, *trained["history"]]

@@ -1,8 +1,8 @@
 """A method as trainings one after the other, each of which a killed job does not repeat."""
 
 import copy
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypedDict, TypeVar
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.nets.evaluation import gradient_norm
 from sharpminima.nets.masks import Masks, apply_masks, sparsity
 from sharpminima.nets.resume import ResumeFile
-from sharpminima.pruning.engine.method import LevelState, Run
+from sharpminima.pruning.engine.method import LevelFacts, LevelState, Run
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, Policy, RecipePolicy, train
 
@@ -20,9 +20,30 @@ Role = tuple[str | int, ...]
 class Optimiser(Protocol):
     """What SGD reads of a recipe or of a search's settings."""
 
-    batch_size: int
-    momentum: float
-    weight_decay: float
+    @property
+    def batch_size(self) -> int:
+        """Images a step."""
+
+    @property
+    def momentum(self) -> float:
+        """In [0, 1)."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Times the weight, added to its gradient."""
+
+
+class Trained(TypedDict):
+    """What `fit_best` returns: the best-validation net and its training."""
+
+    state: dict[str, Tensor]  # of the lowest validation loss; state dict, CPU
+    history: list[dict[str, Any]]  # one row an epoch
+    epoch: int  # of the state
+    gradient_norm: float  # of the mean training loss at the state, over survivors
+
+
+Result = TypeVar("Result", bound=Mapping[str, object])
+"""Of a stage: tensors and JSON values by name, which a resume file holds."""
 
 
 class Stages:
@@ -30,9 +51,9 @@ class Stages:
 
     def __init__(self, resume: ResumeFile | None) -> None:
         self._resume = resume
-        self._done: dict[str, dict[str, Any]] = (resume.load() if resume is not None else None) or {}
+        self._done: dict[str, Any] = (resume.load() if resume is not None else None) or {}
 
-    def run(self, name: str, work: Callable[[ResumeFile | None], dict[str, Any]]) -> dict[str, Any]:
+    def run(self, name: str, work: Callable[[ResumeFile | None], Result]) -> Result:
         """The result of a stage: as saved, or of ``work``, which gets a resume file of its own."""
         if name not in self._done:
             own = None if self._resume is None else self._resume.beside(name)
@@ -40,7 +61,8 @@ class Stages:
             if self._resume is not None and own is not None:
                 self._resume.save(self._done)
                 own.remove()
-        return self._done[name]
+        result: Result = self._done[name]
+        return result
 
 
 def fit(
@@ -64,8 +86,8 @@ def fit(
 
 def fit_best(
     run: Run, flat: FlatModel, policy: RecipePolicy, optimiser: Optimiser, role: Role, resume: ResumeFile | None
-) -> dict[str, Any]:
-    """Train, and go back to the best-validation state: state, history, epoch, gradient_norm."""
+) -> Trained:
+    """Train, and go back to the best-validation state."""
     history = fit(run, flat, policy, optimiser, role, resume)
     assert policy.best.snapshot is not None  # the engine raises before it returns without a finite loss
     flat.restore(policy.best.snapshot)
@@ -79,7 +101,7 @@ def fit_best(
 
 def fit_recipe(
     run: Run, model: nn.Module, masks: Masks | None, recipe: RecipeSettings, role: Role, resume: ResumeFile | None
-) -> dict[str, Any]:
+) -> Trained:
     """Train ``model``, in place, with the recipe at fixed masks; returns as `fit_best`."""
     flat = FlatModel(model, compaction=run.compaction)
     if masks is not None:
@@ -97,14 +119,16 @@ def at(run: Run, state: dict[str, Tensor], masks: Masks | None = None) -> nn.Mod
 
 
 def level_state(
-    run: Run, level: float, number: int, masks: Masks, trained: dict[str, Any], epochs: int, *, reached: bool = True
+    run: Run, level: float, number: int, masks: Masks, trained: Trained, epochs: int, *, reached: bool = True
 ) -> LevelState:
     """The state of a level, from what `fit_best` has returned.
 
-    Facts: epoch (of the last training), epochs (of all trainings behind the state), event (its number), collapsed
-    (tensors that have no weight left: with one of those the net computes a constant), gradient_norm.
+    Args:
+        number: of the event behind it.
+        epochs: of all trainings behind it.
+        reached: whether the masks remove what the level asks for.
     """
-    facts = {
+    facts: LevelFacts = {
         "epoch": trained["epoch"],
         "epochs": epochs,
         "event": number,

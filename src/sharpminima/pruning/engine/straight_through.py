@@ -13,12 +13,12 @@ class StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, mask: Tensor) -> Tensor:
-        """The mask."""
+        """The mask (bool, of the scores' shape) in the scores' dtype; their values play no part."""
         return mask.to(scores.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """The gradient."""
+        """The gradient of the mask as that of the scores; the mask itself has none."""
         return gradient, None
 
 

@@ -5,6 +5,7 @@ magnitude, with sparsity s (1 - (1 - t/n)^3) after update t of n, layer by layer
 """
 
 import copy
+from typing import Any
 
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.catalogue.methods.gradual import AgpSettings
@@ -14,7 +15,7 @@ from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_sco
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.schedule import survivor_counts
-from sharpminima.pruning.engine.search import SearchPolicy, found
+from sharpminima.pruning.engine.search import Found, SearchPolicy, found
 from sharpminima.pruning.engine.stages import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
@@ -34,7 +35,7 @@ class Tightening(SearchPolicy):
         self._due = dict(zip(steps, counts, strict=True))  # step -> survivors; of several at one step the last
 
     def after_step(self, flat: FlatModel) -> None:
-        """Tighten when it is time."""
+        """Remove what scores lowest, where the schedule has this step."""
         super().after_step(flat)
         if self.steps not in self._due:
             return
@@ -45,17 +46,17 @@ class Tightening(SearchPolicy):
         self.masks = keep_scored(CRITERIA[settings.criterion], candidate, self._due[self.steps], settings.distribution)
         flat.set_masks(self.masks)
 
-    def state(self) -> dict:
-        """For a resume file."""
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {**super().state(), "masks": self.masks}
 
-    def restore(self, state: dict) -> None:
-        """From a resume file."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self.masks = state["masks"]
 
 
-def search(run: Run, level: float, settings: AgpSettings, resume: ResumeFile | None) -> dict:
+def search(run: Run, level: float, settings: AgpSettings, resume: ResumeFile | None) -> Found:
     """Train from W0 while the mask tightens to the level."""
     flat = FlatModel(copy.deepcopy(run.model), compaction=run.compaction)
     policy = Tightening(run, settings, flat, level)

@@ -9,7 +9,7 @@ plateau for PWE epochs, the best state is reloaded and all ``|w| < T`` are remov
 threshold that keeps the validation loss within ``1 + TWT`` of its value.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
 from sharpminima.nets.evaluation import Evaluation, gradient_norm
 from sharpminima.nets.masks import Masks, prunable_parameters
-from sharpminima.pruning.engine.method import LevelState, Pruned, Run
+from sharpminima.pruning.engine.method import Event, LevelFacts, LevelState, Pruned, Run
 from sharpminima.runtime.rng import generator
 from sharpminima.training import Best, FlatModel, Policy, train
 
@@ -67,6 +67,34 @@ def largest_threshold(flat: FlatModel, prunable: Tensor, validation: Split, *, t
     return low, at_low
 
 
+class LobsterEvent(Event):
+    """A removal on a plateau of the validation loss; losses in nats."""
+
+    epoch: int
+    threshold: float
+    validation_loss_before: float
+    validation_loss_after: float
+    test_wrong_after: int  # images
+    gradient_norm_after: float  # of the mean training loss, over survivors
+
+
+class _Stage(TypedDict):
+    """A stage's best state."""
+
+    state: dict[str, Tensor]  # state dict, CPU
+    masks: Masks
+    epoch: int
+    stage_complete: bool
+    event: int
+    gradient_norm: float
+
+
+class _Kept(_Stage):
+    """What stands for a level."""
+
+    reached: bool
+
+
 class _Lobster(Policy):
     """The policy: decay after each step, prune on plateaus, keep a trained minimum for each level."""
 
@@ -82,8 +110,8 @@ class _Lobster(Policy):
         self._best, self._bad = Best(), 0
         self._pending: list[float] = []  # levels first reached by the last event; its stage is still training
         self._reached: set[float] = set()
-        self.levels: dict[float, dict[str, Any]] = {}
-        self.events: list[dict[str, Any]] = []
+        self.levels: dict[float, _Kept] = {}
+        self.events: list[LobsterEvent] = []
 
     def after_step(self, flat: FlatModel) -> None:
         """The regularisation: lambda is not multiplied by the learning rate."""
@@ -111,7 +139,7 @@ class _Lobster(Policy):
         if not levels:
             return
         event = self.events[-1] if self.events else None
-        kept = {
+        kept: _Stage = {
             "state": flat.state_dict(self._best.snapshot),
             "masks": {name: mask.clone() for name, mask in self._masks.items()},
             "epoch": self._best.epoch,
@@ -157,7 +185,7 @@ class _Lobster(Policy):
             run.progress.note(f"epoch {epoch}: |w| < {threshold:.3g} removed, {100 * reached:.2f} % in all")
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {
             "done": self.done,
             "masks": self._masks,
@@ -170,7 +198,7 @@ class _Lobster(Policy):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         self.done, self._bad, self._pending = state["done"], state["bad"], state["pending"]
         self._masks, self.events = state["masks"], state["events"]
         self._best.restore(state["best"])
@@ -179,7 +207,7 @@ class _Lobster(Policy):
 
     @property
     def masks(self) -> Masks:
-        """What survives now."""
+        """What survives now, by name (CPU)."""
         return self._masks
 
 
@@ -187,8 +215,7 @@ def prune(run: Run, settings: LobsterSettings) -> Pruned:
     """Train and prune ``run.model`` from its initialisation until every level is reached or the budget ends.
 
     A level's state is the best-validation state of the training stage that follows the pruning event which first
-    reached it. Facts of a level: epoch, event (0: none), stage_complete, gradient_norm (of the mean training loss,
-    over survivors), and of the net just after its event ``after_threshold``.
+    reached it; its facts have the event, ``after_threshold``, too.
     """
     flat = FlatModel(run.model, compaction=run.compaction)
     policy = _Lobster(run, settings, flat)
@@ -207,8 +234,13 @@ def prune(run: Run, settings: LobsterSettings) -> Pruned:
     )
     levels = {}
     for level in run.levels:
-        kept = dict(policy.levels[level])
-        state, masks, reached = kept.pop("state"), kept.pop("masks"), kept.pop("reached")
-        after = next((e for e in policy.events if e["event"] == kept["event"]), None)
-        levels[level] = LevelState(state, masks, reached, {**kept, "after_threshold": after})
+        kept = policy.levels[level]
+        facts: LevelFacts = {
+            "epoch": kept["epoch"],
+            "stage_complete": kept["stage_complete"],
+            "event": kept["event"],
+            "gradient_norm": kept["gradient_norm"],
+            "after_threshold": next((e for e in policy.events if e["event"] == kept["event"]), None),
+        }
+        levels[level] = LevelState(kept["state"], kept["masks"], kept["reached"], facts)
     return Pruned(levels=levels, history=history, events=policy.events, epochs=len(history))

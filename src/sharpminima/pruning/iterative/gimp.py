@@ -33,9 +33,21 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_scored
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
-from sharpminima.pruning.engine.stages import Stages, at, fit_best, level_state
+from sharpminima.pruning.engine.stages import Stages, Trained, at, fit_best, level_state
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, RecipePolicy
+
+
+class Round(Trained):
+    """What a round's training returns."""
+
+    last: dict[str, Tensor]  # the state after it
+
+
+class Dense(Round):
+    """What the full training returns."""
+
+    origin: dict[str, Tensor]  # the state to rewind to
 
 
 class Excerpt(RecipePolicy):
@@ -63,29 +75,31 @@ class Excerpt(RecipePolicy):
         self._set_rate(epoch)
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {**super().state(), "kept": self.kept}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self.kept = state["kept"]
 
 
-def train_dense(run: Run, settings: GimpSettings, resume: ResumeFile | None) -> dict[str, Any]:
-    """The full training: as `fit_best`, with the state after it (``last``) and that to rewind to (``origin``)."""
+def train_dense(run: Run, settings: GimpSettings, resume: ResumeFile | None) -> Dense:
+    """The full training, from the run's W0."""
     recipe = settings.recipe
     origin = recipe.max_epochs - whole_epochs(settings.rewind, recipe.max_epochs)
     initial = {name: tensor.detach().cpu().clone() for name, tensor in run.model.state_dict().items()}
     flat = FlatModel(copy.deepcopy(run.model))
-    trained = _fit(run, flat, Excerpt(recipe, 0, recipe.max_epochs, origin), recipe, "dense", resume)
-    return {"origin": initial, **trained}
+    policy = Excerpt(recipe, 0, recipe.max_epochs, origin)
+    trained = _fit(run, flat, policy, recipe, "dense", resume)
+    kept = policy.kept.get("origin")
+    return Dense(**trained, origin=initial if kept is None else flat.state_dict(kept))
 
 
 def train_round(
     run: Run, settings: GimpSettings, start: dict[str, Tensor], masks: Masks, resume: ResumeFile | None
-) -> dict[str, Any]:
-    """One round's training from ``start``: as `fit_best`, with the state after it (``last``)."""
+) -> Round:
+    """One round's training from ``start`` at fixed masks."""
     recipe = settings.recipe
     flat = FlatModel(at(run, start), compaction=run.compaction)
     flat.set_masks(masks)
@@ -96,13 +110,13 @@ def train_round(
 
 def _fit(
     run: Run, flat: FlatModel, policy: Excerpt, recipe: RecipeSettings, role: str, resume: ResumeFile | None
-) -> dict[str, Any]:
+) -> Round:
     trained = fit_best(run, flat, policy, recipe, ("gimp", role), resume)
-    return {**trained, **{name: flat.state_dict(snapshot) for name, snapshot in policy.kept.items()}}
+    return Round(**trained, last=flat.state_dict(policy.kept["last"]))
 
 
 def prune(run: Run, settings: GimpSettings) -> Pruned:
-    """Dense training, then rounds; facts as of `level_state`."""
+    """Dense training, then rounds down to each level: all share them but the last, which ends at the level itself."""
     stages = Stages(run.resume)
     dense = stages.run("dense", partial(train_dense, run, settings))
     masks = all_masks(run.model)
@@ -111,9 +125,10 @@ def prune(run: Run, settings: GimpSettings) -> Pruned:
     sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gimp", "sample"))
     history = list(dense["history"])
     levels: dict[float, LevelState] = {}
-    spent, number, left, latest = len(dense["history"]), 0, size, dense
+    spent, number, left = len(dense["history"]), 0, size
+    latest: Round = dense
 
-    def prune_round(name: str, survivors: int) -> tuple[Masks, dict[str, Any]]:
+    def prune_round(name: str, survivors: int) -> tuple[Masks, Round]:
         draws = generator(run.seed, "gimp", "draws", name)
         candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.probes)
         smaller = keep_scored(CRITERIA[settings.criterion], candidate, survivors, settings.distribution)

@@ -6,8 +6,6 @@ hardens, and between rounds s <- min(beta s, s0). Beside the loss stands lambda 
 has s > 0 at the end stays. The strength is lambda.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -15,11 +13,13 @@ from sharpminima.catalogue.methods.mask_learning import ContinuousSparsification
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.total import total
 from sharpminima.training import FlatModel
 
 
 class Hardening(Reparametrised):
-    """A score a weight."""
+    """The net with a score s for each weight, all s0 at first, and gates sigmoid(beta s) that harden."""
 
     def __init__(self, run: Run, settings: ContinuousSparsificationSettings, strength: float) -> None:
         super().__init__(run, "continuous_sparsification")
@@ -31,7 +31,7 @@ class Hardening(Reparametrised):
 
     @property
     def beta(self) -> float:
-        """Now."""
+        """The gates' hardness at this step: 1 at the start of a round, the settings' ``beta`` at its end."""
         done = max(0, int(self.step) - 1) % self.per_round
         return self.settings.beta ** (done / max(1, self.per_round - 1))
 
@@ -42,27 +42,25 @@ class Hardening(Reparametrised):
         return {name: self.base(name) * gate / start for name, gate in gates.items()}
 
     def penalty(self) -> Tensor:
-        """lambda sum sigmoid(beta s)."""
-        return self._strength * sum((self.beta * self.of(name)).sigmoid().sum() for name in self.names)
+        """lambda times the sum over all weights of sigmoid(beta s) []; lambda is the strength."""
+        return self._strength * total((self.beta * self.of(name)).sigmoid().sum() for name in self.names)
 
 
-class Rounds(Learning):
+class Rounds(Learning[Hardening]):
     """Softens the gates between rounds."""
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:
         """After the last step of a round that others follow, s <- min(beta s, s0)."""
         super().after_step(flat)
-        net = flat.model
+        net = self.net(flat)
         if self.steps % net.per_round == 0 and self.steps < self.total_steps:
             for name in net.names:
                 net.of(name).mul_(net.settings.beta).clamp_(max=net.settings.s0)
 
 
-def search(
-    run: Run, strength: float, settings: ContinuousSparsificationSettings, resume: ResumeFile | None
-) -> dict[str, Any]:
+def search(run: Run, strength: float, settings: ContinuousSparsificationSettings, resume: ResumeFile | None) -> Found:
     """Train weights and scores from W0."""
     net = Hardening(run, settings, strength)
     history = learn(run, net, settings, "continuous_sparsification", resume, Rounds, rate=settings.rate)
-    return {"state": net.folded(), "masks": net.masks(), "history": history}
+    return Found(net.folded(), net.masks(), history)

@@ -7,7 +7,6 @@ result is a part of the untrained net; no training follows unless a recipe is gi
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +16,13 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked
 from sharpminima.runtime.rng import generator
 
 
 class Popup(Reparametrised):
-    """A score a weight."""
+    """The net with a score for each frozen weight; the best by magnitude act, rescaled by 1 / sqrt(density)."""
 
     def __init__(self, run: Run, settings: EdgePopupSettings, level: float) -> None:
         super().__init__(run, "edge_popup")
@@ -37,12 +37,12 @@ class Popup(Reparametrised):
             self.add(name, ((2 * torch.rand(weight.shape, generator=draws) - 1) * bound).to(weight))
 
     def found(self) -> dict[str, Tensor]:
-        """The best of the scores, by magnitude."""
+        """Masks (CPU) of the scores of largest magnitude, in the number asked for."""
         scores = {name: self.of(name).detach().abs() for name in self.names}
         return keep_best(scores, self._survivors, self._distribution)
 
     def weights(self) -> dict[str, Tensor]:
-        """W0 where scores are best."""
+        """W0 where scores are best, zero elsewhere, times 1 / sqrt(density); the scores get the masks' gradients."""
         masks = self.found()
         return {
             name: self.base(name)
@@ -52,9 +52,9 @@ class Popup(Reparametrised):
         }
 
 
-def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> dict[str, Any]:
-    """Train the scores."""
+def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> Found:
+    """Train the scores of frozen W0; the masks are the best of them in the number asked for."""
     net = Popup(run, settings, level)
     history = learn(run, net, settings, "edge_popup", resume, Learning, rate=settings.rate, frozen=True)
     masks = net.found()
-    return {"state": masked(net.folded(), masks), "masks": masks, "history": history}
+    return Found(masked(net.folded(), masks), masks, history)

@@ -8,7 +8,6 @@ gamma, 0, 1), and what they close is removed. The strength is lambda.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +16,15 @@ from sharpminima.catalogue.methods.mask_learning import L0Settings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.total import total
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 _EDGE = 1e-6  # of u: the logarithms stay finite
 
 
 class HardConcrete(Reparametrised):
-    """A gate a weight."""
+    """The net with a hard concrete gate for each weight."""
 
     def __init__(self, run: Run, settings: L0Settings, strength: float) -> None:
         super().__init__(run, "l0")
@@ -41,18 +42,18 @@ class HardConcrete(Reparametrised):
         return (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
     def weights(self) -> dict[str, Tensor]:
-        """Gates times weights."""
+        """Gates, drawn in training mode and fixed in eval mode, times weights."""
         draws = self.noise() if self.training else None
         return {name: self.base(name) * self.gate(self.of(name), draws) for name in self.names}
 
     def penalty(self) -> Tensor:
-        """lambda / N sum P(z != 0)."""
+        """lambda / N times the sum over all weights of the probability that the gate is open, P(z != 0) []."""
         shift = BETA * math.log(-GAMMA / ZETA)
-        return self._strength * sum((self.of(name) - shift).sigmoid().sum() for name in self.names)
+        return self._strength * total((self.of(name) - shift).sigmoid().sum() for name in self.names)
 
 
-def search(run: Run, strength: float, settings: L0Settings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, strength: float, settings: L0Settings, resume: ResumeFile | None) -> Found:
     """Train weights and gates from W0."""
     net = HardConcrete(run, settings, strength)
     history = learn(run, net, settings, "l0", resume, Learning, rate=settings.rate)
-    return {"state": net.folded(), "masks": net.masks(), "history": history}
+    return Found(net.folded(), net.masks(), history)

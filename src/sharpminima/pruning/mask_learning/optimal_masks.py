@@ -6,8 +6,6 @@ for stay, and the training follows. The thesis says that a penalty is usually ne
 start of b, alpha or the length: ours are an L1 of strength lambda on c, and settings to be tuned.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked
 from sharpminima.training import FlatModel
 
@@ -23,7 +22,7 @@ _CLIP, _LIMIT = 0.1, 15.0  # of the gradient, of b
 
 
 class Coins(Reparametrised):
-    """A b a weight."""
+    """The net with a b for each weight, which acts with probability sigmoid(b)."""
 
     def __init__(self, run: Run, settings: OptimalMasksSettings) -> None:
         super().__init__(run, "optimal_masks")
@@ -44,8 +43,8 @@ class Coins(Reparametrised):
         return found
 
 
-class Tossing(Learning):
-    """Trains the weights, then b."""
+class Tossing(Learning[Coins]):
+    """Trains the weights for the first tenth of the steps, then b alone."""
 
     def __init__(self, run: Run, settings: OptimalMasksSettings, flat: FlatModel) -> None:
         super().__init__(run, settings, flat)
@@ -53,20 +52,22 @@ class Tossing(Learning):
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Clip and scale the gradients of b; leave the weights where they are."""
-        if int(flat.model.step) > flat.model.pretraining:
+        net = self.net(flat)
+        if int(net.step) > net.pretraining:
             settings = self.settings
             pull = (flat.gradients + settings.strength).clamp_(-_CLIP, _CLIP)
             flat.gradients.copy_(pull * self.added * (settings.alpha / self.lr))
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:
-        """Keep b in bounds."""
+        """Clip b to [-15, 15], as the thesis does."""
         super().after_step(flat)
-        for name in flat.model.names:
-            flat.model.of(name).clamp_(-_LIMIT, _LIMIT)
+        net = self.net(flat)
+        for name in net.names:
+            net.of(name).clamp_(-_LIMIT, _LIMIT)
 
 
-def search(run: Run, level: float, settings: OptimalMasksSettings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, level: float, settings: OptimalMasksSettings, resume: ResumeFile | None) -> Found:
     """Pretrain, then train the masks."""
     net = Coins(run, settings)
     history = learn(run, net, settings, "optimal_masks", resume, Tossing)
@@ -74,4 +75,4 @@ def search(run: Run, level: float, settings: OptimalMasksSettings, resume: Resum
     survivors = survivors_at(level, sum(score.numel() for score in scores.values()))
     masks = keep_best(scores, survivors, settings.distribution)
     state = {name: tensor.detach().cpu() for name, tensor in net.model.state_dict().items()}
-    return {"state": masked(state, masks), "masks": masks, "history": history}
+    return Found(masked(state, masks), masks, history)

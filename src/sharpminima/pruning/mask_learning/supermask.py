@@ -7,7 +7,6 @@ the highest in that number stay. No training follows unless a recipe is given.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +16,12 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked
 
 
 class Bernoulli(Reparametrised):
-    """A score a weight."""
+    """The net with a score for each frozen weight, which acts with probability sigmoid(score)."""
 
     def __init__(self, run: Run, settings: SupermaskSettings, level: float) -> None:
         super().__init__(run, "supermask")
@@ -33,7 +33,7 @@ class Bernoulli(Reparametrised):
             self.add(name, torch.full_like(self.base(name), math.log(density / max(1 - density, 1e-6))))
 
     def found(self) -> dict[str, Tensor]:
-        """The best of the scores; of equal ones the larger weights."""
+        """Masks (CPU) of the highest scores, in the number asked for; of equal scores the larger weights'."""
         scores = {name: self.of(name).detach().double() + 1e-9 * self.base(name).detach().abs() for name in self.names}
         return keep_best(scores, self._survivors, self._distribution)
 
@@ -53,9 +53,9 @@ class Bernoulli(Reparametrised):
         return found
 
 
-def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> dict[str, Any]:
-    """Train the scores."""
+def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> Found:
+    """Train the scores of frozen W0; the masks are the best of them in the number asked for."""
     net = Bernoulli(run, settings, level)
     history = learn(run, net, settings, "supermask", resume, Learning, rate=settings.rate, frozen=True)
     masks = net.found()
-    return {"state": masked(net.folded(), masks), "masks": masks, "history": history}
+    return Found(masked(net.folded(), masks), masks, history)

@@ -10,7 +10,6 @@ warmed up linearly. Weights with log alpha >= 3 are removed. The strength multip
 """
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,8 @@ from sharpminima.catalogue.methods.mask_learning import VariationalDropoutSettin
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.total import total
 
 _LIMIT, _REMOVED = 8.0, 3.0  # of log alpha
 _TINY = 1e-8
@@ -31,7 +32,7 @@ def kl(log_alpha: Tensor) -> Tensor:
 
 
 class NoisyWeights(Reparametrised):
-    """A variance a weight."""
+    """The net with log sigma^2 for each weight, its outputs drawn in training mode."""
 
     def __init__(self, run: Run, settings: VariationalDropoutSettings, strength: float) -> None:
         super().__init__(run, "variational_dropout")
@@ -47,7 +48,7 @@ class NoisyWeights(Reparametrised):
         """log sigma^2 - log w^2 of each weight, in bounds."""
         return (self.of(name) - (self.base(name).square() + _TINY).log()).clamp(-_LIMIT, _LIMIT)
 
-    def _sampled(self, name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    def _sampled(self, name: str, layer: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         """The layer's output as a draw from its distribution."""
         if not self.training:
             return output
@@ -69,13 +70,11 @@ class NoisyWeights(Reparametrised):
     def penalty(self) -> Tensor:
         """KL / N, as far as it is warm."""
         warmth = min(1.0, int(self.step) / self._warm_up)
-        return self._strength * warmth * sum(kl(self.log_alpha(name)).sum() for name in self.names)
+        return self._strength * warmth * total(kl(self.log_alpha(name)).sum() for name in self.names)
 
 
-def search(
-    run: Run, strength: float, settings: VariationalDropoutSettings, resume: ResumeFile | None
-) -> dict[str, Any]:
+def search(run: Run, strength: float, settings: VariationalDropoutSettings, resume: ResumeFile | None) -> Found:
     """Train means and variances from W0."""
     net = NoisyWeights(run, settings, strength)
     history = learn(run, net, settings, "variational_dropout", resume, Learning, rate=settings.rate)
-    return {"state": net.folded(), "masks": net.masks(), "history": history}
+    return Found(net.folded(), net.masks(), history)

@@ -13,7 +13,7 @@ at which the share asked for was still out; the path, a row an epoch, is among t
 
 import copy
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from sharpminima.catalogue.methods.path import DessilbiSettings
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.masks import Masks, all_masks, count, sparsity
 from sharpminima.nets.resume import ResumeFile
-from sharpminima.pruning.engine.method import LevelState, Pruned, Run
+from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
 from sharpminima.pruning.engine.search import SearchPolicy
 from sharpminima.pruning.engine.stages import Stages, at, fit, fit_recipe, level_state
 from sharpminima.training import FlatModel
@@ -36,6 +36,28 @@ def prox(z: Tensor) -> Tensor:
     return torch.where(norms > 1, z * (1 - 1 / norms), 0.0)
 
 
+class Point(TypedDict):
+    """A point of the path."""
+
+    state: dict[str, Tensor]  # state dict, CPU
+    masks: Masks  # where Gamma is not zero, CPU
+
+
+class PathEvent(Event):
+    """The path after an epoch."""
+
+    epoch: int
+    density_per_layer: dict[str, float]
+
+
+class FoundPath(TypedDict):
+    """What the search returns."""
+
+    levels: dict[str, Point]  # repr of the level -> the last point before it was passed
+    events: list[PathEvent]
+    history: list[dict[str, Any]]  # one row an epoch
+
+
 class Path(SearchPolicy):
     """Z and Gamma beside the weights; keeps the state at which each level was passed."""
 
@@ -46,15 +68,15 @@ class Path(SearchPolicy):
         self.names = list(all_masks(flat.model))
         self._z, self._gamma = torch.zeros_like(flat.values), torch.zeros_like(flat.values)
         self._coupled = flat.indicator(self.names)
-        self.passed: dict[str, dict[str, Any]] = {}
-        self.events: list[dict[str, Any]] = []
+        self.passed: dict[str, Point] = {}
+        self.events: list[PathEvent] = []
 
     def support(self, flat: FlatModel) -> Masks:
-        """Where Gamma is not zero."""
+        """Masks (CPU): True where Gamma is not zero."""
         return {name: (flat.view(self._gamma, name) != 0).cpu() for name in self.names}
 
-    def here(self, flat: FlatModel) -> dict[str, Any]:
-        """The state and the masks now."""
+    def here(self, flat: FlatModel) -> Point:
+        """The net and its masks as they are at this step."""
         return {"state": flat.state_dict(flat.snapshot()), "masks": self.support(flat)}
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
@@ -78,7 +100,7 @@ class Path(SearchPolicy):
         super().after_step(flat)
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
-        """A row of the path."""
+        """Record the path's density, whole and by layer; stop after the last epoch."""
         super().after_epoch(flat, epoch, validation)
         support = self.support(flat)
         self.events.append(
@@ -92,19 +114,19 @@ class Path(SearchPolicy):
         )
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         mine = {"z": self._z, "gamma": self._gamma, "passed": self.passed, "events": self.events}
         return {**super().state(), **mine}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         self._z.copy_(state["z"])
         self._gamma.copy_(state["gamma"])
         self.passed, self.events = state["passed"], state["events"]
 
 
-def search(run: Run, settings: DessilbiSettings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, settings: DessilbiSettings, resume: ResumeFile | None) -> FoundPath:
     """The path from W0; a level that is never passed has the last state."""
     flat = FlatModel(copy.deepcopy(run.model))
     policy = Path(run, settings, flat)
@@ -118,7 +140,7 @@ def search(run: Run, settings: DessilbiSettings, resume: ResumeFile | None) -> d
 
 
 def prune(run: Run, settings: DessilbiSettings) -> Pruned:
-    """One path, then a training at each level's masks; facts as of `level_state`."""
+    """One path, then a training at each level's masks."""
     stages = Stages(run.resume)
     path = stages.run("path", partial(search, run, settings))
     history = list(path["history"])

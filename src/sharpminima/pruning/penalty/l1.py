@@ -13,5 +13,5 @@ class Lasso(Penalised):
     """Adds lambda sign(w)."""
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
-        """Add the penalty's gradient."""
+        """Add lambda sign(w) to the gradients of the weights that may be removed."""
         flat.gradients.addcmul_(flat.values.sign(), self.penalised, value=self.settings.strength)

@@ -16,7 +16,7 @@ from sharpminima.nets.masks import all_masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Pruned, Run
-from sharpminima.pruning.engine.search import SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
 from sharpminima.pruning.engine.stages import fit
 from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
 from sharpminima.training import FlatModel
@@ -34,7 +34,7 @@ class Penalised(SearchPolicy):
 
 def search_weights(
     run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[Penalised]
-) -> dict[str, Any]:
+) -> Found:
     """Train from W0 under the penalty; the smallest weights leave."""
     flat = FlatModel(copy.deepcopy(run.model))
     history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)
@@ -46,7 +46,7 @@ def search_weights(
 
 def search_units(
     run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[Penalised]
-) -> dict[str, Any]:
+) -> Found:
     """Train from W0 under the penalty; the units with the smallest incoming weights (L2) leave."""
     flat = FlatModel(copy.deepcopy(run.model))
     history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)

@@ -5,15 +5,15 @@ Where a layer has no BatchNorm, its units get a gate in the same place, which st
 weights at the end.
 """
 
-from typing import Any
-
 from torch import Tensor, ones
 
 from sharpminima.catalogue.methods.penalty import SlimmingSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised
+from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.stages import fit
+from sharpminima.pruning.engine.total import total
 from sharpminima.pruning.engine.units import keep_best_units, units_of
 from sharpminima.training import FlatModel
 
@@ -46,15 +46,15 @@ class Gated(Reparametrised):
         return gated
 
     def penalty(self) -> Tensor:
-        """lambda sum |scale|."""
-        return self._strength * sum(scale.abs().sum() for scale in self.scales().values())
+        """lambda times the sum over all units of |scale| []; lambda is the setting ``strength``."""
+        return self._strength * total(scale.abs().sum() for scale in self.scales().values())
 
 
-def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFile | None) -> dict[str, Any]:
+def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFile | None) -> Found:
     """Train from W0 under the penalty; the units of smallest scale leave."""
     net = Gated(run, settings.strength)
     flat = FlatModel(net)
     history = fit(run, flat, Learning(run, settings, flat), settings, ("slimming", "search"), resume)
     scores = {layer: scale.abs() for layer, scale in net.scales().items()}
     masks = keep_best_units(net.model, scores, level, settings.distribution)
-    return {"state": net.folded(), "masks": masks, "history": history}
+    return Found(net.folded(), masks, history)

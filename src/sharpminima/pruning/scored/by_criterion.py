@@ -39,7 +39,7 @@ def find_masks(model: nn.Module, criterion: Criterion, level: float, settings: S
 
 
 def prune(run: Run, settings: ScoredSettings, name: str, criterion: Criterion) -> Pruned:
-    """Score, remove and train, for each level by itself; facts as of `level_state`."""
+    """Score, remove and train, for each level by itself."""
     stages = Stages(run.resume)
     history: list[dict[str, Any]] = []
     epochs = 0

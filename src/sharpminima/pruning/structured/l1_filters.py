@@ -10,8 +10,8 @@ from sharpminima.training import FlatModel
 
 
 class Filters(UnitScores):
-    """Trains without a penalty."""
+    """Trains without a penalty; scores by the L1 norm."""
 
     def scores(self, flat: FlatModel) -> dict[str, Tensor]:
-        """The sums."""
+        """Sum of each unit's absolute incoming weights [count], by layer."""
         return {layer: weight.abs().sum(1) for layer, weight in self.incoming(flat).items()}

@@ -15,10 +15,10 @@ from sharpminima.training import FlatModel
 
 
 class SoftZeros(UnitScores):
-    """Zeroes without a mask."""
+    """Sets the smallest units to zero after each epoch, without a mask, so that they may recover."""
 
     def scores(self, flat: FlatModel) -> dict[str, Tensor]:
-        """The norms."""
+        """L2 norm of each unit's incoming weights [count], by layer."""
         return {layer: weight.norm(dim=1) for layer, weight in self.incoming(flat).items()}
 
     @torch.no_grad()

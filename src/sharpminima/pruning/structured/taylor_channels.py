@@ -33,15 +33,15 @@ class TaylorScores(UnitScores):
                 self._sums[layer] += (gradient * weight).sum(1).square()
 
     def scores(self, flat: FlatModel) -> dict[str, Tensor]:
-        """The means."""
+        """Mean over the last epoch's mini-batches of (sum g w)^2 [count], by layer."""
         return {layer: total / self.steps_per_epoch for layer, total in self._sums.items()}
 
     def state(self) -> dict[str, Any]:
-        """For a resume file."""
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {**super().state(), "sums": self._sums}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a resume file."""
+        """Go on from a `state`, to the same bits."""
         super().restore(state)
         for layer, total in self._sums.items():
             total.copy_(state["sums"][layer])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Pruned, Run
-from sharpminima.pruning.engine.search import SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
 from sharpminima.pruning.engine.stages import fit
 from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
 from sharpminima.training import FlatModel
@@ -34,7 +34,7 @@ class UnitScores(SearchPolicy, ABC):
 
 def search(
     run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[UnitScores]
-) -> dict[str, Any]:
+) -> Found:
     """Train from W0, then remove units."""
     flat = FlatModel(copy.deepcopy(run.model))
     scoring = policy(run, settings, flat, level)
@@ -44,5 +44,5 @@ def search(
 
 
 def prune(run: Run, settings: Any, name: str, policy: type[UnitScores]) -> Pruned:
-    """The method of a score."""
+    """Search at each level with the scores of ``policy``, then train with what stays, as `prune_by_search` does."""
     return prune_by_search(run, settings, name, partial(search, name=name, policy=policy))

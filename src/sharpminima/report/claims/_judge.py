@@ -19,6 +19,16 @@ from sharpminima.report.claims._ledger import (
     Reached,
     Transfer,
 )
+from sharpminima.report.claims._results import (
+    Alone,
+    Corrected,
+    Decision,
+    Examined,
+    Judged,
+    JudgedClaim,
+    Result,
+    Value,
+)
 from sharpminima.report.claims._text import REMOVED
 from sharpminima.report.claims._verdict import (
     NOT_REPRODUCED,
@@ -31,10 +41,10 @@ from sharpminima.report.claims._verdict import (
     holm,
     most_needed,
 )
-from sharpminima.report.intervals import describe, paired, predicted, unpaired
+from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Quantity, Spectrum
+from sharpminima.report.intervals import Published, Summary, describe, paired, predicted, unpaired
 
-_Experiment = Mapping[str, Any]
-_Result = dict[str, Any]
+_Named = tuple[str, str, Summary | Published]  # name and unit of what has been summarised
 _UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "best_epoch": "epochs", "epochs": "epochs"}
 _NAMES = {
     "test_error_percent": "test error",
@@ -62,16 +72,10 @@ _SHORT = {"gradual": "G", "rewind": "1-S"}
 _UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")  # one net a run
 
 
-def judge(ledger: Ledger, experiments: Sequence[_Experiment], new: Sequence[_Experiment] = ()) -> list[dict[str, Any]]:
+def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = ()) -> list[JudgedClaim]:
     """Every claim with its verdict, and a result for each test and experiment that bears on it.
 
-    A result: dataset, model, method, ``stated`` (whether the paper states the claim for it), ``sensitivity`` (whether
-    it is another reading, which decides nothing), ``detail`` (what was compared), ``values`` (name, unit, mean, sd,
-    n), the difference's ``interval`` and the ``margin`` that matters, or None, ``verdict`` with its ``remark`` and
-    ``p``, and ``needed`` where more would decide.
-    A claim's ``missing``: the nets, and the parts of what carries over, for which the paper states it and no test was
-    possible; its verdict is that of the others. ``holm``: whether it survives the correction for all claims, None where
-    no interval bears on it. ``new_runs``: verdict, remark, needed and results by the new runs alone; None without them.
+    The verdict of a claim that is partly ``missing`` is that of the others.
 
     Args:
         ledger: the claims.
@@ -79,17 +83,19 @@ def judge(ledger: Ledger, experiments: Sequence[_Experiment], new: Sequence[_Exp
         new: the same of the new runs alone (`Ledger.new_runs_from`).
     """
     judged = _judged(ledger, experiments)
-    alone: list[dict[str, Any] | None] = [None] * len(judged)
+    alone: list[Alone | None] = [None] * len(judged)
     if new:
-        kept = ("verdict", "remark", "needed", "results")
-        alone = [{name: claim[name] for name in kept} for claim in _judged(ledger, new)]
+        alone = [
+            Alone(verdict=one["verdict"], remark=one["remark"], needed=one["needed"], results=one["results"])
+            for one in _judged(ledger, new)
+        ]
     return [{**claim, "new_runs": by_new} for claim, by_new in zip(judged, alone, strict=True)]
 
 
-def _judged(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str, Any]]:
-    judged: dict[str, dict[str, Any]] = {}
+def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected]:
+    judged: dict[str, Judged] = {}
     for claim in ledger.claims:
-        results = [
+        results: list[Result] = [
             {**_key(e), "stated": _place(e) in claim.stated_for, "sensitivity": test in claim.sensitivity, **result}
             for test in (*claim.tests, *claim.sensitivity)
             if not isinstance(test, CarryOver)
@@ -109,7 +115,10 @@ def _judged(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str
         needed = [result["needed"] for result in deciding if result["verdict"] == UNDECIDED]
         verdict = common(result["verdict"] for result in deciding)
         judged[claim.id] = {
-            **claim.model_dump(mode="json", include={"id", "source", "says", "stated_for"}),
+            "id": claim.id,
+            "source": claim.source,
+            "says": claim.says,
+            "stated_for": list(claim.stated_for),
             "verdict": verdict,
             "remark": common_remark(verdict, deciding),
             "p": common_p(verdict, deciding),
@@ -121,7 +130,7 @@ def _judged(ledger: Ledger, experiments: Sequence[_Experiment]) -> list[dict[str
     return [{**claim, "holm": holds} for claim, holds in zip(judged.values(), survives, strict=True)]
 
 
-def _missing(claim: Claim, deciding: Sequence[_Result], carried: Mapping[str, Sequence[_Result]]) -> list[str]:
+def _missing(claim: Claim, deciding: Sequence[Result], carried: Mapping[str, Sequence[Result]]) -> list[str]:
     tried = {_place(result) for result in deciding}
     if not tried:
         return []  # the verdict says so
@@ -137,32 +146,34 @@ def _net(place: str) -> str:
     return f"{model} on {dataset}"
 
 
-def _key(experiment: _Experiment) -> dict[str, Any]:
-    return {name: experiment[name] for name in ("dataset", "model", "method")}
+def _key(experiment: Experiment) -> Key:
+    return {"dataset": experiment["dataset"], "model": experiment["model"], "method": experiment["method"]}
 
 
-def _place(experiment: _Experiment) -> str:
+def _place(experiment: Experiment | Result) -> str:
     return f"{experiment['dataset']}/{experiment['model']}"
 
 
 @singledispatch
-def examine(test: Any, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
+def examine(test: Any, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     """The results of a test in one experiment; none where the experiment lacks what is compared."""
     raise TypeError(type(test).__name__)
 
 
-def _result(detail: str, values: Sequence[tuple[str, str, Mapping[str, Any]]], **decided: Any) -> _Result:
+def _result(detail: str, values: Sequence[_Named], decided: Decision) -> Examined:
     shown = [
-        {"name": name, "unit": unit, **{part: value[part] for part in ("mean", "sd", "n")}}
+        Value(name=name, unit=unit, mean=value["mean"], sd=None if value["n"] is None else value["sd"], n=value["n"])
         for name, unit, value in values
     ]
-    undecided = dict.fromkeys(("interval", "margin", "remark", "p", "needed"))
-    return {"detail": detail, "values": shown, **undecided, **decided}
+    return {"detail": detail, "values": shown, **decided}
 
 
-def _margin(
-    margins: Margins | None, test: Difference, quantity: str, dataset: str, *values: Mapping[str, Any]
-) -> float | None:
+def _counted(verdict: str) -> Decision:
+    """A verdict by counts alone."""
+    return {"interval": None, "margin": None, "verdict": verdict, "remark": None, "p": None, "needed": None}
+
+
+def _margin(margins: Margins | None, test: Difference, quantity: str, dataset: str, *values: Summary) -> float | None:
     """The smallest difference that matters to a test; none where it has a bound of its own."""
     if margins is None or test.bound or test.is_ == "within":
         return None
@@ -170,7 +181,7 @@ def _margin(
 
 
 @examine.register
-def _nets(test: Nets, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
+def _nets(test: Nets, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     cells = _cells(test, experiment)
     known = [name for name in test.first if name in cells]
     if not known:
@@ -184,7 +195,7 @@ def _nets(test: Nets, experiment: _Experiment, margins: Margins | None) -> Itera
         yield from _at_one_mask(f"{detail}, at the mask of one run", cells, first, test, experiment["dataset"], margins)
     else:
 
-        def margin(*values: Mapping[str, Any]) -> float | None:
+        def margin(*values: Summary) -> float | None:
             return _margin(margins, test, test.quantity, experiment["dataset"], *values)
 
         yield from _compared(detail, cells, first, test.second, test.quantity, test, margin)
@@ -192,8 +203,9 @@ def _nets(test: Nets, experiment: _Experiment, margins: Margins | None) -> Itera
 
 def _at_one_mask(
     detail: str, cells: Mapping[str, Any], first: str, test: Nets, dataset: str, margins: Margins | None
-) -> Iterator[_Result]:
+) -> Iterator[Examined]:
     """Draws at one run's mask, and the net of that run."""
+    assert isinstance(test.second, str)  # checked when read
     draws, single = cells[first], cells.get(test.second)
     run = draws.get("drawn_at")
     if single is None or run is None or run not in single["by_seed"][test.quantity]:
@@ -211,7 +223,7 @@ def _at_one_mask(
         (_SHORT.get(first, first), unit, draws[test.quantity]),
         (f"{_SHORT.get(test.second, test.second)} of run {run}", unit, value),
     ]
-    yield _result(detail, values, **decided)
+    yield _result(detail, values, decided)
 
 
 def _compared(
@@ -222,7 +234,7 @@ def _compared(
     quantity: str,
     test: Nets | Transfer,
     margin: Callable[..., float | None],
-) -> Iterator[_Result]:
+) -> Iterator[Examined]:
     """Two cells, or one and a published value.
 
     In pairs by run where neither is drawn anew, or several runs have a draw at their own mask; else by groups.
@@ -233,37 +245,40 @@ def _compared(
     found = _by_run(cells[first], cells[second], quantity) if isinstance(second, str) else None
     if undrawn and found is None:
         return
+    of_first = cells[first][quantity]
+    of_second: Summary | Published
     if found is not None and (undrawn or found[1]["n"] > 1):
-        groups, difference = found
-        decided = decide(lambda n: paired(difference, n), test.is_, test.bound, margin=margin(*groups))
+        (of_first, of_second), difference = found
+        decided = decide(lambda n: paired(difference, n), test.is_, test.bound, margin=margin(of_first, of_second))
     else:
-        published = {"mean": second, "sd": 0.0, "n": None}
-        of_second = cells[second][quantity] if isinstance(second, str) else published
-        groups = (cells[first][quantity], of_second)
-        of = "nets of each kind" if isinstance(second, str) else "runs" if first in _UNDRAWN else "nets"
-        decided = decide(lambda n: unpaired(*groups, n), test.is_, test.bound, margin=margin(*groups), of=of)
-    values = [(_SHORT.get(first, first), _UNITS[quantity], groups[0])]
-    if isinstance(second, str):
-        values.append((_SHORT.get(second, second), _UNITS[quantity], groups[1]))
-    else:
-        values.append(("published", _UNITS[quantity], {**published, "sd": None}))  # its spread is not known
-    yield _result(detail, values, **decided)
+        drawn = isinstance(second, str)
+        of_second = cells[second][quantity] if isinstance(second, str) else {"mean": second, "sd": 0.0, "n": None}
+        decided = decide(
+            lambda n: unpaired(of_first, of_second, n),
+            test.is_,
+            test.bound,
+            margin=margin(of_first, of_second),
+            of="nets of each kind" if drawn else "runs" if first in _UNDRAWN else "nets",
+        )
+    name = _SHORT.get(second, second) if isinstance(second, str) else "published"
+    values = [(_SHORT.get(first, first), _UNITS[quantity], of_first), (name, _UNITS[quantity], of_second)]
+    yield _result(detail, values, decided)
 
 
 @examine.register
-def _transfer(test: Transfer, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
+def _transfer(test: Transfer, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     names = {"probe": "linear probe", "finetune": "fine-tuned"}
     for to, modes in experiment["transfer"].items():
         detail = f"test error on {to}, {names[test.mode]}"
 
-        def margin(*values: Mapping[str, Any], to: str = to) -> float | None:
+        def margin(*values: Summary, to: str = to) -> float | None:
             return _margin(margins, test, "transfer_error_percent", to, *values)
 
         cells = modes.get(test.mode, {})
         yield from _compared(detail, cells, test.first, test.second, "test_error_percent", test, margin)
 
 
-def _cells(test: Nets, experiment: _Experiment) -> dict[str, Any]:
+def _cells(test: Nets, experiment: Experiment) -> dict[str, Cell]:
     levels = experiment["levels"]
     if test.level == "highest":
         found = [entry for entry in levels if abs(entry["level"] - experiment["highest"]["level"]) < 1e-9]
@@ -277,30 +292,34 @@ def _cells(test: Nets, experiment: _Experiment) -> dict[str, Any]:
     return {**found[0]["strategies"], **dense}
 
 
-def _by_run(first: Mapping[str, Any], second: Mapping[str, Any], quantity: str) -> Any:
+def _by_run(
+    first: Mapping[str, Any], second: Mapping[str, Any], quantity: str
+) -> tuple[tuple[Summary, Summary], Summary] | None:
+    """Both over the runs that both have, and their differences."""
     values = first["by_seed"][quantity], second["by_seed"][quantity]
     runs = [seed for seed in values[0] if seed in values[1]]
     if not runs:
         return None
-    groups = tuple(describe(value[seed] for seed in runs) for value in values)
-    return groups, describe(values[0][seed] - values[1][seed] for seed in runs)
+    first_of, second_of = (describe(value[seed] for seed in runs) for value in values)
+    return (first_of, second_of), describe(values[0][seed] - values[1][seed] for seed in runs)
 
 
 @examine.register
-def _reached(test: Reached, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
+def _reached(test: Reached, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     highest = experiment["highest"]
-    if highest["level"] < test.level - 1e-9:
+    removed = highest["removed_percent"]
+    if highest["level"] < test.level - 1e-9 or removed is None:
         return
     reached, runs = highest["runs_that_reached"], highest["runs"]
     verdict = REPRODUCED if reached == runs else UNDECIDED if reached else NOT_REPRODUCED
-    values = [("G", REMOVED, highest["removed_percent"])]
-    yield _result(f"{reached} of {runs} runs removed {100 * test.level:.6g} %", values, verdict=verdict)
+    values = [("G", REMOVED, removed)]
+    yield _result(f"{reached} of {runs} runs removed {100 * test.level:.6g} %", values, _counted(verdict))
 
 
 @examine.register
-def _psp(test: Psp, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
-    readings = (experiment["analysis"] or {}).get("psp_readings", {})
-    part = next(iter(readings), None) if test.part is None else test.part
+def _psp(test: Psp, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
+    readings = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
+    part = next(iter(readings), "") if test.part is None else test.part
     for layer, quantities in readings.get(part, {}).items():
         if (layer != ALL) == (test.layers == "each") and test.quantity in quantities:
             places = [f"layer {layer}"] * (layer != ALL) + [f"{part} images"] * (test.part is not None)
@@ -308,60 +327,67 @@ def _psp(test: Psp, experiment: _Experiment, margins: Margins | None) -> Iterato
             yield _psp_result(test, quantities[test.quantity], places, margin)
 
 
-def _psp_result(test: Psp, quantity: Mapping[str, Any], places: Sequence[str], margin: float | None) -> _Result:
+def _psp_result(test: Psp, quantity: Quantity, places: Sequence[str], margin: float | None) -> Examined:
     size = (abs(quantity["G"]["mean"]) + abs(quantity["1-S"]["mean"])) / 2 if test.relative else 1.0
     decided = decide(lambda n: paired(quantity["difference"], n), test.is_, test.bound * size, margin=margin)
-    values = [(net, quantity["unit"], quantity[net]) for net in ("G", "1-S")]
-    return _result(", ".join([_PSP.get(test.quantity, test.quantity), *places]), values, **decided)
+    values: list[_Named] = [("G", quantity["unit"], quantity["G"]), ("1-S", quantity["unit"], quantity["1-S"])]
+    return _result(", ".join([_PSP.get(test.quantity, test.quantity), *places]), values, decided)
 
 
 @examine.register
-def _eigenvalue(test: Eigenvalue, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
-    spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
+def _eigenvalue(test: Eigenvalue, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
+    spectrum = _spectrum(experiment, test.space)
     if spectrum is None:
         return
     first = spectrum["ranks"][0]
     margin = _margin(margins, test, "eigenvalue", experiment["dataset"], *_pair(first))
     decided = decide(lambda n: paired(first["difference"], n), test.is_, test.bound, margin=margin)
-    yield _result(f"largest eigenvalue, {_SPACES[test.space]}", _ends(first), **decided)
+    yield _result(f"largest eigenvalue, {_SPACES[test.space]}", _ends(first), decided)
 
 
-def _pair(quantity: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _spectrum(experiment: Experiment, space: str) -> Spectrum | None:
+    return experiment["analysis"]["hessian"].get(space) if experiment["analysis"] else None
+
+
+def _pair(quantity: Ends) -> tuple[Summary, Summary]:
     return quantity["G"], quantity["1-S"]
 
 
-def _ends(quantity: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    return [(net, "", quantity[net]) for net in ("G", "1-S")]
+def _ends(quantity: Ends) -> list[_Named]:
+    return [("G", "", quantity["G"]), ("1-S", "", quantity["1-S"])]
 
 
 @examine.register
-def _positive(test: Positive, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
-    spectrum = (experiment["analysis"] or {}).get("hessian", {}).get(test.space)
+def _positive(test: Positive, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
+    spectrum = _spectrum(experiment, test.space)
     if spectrum is None:
         return
     verdict = REPRODUCED if spectrum["positive"] == spectrum["values"] else NOT_REPRODUCED
     detail = f"{spectrum['positive']} of {spectrum['values']} values positive, {_SPACES[test.space]}; the lowest rank"
-    yield _result(detail, _ends(spectrum["ranks"][-1]), verdict=verdict)
+    yield _result(detail, _ends(spectrum["ranks"][-1]), _counted(verdict))
 
 
 @examine.register
-def _lower_elsewhere(test: LowerElsewhere, experiment: _Experiment, margins: Margins | None) -> Iterator[_Result]:
+def _lower_elsewhere(test: LowerElsewhere, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     maps = experiment["maps"]
     if not maps:
         return
     name = _PSP[test.quantity]
     at_g = [one["G"]["loss_nats"] for one in maps]
-    there = [one["lower_than_at_G"][test.quantity]["lowest_loss_nats"] for one in maps]
+    lowest = [one["lower_than_at_G"][test.quantity]["lowest_loss_nats"] for one in maps]
+    there = [loss for loss in lowest if loss is not None]
     points = ", ".join(
         f"{one['lower_than_at_G'][test.quantity]['points']} of {one['points']} (run {one['seed']})" for one in maps
     )
     detail = f"{name} lower than at G on points of the map: {points}; training loss, lowest there"
     values = [("G", "nats", describe(at_g))]
-    if None in there:
-        yield _result(detail, values, verdict=NOT_REPRODUCED)
+    if len(there) < len(lowest):
+        yield _result(detail, values, _counted(NOT_REPRODUCED))
         return
-    difference = describe(lowest - at for lowest, at in zip(there, at_g, strict=True))
+    difference = describe(loss - at for loss, at in zip(there, at_g, strict=True))
     both = describe(there), describe(at_g)
-    margin = margins and margins.of("training_loss_nats", experiment["dataset"], [loss["mean"] for loss in both])
+    margin = None
+    if margins is not None:
+        margin = margins.of("training_loss_nats", experiment["dataset"], [loss["mean"] for loss in both])
     decided = decide(lambda n: paired(difference, n), "above", 0.0, margin=margin)
-    yield _result(detail, [("there", "nats", both[0]), *values], **decided)
+    yield _result(detail, [("there", "nats", both[0]), *values], decided)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sharpminima.report.claims._results import Examined, JudgedClaim
 from sharpminima.report.claims._verdict import ABSENT, UNDECIDED
 
-_Claim = Mapping[str, Any]
 REMOVED = "% removed"
 """The unit of a share removed, which is written to a hundredth: the last percent is what counts."""
 _ASTERISK = r"\*"
@@ -14,7 +14,7 @@ _TINY = 1e-3
 """Values below it have a power of ten."""
 
 
-def as_text(claims: Sequence[_Claim]) -> str:
+def as_text(claims: Sequence[JudgedClaim]) -> str:
     """Each claim with its verdict, and below it what was compared; other readings are marked with ``~``.
 
     Verdicts of the new runs alone stand beside those of all, where there are new runs.
@@ -30,7 +30,7 @@ def as_text(claims: Sequence[_Claim]) -> str:
     return "\n".join(lines)
 
 
-def as_markdown(claims: Sequence[_Claim]) -> str:
+def as_markdown(claims: Sequence[JudgedClaim]) -> str:
     """A table of the claims, with what decides them.
 
     A verdict that survives Holm's correction over all claims has an asterisk. The new runs alone have a column where
@@ -56,7 +56,7 @@ def as_markdown(claims: Sequence[_Claim]) -> str:
     return "\n".join(rows)
 
 
-def measured(result: _Claim) -> str:
+def measured(result: Examined) -> str:
     """Values and difference of a result: mean ± standard deviation (n), the interval in brackets."""
     shown = [
         f"{value['name']} {_with_spread(value['mean'], value['sd'], value['unit'])}"
@@ -66,7 +66,8 @@ def measured(result: _Claim) -> str:
     ]
     interval = result["interval"]
     if interval is not None:
-        ends = "" if interval["low"] is None else f" [{_number(interval['low'])}, {_number(interval['high'])}]"
+        low, high = interval["low"], interval["high"]
+        ends = "" if low is None or high is None else f" [{_number(low)}, {_number(high)}]"
         shown.append(f"difference {_number(interval['mean'])}{ends}")
     return ", ".join(shown)
 
@@ -86,7 +87,7 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _verdict(judged: _Claim) -> str:
+def _verdict(judged: Mapping[str, Any]) -> str:
     hints = [judged["remark"]] if judged.get("remark") else []
     if judged["verdict"] == UNDECIDED and (needed := judged["needed"]):
         hints.append(needed["says"])
@@ -95,7 +96,7 @@ def _verdict(judged: _Claim) -> str:
     return judged["verdict"] + (f" ({'; '.join(hints)})" if hints else "")
 
 
-def _corrected(claim: _Claim) -> str | None:
+def _corrected(claim: JudgedClaim) -> str | None:
     """Whether the verdict survives the correction for all claims."""
     return {
         True: "survives Holm's correction over all claims",
@@ -104,7 +105,7 @@ def _corrected(claim: _Claim) -> str | None:
     }[None if claim["verdict"] == UNDECIDED else claim["holm"]]
 
 
-def _alone(claim: _Claim) -> str | None:
+def _alone(claim: JudgedClaim) -> str | None:
     if claim["new_runs"] is None:
         return None
     differs = " (disagrees)" if claim["new_runs"]["verdict"] not in (claim["verdict"], ABSENT) else ""

@@ -1,9 +1,10 @@
 """Where an interval must lie, what follows where it does not, and how sure a verdict is."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
-from sharpminima.report.intervals import CONFIDENCE, MOST, enough, mirrored, tail
+from sharpminima.report.claims._results import Decision, Examined, Needed, Relation
+from sharpminima.report.intervals import CONFIDENCE, MOST, Interval, enough, mirrored, tail
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 ABSENT = "not in this study"
@@ -14,9 +15,10 @@ SMALL = "by less than matters"
 """The remark on a difference that is on its side, and within the margin."""
 
 Side = Literal["above", "below", "within"]
+_RELATIONS: tuple[Relation, ...] = ("over", "at least", "exactly")
 
 
-def verdict_of(interval: Mapping[str, Any], side: Side, bound: float, margin: float | None = None) -> str:
+def verdict_of(interval: Interval, side: Side, bound: float, margin: float | None = None) -> str:
     """Whether a difference lies above or below ``bound``, or is at most ``bound`` in size.
 
     Args:
@@ -24,7 +26,7 @@ def verdict_of(interval: Mapping[str, Any], side: Side, bound: float, margin: fl
             lies within it.
     """
     low, high = interval["low"], interval["high"]
-    if low is None:
+    if low is None or high is None:
         return UNDECIDED
     if side == "above":
         inside, outside = low > bound, high < bound
@@ -36,19 +38,20 @@ def verdict_of(interval: Mapping[str, Any], side: Side, bound: float, margin: fl
     return REPRODUCED if inside else NOT_REPRODUCED if outside else UNDECIDED
 
 
-def _is_within(interval: Mapping[str, Any], margin: float | None) -> bool:
-    return margin is not None and interval["low"] is not None and max(-interval["low"], interval["high"]) <= margin
+def _is_within(interval: Interval, margin: float | None) -> bool:
+    low, high = interval["low"], interval["high"]
+    return margin is not None and low is not None and high is not None and max(-low, high) <= margin
 
 
 def decide(
-    interval_at: Callable[[int | None], Mapping[str, Any]],
+    interval_at: Callable[[int | None], Interval],
     side: Side,
     bound: float,
     *,
     margin: float | None = None,
     of: str = "runs",
-) -> dict[str, Any]:
-    """Interval, margin, verdict with its ``remark`` and ``p``, and what is ``needed`` where undecided, else None.
+) -> Decision:
+    """What an interval decides, and what is needed where it does not.
 
     Args:
         interval_at: the interval with the replicas there are (None), or as if so many were planned.
@@ -69,7 +72,7 @@ def decide(
     if _is_within(interval, margin):
         remark = {REPRODUCED: SMALL, NOT_REPRODUCED: NO_DIFFERENCE}[verdict]
     return {
-        "interval": dict(interval),
+        "interval": interval.copy(),
         "margin": margin,
         "verdict": verdict,
         "remark": remark,
@@ -78,7 +81,7 @@ def decide(
     }
 
 
-def _p(interval: Mapping[str, Any], side: Side, bound: float, margin: float | None, verdict: str) -> float | None:
+def _p(interval: Interval, side: Side, bound: float, margin: float | None, verdict: str) -> float | None:
     """The level at which the verdict would just be lost: below .05, as it rests on the 95 % interval."""
     if verdict == UNDECIDED:
         return None
@@ -90,19 +93,17 @@ def _p(interval: Mapping[str, Any], side: Side, bound: float, margin: float | No
     found = {"above": tail(interval, bound), "below": tail(turned, -bound), "within": within(bound)}
     if verdict == REPRODUCED:
         return found[side]
-    others = {"above": ["below"], "below": ["above"], "within": []}[side]
-    refuted = [found[other] for other in others]
-    if side == "within":
-        refuted = [tail(interval, bound), tail(turned, bound)]
+    others = {"above": "below", "below": "above"}
+    refuted = [tail(interval, bound), tail(turned, bound)] if side == "within" else [found[others[side]]]
     if margin is not None:
         refuted.append(within(margin))
     return min(refuted)
 
 
-def most_needed(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def most_needed(parts: Sequence[Needed | None]) -> Needed | None:
     """What it takes to decide all of several comparisons; None where there is none, or it is not known of one.
 
-    ``n``, ``of`` what, ``relation`` and, in words, ``says``. The relation is "exactly" where so many would decide; "at
+    The relation is "exactly" where so many would decide; "at
     least" where there is one net, which says nothing of a spread; "over" where it takes more than are planned with.
     """
     known = [part for part in parts if part is not None]
@@ -110,10 +111,10 @@ def most_needed(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | N
         return None
     relations = [part["relation"] for part in known]
     largest = max(known, key=lambda part: part["n"])
-    return _needed(largest["n"], next(r for r in ("over", "at least", "exactly") if r in relations), largest["of"])
+    return _needed(largest["n"], next(r for r in _RELATIONS if r in relations), largest["of"])
 
 
-def _needed(n: int, relation: Literal["exactly", "at least", "over"], of: str) -> dict[str, Any]:
+def _needed(n: int, relation: Relation, of: str) -> Needed:
     wording = {"exactly": "{:,} {} would decide", "at least": "{:,} or more {} needed", "over": "over {:,} {} needed"}
     return {"n": n, "of": of, "relation": relation, "says": wording[relation].format(n, of)}
 
@@ -128,13 +129,13 @@ def common(verdicts: Iterable[str]) -> str:
     return UNDECIDED if UNDECIDED in found else REPRODUCED
 
 
-def common_remark(verdict: str, deciding: Sequence[Mapping[str, Any]]) -> str | None:
+def common_remark(verdict: str, deciding: Sequence[Examined]) -> str | None:
     """The remark on a claim: that of all its comparisons that have its verdict, where they agree."""
     remarks = {result["remark"] for result in deciding if result["verdict"] == verdict}
     return remarks.pop() if len(remarks) == 1 else None
 
 
-def common_p(verdict: str, deciding: Sequence[Mapping[str, Any]]) -> float | None:
+def common_p(verdict: str, deciding: Sequence[Examined]) -> float | None:
     """The p of a claim's verdict, None where no interval bears on it.
 
     All comparisons must be reproduced, so that the largest p counts; one refutes, so that the smallest counts, times
@@ -145,7 +146,7 @@ def common_p(verdict: str, deciding: Sequence[Mapping[str, Any]]) -> float | Non
         return None
     if verdict == UNDECIDED:
         return 1.0
-    found = [result["p"] for result in compared if result["verdict"] == verdict]
+    found = [result["p"] for result in compared if result["verdict"] == verdict and result["p"] is not None]
     if not found:
         return None  # counts alone refuted it
     return max(found) if verdict == REPRODUCED else min(1.0, min(found) * len(compared))

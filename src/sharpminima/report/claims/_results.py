@@ -1,0 +1,84 @@
+"""What is said of a claim, as the numbers file holds it."""
+
+from typing import Literal, TypedDict
+
+from sharpminima.report.experiments import Key
+from sharpminima.report.intervals import Interval
+
+Relation = Literal["exactly", "at least", "over"]
+
+
+class Needed(TypedDict):
+    """What it takes to decide an undecided comparison."""
+
+    n: int
+    of: str  # what is counted
+    relation: Relation
+    says: str  # the same in words
+
+
+class Decision(TypedDict):
+    """What a comparison decides; all but the verdict is None where counts alone decide."""
+
+    interval: Interval | None  # of the difference
+    margin: float | None  # the smallest difference that matters, in the quantity's unit
+    verdict: str  # one of VERDICTS
+    remark: str | None
+    p: float | None
+    needed: Needed | None
+
+
+class Value(TypedDict):
+    """One of the two things that are compared."""
+
+    name: str
+    unit: str
+    mean: float
+    sd: float | None
+    n: int | None  # None: a published value
+
+
+class Examined(Decision):
+    """A test in one experiment."""
+
+    detail: str  # what was compared
+    values: list[Value]
+
+
+class Result(Examined, Key):
+    """A test in one experiment, as it bears on a claim."""
+
+    stated: bool  # whether the paper states the claim for it
+    sensitivity: bool  # another reading, which decides nothing
+
+
+class Alone(TypedDict):
+    """A claim's verdict by the new runs alone."""
+
+    verdict: str
+    remark: str | None
+    needed: Needed | None
+    results: list[Result]
+
+
+class Judged(Alone):
+    """A claim's verdict by itself."""
+
+    id: str
+    source: str
+    says: str
+    stated_for: list[str]
+    p: float | None
+    missing: list[str]  # for which the paper states it and no test was possible: nets, parts of what carries over
+
+
+class Corrected(Judged):
+    """A claim among all."""
+
+    holm: bool | None  # whether the verdict survives the correction for all claims; None: no interval bears on it
+
+
+class JudgedClaim(Corrected):
+    """A claim with all that is said of it."""
+
+    new_runs: Alone | None  # None without any
