@@ -18,7 +18,7 @@ from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
-from sharpminima.pruning.engine.stages import Stages, at, fit_recipe, level_state
+from sharpminima.pruning.engine.trainings import Trainings, at, fit_recipe, level_state
 from sharpminima.training import FlatModel, Policy
 
 
@@ -59,11 +59,11 @@ Search = Callable[[Run, float, Any, ResumeFile | None], dict[str, Any]]
 
 def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Search) -> Pruned:
     """Search, then train, for each level by itself; facts as of `level_state`."""
-    stages = Stages(run.resume)
+    trainings = Trainings(run.resume)
     history: list[dict[str, Any]] = []
     levels: dict[float, LevelState] = {}
     for number, level in enumerate(run.levels, start=1):
-        masks, trained, rows = _search_and_train(run, settings, stages, name, search, level)
+        masks, trained, rows = _search_and_train(run, settings, trainings, name, search, level)
         asked = survivors_at(level, count(masks)[1])
         reached = count(masks)[0] <= asked  # units: no layer loses its last one
         levels[level] = level_state(run, level, number, masks, trained, len(rows), reached=reached)
@@ -77,11 +77,11 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
 
     Events are the strengths: event (its number), strength, survivors, sparsity, best validation loss.
     """
-    stages = Stages(run.resume)
+    trainings = Trainings(run.resume)
     history: list[dict[str, Any]] = []
     events, nets = [], []
     for number, strength in enumerate(settings.strengths, start=1):
-        masks, trained, rows = _search_and_train(run, settings, stages, name, search, strength)
+        masks, trained, rows = _search_and_train(run, settings, trainings, name, search, strength)
         nets.append((masks, trained, len(rows)))
         survivors, size = count(masks)
         loss = min(row["validation_loss"] for row in trained["history"])
@@ -97,10 +97,10 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
 
 
 def _search_and_train(
-    run: Run, settings: SearchSettings, stages: Stages, name: str, search: Search, target: float
+    run: Run, settings: SearchSettings, trainings: Trainings, name: str, search: Search, target: float
 ) -> tuple[Masks, dict[str, Any], list[dict[str, Any]]]:
     """The masks for one level or strength, what `fit_recipe` makes of them, and the rows of all epochs."""
-    got = stages.run(f"search-{target!r}", partial(search, run, target, settings))
+    got = trainings.run(f"search-{target!r}", partial(search, run, target, settings))
     masks = got["masks"]
     model = at(run, got["state"], masks)
     if settings.recipe is None:
@@ -108,5 +108,5 @@ def _search_and_train(
         trained = {"state": got["state"], "history": [], "epoch": len(got["history"]), "gradient_norm": norm}
     else:
         work = partial(fit_recipe, run, model, masks, settings.recipe, (name, "mask"))
-        trained = stages.run(f"level-{target!r}", work)
+        trained = trainings.run(f"level-{target!r}", work)
     return masks, trained, [*got["history"], *trained["history"]]

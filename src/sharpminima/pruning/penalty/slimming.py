@@ -13,7 +13,7 @@ from sharpminima.catalogue.methods.penalty import SlimmingSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised
-from sharpminima.pruning.engine.stages import fit
+from sharpminima.pruning.engine.trainings import fit
 from sharpminima.pruning.engine.units import keep_best_units, units_of
 from sharpminima.training import FlatModel
 

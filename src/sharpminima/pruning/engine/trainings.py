@@ -25,7 +25,7 @@ class Optimiser(Protocol):
     weight_decay: float
 
 
-class Stages:
+class Trainings:
     """Trainings one after the other; what is done stays on disk while the others run."""
 
     def __init__(self, resume: ResumeFile | None) -> None:
@@ -33,7 +33,7 @@ class Stages:
         self._done: dict[str, dict[str, Any]] = (resume.load() if resume is not None else None) or {}
 
     def run(self, name: str, work: Callable[[ResumeFile | None], dict[str, Any]]) -> dict[str, Any]:
-        """The result of a stage: as saved, or of ``work``, which gets a resume file of its own."""
+        """The result of a training: as saved, or of ``work``, which gets a resume file of its own."""
         if name not in self._done:
             own = None if self._resume is None else self._resume.beside(name)
             self._done[name] = work(own)
