@@ -26,7 +26,7 @@ from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import write_json
 from sharpminima.data.prepare import DEFAULT_ROOT, ROOT_VARIABLE
 from sharpminima.nets.checkpoint import load_checkpoint
-from sharpminima.nets.counts import measure
+from sharpminima.nets.counts import count_net
 from sharpminima.nets.masks import Masks, sparsity
 from sharpminima.nets.models import MODELS, build_model
 
@@ -230,7 +230,7 @@ def _variants(setup: Setup, options: argparse.Namespace) -> tuple[list[Variant],
     """The lines of a model's table, and what has to be said beside them."""
     model, notes = setup.model, []
     shape = MODELS[model].shape
-    dense = measure(build_model(model), shape).flops_dense
+    dense = count_net(build_model(model), shape).flops_dense
     variants = [
         Variant(f"usual, {workers} workers", Usual, (setup, workers), dense, usual=True) for workers in options.workers
     ]
@@ -243,7 +243,7 @@ def _variants(setup: Setup, options: argparse.Namespace) -> tuple[list[Variant],
                 notes.append(f"replicas not measured: they take the mask at {level} %")
             continue
         masks, facts = found
-        flops = measure(build_model(model), shape, masks=masks).flops_effective
+        flops = count_net(build_model(model), shape, masks=masks).flops_effective
         variants.append(Variant(f"ours, {level} %", Ours, (setup, path), flops, facts=facts))
         if level == REPLICAS_LEVEL:
             variants += [

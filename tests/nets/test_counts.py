@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sharpminima.base.errors import AnalysisError
-from sharpminima.nets.counts import measure
+from sharpminima.nets.counts import count_net
 from sharpminima.nets.masks import prunable_parameters
 from sharpminima.nets.models import MODELS, build_model
 from sharpminima.nets.models.resnet import ResNetCifar
@@ -48,7 +48,7 @@ def filled(model, value=1.0):
 )
 def test_dense_nets(name, parameters, multiply_adds):
     model = filled(build_model(name))
-    found = measure(model, MODELS[name].shape)
+    found = count_net(model, MODELS[name].shape)
     assert found.parameters == found.nonzero == found.effective == parameters
     assert (
         found.prunable
@@ -68,7 +68,7 @@ def test_units_that_are_dead_or_fed_by_bias_alone():
         nn.ReLU(),
         with_weights(nn.Linear(3, 2), [[-1, 8, 0], [0, 0, 0]], [9, 10]),
     )
-    found = measure(model, (2,))
+    found = count_net(model, (2,))
     assert found.parameters == found.prunable == 17
     assert found.nonzero == 3 + 3 + 2 + 2
     assert found.effective == len(["2", "5", "-1", "9"])
@@ -80,7 +80,7 @@ def test_units_that_are_dead_or_fed_by_bias_alone():
 def test_masks_remove_whatever_the_value():
     model = filled(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)))
     masks = {"0.weight": torch.tensor([[True, False], [False, False]])}
-    found = measure(model, (2,), masks=masks)
+    found = count_net(model, (2,), masks=masks)
     assert found.nonzero == 9 - 3
     assert found.effective == len(["0.weight", "0.bias", "2.weight", "2.bias"])
     assert found.density_per_layer["0.weight"] == 0.25
@@ -89,12 +89,12 @@ def test_masks_remove_whatever_the_value():
 def test_a_cut_net_has_nothing_effective():
     model = filled(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)))
     nn.init.zeros_(model[2].weight)
-    found = measure(model, (2,))
+    found = count_net(model, (2,))
     assert (found.nonzero, found.effective, found.flops_effective) == (7, 0, 0)
 
 
 def test_an_empty_net_has_no_compression():
-    found = measure(filled(nn.Sequential(nn.Linear(2, 1)), 0.0), (2,))
+    found = count_net(filled(nn.Sequential(nn.Linear(2, 1)), 0.0), (2,))
     assert found.nonzero == found.effective == 0
     assert found.compression is None
     json.dumps(asdict(found), allow_nan=False)
@@ -103,15 +103,15 @@ def test_an_empty_net_has_no_compression():
 def test_padding_and_stride():
     """3x3 taps, padding 1, stride 2 over 4x4: rows 0, 1, 2 of the kernel meet a pixel 1, 2, 2 times."""
     model = filled(nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False))
-    assert measure(model, (1, 4, 4)).flops_dense == 2 * 5 * 5
+    assert count_net(model, (1, 4, 4)).flops_dense == 2 * 5 * 5
     corner = with_weights(model, [[1, 0, 0], [0, 0, 0], [0, 0, 1]])
-    found = measure(corner, (1, 4, 4))
+    found = count_net(corner, (1, 4, 4))
     assert (found.nonzero, found.effective) == (2, 2)
     assert found.flops_effective == 2 * (1 * 1 + 2 * 2)
 
 
 def test_a_tap_that_meets_padding_only_is_not_effective():
-    found = measure(filled(nn.Conv2d(2, 3, 3, padding=1, bias=False)), (2, 1, 1))
+    found = count_net(filled(nn.Conv2d(2, 3, 3, padding=1, bias=False)), (2, 1, 1))
     assert (found.nonzero, found.effective) == (54, 6)
     assert found.flops_dense == found.flops_effective == 2 * 6
 
@@ -119,21 +119,21 @@ def test_a_tap_that_meets_padding_only_is_not_effective():
 def test_groups_dilation_and_same_padding():
     """Dilation 2 over 4x4, padded by 2: taps meet 2, 4 and 2 pixels of a row; 2 groups of 2 channels."""
     model = filled(nn.Conv2d(4, 6, 3, dilation=2, padding="same", groups=2, bias=False))
-    assert measure(model, (4, 4, 4)).flops_dense == 2 * 6 * 2 * 8 * 8
+    assert count_net(model, (4, 4, 4)).flops_dense == 2 * 6 * 2 * 8 * 8
 
 
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)])
 def test_every_input_of_a_pooling_window_can_act(pool):
     """3x3 taps, padding 1, over 2x2, one window: each of the 9 taps meets a pixel at one of the 4 places."""
     model = filled(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), pool, nn.Flatten(), nn.Linear(1, 1)))
-    assert measure(model, (1, 2, 2)).effective == 9 + 1 + 1 + 1
+    assert count_net(model, (1, 2, 2)).effective == 9 + 1 + 1 + 1
 
 
 def test_channels_that_die_in_a_batchnorm():
     """Two channels; the second has gamma 0, so that its shift is a constant."""
     model = filled(nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1)))
     model[1].weight.data[1] = 0
-    found = measure(model, (1, 3, 3))
+    found = count_net(model, (1, 3, 3))
     assert (found.parameters, found.nonzero) == (9, 8)
     assert found.effective == len(["first kernel", "gamma", "beta", "last kernel", "last bias"])
     assert found.prunable == 5
@@ -142,7 +142,7 @@ def test_channels_that_die_in_a_batchnorm():
 def test_a_negative_gamma_and_running_statistics_change_nothing():
     model = filled(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1)), -1.0)
     model[1].running_mean.fill_(100.0)
-    assert measure(model, (1, 3, 3)).effective == 11
+    assert count_net(model, (1, 3, 3)).effective == 11
 
 
 class Residual(nn.Module):
@@ -171,7 +171,7 @@ def test_shortcut(cut, effective):
     model = filled(Residual())
     if cut:
         nn.init.zeros_(model.get_parameter(cut))
-    assert measure(model, (1,)).effective == effective
+    assert count_net(model, (1,)).effective == effective
 
 
 def test_resnet_without_a_branch():
@@ -181,14 +181,14 @@ def test_resnet_without_a_branch():
     nn.init.zeros_(block.conv2.weight)
     branch = sum(p.numel() for p in block.parameters())
     kernels_that_see_new_channels = 3 * 3 * 16 * 64
-    found = measure(model, (3, 32, 32))
+    found = count_net(model, (3, 32, 32))
     assert found.nonzero == found.parameters - 3 * 3 * 32 * 32
     assert found.effective == found.parameters - branch - kernels_that_see_new_channels
 
 
 def test_depth_does_not_overflow():
     layers = [layer for _ in range(200) for layer in (nn.Linear(60, 60), nn.ReLU())]
-    found = measure(filled(nn.Sequential(*layers)), (60,))
+    found = count_net(filled(nn.Sequential(*layers)), (60,))
     assert found.effective == found.parameters == 200 * 61 * 60
 
 
@@ -197,7 +197,7 @@ def test_the_model_is_not_changed():
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     forwards = [vars(module).get("forward") for module in model.modules()]
     with torch.no_grad():
-        measure(model, MODELS["resnet32"].shape)
+        count_net(model, MODELS["resnet32"].shape)
     assert model.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
@@ -216,7 +216,7 @@ def test_the_model_is_not_changed():
 )
 def test_layers_that_would_be_counted_wrongly_are_refused(layer):
     with pytest.raises(AnalysisError, match=r"layer '0' \(.*its live paths are not known"):
-        measure(nn.Sequential(layer), (1, 4, 4))
+        count_net(nn.Sequential(layer), (1, 4, 4))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -225,7 +225,7 @@ def test_effective_lies_between_nothing_and_nonzero(name):
     draws = torch.Generator().manual_seed(0)
     parameters = dict(model.named_parameters())
     masks = {n: torch.rand(parameters[n].shape, generator=draws) < 0.02 for n in prunable_parameters(model)}
-    found = measure(model, MODELS[name].shape, masks)
+    found = count_net(model, MODELS[name].shape, masks)
     assert 0 < found.effective < found.nonzero < found.parameters
     assert 0 < found.flops_effective < found.flops_nonzero < found.flops_dense
     json.dumps(asdict(found), allow_nan=False)
@@ -266,4 +266,4 @@ def test_random_mlps_agree_with_path_search(widths, density, seed):
     expected = effective_by_search(
         [layer.weight.tolist() for layer in linear], [layer.bias.tolist() for layer in linear]
     )
-    assert measure(model, (widths[0],)).effective == expected
+    assert count_net(model, (widths[0],)).effective == expected

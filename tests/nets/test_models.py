@@ -7,7 +7,7 @@ from torch import nn
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.models import Model
 from sharpminima.nets.compaction import compact, removable_units
-from sharpminima.nets.counts import measure
+from sharpminima.nets.counts import count_net
 from sharpminima.nets.facts import net_facts
 from sharpminima.nets.masks import apply_masks
 from sharpminima.nets.models import MODELS, build_model
@@ -173,7 +173,7 @@ def test_a_net_without_some_units_computes_the_same(name):
 def test_live_paths_of_a_full_net_are_all_its_parameters(name):
     """A fresh net: shifts of BatchNorm start at 0, and count as removed."""
     model = build_model(name)
-    found = measure(model, MODELS[name].shape)
+    found = count_net(model, MODELS[name].shape)
     shifts = sum(m.bias.numel() for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     assert found.parameters == COUNTS[name]
     assert found.effective == found.nonzero == COUNTS[name] - shifts

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from sharpminima.runtime.usage import measured, read_usage
+from sharpminima.runtime.usage import read_usage, usage_recorded
 
 
 def test_attempts_of_a_job_add_up_and_the_next_job_begins_anew(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), measured(tmp_path):
+    with pytest.raises(KeyError), usage_recorded(tmp_path):
         raise KeyError
     first = read_usage(tmp_path)
     assert (first["attempts"], first["finished"]) == (1, False)
-    with measured(tmp_path):
+    with usage_recorded(tmp_path):
         spent = sum(range(1_000_000))
     second = read_usage(tmp_path)
     assert spent
@@ -21,7 +21,7 @@ def test_attempts_of_a_job_add_up_and_the_next_job_begins_anew(tmp_path: Path) -
     assert second["cpu_s"] > first["cpu_s"]
     assert second["peak_mb"] >= first["peak_mb"] > 10
     assert (second["gpu_s"], second["gpu_peak_mb"], second["device"]) == (0, 0, "cpu")
-    with measured(tmp_path):
+    with usage_recorded(tmp_path):
         pass
     third = read_usage(tmp_path)
     assert (third["attempts"], third["finished"]) == (1, True)
@@ -30,7 +30,7 @@ def test_attempts_of_a_job_add_up_and_the_next_job_begins_anew(tmp_path: Path) -
 
 def test_a_broken_record_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "usage.json").write_text("{")
-    with measured(tmp_path):
+    with usage_recorded(tmp_path):
         pass
     assert read_usage(tmp_path)["attempts"] == 1
 

@@ -36,7 +36,7 @@ _LAYERS = (
 
 
 @dataclass(frozen=True)
-class Measures:
+class Counts:
     """Counts for one net and one image. FLOPs are two for each multiply-add of Linear and Conv2d layers."""
 
     parameters: int  # all parameters
@@ -51,7 +51,7 @@ class Measures:
     density_per_layer: dict[str, float]  # prunable parameter -> non-zero share, in [0, 1]
 
 
-def measure(model: nn.Module, input_shape: Sequence[int], masks: Masks | None = None) -> Measures:
+def count_net(model: nn.Module, input_shape: Sequence[int], masks: Masks | None = None) -> Counts:
     """Count what ``model`` holds and what of it can act.
 
     Args:
@@ -70,7 +70,7 @@ def measure(model: nn.Module, input_shape: Sequence[int], masks: Masks | None = 
     prunable = prunable_parameters(model)
     parameters = sum(a.numel() for a in alive.values())
     nonzero = sum(int(a.sum()) for a in alive.values())
-    return Measures(
+    return Counts(
         parameters=parameters,
         prunable=sum(alive[name].numel() for name in prunable),
         nonzero=nonzero,

@@ -37,7 +37,7 @@ _KB = 1024 if sys.platform == "darwin" else 1  # getrusage counts bytes there, K
 
 
 @contextlib.contextmanager
-def measured(folder: Path) -> Iterator[None]:
+def usage_recorded(folder: Path) -> Iterator[None]:
     """Add what the block takes to ``folder/usage.json``; after a finished job it begins anew.
 
     An attempt that is killed without a chance to say so (SIGKILL) is missing from the sums; one that is stopped by

@@ -7,7 +7,7 @@ from sharpminima.base.progress import Progress
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.resume import ResumeFile
-from sharpminima.runtime.usage import measured
+from sharpminima.runtime.usage import usage_recorded
 from sharpminima.steps.job import Runtime, TrainingJob, recorded_net
 from sharpminima.steps.recipe import KEPT, fit, write_cell
 
@@ -33,7 +33,7 @@ def dense(
     model = initial.load_into(job.build())
     resume = ResumeFile(out / "resume.safetensors", fingerprint=job.fingerprint(initial))
     progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")
-    with measured(out):
+    with usage_recorded(out):
         trained = fit(job, model, None, settings, ("dense", 0), seed, progress, resume)
         write_cell(job, out, [trained], None, {}, KEPT[weights])
     resume.remove()

@@ -14,7 +14,7 @@ from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.models import MODELS
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.nets.checkpoint import Checkpoint
-from sharpminima.nets.counts import measure
+from sharpminima.nets.counts import count_net
 from sharpminima.nets.evaluation import evaluate, predict
 from sharpminima.nets.masks import Masks, prunable_parameters, sparsity
 from sharpminima.nets.models import build_recorded
@@ -77,7 +77,7 @@ class TrainingJob:
         """What every net reports: losses and errors on all splits, and its counts (`sharpminima.nets.counts`)."""
         model = self.build()
         model.load_state_dict(state)
-        counts = asdict(measure(model, MODELS[self.facts["model"]].shape, masks=masks))
+        counts = asdict(count_net(model, MODELS[self.facts["model"]].shape, masks=masks))
         prunable = masks or {name: torch.ones_like(state[name]) for name in prunable_parameters(model)}
         model.to(self.device)
         values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}

@@ -12,7 +12,7 @@ from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import Run
-from sharpminima.runtime.usage import measured
+from sharpminima.runtime.usage import usage_recorded
 from sharpminima.steps.job import Runtime, TrainingJob, recorded_net
 from sharpminima.study.schema import MethodSettings
 from sharpminima.training import HISTORY_COLUMNS
@@ -58,7 +58,7 @@ def prune(
         progress=Progress(f"{method.name} {model_name}/{job.dataset.name} seed {seed}"),
         resume=resume,
     )
-    with measured(record):
+    with usage_recorded(record):
         pruned = METHODS[method.name].prune(run, method)
         # Levels passed by one event share a state; the highest of them stands for all in retraining and plots.
         highest = {state.facts["event"]: level for level, state in sorted(pruned.levels.items())}

@@ -12,7 +12,7 @@ from sharpminima.nets.initial import load_initial
 from sharpminima.nets.models import set_batchnorm
 from sharpminima.nets.resume import FinishedParts, ResumeFile
 from sharpminima.pruning import strategies
-from sharpminima.runtime.usage import measured
+from sharpminima.runtime.usage import usage_recorded
 from sharpminima.steps.job import Runtime, TrainingJob, recorded_net
 from sharpminima.steps.recipe import KEPT, fit, fit_batch, untrained, write_cell
 
@@ -68,7 +68,7 @@ def retrain(
     for model, _ in nets:
         set_batchnorm(model, **known.get("batchnorm", {}))
     masks = [mask for _, mask in nets]
-    with measured(out):
+    with usage_recorded(out):
         if is_represented:
             write_cell(job, out, [untrained(model) for model, _ in nets], masks, {"trained": False}, KEPT[weights])
             return

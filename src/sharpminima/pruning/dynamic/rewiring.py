@@ -18,7 +18,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at, whole_shares
 from sharpminima.pruning.engine.method import Pruned, Run
 from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
-from sharpminima.pruning.engine.stages import fit
+from sharpminima.pruning.engine.trainings import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 

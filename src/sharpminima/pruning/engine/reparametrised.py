@@ -16,7 +16,7 @@ from sharpminima.nets.masks import Masks, all_masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.search import SearchPolicy
-from sharpminima.pruning.engine.stages import fit
+from sharpminima.pruning.engine.trainings import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 

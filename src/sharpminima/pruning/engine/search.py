@@ -21,7 +21,7 @@ from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
-from sharpminima.pruning.engine.stages import Stages, Trained, at, fit_recipe, level_state
+from sharpminima.pruning.engine.trainings import Trained, Trainings, at, fit_recipe, level_state
 from sharpminima.training import FlatModel, Policy
 
 
@@ -78,11 +78,11 @@ class SweepEvent(Event):
 
 def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Search) -> Pruned:
     """Search, then train, for each level by itself."""
-    stages = Stages(run.resume)
+    trainings = Trainings(run.resume)
     history: list[dict[str, Any]] = []
     levels: dict[float, LevelState] = {}
     for number, level in enumerate(run.levels, start=1):
-        masks, trained, rows = _search_and_train(run, settings, stages, name, search, level)
+        masks, trained, rows = _search_and_train(run, settings, trainings, name, search, level)
         asked = survivors_at(level, count(masks)[1])
         reached = count(masks)[0] <= asked  # units: no layer loses its last one
         levels[level] = level_state(run, level, number, masks, trained, len(rows), reached=reached)
@@ -96,12 +96,12 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
 
     Events are the strengths (`SweepEvent`).
     """
-    stages = Stages(run.resume)
+    trainings = Trainings(run.resume)
     history: list[dict[str, Any]] = []
     events: list[SweepEvent] = []
     nets: list[tuple[Masks, Trained, int]] = []
     for number, strength in enumerate(settings.strengths, start=1):
-        masks, trained, rows = _search_and_train(run, settings, stages, name, search, strength)
+        masks, trained, rows = _search_and_train(run, settings, trainings, name, search, strength)
         nets.append((masks, trained, len(rows)))
         survivors, size = count(masks)
         loss = min(row["validation_loss"] for row in trained["history"])
@@ -124,10 +124,10 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
 
 
 def _search_and_train(
-    run: Run, settings: SearchSettings, stages: Stages, name: str, search: Search, target: float
+    run: Run, settings: SearchSettings, trainings: Trainings, name: str, search: Search, target: float
 ) -> tuple[Masks, Trained, list[dict[str, Any]]]:
     """The masks for one level or strength, what `fit_recipe` makes of them, and the rows of all epochs."""
-    got = Found(**stages.run(f"search-{target!r}", lambda resume: vars(search(run, target, settings, resume))))
+    got = Found(**trainings.run(f"search-{target!r}", lambda resume: vars(search(run, target, settings, resume))))
     masks = got.masks
     model = at(run, got.state, masks)
     if settings.training is None:
@@ -135,5 +135,5 @@ def _search_and_train(
         trained = Trained(state=got.state, history=[], epoch=len(got.history), gradient_norm=norm)
     else:
         work = partial(fit_recipe, run, model, masks, settings.training, (name, "mask"))
-        trained = stages.run(f"level-{target!r}", work)
+        trained = trainings.run(f"level-{target!r}", work)
     return masks, trained, [*got.history, *trained["history"]]

@@ -16,7 +16,7 @@ from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.schedule import survivor_counts
 from sharpminima.pruning.engine.search import Found, SearchPolicy, found
-from sharpminima.pruning.engine.stages import fit
+from sharpminima.pruning.engine.trainings import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
 

@@ -33,7 +33,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_scored
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
-from sharpminima.pruning.engine.stages import Stages, Trained, at, fit_best, level_state
+from sharpminima.pruning.engine.trainings import Trained, Trainings, at, fit_best, level_state
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, RecipePolicy
 
@@ -117,8 +117,8 @@ def _fit(
 
 def prune(run: Run, settings: GimpSettings) -> Pruned:
     """Dense training, then rounds down to each level: all share them but the last, which ends at the level itself."""
-    stages = Stages(run.resume)
-    dense = stages.run("dense", partial(train_dense, run, settings))
+    trainings = Trainings(run.resume)
+    dense = trainings.run("dense", partial(train_dense, run, settings))
     masks = all_masks(run.model)
     _, size = count(masks)
     asked = {level: survivors_at(level, size) for level in run.levels}
@@ -133,7 +133,7 @@ def prune(run: Run, settings: GimpSettings) -> Pruned:
         candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.probes)
         smaller = keep_scored(CRITERIA[settings.criterion], candidate, survivors, settings.distribution)
         start = latest["last"] if settings.rewind == 0 else dense["origin"]
-        trained = stages.run(name, partial(train_round, run, settings, start, smaller))
+        trained = trainings.run(name, partial(train_round, run, settings, start, smaller))
         history.extend(trained["history"])
         return smaller, trained
 

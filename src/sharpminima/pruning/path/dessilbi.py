@@ -24,7 +24,7 @@ from sharpminima.nets.masks import Masks, all_masks, count, sparsity
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
 from sharpminima.pruning.engine.search import SearchPolicy
-from sharpminima.pruning.engine.stages import Stages, at, fit, fit_recipe, level_state
+from sharpminima.pruning.engine.trainings import Trainings, at, fit, fit_recipe, level_state
 from sharpminima.training import FlatModel
 
 
@@ -141,15 +141,15 @@ def search(run: Run, settings: DessilbiSettings, resume: ResumeFile | None) -> F
 
 def prune(run: Run, settings: DessilbiSettings) -> Pruned:
     """One path, then a training at each level's masks."""
-    stages = Stages(run.resume)
-    path = stages.run("path", partial(search, run, settings))
+    trainings = Trainings(run.resume)
+    path = trainings.run("path", partial(search, run, settings))
     history = list(path["history"])
     levels: dict[float, LevelState] = {}
     for number, level in enumerate(run.levels, start=1):
         masks = path["levels"][repr(level)]["masks"]
         model = at(run, path["levels"][repr(level)]["state"], masks)
         work = partial(fit_recipe, run, model, masks, settings.recipe, ("dessilbi", "mask"))
-        trained = stages.run(f"level-{level!r}", work)
+        trained = trainings.run(f"level-{level!r}", work)
         spent = len(path["history"]) + len(trained["history"])
         levels[level] = level_state(run, level, number, masks, trained, spent)
         history += trained["history"]

@@ -12,8 +12,8 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised
 from sharpminima.pruning.engine.search import Found
-from sharpminima.pruning.engine.stages import fit
 from sharpminima.pruning.engine.total import total
+from sharpminima.pruning.engine.trainings import fit
 from sharpminima.pruning.engine.units import keep_best_units, units_of
 from sharpminima.training import FlatModel
 

@@ -18,7 +18,7 @@ from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_sco
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
 from sharpminima.pruning.engine.schedule import survivor_counts
-from sharpminima.pruning.engine.stages import Stages, at, fit_recipe, level_state
+from sharpminima.pruning.engine.trainings import Trainings, at, fit_recipe, level_state
 from sharpminima.runtime.rng import generator
 
 
@@ -40,12 +40,14 @@ def find_masks(model: nn.Module, criterion: Criterion, level: float, settings: S
 
 def prune(run: Run, settings: ScoredSettings, name: str, criterion: Criterion) -> Pruned:
     """Score, remove and train, for each level by itself."""
-    stages = Stages(run.resume)
+    trainings = Trainings(run.resume)
     history: list[dict[str, Any]] = []
     epochs = 0
     start = run.model
     if settings.start == "trained":
-        dense = stages.run("dense", partial(fit_recipe, run, copy.deepcopy(start), None, settings.dense, ("dense", 0)))
+        dense = trainings.run(
+            "dense", partial(fit_recipe, run, copy.deepcopy(start), None, settings.dense, ("dense", 0))
+        )
         start = at(run, dense["state"])
         history += dense["history"]
         epochs = len(dense["history"])
@@ -56,7 +58,7 @@ def prune(run: Run, settings: ScoredSettings, name: str, criterion: Criterion) -
         model = copy.deepcopy(start)
         apply_masks(model, masks)
         work = partial(fit_recipe, run, model, masks, settings.recipe, (name, "mask"))
-        trained = stages.run(f"level-{level!r}", work)
+        trained = trainings.run(f"level-{level!r}", work)
         history += trained["history"]
         spent = epochs + len(trained["history"])
         most = max(most, spent)

@@ -46,7 +46,7 @@ Result = TypeVar("Result", bound=Mapping[str, object])
 """Of a stage: tensors and JSON values by name, which a resume file holds."""
 
 
-class Stages:
+class Trainings:
     """Trainings one after the other; what is done stays on disk while the others run."""
 
     def __init__(self, resume: ResumeFile | None) -> None:
