@@ -12,6 +12,7 @@ import typer
 import sharpminima
 from sharpminima.base.errors import ConfigError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
+from sharpminima.catalogue import plugins
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command takes --plugin FILE, repeated: what brings methods, models, datasets, analyses and figures.",
 )
 
 DataFile = Annotated[Path, typer.Option("--data", help="Prepared dataset (sharpminima prepare).")]
@@ -287,8 +289,15 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
     return command
 
 
-for _entry in ANALYSES.values():
-    app.command(_entry.name, help=_entry.help)(_analysis(_entry))
+def _add_analyses() -> None:
+    """A command for each analysis that is known and has none."""
+    there = {command.name for command in app.registered_commands}
+    for entry in ANALYSES.values():
+        if entry.name not in there:
+            app.command(entry.name, help=entry.help)(_analysis(entry))
+
+
+_add_analyses()
 
 
 @app.command()
@@ -554,7 +563,10 @@ def main() -> None:
     warnings.showwarning = _show_warning
     STOP.install()
     try:
-        app()
+        arguments, stated = _without_plugins(sys.argv[1:])
+        plugins.use_stated(stated)
+        _add_analyses()
+        app(arguments)
     except SharpminimaError as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
@@ -565,6 +577,21 @@ def main() -> None:
     except Stopped as stopped:
         typer.echo(f"sharpminima: {stopped}", err=True)
         sys.exit(143)
+
+
+def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """A command line without ``--plugin``, and what it gave: an analysis that a plug-in brings is a command."""
+    kept, stated = [], []
+    given = iter(arguments)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name != "--plugin":
+            kept.append(argument)
+        elif value := value if equals else next(given, ""):
+            stated.append(value)
+        else:
+            raise ConfigError("--plugin: a file is missing")
+    return kept, stated
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

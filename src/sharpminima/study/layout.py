@@ -17,6 +17,7 @@ from sharpminima.base.names import CELL, CHECKPOINT, DENSE, EVENTS, GRADUAL, HIS
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
 from sharpminima.catalogue.registry import source_file
+from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.schema import (
     AnalysisSettings,
     Config,
@@ -63,6 +64,11 @@ class Job:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     settings: dict[str, Any]
+
+    @property
+    def plugin_files(self) -> list[str]:
+        """The plug-ins beside the study that it uses."""
+        return files_of(self.settings)
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,8 @@ class Layout:
 
     def figure_code(self, name: str) -> tuple[str, ...]:
         """The code that a figure is drawn by."""
-        return FIGURES[name].code
+        plugins = used_by_figure(self.study, name)
+        return (*FIGURES[name].code, *(plugin.name for plugin in plugins if plugin.is_file))
 
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""
@@ -319,18 +326,19 @@ class Layout:
             data = self.prepared(experiment.dataset)
             first = self.experiment(experiment.dataset, experiment.model)
             dense = first.dense.model_dump(mode="json")
-            add("prepare", [], [data], dataset=experiment.dataset, **self.study.data.model_dump(mode="json"))
+            add("prepare", [], [data], **self._preparation(experiment.dataset))
             for seed in self.seeds(experiment):
                 init = self.init(**key, seed=seed)
                 batchnorm = experiment.batchnorm
                 net = {} if batchnorm is None else {"batchnorm": batchnorm.model_dump(mode="json")}
-                add("init", [data], [init], **net)
+                add("init", [data], [init], **net, **as_settings(used_by("init", **key)))
                 add(
                     "dense",
                     [data, init],
                     [self.dense(file, **key, seed=seed) for file in (CHECKPOINT, HISTORY)],
                     **({} if first.weights == "all" else {"weights": "none"}),
                     **dense,
+                    **as_settings(used_by("dense", **key)),
                 )
                 gradual = {
                     level: self.cell(**key, level=level, strategy=GRADUAL, seed=seed)
@@ -346,6 +354,7 @@ class Layout:
                     **method,
                     levels=list(experiment.levels),
                     **kept,
+                    **as_settings(used_by("prune", **key)),
                 )
             for cell in self.cells(experiment):
                 inputs = [
@@ -358,17 +367,24 @@ class Layout:
                 # The default is not spelled out: it came later, and what was trained before has it.
                 weights = self.weights(experiment, cell.level)
                 kept = {} if weights == "all" else {"weights": weights}
-                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
+                plugins = as_settings(used_by("retrain", **key))
+                add("retrain", inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense, **plugins)
         for dataset in self.datasets():
-            add("prepare", [], [self.prepared(dataset)], dataset=dataset, **self.study.data.model_dump(mode="json"))
+            add("prepare", [], [self.prepared(dataset)], **self._preparation(dataset))
         for key, nets, table, settings in self.transfers():
             add(
                 "transfer",
                 [self.prepared(key["to"]), nets],
                 [table],
                 **settings.model_dump(mode="json", exclude={"sources"}),
+                **as_settings(used_by("transfer", **key)),
             )
         return list(jobs.values())
+
+    def _preparation(self, dataset: str) -> dict[str, Any]:
+        """The settings of preparing a dataset."""
+        plugins = as_settings(used_by("prepare", dataset=dataset))
+        return {"dataset": dataset, **self.study.data.model_dump(mode="json"), **plugins}
 
     def measurements(self) -> Iterator[tuple[dict[str, Any], Job]]:
         """Each job that measures a G and a 1-S, with the wildcards of its table."""
@@ -379,9 +395,11 @@ class Layout:
                 ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
                     table = self.analysis(name, **key)
-                    if table in wanted[name]:
+                    if settings is not None and table in wanted[name]:
                         inputs = (self.prepared(experiment.dataset), *ends)
-                        yield {**key, "analysis": name}, Job(name, inputs, (table,), settings.model_dump(mode="json"))
+                        wildcards = {**key, "analysis": name}
+                        plugins = as_settings(used_by("analyse", **wildcards))
+                        yield wildcards, Job(name, inputs, (table,), settings.model_dump(mode="json") | plugins)
 
     def analysis_jobs(self) -> list[Job]:
         """The jobs that make the tables."""
@@ -397,7 +415,10 @@ class Layout:
         """The job that draws a figure."""
         outputs = [f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg")]
         return Job(
-            "figure", (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name)), tuple(outputs), {}
+            "figure",
+            (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name)),
+            tuple(outputs),
+            as_settings(used_by_figure(self.study, name)),
         )
 
     def ancestry(self, *figures: str) -> list[Job]:
@@ -414,11 +435,13 @@ class Layout:
         """The files that figures come from, without the prepared data: checkpoints hold the hash of theirs."""
         jobs = self.ancestry(*figures)
         data = {path for job in jobs if job.rule == "prepare" for path in job.outputs}
-        return sorted({path for job in jobs for path in job.inputs} - data)
+        plugins = {path for job in jobs for path in job.plugin_files}
+        return sorted({path for job in jobs for path in job.inputs} - data | plugins)
 
     def facts(self) -> dict[str, Any]:
         """The study as the paper states it."""
-        return {"name": self.name, **self.study.model_dump(mode="json", by_alias=True)}
+        study = self.study.model_dump(mode="json", by_alias=True, exclude={"plugins"})
+        return {"name": self.name, **study, **as_settings(used_by_numbers(self.study))}
 
     def experiment(self, dataset: str, model: str, method: str | None = None) -> Experiment:
         """The experiment of that name; without a method, the first of that dataset and model."""
