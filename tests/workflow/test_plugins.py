@@ -26,11 +26,14 @@ DRAWN = "workflow/studies/drawn.py"  # brings the analysis and the figure
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository in which DVC has made the page's study, whose entries two files bring."""
-    folder = checkout(tmp_path_factory.mktemp("plugins") / "repository")
-    for part in (".dvc", ".dvcignore", ".gitignore", "data"):
-        ignored = shutil.ignore_patterns("tmp", "cache", "store", "downloads", "config.local")
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        copy(ROOT / part, folder / part, **({"ignore": ignored} if (ROOT / part).is_dir() else {}))
+    folder = tmp_path_factory.mktemp("plugins") / "repository"
+    folder.mkdir()
+    checkout(folder)
+    ignored = shutil.ignore_patterns("tmp", "cache", "store", "downloads", "config.local")
+    for part in (".dvc", "data"):
+        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+    for part in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / part, folder / part)
     study = plugin_page.write_beside_a_study(folder / "workflow/studies")
     (folder / TRAINED).write_text(plugin_page.listing("METHOD", "MODEL", "DATASET"))
     (folder / DRAWN).write_text(plugin_page.listing("ANALYSIS", "FIGURE"))
@@ -120,7 +123,9 @@ def install(python: Path, package: Path) -> None:
 def test_an_installed_package_comes_to_its_figure(python: Path, tmp_path: Path) -> None:
     package = plugin_page.write_package(tmp_path / "package")
     install(python, package)
-    folder = checkout(tmp_path / "checkout")
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    checkout(folder)
     given = yaml.safe_load(plugin_page.blocks()["mine.yaml"][0]) | {"figures": ["norms_drawn"]}
     del given["plugins"]
     (folder / "workflow/studies/mine.yaml").write_text(yaml.safe_dump(given))

@@ -1,4 +1,4 @@
-"""What the tests demand of every entry, for authors of others: functions that raise `CheckFailed`, and need no pytest."""
+"""What the tests demand of every entry, as functions that raise `CheckFailed`, for authors of others."""
 
 from sharpminima.testing._checks import CheckFailed
 from sharpminima.testing.datasets import check_dataset

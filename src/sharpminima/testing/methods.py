@@ -15,7 +15,7 @@ from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
-from sharpminima.pruning.engine.method import LevelState, Pruned
+from sharpminima.pruning.engine.method import LevelState, Pruned, Run
 from sharpminima.testing._checks import demand
 from sharpminima.testing.task import BEATS_CHANCE, LEVELS, UNIT, small_net, small_run
 from sharpminima.training import engine
@@ -83,13 +83,13 @@ def _check_state(where: str, state: LevelState) -> None:
     demand(not lacking, f"{where}: facts lack {', '.join(sorted(lacking))}")
 
 
-def check_repeats(method: Method, settings: Any, pruned: Pruned) -> None:
-    """An equal run gives the same bits."""
-    _check_same(f"{method.name}, run again", pruned, method.prune(small_run(), settings))
+def check_repeats(method: Method, settings: Any, pruned: Pruned, run: Run | None = None) -> None:
+    """An equal run gives the same bits; ``run`` is one to prune, in place of a new one."""
+    _check_same(f"{method.name}, run again", pruned, method.prune(run or small_run(), settings))
 
 
 def check_resumes(method: Method, settings: Any, pruned: Pruned) -> None:
-    """Stopped in the middle of an epoch, in the first third of the run and again in the last, it ends at the same bits."""
+    """Stopped within an epoch, in the first third of the run and again in the last, it ends at the same bits."""
     with tempfile.TemporaryDirectory() as folder:
         file = ResumeFile(Path(folder, "resume.safetensors"), fingerprint="x")
         steps = _BATCHES * len(pruned.history)
