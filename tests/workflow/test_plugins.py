@@ -106,6 +106,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "others.pth").write_text(f"{ROOT / 'src'}\n{sysconfig.get_path('purelib')}\n")
+    (folder / "share").mkdir(exist_ok=True)
+    (folder / "share/jupyter").symlink_to(Path(sys.prefix, "share/jupyter"))  # nbconvert's templates
     command = folder / "bin/sharpminima"
     command.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m sharpminima "$@"\n')
     command.chmod(0o755)
