@@ -175,7 +175,7 @@ def test_a_fault_is_one_line(study: Path, text: str | None, says: str) -> None:
 
 
 def test_names_that_stand_for_something_else_are_reserved() -> None:
-    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    commands = set(typer.main.get_command(cli.app).commands)
     rules = re.findall(
         r"^(?:use )?rule (?:analyse as )?(\w+)",
         "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]),

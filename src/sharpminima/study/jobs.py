@@ -146,8 +146,9 @@ class Layout(Runs, Paths):
                 # The default is not spelled out: it came later, and what was trained before has it.
                 weights = self.weights(experiment, cell.level)
                 kept = {} if weights == "all" else {"weights": weights}
-                settings = {"strategy": cell.strategy, "replicas": replicas, **kept, **dense}
-                add("retrain", cell.key, inputs, outputs, **settings, **as_settings(used_by("retrain", **cell.key)))
+                plugins = as_settings(used_by("retrain", **cell.key))
+                asked = {"strategy": cell.strategy, "replicas": replicas, **kept, **dense, **plugins}
+                add("retrain", cell.key, inputs, outputs, **asked)
         for dataset in self.datasets():
             add_data(dataset)
         for key, nets, table, settings in self.transfers():

@@ -97,12 +97,12 @@ class _Analyses(Settings):
 @cache
 def _analysis_model(analyses: tuple[Analysis, ...], brought: tuple[Analysis, ...]) -> type[BaseModel]:
     fields: dict[str, Any] = {analysis.name: (analysis.settings, analysis.settings()) for analysis in analyses}
+    fields |= {analysis.name: (analysis.settings | None, None) for analysis in brought}
     return create_model(
         "AnalysisSettings",
         __base__=_Analyses,
         __doc__="What is measured at G and 1-S, on the plane through them, and on the line between them.",
         **fields,
-        **{analysis.name: (analysis.settings | None, None) for analysis in brought},
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -18,7 +19,7 @@ from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
 from sharpminima.testing._checks import demand
 from sharpminima.testing.task import BEATS_CHANCE, LEVELS, UNIT, small_net, small_run
-from sharpminima.training import engine
+from sharpminima.training.flat import Sgd
 
 _BATCHES = 10  # of an epoch of the small task, with a batch size of 20
 
@@ -110,20 +111,19 @@ def check_resumes(method: Method, settings: Any, pruned: Pruned) -> None:
 @contextmanager
 def _stopping_at(*steps: int) -> Iterator[None]:
     """Ask the process to stop at these steps of training, counted over all trainings."""
-    step, seen = engine.Sgd.step, 0
+    step, seen = Sgd.step, 0
 
-    def stopping(self: engine.Sgd, *arguments: Any) -> None:
+    def stopping(self: Sgd, lr: float | torch.Tensor) -> None:
         nonlocal seen
-        step(self, *arguments)
+        step(self, lr)
         seen += 1
         if seen in steps:
             STOP.raised = True
 
-    engine.Sgd.step = stopping
     try:
-        yield
+        with patch.object(Sgd, "step", stopping):
+            yield
     finally:
-        engine.Sgd.step = step
         STOP.raised = False
 
 

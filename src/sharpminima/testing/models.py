@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from sharpminima.catalogue.models import Model
 from sharpminima.nets.compaction import compact, removable_units
 from sharpminima.nets.facts import net_facts
-from sharpminima.nets.masks import apply_masks
+from sharpminima.nets.masks import Masks, apply_masks
 from sharpminima.testing._checks import demand
 
 _IMAGES = 3
@@ -80,11 +80,12 @@ def check_gradients(model: Model) -> None:
 
 def check_without_units(model: Model) -> None:
     """Without a third of the units that can be left out, the smaller net computes the same."""
-    net, masks = built(model).eval(), {}
+    net = built(model).eval()
+    masks: Masks = {}
     for units in removable_units(net):
         keep = torch.arange(units.count) % 3 > 0
-        reader = net.get_submodule(units.consumer).weight
-        mask = masks.setdefault(f"{units.consumer}.weight", torch.ones(reader.shape, dtype=torch.bool))
+        reader = f"{units.consumer}.weight"
+        mask = masks.setdefault(reader, torch.ones(net.get_parameter(reader).shape, dtype=torch.bool))
         mask[:, ~keep.repeat_interleave(units.positions)] = False
     apply_masks(net, masks)
     compacted = compact(net, masks)

@@ -32,5 +32,15 @@ def small_split(seed: int, count: int) -> Split:
 def small_run(resume: ResumeFile | None = None, device: str = "cpu") -> Run:
     """A run at `LEVELS`, on 200 training images; 300 are tested on."""
     parts = [small_split(seed, count) for seed, count in ((1, 200), (2, 80), (3, 300))]
-    moved = [Split(part.images.to(device), part.labels.to(device)) for part in parts]
-    return Run(small_net().to(device), *moved, LEVELS, seed=0, augment=False, compaction=True, resume=resume)
+    training, validation, test = (Split(part.images.to(device), part.labels.to(device)) for part in parts)
+    return Run(
+        small_net().to(device),
+        training,
+        validation,
+        test,
+        LEVELS,
+        seed=0,
+        augment=False,
+        compaction=True,
+        resume=resume,
+    )
