@@ -8,6 +8,7 @@ from typing import Any
 
 import plugin_page
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 

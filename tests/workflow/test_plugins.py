@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +13,7 @@ import yaml
 
 from sharpminima.base.files import sha256_file
 
-from .cases import ROOT, checkout
+from .cases import ROOT, checkout, edit
 from .repository import Repository
 
 FIGURE = "results/mine/figures/norms_drawn"
@@ -24,23 +23,15 @@ DRAWN = "workflow/studies/drawn.py"  # brings the analysis and the figure
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository in which DVC has made the page's study, whose entries two files bring."""
-    folder = tmp_path_factory.mktemp("plugins") / "repository"
-    folder.mkdir()
-    checkout(folder)
-    ignored = shutil.ignore_patterns("tmp", "cache", "store", "downloads", "config.local")
-    for part in (".dvc", "data"):
-        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
-    for part in (".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / part, folder / part)
+    folder = checkout(tmp_path_factory.mktemp("plugins") / "repository")
     study = plugin_page.write_beside_a_study(folder / "workflow/studies")
     (folder / TRAINED).write_text(plugin_page.listing("METHOD", "MODEL", "DATASET"))
     (folder / DRAWN).write_text(plugin_page.listing("ANALYSIS", "FIGURE"))
     given = yaml.safe_load(study.read_text())
     study.write_text(yaml.safe_dump(given | {"plugins": ["mine.py", "drawn.py"], "figures": ["norms_drawn"]}))
-    config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config.replace("study: demo", "study: mine"))
+    edit(folder / "config.yaml", "study: tiny", "study: mine")
     (folder / "dvc.yaml").write_text(yaml.safe_dump(stages()))
     found = Repository(folder)
     found.do("git", "init", "--quiet")
@@ -65,13 +56,13 @@ def stages() -> dict:
 
 
 @pytest.mark.slow
-def test_a_file_beside_a_study_comes_to_its_figure_through_both_tools(tracked: Repository) -> None:
-    assert (tracked.folder / f"{FIGURE}.svg").stat().st_size > 1_000
-    assert tracked.changed() == set()
-    assert tracked.planned() == {}
-    chain = json.loads((tracked.folder / f"{FIGURE}.json").read_text())["origins"]
+def test_a_file_beside_a_study_comes_to_its_figure_through_both_tools(made: Repository) -> None:
+    assert (made.folder / f"{FIGURE}.svg").stat().st_size > 1_000
+    assert made.changed() == set()
+    assert made.planned() == {}
+    chain = json.loads((made.folder / f"{FIGURE}.json").read_text())["origins"]
     for path in (TRAINED, DRAWN):
-        assert chain[path] == {"kind": "plug-in", "sha256": sha256_file(tracked.folder / path)}
+        assert chain[path] == {"kind": "plug-in", "sha256": sha256_file(made.folder / path)}
     assert DRAWN in chain[TABLE]["from"]
     assert {path for path, node in chain.items() if TRAINED in node.get("from", ()) and node["kind"] != "figure"} >= {
         "results/mine/data/stripes.safetensors",
@@ -81,22 +72,22 @@ def test_a_file_beside_a_study_comes_to_its_figure_through_both_tools(tracked: R
 
 
 @pytest.mark.slow
-def test_an_edit_concerns_what_the_file_brings_and_nothing_else(tracked: Repository) -> None:
-    drawn, trained = (tracked.folder / path for path in (DRAWN, TRAINED))
+def test_an_edit_concerns_what_the_file_brings_and_nothing_else(made: Repository) -> None:
+    drawn, trained = (made.folder / path for path in (DRAWN, TRAINED))
     with trained.open("a") as file:
         file.write("# edited\n")
-    planned = tracked.planned()
+    planned = made.planned()
     assert {"prepare", "init", "dense", "prune_stripes_small_net_large_start", "retrain", "analyse"} <= set(planned)
     assert planned["analyse"] == 4
     trained.write_text(trained.read_text().removesuffix("# edited\n"))
     with drawn.open("a") as file:
         file.write("# edited\n")
-    assert tracked.planned() == {"analyse": 1, "norms_drawn": 1, "provenance": 1, "all": 1}
-    tracked.calls()
-    tracked.do("dvc", "repro")  # a training would fail
-    called = {call.split()[0] for call in tracked.calls()}
+    assert made.planned() == {"analyse": 1, "norms_drawn": 1, "provenance": 1, "all": 1}
+    made.calls()
+    made.do("dvc", "repro")  # a training would fail
+    called = {call.split()[0] for call in made.calls()}
     assert called == {"settings", "restore", "norms", "record", "figure", "provenance"}
-    assert tracked.changed() == set()
+    assert made.changed() == set()
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +116,7 @@ def install(python: Path, package: Path) -> None:
 def test_an_installed_package_comes_to_its_figure(python: Path, tmp_path: Path) -> None:
     package = plugin_page.write_package(tmp_path / "package")
     install(python, package)
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    checkout(folder)
+    folder = checkout(tmp_path / "checkout")
     given = yaml.safe_load(plugin_page.blocks()["mine.yaml"][0]) | {"figures": ["norms_drawn"]}
     del given["plugins"]
     (folder / "workflow/studies/mine.yaml").write_text(yaml.safe_dump(given))
