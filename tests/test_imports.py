@@ -41,6 +41,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "analysis.hessian": MEASURED,
     "analysis.plane": (*MEASURED, "analysis.psp", "analysis.hessian"),
     "analysis": (*MEASURED, "analysis.psp", "analysis.hessian", "analysis.plane"),
+    "testing": (*TRAINED, "pruning.engine"),
     "report": ("base", "catalogue", "study", "nets"),
     "figures": ("base", "catalogue", "study", "report"),
     "tracking": ("base", "catalogue", "study", "nets"),

@@ -13,10 +13,10 @@ from sharpminima.pruning.dynamic.evolutionary import Evolving
 from sharpminima.pruning.dynamic.rewiring import Dynamic, drop_smallest, grow_best, share_out
 from sharpminima.pruning.dynamic.rigl import Rigging, cosine
 from sharpminima.pruning.dynamic.sparse_momentum import Redistributing
+from sharpminima.testing.task import small_run, small_split
 from sharpminima.training import FlatModel
 
-from .test_lobster import split
-from .test_methods import a_run, settings_of
+from .test_methods import settings_of
 
 NAMES = ("1.weight", "2.weight")
 WEIGHTS = {"1.weight": [[3.0, -0.1, 2.0, 0.0]], "2.weight": [[0.5], [0.0], [-4.0], [0.0]]}
@@ -26,7 +26,7 @@ KEEP = {"1.weight": [[1, 1, 1, 0]], "2.weight": [[1], [0], [1], [0]]}
 def a_policy(kind: type[Dynamic], name: str, **changes: object) -> tuple[Dynamic, FlatModel, Masks]:
     """At a given mask, ten steps an epoch, before the first rewiring."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False), nn.Linear(1, 4, bias=False))
-    parts = [split(seed, 200) for seed in (1, 2, 3)]
+    parts = [small_split(seed, 200) for seed in (1, 2, 3)]
     flat = FlatModel(model, dense_gradients=True)
     run = Run(model, *parts, (0.5,), seed=0, augment=False)
     settings = METHODS[name].settings(batch_size=20, epochs=4, **changes)
@@ -126,7 +126,7 @@ def test_the_number_of_survivors_never_changes(name: str, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Dynamic, "after_step", watching)
     settings = settings_of(name).model_copy(update={"every": 10})
-    METHODS[name].prune(a_run(), settings)
+    METHODS[name].prune(small_run(), settings)
     half = len(seen) // 2
     assert len(set(seen[:half])) == len(set(seen[half:])) == 1
     assert sum(count > 0 for count in moved) >= 4

@@ -7,14 +7,13 @@ from sharpminima.nets.masks import count
 from sharpminima.pruning import METHODS
 from sharpminima.pruning.gradual import agp
 from sharpminima.pruning.gradual.agp import Tightening
+from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel
-
-from .test_methods import a_run
 
 
 def test_the_mask_follows_the_cubic_schedule() -> None:
     """40 steps; from step 8 to step 32 in 4 updates: 804 - 643 (1 - (1 - k/4)^3) survive."""
-    run = a_run()
+    run = small_run()
     settings = METHODS["agp"].settings(batch_size=20, epochs=4, updates=4, begin=0.2, end=0.8)
     flat = FlatModel(run.model)
     policy = Tightening(run, settings, flat, 0.8)
@@ -31,4 +30,4 @@ def test_any_criterion_distribution_and_schedule(criterion: str) -> None:
     settings = METHODS["agp"].settings(
         batch_size=20, epochs=2, updates=3, probes=2, criterion=criterion, distribution="erk", schedule="iterative"
     )
-    assert count(agp.search(a_run(), 0.9, settings, None).masks) == (80, 804)
+    assert count(agp.search(small_run(), 0.9, settings, None).masks) == (80, 804)

@@ -12,8 +12,8 @@ from sharpminima.pruning import METHODS
 from sharpminima.pruning.engine.schedule import survivor_counts
 from sharpminima.pruning.iterative import gimp
 from sharpminima.pruning.iterative.gimp import Excerpt
+from sharpminima.testing.task import small_run
 
-from .test_methods import a_run
 from .test_scored import WEIGHTS
 
 RECIPE = RecipeSettings(batch_size=20, max_epochs=8, schedule="steps", milestones=(4, 6))
@@ -66,7 +66,7 @@ def rounds_of(name: str, monkeypatch: pytest.MonkeyPatch, **changes: object) -> 
 
     monkeypatch.setattr(gimp, "train_dense", first)
     monkeypatch.setattr(gimp, "train_round", then)
-    METHODS[name].prune(a_run(), METHODS[name].settings(recipe=RECIPE, **changes))
+    METHODS[name].prune(small_run(), METHODS[name].settings(recipe=RECIPE, **changes))
     return dense, rounds
 
 
@@ -81,7 +81,7 @@ def test_rounds_keep_their_share_and_the_last_meets_the_level(monkeypatch: pytes
 
 
 def test_what_rounds_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    initial = a_run().model.state_dict()
+    initial = small_run().model.state_dict()
 
     def is_initial(state: dict) -> bool:
         return all(torch.equal(state[key], initial[key]) for key in initial)

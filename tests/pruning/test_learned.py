@@ -17,9 +17,10 @@ from sharpminima.pruning.mask_learning.l0 import HardConcrete
 from sharpminima.pruning.mask_learning.optimal_masks import Coins, Tossing
 from sharpminima.pruning.mask_learning.supermask import Bernoulli
 from sharpminima.pruning.mask_learning.variational_dropout import NoisyWeights, kl
+from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel
 
-from .test_methods import a_run, pruned_by, settings_of
+from .test_methods import pruned_by, settings_of
 
 WEIGHT = torch.tensor([[1.0, -2.0, 3.0, -4.0]])
 SWEEPS = [name for name, method in METHODS.items() if "strengths" in method.settings.model_fields]
@@ -199,7 +200,7 @@ def test_optimal_masks_pretrain_then_move_b_alone() -> None:
 @pytest.mark.parametrize("name", ["supermask", "edge_popup"])
 def test_a_part_of_the_untrained_net_is_found(name: str) -> None:
     """Each survivor is W0 times one factor a tensor, and what is not pruned is W0 itself."""
-    initial = a_run().model.state_dict()
+    initial = small_run().model.state_dict()
     for state in pruned_by(name).levels.values():
         for key, mask in state.masks.items():
             ratios = (state.state[key] / initial[key])[mask]

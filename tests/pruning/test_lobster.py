@@ -11,34 +11,28 @@ from torch.nn import functional as F
 
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.methods.gradual import LobsterSettings
-from sharpminima.data import Split
 from sharpminima.nets.evaluation import Evaluation, evaluate
 from sharpminima.nets.masks import sparsity
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.gradual.lobster import _Lobster, largest_threshold
+from sharpminima.testing.task import small_net, small_split
 from sharpminima.training import FlatModel, Sgd
 
 SETTINGS = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 2, "max_epochs": 60, "batch_size": 20})
 
 
-def net() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 3))
-
-
-def split(seed: int, count: int) -> Split:
-    random = torch.Generator().manual_seed(seed)
-    images = torch.randn(count, 1, 8, 8, generator=random)
-    labels = torch.randint(0, 3, (count,), generator=random)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[0, 2 * label : 2 * label + 3] += 0.8
-    return Split(images=images, labels=labels)
-
-
 def a_run(levels: tuple[float, ...] = (0.3, 0.6), resume: ResumeFile | None = None) -> Run:
-    return Run(net(), split(1, 200), split(2, 80), split(3, 80), levels, seed=0, augment=False, resume=resume)
+    return Run(
+        small_net(),
+        small_split(1, 200),
+        small_split(2, 80),
+        small_split(3, 80),
+        levels,
+        seed=0,
+        augment=False,
+        resume=resume,
+    )
 
 
 def test_the_step_is_sgd_then_decay_of_insensitive_weights() -> None:
@@ -67,7 +61,7 @@ def test_the_step_is_sgd_then_decay_of_insensitive_weights() -> None:
 
 def test_removed_and_unprunable_parameters_do_not_decay() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
-    run = Run(model, split(1, 20), split(2, 20), split(3, 20), (0.5,), seed=0, augment=False)
+    run = Run(model, small_split(1, 20), small_split(2, 20), small_split(3, 20), (0.5,), seed=0, augment=False)
     flat = FlatModel(model)
     policy = _Lobster(run, SETTINGS, flat)
     flat.gradients.zero_()
@@ -129,7 +123,7 @@ def test_a_level_is_a_trained_minimum_after_the_event_that_reached_it() -> None:
         assert state.facts["epoch"] > event["epoch"]
         for name, mask in state.masks.items():
             assert not state.state[name][~mask].any()
-        model = net()
+        model = small_net()
         model.load_state_dict(state.state)
         row = pruned.history[state.facts["epoch"] - 1]
         assert evaluate(model, run.validation.images, run.validation.labels).loss == row["validation_loss"]

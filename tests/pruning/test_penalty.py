@@ -17,9 +17,10 @@ from sharpminima.pruning.penalty.sensitivity import SensitivityDecay
 from sharpminima.pruning.penalty.serene import NeuronDecay
 from sharpminima.pruning.penalty.slimming import Gated
 from sharpminima.pruning.penalty.swd import SelectiveDecay
+from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel
 
-from .test_methods import a_run, pruned_by
+from .test_methods import pruned_by
 
 IMAGES, LABELS = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 0.0]]]]), torch.tensor([0, 1])
 
@@ -153,4 +154,4 @@ def test_the_path_of_dessilbi_grows_and_levels_are_points_of_it() -> None:
     for level, state in pruned.levels.items():
         kept = sum(int(mask.sum()) for mask in state.masks.values())
         assert 0 < kept <= (1 - level) * 804
-    assert a_run().levels == tuple(pruned.levels)
+    assert small_run().levels == tuple(pruned.levels)

@@ -22,9 +22,8 @@ from sharpminima.pruning.engine import criteria
 from sharpminima.pruning.engine.distribution import keep_best
 from sharpminima.pruning.engine.method import Pruned
 from sharpminima.pruning.scored.by_criterion import find_masks
+from sharpminima.testing.task import small_net, small_split
 from sharpminima.training import RecipePolicy
-
-from .test_lobster import net, split
 
 RECIPE = RecipeSettings(batch_size=20, max_epochs=6)
 LEVELS = (0.5, 0.8)
@@ -32,7 +31,16 @@ WEIGHTS = 64 * 12 + 12 * 3
 
 
 def a_run(resume: ResumeFile | None = None, seed: int = 0) -> Run:
-    return Run(net(), split(1, 200), split(2, 80), split(3, 80), LEVELS, seed=seed, augment=False, resume=resume)
+    return Run(
+        small_net(),
+        small_split(1, 200),
+        small_split(2, 80),
+        small_split(3, 80),
+        LEVELS,
+        seed=seed,
+        augment=False,
+        resume=resume,
+    )
 
 
 def settings(name: str, **changes: object) -> ScoredSettings:
@@ -99,7 +107,9 @@ def test_a_weight_that_left_comes_back_by_force_alone(monkeypatch: pytest.Monkey
 
 
 def test_an_empty_tensor_is_reported() -> None:
-    run = Run(net(), split(1, 200), split(2, 80), split(3, 80), (0.9988,), seed=0, augment=False)
+    run = Run(
+        small_net(), small_split(1, 200), small_split(2, 80), small_split(3, 80), (0.9988,), seed=0, augment=False
+    )
     (state,) = METHODS["magnitude"].prune(run, settings("magnitude", start="init")).levels.values()
     assert count(state.masks)[0] == 1
     assert len(state.facts["collapsed"]) == 1

@@ -1,12 +1,16 @@
 import subprocess
 from pathlib import Path
 
+import plugin_page
 import pytest
 
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import write_text
+from sharpminima.catalogue import plugins
+from sharpminima.study.jobs import Layout
+from sharpminima.study.read import load_config
 from sharpminima.tracking import track, tracked_studies
-from sharpminima.tracking._track import _dvc
+from sharpminima.tracking._track import _dvc, _refuse_what_the_stages_lack
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +55,16 @@ def test_a_study_that_the_stages_do_not_fit_is_refused_before_anything_is_writte
     with pytest.raises(SharpminimaError, match=r"study own does not make fig6, paper, .*track --finished own"):
         track(push=False)
     assert not Path("results").exists()
+
+
+def test_a_plug_in_that_dvc_does_not_see_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugin_page.write_beside_a_study(tmp_path)
+    try:
+        layout = Layout(*load_config({"study": "mine.yaml"}))
+        for seen in (["mine.py"], ["src", "mine.py"]):
+            _refuse_what_the_stages_lack(layout, {"settings": {"deps": seen}})
+        with pytest.raises(SharpminimaError, match=r"study mine uses mine\.py, of which DVC knows nothing: name it"):
+            _refuse_what_the_stages_lack(layout, {"settings": {"deps": ["src"]}})
+    finally:
+        plugins.use([])

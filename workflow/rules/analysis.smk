@@ -22,7 +22,7 @@ rule analyse:
         runtime=minutes("analyse"),
     params:
         settings=analysis_settings,
-        runtime=RUNTIME,
+        runtime=plugged("analyse", RUNTIME),
     message:
         "{wildcards.analysis} of {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"
     shell:

@@ -10,10 +10,12 @@ from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import COMPRESSED
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES
+from sharpminima.catalogue.plugins import PATTERNS
 from sharpminima.study import jobs
 from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, RANKING_CODE, Layout
 from sharpminima.study.paths import CLAIMS, PAPER_SOURCES
+from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.read import load_config
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
@@ -58,13 +60,13 @@ onstart:
 
 
 wildcard_constraints:
-    dataset="[a-z0-9-]+",
-    model="[a-z0-9-]+",
-    method="[a-z0-9_]+",
+    dataset=PATTERNS["dataset"],
+    model=PATTERNS["model"],
+    method=PATTERNS["method"],
     level=r"[0-9.]+",
     strategy="[a-z-]+",
     seed=r"\d+",
-    to="[a-z0-9-]+",
+    to=PATTERNS["dataset"],
 
 
 def log_of(job):
@@ -83,10 +85,16 @@ def caption_of(figure):
     return f"../report/{figure if own.is_file() else 'figure'}.rst"
 
 
+def plugged(step, given=""):
+    """Params function: options, and those of the plug-ins that the step's job uses."""
+    return lambda wildcards: given + as_options(used_by(step, **wildcards))
+
+
 def batchnorm(wildcards):
     """Params: the option of a net whose BatchNorm is not the usual one."""
     settings = LAYOUT.experiment(wildcards.dataset, wildcards.model).batchnorm
-    return "" if settings is None else f" --batchnorm '{settings.model_dump_json()}'"
+    option = "" if settings is None else f" --batchnorm '{settings.model_dump_json()}'"
+    return option + as_options(used_by("init", **wildcards))
 
 
 def kept_weights(weights):
@@ -97,7 +105,8 @@ def kept_weights(weights):
 def dense_runtime(wildcards):
     """Params: how a dense training computes, and what it keeps where that is not everything."""
     weights = LAYOUT.experiment(wildcards.dataset, wildcards.model).weights
-    return DENSE_RUNTIME + kept_weights("all" if weights == "all" else "none")
+    kept = kept_weights("all" if weights == "all" else "none")
+    return DENSE_RUNTIME + kept + as_options(used_by("dense", **wildcards))
 
 
 def dense_settings(wildcards):
@@ -114,7 +123,8 @@ def replicas(wildcards):
 def retrain_runtime(wildcards):
     """Params: how a retraining computes, and what it keeps where that is not everything."""
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
-    return REPLICA_RUNTIME + kept_weights(LAYOUT.weights(experiment, wildcards.level))
+    kept = kept_weights(LAYOUT.weights(experiment, wildcards.level))
+    return REPLICA_RUNTIME + kept + as_options(used_by("retrain", **wildcards))
 
 
 def analysis_settings(wildcards):
@@ -143,6 +153,12 @@ def transfer_settings(wildcards):
 def options(name):
     """Params function: an input's files as repeated options."""
     return lambda wildcards, input: " ".join(f"--{name} {path}" for path in input.get(name, []))
+
+
+def drawn(figure):
+    """Params function: a figure without its extension, and the options of the plug-ins that it uses."""
+    plugins = as_options(used_by_figure(STUDY, figure))
+    return lambda wildcards, output: f"{Path(output.pdf).with_suffix('')}{plugins}"
 
 
 def targets():

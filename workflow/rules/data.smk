@@ -16,7 +16,7 @@ rule prepare:
         runtime=minutes("prepare"),
     params:
         root=f"--root {CONFIG.data.root}" if CONFIG.data.root else "",
-        split=f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}",
+        split=plugged("prepare", f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}"),
     message:
         "prepare {wildcards.dataset}"
     shell:

@@ -29,7 +29,7 @@ for NAME in STUDY.figures:
         params:
             # Paths only, so that a figure depends on nothing else.
             parameters=json.dumps(LAYOUT.figure_tables(NAME), sort_keys=True),
-            out=lambda wildcards, output: Path(output.pdf).with_suffix(""),
+            out=drawn(NAME),
         message:
             f"figure {NAME}"
         shell:

@@ -30,7 +30,7 @@ rule numbers:
         surface=options("surface"),
         barrier=options("barrier"),
         line=options("line"),
-        transfer=options("transfer"),
+        transfer=lambda wildcards, input: options("transfer")(wildcards, input) + as_options(used_by_numbers(STUDY)),
         # The paper states the settings of all that it shows.
         study=json.dumps(LAYOUT.facts(), sort_keys=True),
     message:

@@ -27,7 +27,7 @@ for RULE, SOURCE, NAME in (
             runtime=minutes("transfer"),
         params:
             settings=transfer_settings,
-            runtime=MASKED_RUNTIME,
+            runtime=plugged("transfer", MASKED_RUNTIME),
         message:
             f"{RULE}: {{wildcards.model}} from {{wildcards.dataset}} to {{wildcards.to}}, seed {{wildcards.seed}}"
         shell:

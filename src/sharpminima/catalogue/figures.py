@@ -1,5 +1,6 @@
 """The figures: notebooks, the tables they read, and the code that they share."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -55,11 +56,12 @@ class Figure:
     name: str
     reads: Mapping[str, Source]
     code: tuple[str, ...] = code_of()  # files of a checkout
+    drawn_by: str | os.PathLike[str] | None = None  # a notebook that does not lie with the others
 
     @property
     def notebook(self) -> str:
         """What draws it."""
-        return f"notebooks/{self.name}.ipynb"
+        return f"notebooks/{self.name}.ipynb" if self.drawn_by is None else os.fspath(self.drawn_by)
 
     def needs(self, source: type[Source]) -> bool:
         """Whether a study that draws it must have such a source."""

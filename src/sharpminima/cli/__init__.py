@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import sharpminima
-from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.errors import ConfigError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
+from sharpminima.catalogue import plugins
 from sharpminima.cli import analysis, report, study, tracking, training
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command takes --plugin FILE, repeated: what brings methods, models, datasets, analyses and figures.",
 )
 for _part in (training, analysis, report, tracking, study):  # the order of the help text
     app.add_typer(_part.commands)
@@ -66,7 +68,10 @@ def main() -> None:
     warnings.showwarning = _show_warning
     STOP.install()
     try:
-        app()
+        arguments, stated = _without_plugins(sys.argv[1:])
+        plugins.use_stated(stated)
+        analysis.add_commands()
+        app(arguments)
     except SharpminimaError as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
@@ -77,6 +82,22 @@ def main() -> None:
     except Stopped as stopped:
         typer.echo(f"sharpminima: {stopped}", err=True)
         sys.exit(143)
+
+
+def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """A command line without ``--plugin``, and what it gave: an analysis that a plug-in brings is a command."""
+    kept: list[str] = []
+    stated: list[str] = []
+    given = iter(arguments)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name != "--plugin":
+            kept.append(argument)
+        elif value := value if equals else next(given, ""):
+            stated.append(value)
+        else:
+            raise ConfigError("--plugin: a file is missing")
+    return kept, stated
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

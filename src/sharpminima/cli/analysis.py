@@ -39,5 +39,12 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
     return command
 
 
-for _entry in ANALYSES.values():
-    commands.command(_entry.name, help=_entry.help)(_analysis(_entry))
+def add_commands() -> None:
+    """Add a command for each analysis that is known and has none."""
+    there = {command.name for command in commands.registered_commands}
+    for entry in ANALYSES.values():
+        if entry.name not in there:
+            commands.command(entry.name, help=entry.help)(_analysis(entry))
+
+
+add_commands()

@@ -18,6 +18,7 @@ import nbformat
 import sharpminima
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import atomic_path
+from sharpminima.catalogue import plugins
 
 EXTENSIONS = ("svg", "html", "pdf")  # what a figure's notebook leaves
 FAILED = "failed.html"
@@ -140,6 +141,13 @@ def _write(path: Path, text: str) -> None:
         scratch.write_text(text, encoding="utf-8")
 
 
+def _plugged() -> list[str]:
+    """Options of a kernel that knows the plug-ins which this process knows."""
+    stated = [str(plugin) for plugin in plugins.in_use()]
+    line = f"__import__('sharpminima.catalogue.plugins', fromlist=['_']).use_stated({stated!r})"
+    return [f"--IPKernelApp.exec_lines={line}"] if stated else []
+
+
 @contextlib.contextmanager
 def _jupyter(folder: Path) -> Iterator[None]:
     """Jupyter without the user's home: its folders lie in ``folder``, and the kernel is this interpreter."""
@@ -148,7 +156,7 @@ def _jupyter(folder: Path) -> Iterator[None]:
     spec = {
         # A kernelspec of the user's, or another Python on the path, must not run the notebook.
         # A failed cell is reported by message; its log would only hold the interrupt that ends it.
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "--log-level=50", "-f", "{connection_file}"],
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "--log-level=50", *_plugged(), "-f", "{connection_file}"],
         "display_name": "Python 3",
         "language": "python",
         "env": {

@@ -28,7 +28,8 @@ def chain(layout: Layout, figure: str) -> dict[str, Any]:
         ``figure``, ``study``, ``package`` (name, and the release whose format the checkpoints have), ``files`` (the
         figure's own) and ``origins``: path -> ``kind`` (figure, notebook, code, table, checkpoint, data), ``sha256``,
         ``from`` (paths), and for what was computed ``step``, ``settings`` and ``runtime``. Data have the SHA-256 of
-        their content and of the raw files.
+        their content and of the raw files. A plug-in (kind plug-in) is named by its file, or by its distribution, which
+        has a ``version`` in place of a ``sha256``.
 
     Raises:
         SharpminimaError: the study does not draw the figure, or a file is missing.
@@ -41,6 +42,9 @@ def chain(layout: Layout, figure: str) -> dict[str, Any]:
     used = {path for job in jobs for path in job.inputs}
     origins: dict[str, dict[str, Any]] = {}
     for job in jobs:
+        files = job.plugin_files
+        for name, version in _plugins(job).items():
+            origins[name] = {"kind": "plug-in", "sha256" if name in files else "version": version}
         for path in job.inputs:
             if path not in origins:  # no job makes it
                 kind = "notebook" if path.endswith(".ipynb") else "code"
@@ -95,7 +99,7 @@ def _branch(path: str, origins: Mapping[str, Any], shown: set[str], depth: int) 
 
 
 def _head(path: str, node: Mapping[str, Any]) -> str:
-    facts = [f"sha256 {node['sha256'][:_SHORT]}"]
+    facts = [f"sha256 {node['sha256'][:_SHORT]}"] if "sha256" in node else []
     if "mask_sha256" in node:
         masks = node["mask_sha256"]
         facts.append("mask " + ", ".join(mask[:_SHORT] for mask in ([masks] if isinstance(masks, str) else masks)))
@@ -122,19 +126,40 @@ def _sha256(path: str) -> str:
 def _raw_data(job: Job) -> dict[str, Any]:
     """Facts of a dataset; the content's hash follows from the checkpoints trained on it, which need no images."""
     spec = DATASETS[job.settings["dataset"]]
-    return {"source": spec.source, "raw_sha256": dict(spec.raw_sha256), "settings": job.settings}
+    plugins = _plugins(job)
+    return {
+        "source": spec.source,
+        "raw_sha256": dict(spec.raw_sha256),
+        "settings": _own_settings(job),
+        **({"from": list(plugins)} if plugins else {}),
+    }
+
+
+def _plugins(job: Job) -> dict[str, str]:
+    """The plug-ins that a job used: file -> SHA-256, distribution -> version."""
+    return job.settings.get("plugins", {})
+
+
+def _own_settings(job: Job) -> dict[str, Any]:
+    """Its settings without the plug-ins, which stand among what it was made from."""
+    return {name: value for name, value in job.settings.items() if name != "plugins"}
+
+
+def _from(job: Job) -> list[str]:
+    """What a job's files come from."""
+    return list(dict.fromkeys([*job.inputs, *_plugins(job)]))
 
 
 def _made(layout: Layout, job: Job, path: str, origins: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if path.endswith(".safetensors"):
         return _checkpoint(job, path, origins)
     kind = "figure" if job.rule == "figure" else "table"
-    node: dict[str, Any] = {"kind": kind, "sha256": _sha256(path), "step": job.rule, "from": list(job.inputs)}
+    node: dict[str, Any] = {"kind": kind, "sha256": _sha256(path), "step": job.rule, "from": _from(job)}
     if job.rule == "transfer":
         # No checkpoint of the study need be trained on the data that the nets went to.
         origins[job.inputs[0]].setdefault("sha256", read_table("transfer", path)["to_sha256"].iloc[0])
-    if job.settings:
-        node |= {"settings": job.settings, "runtime": layout.config.model_dump(include={"device", "threads"})}
+    if settings := _own_settings(job):
+        node |= {"settings": settings, "runtime": layout.config.model_dump(include={"device", "threads"})}
     return node
 
 
@@ -155,7 +180,7 @@ def _checkpoint(job: Job, path: str, origins: dict[str, dict[str, Any]]) -> dict
         "step": job.rule,
         "version": known["version"],
         **{name: known[name] for name in _CHECKPOINT_FACTS if name in known},
-        "from": list(job.inputs),
+        "from": _from(job),
     }
     if checkpoint.masks is not None:
         digests = [_mask_sha256(masks) for masks in checkpoint.masks]

@@ -13,6 +13,7 @@ from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
 from sharpminima.catalogue.registry import source_file
 from sharpminima.study.paths import CLAIMS, PAPER_SOURCES, Paths
+from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import Runs, experiment_key
 from sharpminima.study.schema import Experiment, TransferSettings
 
@@ -64,6 +65,11 @@ class Job:
         """The name of its group, with wildcards; None: it runs where Snakemake itself runs."""
         return ANALYSIS_GROUP if self.rule in ANALYSES else _GROUPS.get(self.rule)
 
+    @property
+    def plugin_files(self) -> list[str]:
+        """The plug-ins beside the study that it uses."""
+        return files_of(self.settings)
+
 
 @dataclass(frozen=True)
 class Layout(Runs, Paths):
@@ -90,7 +96,8 @@ class Layout(Runs, Paths):
             jobs.setdefault(tuple(outputs), Job(rule, tuple(inputs), tuple(outputs), settings, key))
 
         def add_data(dataset: str) -> None:
-            add("prepare", {"dataset": dataset}, [], [self.prepared(dataset)], dataset=dataset, **split)
+            plugins = as_settings(used_by("prepare", dataset=dataset))
+            add("prepare", {"dataset": dataset}, [], [self.prepared(dataset)], dataset=dataset, **split, **plugins)
 
         split = self.study.data.model_dump(mode="json")
         for experiment in self.study.experiments:
@@ -104,7 +111,7 @@ class Layout(Runs, Paths):
                 init = self.init(**run)
                 batchnorm = experiment.batchnorm
                 net = {} if batchnorm is None else {"batchnorm": batchnorm.model_dump(mode="json")}
-                add("init", run, [data], [init], **net)
+                add("init", run, [data], [init], **net, **as_settings(used_by("init", **run)))
                 add(
                     "dense",
                     run,
@@ -112,6 +119,7 @@ class Layout(Runs, Paths):
                     [self.dense(file, **run) for file in (CHECKPOINT, HISTORY)],
                     **({} if first.weights == "all" else {"weights": "none"}),
                     **dense,
+                    **as_settings(used_by("dense", **run)),
                 )
                 states = [self.cell(**run, level=level, strategy=GRADUAL) for level in self.levels(experiment)]
                 record = [self.run(file, **run) for file in (HISTORY, EVENTS)]
@@ -125,6 +133,7 @@ class Layout(Runs, Paths):
                     **method,
                     levels=list(experiment.levels),
                     **kept,
+                    **as_settings(used_by("prune", **run)),
                 )
             for cell in self.cells(experiment):
                 inputs = [
@@ -137,7 +146,9 @@ class Layout(Runs, Paths):
                 # The default is not spelled out: it came later, and what was trained before has it.
                 weights = self.weights(experiment, cell.level)
                 kept = {} if weights == "all" else {"weights": weights}
-                add("retrain", cell.key, inputs, outputs, strategy=cell.strategy, replicas=replicas, **kept, **dense)
+                plugins = as_settings(used_by("retrain", **cell.key))
+                asked = {"strategy": cell.strategy, "replicas": replicas, **kept, **dense, **plugins}
+                add("retrain", cell.key, inputs, outputs, **asked)
         for dataset in self.datasets():
             add_data(dataset)
         for key, nets, table, settings in self.transfers():
@@ -147,6 +158,7 @@ class Layout(Runs, Paths):
                 [self.prepared(key["to"]), nets],
                 [table],
                 **settings.model_dump(mode="json", exclude={"sources"}),
+                **as_settings(used_by("transfer", **key)),
             )
         return list(jobs.values())
 
@@ -169,10 +181,11 @@ class Layout(Runs, Paths):
                 ends = [self.cell(**key, strategy=strategy) for strategy in (GRADUAL, REWIND)]
                 for name, settings in analysis:
                     table = self.analysis(name, **key)
-                    if table in wanted[name]:
+                    if settings is not None and table in wanted[name]:
                         inputs = (self.prepared(experiment.dataset), *ends)
-                        asked = settings.model_dump(mode="json")
-                        yield Job(name, inputs, (table,), asked, {**key, "analysis": name})
+                        wildcards = {**key, "analysis": name}
+                        asked = settings.model_dump(mode="json") | as_settings(used_by("analyse", **wildcards))
+                        yield Job(name, inputs, (table,), asked, wildcards)
 
     def comparing_jobs(self) -> list[Job]:
         """The jobs that make two more tables of a study that compares methods; any other has them by request.
@@ -189,7 +202,8 @@ class Layout(Runs, Paths):
     def figure_job(self, name: str) -> Job:
         """The job that draws a figure."""
         outputs = tuple(f"{self.figure(name)}.{extension}" for extension in ("pdf", "svg"))
-        return Job("figure", (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name)), outputs)
+        inputs = (FIGURES[name].notebook, *self.figure_code(name), *self.tables_of(name))
+        return Job("figure", inputs, outputs, as_settings(used_by_figure(self.study, name)))
 
     def provenance_job(self) -> Job:
         """The job that writes what each figure comes from."""
@@ -224,11 +238,13 @@ class Layout(Runs, Paths):
         """The files that figures come from, without the prepared data: checkpoints hold the hash of theirs."""
         jobs = self.ancestry(*figures)
         data = {path for job in jobs if job.rule == "prepare" for path in job.outputs}
-        return sorted({path for job in jobs for path in job.inputs} - data)
+        plugins = {path for job in jobs for path in job.plugin_files}
+        return sorted({path for job in jobs for path in job.inputs} - data | plugins)
 
     def facts(self) -> dict[str, Any]:
         """The study as the paper states it."""
-        return {"name": self.name, **self.study.model_dump(mode="json", by_alias=True)}
+        study = self.study.model_dump(mode="json", by_alias=True, exclude={"plugins"})
+        return {"name": self.name, **study, **as_settings(used_by_numbers(self.study))}
 
     def checkpoints(self) -> list[str]:
         """Every checkpoint that the results table reads, in the order of its rows."""
@@ -324,4 +340,5 @@ class Layout(Runs, Paths):
 
     def figure_code(self, name: str) -> tuple[str, ...]:
         """The code that a figure is drawn by."""
-        return FIGURES[name].code
+        plugins = used_by_figure(self.study, name)
+        return (*FIGURES[name].code, *(plugin.name for plugin in plugins if plugin.is_file))

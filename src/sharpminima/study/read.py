@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.yaml_input import parse_yaml, read_yaml
+from sharpminima.catalogue import plugins
 from sharpminima.study.expand import allow_lists, expand
 from sharpminima.study.faults import nearest, validated
 from sharpminima.study.schema import Config, Study
@@ -42,7 +43,12 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
         )
     if path.is_file():
         value, places = expand(read_yaml(path))
-        study = validated(Study, value, str(path), faults, places)
+        try:
+            plugins.use(_plugin_files(value, path))
+        except ConfigError as error:
+            faults.append(f"{path}: plugins: {error}")  # names that it would bring are no faults of the study's
+        else:
+            study = validated(Study, value, str(path), faults, places)
     else:
         known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
         faults.append(f"config.yaml: study: {name!r} given; there are {', '.join(known)}{nearest(str(name), known)}")
@@ -50,6 +56,12 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
         # A fault of what several experiments share is one fault.
         raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
     return checked, study
+
+
+def _plugin_files(study: Any, path: Path) -> list[Path]:
+    """The plug-ins of a study as it stands in its file; what is no list of paths is for the typed models to find."""
+    named = study.get("plugins") if isinstance(study, dict) else None
+    return [path.parent / name for name in named if isinstance(name, str)] if isinstance(named, list) else []
 
 
 def read_config(study: str | None = None, text: str | None = None) -> tuple[Config, Study]:

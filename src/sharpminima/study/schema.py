@@ -14,10 +14,12 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     RootModel,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     WithJsonSchema,
     create_model,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -29,6 +31,7 @@ from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, OfFocus, PathEvents, Transfers
 from sharpminima.catalogue.methods import METHODS, Method
 from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.plugins import bringing
 from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.registry import NameIn
 from sharpminima.catalogue.strategies import STRATEGIES
@@ -83,20 +86,30 @@ def _method_models() -> tuple[type[BaseModel], ...]:
     return tuple(method_model(method) for method in METHODS.values())
 
 
+class _Analyses(Settings):
+    """Base of the settings of all analyses: those of plug-ins are made where a study names them."""
+
+    @model_serializer(mode="wrap")
+    def _named(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: settings for name, settings in dump(self).items() if settings is not None}
+
+
 @cache
-def _analysis_model(analyses: tuple[Analysis, ...]) -> type[BaseModel]:
-    settings: dict[str, Any] = {analysis.name: (analysis.settings, analysis.settings()) for analysis in analyses}
+def _analysis_model(analyses: tuple[Analysis, ...], brought: tuple[Analysis, ...]) -> type[BaseModel]:
+    fields: dict[str, Any] = {analysis.name: (analysis.settings, analysis.settings()) for analysis in analyses}
+    fields |= {analysis.name: (analysis.settings | None, None) for analysis in brought}
     return create_model(
         "AnalysisSettings",
-        __base__=Settings,
+        __base__=_Analyses,
         __doc__="What is measured at G and 1-S, on the plane through them, and on the line between them.",
-        **settings,
+        **fields,
     )
 
 
 def _analysis_models() -> tuple[type[BaseModel], ...]:
     """The settings of all analyses, by their names."""
-    return (_analysis_model(tuple(ANALYSES.values())),)
+    brought = tuple(entry for name, entry in ANALYSES.items() if bringing(("analysis", name)))
+    return (_analysis_model(tuple(entry for entry in ANALYSES.values() if entry not in brought), brought),)
 
 
 MethodSettings = Annotated[Any, Catalogued(_method_models)]
@@ -251,6 +264,9 @@ class Study(Settings):
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     figures: tuple[FigureName, ...] = PAPER_FIGURES[:5]
     focus: Focus | None = None
+    plugins: tuple[str, ...] = Field(
+        (), description="files, from the study's folder, that bring methods, models, datasets, analyses and figures"
+    )
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
     notes: Annotated[
         tuple[str, ...], Field(description="what the paper says below the settings, such as how they were chosen")
@@ -292,11 +308,23 @@ class Study(Settings):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
             if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
                 raise ValueError(f"focus: fig2 to fig5 need one of the experiments with an analysis: {able}")
+            for source in (source for figure in drawn for source in figure.reads.values()):
+                if isinstance(source, OfFocus) and not self._measures(source.analysis):
+                    raise ValueError(
+                        f"focus: a figure shows {source.analysis}, which the experiment's analysis does not name; add "
+                        f"{source.analysis}: {{}}"
+                    )
         if any(figure.needs(PathEvents) for figure in drawn) and self.path_experiment() is None:
             raise ValueError("figures: path shows the path of dessilbi, and no experiment has that method")
         if any(figure.needs(Transfers) for figure in drawn) and not any(e.transfer for e in self.experiments):
             raise ValueError("figures: fig6 shows transfers, and no experiment has one; add transfer: { to: DATASET }")
         return self
+
+    def _measures(self, analysis: str) -> bool:
+        """Whether the first analysed experiment of the focus makes an analysis."""
+        net = (self.focus.dataset, self.focus.model) if self.focus else None
+        found = next(e.analysis for e in self.experiments if (e.dataset, e.model) == net and e.analysis)
+        return getattr(found, analysis) is not None
 
     def path_experiment(self) -> Experiment | None:
         """The experiment whose path the figure of that name shows: the first of DessiLBI."""

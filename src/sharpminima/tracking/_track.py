@@ -39,7 +39,7 @@ def tracked_studies() -> list[str]:
 
 
 def _refuse_what_the_stages_lack(layout: Layout, stages: Mapping[str, Any]) -> None:
-    """The stages of ``dvc.yaml`` draw the same figures for every study that they track."""
+    """The stages of ``dvc.yaml`` draw the same figures for every study that they track, and see its plug-ins."""
     made = {*layout.study.figures, *(["paper"] if layout.study.paper else [])}
     lacking = [name for name in (*FIGURES, "paper") if name in stages and name not in made]
     if lacking:
@@ -47,6 +47,13 @@ def _refuse_what_the_stages_lack(layout: Layout, stages: Mapping[str, Any]) -> N
             f"study {layout.name} does not make {', '.join(lacking)}, for which {_PIPELINE} has stages: take it out of "
             f"`tracked` there, and record it with `sharpminima track --finished {layout.name}`"
         )
+    seen = stages.get("settings", {}).get("deps", [])
+    for path in dict.fromkeys(path for job in layout.jobs() for path in job.plugin_files):
+        if not any(path == dependency or path.startswith(f"{dependency}/") for dependency in seen):
+            raise SharpminimaError(
+                f"study {layout.name} uses {path}, of which DVC knows nothing: name it in the `deps` of the stage "
+                f"`settings` in {_PIPELINE}"
+            )
 
 
 def track(*, push: bool = True) -> list[str]:
@@ -63,11 +70,11 @@ def track(*, push: bool = True) -> list[str]:
     refuse_if_snakemake_is_at_work()
     refuse_if_dvc_is_at_work()
     studies = tracked_studies()
-    layouts = [Layout(*read_config(name)) for name in studies]
     stages = read_yaml(_PIPELINE).get("stages", {})
-    for layout in layouts:
-        _refuse_what_the_stages_lack(layout, stages)
-    for layout in layouts:
+    for name in studies:
+        _refuse_what_the_stages_lack(Layout(*read_config(name)), stages)
+    for name in studies:
+        layout = Layout(*read_config(name))  # anew: the plug-ins of the study that was read last are in use
         adopt(layout)
         notes = Notes()
         for stage in STAGES:

@@ -1,0 +1,97 @@
+"""What a net must keep, whoever built it."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sharpminima.catalogue.models import Model
+from sharpminima.nets.compaction import compact, removable_units
+from sharpminima.nets.facts import net_facts
+from sharpminima.nets.masks import Masks, apply_masks
+from sharpminima.testing._checks import demand
+
+_IMAGES = 3
+
+
+def check_model(model: Model) -> None:
+    """Check all that this module does.
+
+    Raises:
+        CheckFailed: the net does not keep what models promise.
+    """
+    check_facts(model)
+    for classes in (10, 7):
+        check_outputs(model, classes)
+    check_seed(model)
+    check_gradients(model)
+    if model.facts.has_units:
+        check_without_units(model)
+
+
+def built(model: Model, *, seed: int = 0, classes: int = 10) -> nn.Module:
+    """The net, initialised from a seed; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return model(num_classes=classes)
+
+
+def _images(model: Model) -> torch.Tensor:
+    return torch.randn(_IMAGES, *model.shape, generator=torch.Generator().manual_seed(0))
+
+
+def check_facts(model: Model) -> None:
+    """The sizes that the entry states are those of the built net."""
+    found = net_facts(model)
+    demand(model.known in (None, found), f"{model.name}: is said to be {model.known}; it is {found}")
+
+
+def check_outputs(model: Model, classes: int) -> None:
+    """One value a class, for images of the stated shape; in eval mode an image's do not depend on its companions."""
+    net, images = built(model, classes=classes).eval(), _images(model)
+    with torch.no_grad():
+        together, alone = net(images), net(images[:1])
+    found = list(together.shape)
+    demand(found == [_IMAGES, classes], f"{model.name}: outputs {found}, {[_IMAGES, classes]} expected")
+    same = torch.allclose(together[:1], alone, rtol=1e-3, atol=1e-4)
+    demand(same, f"{model.name}: in eval mode an image's outputs depend on the other images of its batch")
+
+
+def check_seed(model: Model) -> None:
+    """PyTorch's default generator alone decides the initial weights."""
+    first, again, other = (built(model, seed=seed).state_dict() for seed in (3, 3, 4))
+    same = all(torch.equal(values, again[name]) for name, values in first.items())
+    demand(same, f"{model.name}: two nets of one seed differ")
+    differs = any(not torch.equal(values, other[name]) for name, values in first.items())
+    demand(differs, f"{model.name}: nets of two seeds are the same")
+
+
+def check_gradients(model: Model) -> None:
+    """Every parameter has a finite gradient, and not all of them are zero."""
+    net = built(model).train()
+    F.cross_entropy(net(_images(model)), torch.arange(_IMAGES)).backward()
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+    without = [name for name, gradient in gradients.items() if gradient is None]
+    demand(not without, f"{model.name}: no gradient for {', '.join(without)}")
+    wild = [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
+    demand(not wild, f"{model.name}: the gradients of {', '.join(wild)} are not finite")
+    moving = any(gradient is not None and gradient.any() for gradient in gradients.values())
+    demand(moving, f"{model.name}: all gradients are zero")
+
+
+def check_without_units(model: Model) -> None:
+    """Without a third of the units that can be left out, the smaller net computes the same."""
+    net = built(model).eval()
+    masks: Masks = {}
+    for units in removable_units(net):
+        keep = torch.arange(units.count) % 3 > 0
+        reader = f"{units.consumer}.weight"
+        mask = masks.setdefault(reader, torch.ones(net.get_parameter(reader).shape, dtype=torch.bool))
+        mask[:, ~keep.repeat_interleave(units.positions)] = False
+    apply_masks(net, masks)
+    compacted = compact(net, masks)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    demand(compacted.parameter_count < parameters, f"{model.name}: is no smaller without units")
+    images = _images(model)
+    with torch.no_grad():
+        same = torch.allclose(compacted.model.eval()(images), net(images), rtol=1e-3, atol=1e-4)
+    demand(same, f"{model.name}: computes something else without units that nothing reads")
