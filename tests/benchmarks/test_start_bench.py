@@ -5,6 +5,8 @@ import pytest
 from benchmarks import start
 from benchmarks.start import Start, cpu_seconds, main
 
+pytestmark = pytest.mark.bench
+
 BUSY = "import time\nwhile time.process_time() < {}: pass"
 
 

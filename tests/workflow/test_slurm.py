@@ -18,7 +18,7 @@ from sharpminima.base.files import sha256_file
 from .cases import PATIENCE_S, ROOT, checkout, command, environment, snakemake, wait_until
 from .slurm import NODES, PARTITIONS, Cluster, Job, Step, Watch, queue, unable
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 SLOTS = sum(NODES[node] for node in PARTITIONS["main"])
 QUICK = {
