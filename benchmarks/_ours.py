@@ -66,7 +66,7 @@ class Ours:
 def _start(model: str, masks: Masks | None, replica: int) -> tuple[nn.Module, Masks | None]:
     if masks is None:
         return build_model(model, seed=replica), None
-    return strategies.start(STRATEGIES["reinit"], model, 10, {}, masks, seed=0, replica=replica)
+    return strategies.masked_net(STRATEGIES["reinit"], model, 10, {}, masks, seed=0, replica=replica)
 
 
 def _first(split: Split, images: int) -> Split:

@@ -7,7 +7,7 @@ from torch import Tensor
 from sharpminima.nets.masks import Masks, count, prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.pruning import STRATEGIES
-from sharpminima.pruning.strategies import start
+from sharpminima.pruning.strategies import masked_net
 
 
 def lobster_like() -> tuple[dict[str, Tensor], Masks]:
@@ -19,7 +19,7 @@ def lobster_like() -> tuple[dict[str, Tensor], Masks]:
 
 def begin(name: str, replica: int) -> tuple[dict[str, Tensor], Masks]:
     init, masks = lobster_like()
-    model, found = start(STRATEGIES[name], "lenet300", 10, init, masks, seed=0, replica=replica)
+    model, found = masked_net(STRATEGIES[name], "lenet300", 10, init, masks, seed=0, replica=replica)
     state = {key: value.clone() for key, value in model.state_dict().items()}
     for key, mask in found.items():
         assert not state[key][~mask].any()
