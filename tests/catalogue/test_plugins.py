@@ -207,7 +207,7 @@ class Installed(Distribution):
         return None
 
     def locate_file(self, path: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError("its files are not asked for: an entry point is read by its value")
 
 
 def install(monkeypatch: pytest.MonkeyPatch, group: str, value: str) -> None:
