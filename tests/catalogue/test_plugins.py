@@ -92,7 +92,7 @@ def test_jobs_have_the_files_whose_names_they_use_among_their_settings(study: Pa
         **{name: [{"mine.py"}] for name in ("psp", "hessian", "barrier")},
         "norms": [{"mine.py", "drawn.py"}],
         "table": [set()],
-        "numbers": [{"mine.py"}],
+        "numbers": [{"mine.py", "drawn.py"}],  # it says something of the analysis
     }
     assert {"drawn.py", "norms.ipynb"} <= set(found.figure_job("norms_drawn").inputs)
     assert {"mine.py", "drawn.py"} <= set(found.origins("norms_drawn"))

@@ -40,11 +40,10 @@ def experiments(tmp_path_factory):
         ]
         for kind, rows in (("psp", cases.psp), ("hessian", cases.hessian))
     }
-    surface = [write("surface", "surface", [{**row, **LENET5} for row in cases.surface()])]
+    analyses["surface"] = [write("surface", "surface", [{**row, **LENET5} for row in cases.surface()])]
     out = folder / "numbers.json"
     transfer = [write("transfer", f"transfer-{s}", cases.transfer(seed=s, **LENET5)) for s in cases.SEEDS]
-    tables = (results, analyses["psp"], analyses["hessian"], surface)
-    summarise(*tables, "paper/claims.yaml", {}, out, transfer=transfer)
+    summarise(results, analyses, "paper/claims.yaml", {}, out, transfer=transfer)
     return read_json(out)["experiments"]
 
 
@@ -136,11 +135,11 @@ def test_a_verdict_names_what_it_is_without(experiments):
     elsewhere = claim({"kind": "lower-elsewhere", "quantity": "psp_norm"}, name="elsewhere")
     carry = claim({"kind": "carry-over", "claims": ["gap", "elsewhere"]}, stated_for=["mnist/lenet300"], name="carry")
     gap, at_focus, carried = found = judged(experiments, nets, elsewhere, carry)
-    assert (gap["verdict"], gap["missing"]) == (REPRODUCED, ["resnet32 on cifar10"])
+    assert (gap["verdict"], gap["missing"]) == (REPRODUCED, ["ResNet-32 on CIFAR-10"])
     assert at_focus["missing"] == []
-    assert carried["missing"] == ["elsewhere for lenet300 on mnist"]  # only the net of the maps has them
-    assert "reproduced (without resnet32 on cifar10): something" in as_text(found)
-    assert "**reproduced (without resnet32 on cifar10)**" in as_markdown(found)
+    assert carried["missing"] == ["elsewhere for LeNet-300 on MNIST"]  # only the net of the maps has them
+    assert "reproduced (without ResNet-32 on CIFAR-10): something" in as_text(found)
+    assert "**reproduced (without ResNet-32 on CIFAR-10)**" in as_markdown(found)
     (absent,) = judged(experiments, claim(NETS, stated_for=["cifar10/resnet32"]))
     assert (absent["verdict"], absent["missing"]) == (ABSENT, [])
 
@@ -250,10 +249,18 @@ def test_text_names_verdicts_values_and_other_readings(experiments):
     found = judged(experiments, claim(NETS, sensitivity=[{**NETS, "is": "below"}]))
     text = as_text(found)
     assert text.startswith("reproduced: something [one; Fig. 1]")
-    assert "  - lenet5 on mnist, test error, highest level (95.17 % removed): 1-S 6.70 ± 0.10 % (n = 3)," in text
-    assert "  ~ lenet5 on mnist" in text
-    assert "  + lenet300 on mnist" in text
-    assert as_markdown(found).splitlines()[2].startswith("| something | Fig. 1 | lenet5/mnist, test error")
+    assert "  - LeNet-5 on MNIST, test error, highest level (95.17 % removed): 1-S 6.70 ± 0.10 % (n = 3)," in text
+    assert "  ~ LeNet-5 on MNIST" in text
+    assert "  + LeNet-300 on MNIST" in text
+    row = as_markdown(found).splitlines()[2]
+    assert row == ("| something (Fig. 1) | **reproduced**\\* | LeNet-5 on MNIST, 95.17 % removed: +5.1 [+5, +5.3] % |")
+
+
+def test_a_claim_that_others_carry_over_is_counted_in_the_table(experiments):
+    carry = claim({"kind": "carry-over", "claims": ["one"]}, stated_for=["mnist/lenet300"], name="carry")
+    found = judged(experiments, claim(NETS), carry)
+    assert [result["carried_from"] for result in found[1]["results"]] == ["one"]
+    assert as_markdown(found).splitlines()[3].endswith("| of 1 comparisons 1 reproduced |")
 
 
 def test_every_claim_of_the_paper_is_judged(experiments):
@@ -272,7 +279,7 @@ def test_transfers_are_compared_by_run_and_with_draws_by_groups(experiments):
     first, drawn, tuned = one["results"]
     # G - 1-S is -2 in each run; fine-tuned they are equal.
     assert (first["interval"]["mean"], first["interval"]["high"], first["verdict"]) == (-2, -2, REPRODUCED)
-    assert first["detail"] == "test error on fashion-mnist, linear probe"
+    assert first["detail"] == "test error on Fashion-MNIST, linear probe"
     assert [value["n"] for value in first["values"]] == [3, 3]
     assert drawn["interval"]["mean"] == pytest.approx(11 - 20.5)
     assert drawn["interval"]["low"] < -9.5 < drawn["interval"]["high"]
@@ -320,7 +327,7 @@ def test_every_claim_of_a_difference_has_a_margin(experiments):
     assert results["PSP norm"]["margin"] == pytest.approx(0.05 * mean)
     gap = results["test error, highest level (95.17 % removed)"]
     assert gap["margin"] == 0.1
-    for detail in ("largest eigenvalue, all parameters", "test error on fashion-mnist, linear probe"):
+    for detail in ("largest eigenvalue, all parameters", "test error on Fashion-MNIST, linear probe"):
         size = sum(abs(value["mean"]) for value in results[detail]["values"]) / 2
         assert results[detail]["margin"] == pytest.approx(0.05 * size)
 
@@ -357,11 +364,11 @@ def test_verdicts_of_the_new_runs_stand_beside_those_of_all(experiments):
     assert both["new_runs"]["results"][0]["interval"]["mean"] == pytest.approx(-9.1)
     assert "  by the new runs alone: not reproduced (disagrees)" in as_text([both]).splitlines()
     head, _, row = as_markdown([both]).splitlines()
-    assert head.endswith("| verdict | new runs alone |")
-    assert row.endswith("| not reproduced |")
+    assert head.endswith("| verdict | new runs alone | difference (95 %) |")
+    assert "| not reproduced | LeNet-5 on MNIST" in row
     (alone,) = judge(ledger, experiments)
     assert alone["new_runs"] is None
-    assert as_markdown([alone]).splitlines()[0].endswith("| verdict |")
+    assert as_markdown([alone]).splitlines()[0].endswith("| verdict | difference (95 %) |")
 
 
 def test_a_verdict_that_survives_holm_has_an_asterisk(experiments):

@@ -11,7 +11,7 @@ def test_main_numbers_are_means_of_the_tables(tmp_path):
     results = cases.write(tmp_path, "results", cases.results())
     psp = [cases.write(tmp_path, "psp", cases.psp(seed=seed), f"psp-{seed}") for seed in cases.SEEDS]
     hessian = [cases.write(tmp_path, "hessian", cases.hessian(seed=seed), f"hessian-{seed}") for seed in cases.SEEDS]
-    summarise(results, psp, hessian, [], "paper/claims.yaml", {}, tmp_path / "numbers.json")
+    summarise(results, {"psp": psp, "hessian": hessian}, "paper/claims.yaml", {}, tmp_path / "numbers.json")
     found = main_numbers(read_json(tmp_path / "numbers.json"))
     net = found["digits/lenet5/lobster"]
     assert net["dense"] == {"test_error_percent": pytest.approx(1.1)}
@@ -23,6 +23,6 @@ def test_main_numbers_are_means_of_the_tables(tmp_path):
 
 def test_a_study_without_analysis_has_errors_only(tmp_path):
     results = cases.write(tmp_path, "results", cases.results(levels=(0.5,)))
-    summarise(results, [], [], [], "paper/claims.yaml", {}, tmp_path / "numbers.json")
+    summarise(results, {}, "paper/claims.yaml", {}, tmp_path / "numbers.json")
     net = main_numbers(read_json(tmp_path / "numbers.json"))["digits/lenet5/lobster"]
     assert net.keys() == {"dense", "level-50"}

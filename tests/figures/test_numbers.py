@@ -24,7 +24,8 @@ def files(tmp_path_factory):
 def _summary(files, name="numbers.json", **changed):
     out = files["folder"] / name
     chosen = {key: files[key] for key in ("results", "psp", "hessian", "surface")} | changed
-    summarise(**chosen, claims="paper/claims.yaml", study={"title": "a study"}, out=out)
+    results = chosen.pop("results")
+    summarise(results, chosen, claims="paper/claims.yaml", study={"title": "a study"}, out=out)
     return out
 
 

@@ -52,7 +52,7 @@ def test_every_strategy_has_a_look_of_its_own():
 def test_fig1_names_the_methods_where_there_are_several(tmp_path):
     rows = cases.results(seeds=(0,)) + [row | {"method": "snip"} for row in cases.results(seeds=(0,))]
     figure = fig1.error_against_removed(_table(tmp_path, "results", rows))
-    assert _titles(figure) == ["(a) lenet5 / digits, lobster", "(b) lenet5 / digits, snip"]
+    assert _titles(figure) == ["(a) LeNet-5 on digits, lobster", "(b) LeNet-5 on digits, snip"]
     assert any("the method (snip)" in entry for entry in _legend(figure))
     assert any("gradual (lobster, G)" in entry for entry in _legend(figure))
 
@@ -83,7 +83,7 @@ def test_fig1_one_panel_an_experiment_and_the_panels_share_a_legend(tmp_path):
     rows = cases.results(replicas=1, seeds=(0,)) + cases.results(model="lenet300") + cases.results(model="mlp")
     rows.append(cases.result(strategy="rewind-long", level=0.95, sparsity=0.955))
     figure = fig1.error_against_removed(_table(tmp_path, "results", rows))
-    assert _titles(figure) == ["(a) lenet5 / digits", "(b) lenet300 / digits", "(c) mlp / digits"]
+    assert _titles(figure) == ["(a) LeNet-5 on digits", "(b) LeNet-300 on digits", "(c) mlp on digits"]
     assert len(_legend(figure)) == len(set(_legend(figure))) == 6
 
 
@@ -113,7 +113,7 @@ def test_fig1_breaks_a_panel_where_controls_fail(tmp_path):
     assert _means(upper) == _nets(upper) == [2.0, 90.0]
     assert 0 < lower.get_ylim()[0] < 1.0
     assert upper.get_ylim()[1] > 90
-    assert upper.get_title(loc="left") == "(a) lenet5 / digits"
+    assert upper.get_title(loc="left") == "(a) LeNet-5 on digits"
     assert (upper.get_ylabel(), lower.get_ylabel()) == ("", "test error (%)")
     assert upper.get_xlim() == lower.get_xlim()
     rows[0]["test_error_percent"] = 0.0
@@ -227,10 +227,10 @@ def test_fig6_has_a_panel_a_transfer_and_mode(tmp_path):
     figure = fig6.transfer_errors(_table(tmp_path, "transfer", rows))
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert [title.splitlines() for title in titles] == [
-        ["(a) lenet5, 95.5 % removed: digits to fashion-mnist", "linear probe"],
-        ["(b) lenet5, 95.5 % removed: digits to fashion-mnist", "fine-tuned"],
-        ["(c) lenet5, 95.5 % removed: mnist to digits", "linear probe"],
-        ["(d) lenet5, 95.5 % removed: mnist to digits", "fine-tuned"],
+        ["(a) LeNet-5, 95.5 % removed: digits to Fashion-MNIST", "linear probe"],
+        ["(b) LeNet-5, 95.5 % removed: digits to Fashion-MNIST", "fine-tuned"],
+        ["(c) LeNet-5, 95.5 % removed: MNIST to digits", "linear probe"],
+        ["(d) LeNet-5, 95.5 % removed: MNIST to digits", "fine-tuned"],
     ]
     probe = figure.axes[0]
     labels = [label.get_text() for label in probe.get_xticklabels()]

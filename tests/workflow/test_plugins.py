@@ -1,5 +1,6 @@
 """The plug-ins of docs/plugins.md from their data to their figure: beside a study, and installed."""
 
+import csv
 import json
 import os
 import subprocess
@@ -64,6 +65,10 @@ def test_a_file_beside_a_study_comes_to_its_figure_through_both_tools(made: Repo
     for path in (TRAINED, DRAWN):
         assert chain[path] == {"kind": "plug-in", "sha256": sha256_file(made.folder / path)}
     assert DRAWN in chain[TABLE]["from"]
+    (experiment,) = json.loads((made.folder / "results/mine/tables/numbers.json").read_text())["experiments"]
+    with (made.folder / TABLE).open() as table:
+        gradual = [float(row["norm"]) for row in csv.DictReader(table) if row["strategy"] == "gradual"]
+    assert experiment["norms"]["gradual"] == pytest.approx(sum(gradual) / len(gradual))
     assert {path for path, node in chain.items() if TRAINED in node.get("from", ()) and node["kind"] != "figure"} >= {
         "results/mine/data/stripes.safetensors",
         "results/mine/runs/stripes/small-net/init/seed-0.safetensors",
@@ -82,11 +87,11 @@ def test_an_edit_concerns_what_the_file_brings_and_nothing_else(made: Repository
     trained.write_text(trained.read_text().removesuffix("# edited\n"))
     with drawn.open("a") as file:
         file.write("# edited\n")
-    assert made.planned() == {"analyse": 1, "norms_drawn": 1, "provenance": 1, "all": 1}
+    assert made.planned() == {"analyse": 1, "numbers": 1, "norms_drawn": 1, "provenance": 1, "all": 1}
     made.calls()
     made.do("dvc", "repro")  # a training would fail
     called = {call.split()[0] for call in made.calls()}
-    assert called == {"settings", "restore", "norms", "record", "figure", "provenance"}
+    assert called == {"settings", "restore", "norms", "numbers", "record", "figure", "provenance"}
     assert made.changed() == set()
 
 

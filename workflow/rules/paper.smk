@@ -1,11 +1,7 @@
 rule numbers:
     input:
         results=LAYOUT.table("results"),
-        psp=LAYOUT.analysis_tables("psp"),
-        hessian=LAYOUT.analysis_tables("hessian"),
-        surface=LAYOUT.analysis_tables("surface"),
-        barrier=LAYOUT.analysis_tables("barrier"),
-        line=LAYOUT.analysis_tables("line"),
+        measured=[path for tables in LAYOUT.summarised_tables().values() for path in tables],
         transfer=LAYOUT.transfer_tables(),
         claims=CLAIMS,
         code=NUMBERS_CODE,
@@ -25,19 +21,16 @@ rule numbers:
         mem_mb=mem_mb("draw"),
         runtime=minutes("draw"),
     params:
-        psp=options("psp"),
-        hessian=options("hessian"),
-        surface=options("surface"),
-        barrier=options("barrier"),
-        line=options("line"),
+        measured=" ".join(
+            f"--table {name}={path}" for name, tables in LAYOUT.summarised_tables().items() for path in tables
+        ),
         transfer=lambda wildcards, input: options("transfer")(wildcards, input) + as_options(used_by_numbers(STUDY)),
         # The paper states the settings of all that it shows.
         study=json.dumps(LAYOUT.facts(), sort_keys=True),
     message:
         "numbers of the paper"
     shell:
-        "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface} {params.barrier}"
-        " {params.line} {params.transfer}"
+        "sharpminima numbers --results {input.results} {params.measured} {params.transfer}"
         " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
 
 

@@ -10,8 +10,8 @@ for experiment in STUDY.experiments:
             init=LAYOUT.init(**KEY),
         output:
             checkpoints=[LAYOUT.cell(**KEY, level=level, strategy="gradual") for level in LAYOUT.levels(experiment)],
-            history=LAYOUT.run("history.csv", **KEY),
-            events=LAYOUT.run("events.json", **KEY),
+            history=LAYOUT.run_file("history.csv", **KEY),
+            events=LAYOUT.run_file("events.json", **KEY),
         log:
             log_of(f"prune/{'/'.join(KEY.values())}/seed-{{seed}}"),
         benchmark:

@@ -128,7 +128,7 @@ class Analysis:
     when: Literal["always", "shown", "mapped"] = "always"  # of all runs; those that figures show; or experiments too
     large: bool = False  # thousands of rows, whose table is compressed
     holds_statistics: bool = False  # PSP statistics of all its images, in memory
-    summarised: bool = False  # whether the paper states numbers of it
+    summary: Code = ""  # (rows of an experiment): what the study's numbers gain; without, nothing
 
     def load(self) -> Any:
         """The step that makes its table."""
@@ -136,6 +136,7 @@ class Analysis:
 
 
 _STEPS = "sharpminima.steps.analyse"
+_SUMMARIES = "sharpminima.report.summaries"
 ANALYSES = Registry(
     "analysis",
     (
@@ -147,7 +148,7 @@ ANALYSES = Registry(
             "PSP norm and PSP-entropy of G and 1-S, by layer and by class.",
             passes=6.8,
             holds_statistics=True,
-            summarised=True,
+            summary=f"{_SUMMARIES}:psp",
         ),
         Analysis(
             "neurons",
@@ -167,7 +168,7 @@ ANALYSES = Registry(
             f"{_STEPS}.hessian:hessian",
             "Largest Hessian eigenvalues at G and 1-S.",
             passes=240.0,
-            summarised=True,
+            summary=f"{_SUMMARIES}:hessian",
         ),
         Analysis(
             "surface",
@@ -179,7 +180,7 @@ ANALYSES = Registry(
             when="mapped",
             large=True,
             holds_statistics=True,
-            summarised=True,
+            summary=f"{_SUMMARIES}:surface",
         ),
         Analysis(
             "line",
@@ -189,7 +190,7 @@ ANALYSES = Registry(
             "Largest Hessian eigenvalues along the line from G to 1-S.",
             passes=80.0,
             when="mapped",
-            summarised=True,
+            summary=f"{_SUMMARIES}:line",
         ),
         Analysis(
             "barrier",
@@ -198,7 +199,7 @@ ANALYSES = Registry(
             f"{_STEPS}.plane:barrier",
             "Loss and error along the line from G to 1-S, and how far above the line between the ends'.",
             passes=0.7,
-            summarised=True,
+            summary=f"{_SUMMARIES}:barrier",
         ),
     ),
 )

@@ -32,6 +32,7 @@ class Dataset:
     raw_sha256: Mapping[str, str]  # decompressed raw file, relative to the root -> SHA-256
     code: Code  # (dataset, root, download allowed, report) -> RawImages
     augment: bool = False  # training images are padded by 4, cropped and flipped
+    title: str = ""  # as a person writes it; without, the name
 
     @property
     def num_classes(self) -> int:
@@ -47,7 +48,7 @@ class Dataset:
         return loaded(self.code)(self, root, download, report)
 
 
-def _digits(name: str, digits: str, sizes: tuple[int, int]) -> Dataset:
+def _digits(name: str, title: str, digits: str, sizes: tuple[int, int]) -> Dataset:
     """The images of some of scikit-learn's digits."""
     return Dataset(
         name,
@@ -61,15 +62,16 @@ def _digits(name: str, digits: str, sizes: tuple[int, int]) -> Dataset:
             "sklearn.datasets.load_digits": "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
         },
         code="sharpminima.data.digits:read",
+        title=title,
     )
 
 
 DATASETS = Registry(
     "dataset",
     (
-        _digits("digits", "0123456789", (1_438, 359)),
-        _digits("digits-low", "01234", (721, 180)),
-        _digits("digits-high", "56789", (717, 179)),
+        _digits("digits", "digits", "0123456789", (1_438, 359)),
+        _digits("digits-low", "digits 0 to 4", "01234", (721, 180)),
+        _digits("digits-high", "digits 5 to 9", "56789", (717, 179)),
         Dataset(
             "mnist",
             shape=(1, 28, 28),
@@ -91,6 +93,7 @@ DATASETS = Registry(
                 )
             ),
             code=_IDX,
+            title="MNIST",
         ),
         Dataset(
             "fashion-mnist",
@@ -125,6 +128,7 @@ DATASETS = Registry(
                 )
             ),
             code=_IDX,
+            title="Fashion-MNIST",
         ),
         Dataset(
             "cifar10",
@@ -146,6 +150,7 @@ DATASETS = Registry(
                 )
             },
             code="sharpminima.data.cifar10:read",
+            title="CIFAR-10",
             augment=True,
         ),
     ),

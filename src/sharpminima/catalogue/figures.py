@@ -29,6 +29,11 @@ class Transfers:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """The numbers of the study, with the verdicts on the paper's claims."""
+
+
+@dataclass(frozen=True)
 class PathEvents:
     """What each run of the experiment with a method of the kind ``path`` has recorded."""
 
@@ -40,7 +45,7 @@ class File:
     path: str
 
 
-Source = Table | OfFocus | Transfers | PathEvents | File
+Source = Table | OfFocus | Transfers | Numbers | PathEvents | File
 
 
 def code_of(*modules: str) -> tuple[str, ...]:
@@ -82,6 +87,7 @@ FIGURES = Registry(
         Figure("fig4", {"surface": OfFocus("surface")}, code_of("fig4", "planes", "scales")),
         Figure("fig5", {"psp": OfFocus("psp"), "neurons": OfFocus("neurons")}, code_of("fig5", "planes", "scales")),
         Figure("fig6", {"transfer": Transfers()}, code_of("fig6", "scales")),
+        Figure("forest", {"numbers": Numbers()}, code_of("forest")),
         Figure("methods", _RESULTS, code_of("methods", "scales")),
         Figure(
             "modifications",

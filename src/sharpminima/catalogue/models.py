@@ -34,6 +34,7 @@ class Model:
     code: Code
     arguments: Mapping[str, Any] = field(default_factory=dict)
     known: NetFacts | None = None  # None: the net is built where they are asked for
+    title: str = ""  # as a person writes it; without, the name
 
     @property
     def facts(self) -> NetFacts:
@@ -49,47 +50,49 @@ def _with_units(parameters: int, state: int, prunable: int, multiplications: int
     return NetFacts(parameters, state, prunable, multiplications, outputs, has_units=True)
 
 
-def _lenet(name: str, builder: str, *facts: int) -> Model:
-    return Model(name, _GREY, f"sharpminima.nets.models.lenet:{builder}", {}, _with_units(*facts))
+def _lenet(name: str, title: str, builder: str, *facts: int) -> Model:
+    return Model(name, _GREY, f"sharpminima.nets.models.lenet:{builder}", {}, _with_units(*facts), title)
 
 
 def _conv(depth: int, *facts: int) -> Model:
     code = "sharpminima.nets.models.conv:ConvN"
-    return Model(f"conv{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts))
+    return Model(f"conv{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts), f"Conv-{depth}")
 
 
 def _resnet(depth: int, *facts: int) -> Model:
     code = "sharpminima.nets.models.resnet:ResNetCifar"
-    return Model(f"resnet{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts))
+    return Model(f"resnet{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts), f"ResNet-{depth}")
 
 
 def _projected(depth: int, *facts: int) -> Model:
     code, arguments = "sharpminima.nets.models.resnet:ResNetCifar", {"depth": depth, "projection": True}
-    return Model(f"resnet{depth}-projection", _COLOUR, code, arguments, _with_units(*facts))
+    title = f"ResNet-{depth} with projections"
+    return Model(f"resnet{depth}-projection", _COLOUR, code, arguments, _with_units(*facts), title)
 
 
 def _wide(depth: int, width: int, *facts: int) -> Model:
     code, arguments = "sharpminima.nets.models.wrn:WideResNet", {"depth": depth, "width": width}
-    return Model(f"wrn{depth}-{width}", _COLOUR, code, arguments, _with_units(*facts))
+    return Model(f"wrn{depth}-{width}", _COLOUR, code, arguments, _with_units(*facts), f"WRN-{depth}-{width}")
 
 
 def _vgg(depth: int, *facts: int) -> Model:
     code = "sharpminima.nets.models.vgg:Vgg"
-    return Model(f"vgg{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts))
+    return Model(f"vgg{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts), f"VGG-{depth}")
 
 
 MODELS = Registry(
     "model",
     (
-        _lenet("lenet300", "LeNet300", 266_610, 266_610, 266_610, 266_200, 410),
-        _lenet("lenet5", "LeNet5", 431_080, 431_080, 431_080, 2_293_000, 15_230),
-        _lenet("lenet5-bn", "LeNet5BatchNorm", 431_150, 431_292, 431_010, 2_293_000, 15_230),
-        _lenet("lenet3", "LeNet3", 61_706, 61_706, 61_706, 416_520, 6_518),
+        _lenet("lenet300", "LeNet-300", "LeNet300", 266_610, 266_610, 266_610, 266_200, 410),
+        _lenet("lenet5", "LeNet-5", "LeNet5", 431_080, 431_080, 431_080, 2_293_000, 15_230),
+        _lenet("lenet5-bn", "LeNet-5 with BatchNorm", "LeNet5BatchNorm", 431_150, 431_292, 431_010, 2_293_000, 15_230),
+        _lenet("lenet3", "LeNet-3", "LeNet3", 61_706, 61_706, 61_706, 416_520, 6_518),
         Model(
             "mlp3x400",
             _GREY,
             "sharpminima.nets.models.mlp:MLP3x400",
             known=NetFacts(638_810, 638_810, 638_810, 637_600, 1_210, has_units=True),
+            title="MLP 3×400",
         ),
         _conv(2, 4_301_642, 4_301_642, 4_301_642, 43_780_608, 131_594),
         _conv(4, 2_425_930, 2_425_930, 2_425_930, 98_306_560, 197_130),

@@ -118,9 +118,9 @@ def use_stated(texts: Sequence[str]) -> None:
     stated = [text for text in texts if not _DISTRIBUTION.fullmatch(text)]
     matches = [_FILE.fullmatch(text) for text in stated]
     use(text if match is None else match["path"] for text, match in zip(stated, matches, strict=True))
-    found = {str(plugin) for plugin in in_use()}
+    in_use_already = {str(plugin) for plugin in in_use()}
     for text in texts:
-        if (_FILE.fullmatch(text) or _DISTRIBUTION.fullmatch(text)) and text not in found:
+        if (_FILE.fullmatch(text) or _DISTRIBUTION.fullmatch(text)) and text not in in_use_already:
             raise ConfigError(
                 f"--plugin: {text} was planned with, and another one is here now; run Snakemake again, which plans anew"
             )
@@ -147,15 +147,15 @@ def register_installed() -> None:
 
 @cache
 def _installed() -> None:
-    found: list[tuple[Plugin, Any]] = []
+    entries: list[tuple[Plugin, Any]] = []
     points = entry_points()
     for group, kind in GROUPS.items():
         for point in sorted(points.select(group=group), key=lambda point: (point.dist is None, point.name)):
             assert point.dist is not None  # entry points of the environment have one
             plugin = Plugin(point.dist.name, point.dist.version, is_file=False)
-            found.append((plugin, _loaded(point, plugin, kind)))
+            entries.append((plugin, _loaded(point, plugin, kind)))
     try:
-        for plugin, entry in found:
+        for plugin, entry in entries:
             _register(plugin, [entry])
     except ConfigError:
         _forget(list(_brought))
@@ -236,8 +236,6 @@ def _register(plugin: Plugin, entries: Iterable[Any]) -> None:
             other = _brought.get((kind, entry.name))
             owner = "is a built-in one" if other is None else f"is brought by {other.name} too"
             raise ConfigError(f"{where}: {owner}; choose another name")
-        if kind == "analysis" and entry.summarised:
-            raise ConfigError(f"{where}: summarised: the paper has no numbers of a plug-in's analysis; leave it out")
         registry.register(entry)
         _brought[kind, entry.name] = plugin
 

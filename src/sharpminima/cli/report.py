@@ -70,11 +70,10 @@ def numbers(
     results: Annotated[Path, typer.Option("--results", help="Table of results.")],
     out: OutFile,
     claims: Annotated[Path, typer.Option("--claims", help="The claims ledger.")] = Path("paper/claims.yaml"),
-    psp: Annotated[list[Path] | None, typer.Option("--psp", help="PSP tables; repeat.")] = None,
-    hessian: Annotated[list[Path] | None, typer.Option("--hessian", help="Hessian tables; repeat.")] = None,
-    surface: Annotated[list[Path] | None, typer.Option("--surface", help="Surface tables; repeat.")] = None,
-    barrier: Annotated[list[Path] | None, typer.Option("--barrier", help="Barrier tables; repeat.")] = None,
-    line: Annotated[list[Path] | None, typer.Option("--line", help="Tables of lines; repeat.")] = None,
+    measured: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="<analysis=path>", help="A table of an analysis, as psp=PATH; repeat."),
+    ] = None,
     transfer: Annotated[list[Path] | None, typer.Option("--transfer", help="Transfer tables; repeat.")] = None,
     study: Annotated[str, typer.Option("--study", help="Facts of the study as JSON.")] = "{}",
     metrics: Annotated[Path | None, typer.Option("--metrics", help="The main ones, for `dvc metrics`.")] = None,
@@ -83,11 +82,10 @@ def numbers(
     from sharpminima.base.files import read_json, write_json
     from sharpminima.base.yaml_input import parse_mapping
     from sharpminima.report.metrics import main_numbers
-    from sharpminima.report.numbers import summarise
+    from sharpminima.report.numbers import summarise, tables_by_name
 
     facts = parse_mapping(study, "--study")
-    more = {"barrier": barrier or [], "line": line or [], "transfer": transfer or []}
-    summarise(results, psp or [], hessian or [], surface or [], claims, facts, out, **more)
+    summarise(results, tables_by_name(measured or []), claims, facts, out, transfer=transfer or [])
     if metrics is not None:
         write_json(metrics, main_numbers(read_json(out)))
 
@@ -146,5 +144,5 @@ def provenance(
         write_chains(layout, figure)
         return
     for name in figure:
-        found = chain(layout, name)
-        typer.echo(json.dumps(found, indent=2, sort_keys=True) if as_json else "\n".join(lines(found)))
+        origins = chain(layout, name)
+        typer.echo(json.dumps(origins, indent=2, sort_keys=True) if as_json else "\n".join(lines(origins)))

@@ -15,6 +15,7 @@ from sharpminima.base.names import DENSE, GRADUAL, REWIND, level_name
 from sharpminima.figures.scales import LOG_FROM, below, plain_log_ticks, scale_errors
 from sharpminima.figures.style import FULL_WIDTH, GRADUAL_COLOUR, OUTLINE, look_of, styled
 from sharpminima.report.tables import errors, panels, unreached
+from sharpminima.report.titles import title_of_net
 
 _TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99)  # percent removed
 
@@ -30,11 +31,11 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
     Args:
         results: a results table.
     """
-    found = panels(results)
-    if not found:
+    experiments = panels(results)
+    if not experiments:
         raise FigureError("the results table has dense nets only; Fig. 1 shows pruned ones")
-    columns = min(2, len(found))
-    rows = math.ceil(len(found) / columns)
+    columns = min(2, len(experiments))
+    rows = math.ceil(len(experiments) / columns)
     with styled():
         width = FULL_WIDTH if columns > 1 else 4.2
         together = ConstrainedLayoutEngine(h_pad=0.02)  # inches: the halves of a broken panel belong together
@@ -42,17 +43,17 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
         grid = figure.add_gridspec(rows, columns)
         entries: dict[str, Line2D] = {}
         counts: dict[str, set[int]] = {}
-        methods = len({key[2] for key, _ in found})
-        for index, (key, nets) in enumerate(found):
+        methods = len({key[2] for key, _ in experiments})
+        for index, (key, nets) in enumerate(experiments):
             summary, missed = errors(nets), unreached(results, key)
             parts = _error_panel(figure, grid[divmod(index, columns)], key[2], nets, summary, missed, entries)
             for strategy, cells in summary.groupby("strategy"):
                 counts.setdefault(look_of(str(strategy), key[2]).title, set()).update(map(int, cells["error_n"]))
             method = f", {key[2]}" if methods > 1 else ""
-            parts[0].set_title(f"({chr(ord('a') + index)}) {key[1]} / {key[0]}{method}", loc="left")
+            parts[0].set_title(f"({chr(ord('a') + index)}) {title_of_net(key[1], key[0])}{method}", loc="left")
             if index % columns == 0:
                 parts[-1].set_ylabel("test error (%)")
-            if index + columns >= len(found):
+            if index + columns >= len(experiments):
                 parts[-1].set_xlabel("prunable parameters removed (%)")
         labels = [f"{name}, {_span(counts[name])}" for name in entries]
         figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=min(2, columns))

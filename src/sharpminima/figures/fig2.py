@@ -53,8 +53,8 @@ def _runs(rows: pd.DataFrame) -> str:
 
 def _other_images(rows: pd.DataFrame, surface: pd.DataFrame) -> str:
     """Their number of images, for a title, where it is not the map's."""
-    found = sorted(rows["images"].unique())
-    return "" if found == sorted(surface["images"].unique()) else f", {' and '.join(f'{n:,}' for n in found)} images"
+    counts = sorted(rows["images"].unique())
+    return "" if counts == sorted(surface["images"].unique()) else f", {' and '.join(f'{n:,}' for n in counts)} images"
 
 
 def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ from sharpminima.figures.scales import scale_errors
 from sharpminima.figures.style import FULL_WIDTH, look_of, styled
 from sharpminima.report.intervals import describe
 from sharpminima.report.tables import ENDS, EXPERIMENT
+from sharpminima.report.titles import title_of_dataset, title_of_model
 
 _MODES = {"probe": "linear probe", "finetune": "fine-tuned"}
 
@@ -39,7 +40,8 @@ def transfer_errors(transfer: pd.DataFrame) -> Figure:
             for axes, mode in zip(grid[row], modes, strict=True):
                 _transfer_panel(axes, nets[nets["mode"] == mode], method)
                 letter = chr(ord("a") + row * len(modes) + modes.index(mode))
-                where = f"{model}, {removed:.1f} % removed: {dataset} to {to}"
+                data = f"{title_of_dataset(dataset)} to {title_of_dataset(to)}"
+                where = f"{title_of_model(model)}, {removed:.1f} % removed: {data}"
                 axes.set_title(f"({letter}) {where}\n{_MODES[mode]}", loc="left")
             # Once all of the row is drawn: limits that are set end the growing of a shared axis.
             scale_errors(grid[row, 0], nets["test_error_percent"])
@@ -52,10 +54,12 @@ def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
     shown = list(dict.fromkeys(nets["strategy"]))
     for place, strategy in enumerate(shown):
         errors_of, look = nets.loc[nets["strategy"] == strategy, "test_error_percent"], look_of(strategy, method)
-        found = describe(errors_of)
+        summary = describe(errors_of)
         marker: dict[str, Any] = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
         axes.plot([place - 0.18] * len(errors_of), errors_of, ".", color=look.colour, alpha=0.5, markersize=4)
-        axes.errorbar(place, found["mean"], yerr=found["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker)
+        axes.errorbar(
+            place, summary["mean"], yerr=summary["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker
+        )
     counts = nets["strategy"].value_counts()
     labels = [f"{names.get(s, s).replace('-', chr(10) + '-', s not in names)}\nn = {counts[s]}" for s in shown]
     axes.set_xticks(range(len(shown)), labels)

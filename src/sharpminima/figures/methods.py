@@ -14,6 +14,7 @@ from sharpminima.catalogue.methods import METHODS
 from sharpminima.figures.scales import log_scale
 from sharpminima.figures.style import FULL_WIDTH, OUTLINE, PALETTE, styled
 from sharpminima.report.tables import ranking
+from sharpminima.report.titles import title_of_net
 
 _MARKERS = ("o", "s", "^", "D", "v")
 _KINDS = tuple(dict.fromkeys(method.kind for method in METHODS.values()))
@@ -46,7 +47,7 @@ def methods_compared(results: pd.DataFrame) -> Figure:
             rows = ranked[(ranked["dataset"] == dataset) & (ranked["model"] == model)]
             left = figure.add_subplot(grid[2 * number : 2 * number + 2, 0])
             _by_method(left, rows, levels)
-            left.set_title(f"{model} / {dataset}", loc="left")
+            left.set_title(title_of_net(model, dataset), loc="left")
             for place, (column, label) in enumerate((("density", "parameters left (%)"), ("epochs", "epochs in all"))):
                 axes = figure.add_subplot(grid[2 * number + place, 1])
                 _against(axes, rows, levels, column)

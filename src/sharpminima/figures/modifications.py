@@ -23,12 +23,14 @@ def modifications(results: pd.DataFrame, published: pd.DataFrame) -> Figure:
         results: a results table.
         published: a table of published accuracies (`PUBLISHED_COLUMNS`).
     """
-    found = panels(results)
-    if not found:
+    experiments = panels(results)
+    if not experiments:
         raise FigureError("the results table has dense nets only; the figure shows retrained ones")
     with styled():
-        figure = Figure(figsize=(FULL_WIDTH, 2.5 * len(found) + 0.4), layout="constrained")
-        for axes, (key, nets) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
+        figure = Figure(figsize=(FULL_WIDTH, 2.5 * len(experiments) + 0.4), layout="constrained")
+        for axes, (key, nets) in zip(
+            figure.subplots(len(experiments), 1, squeeze=False)[:, 0], experiments, strict=True
+        ):
             retrained = nets[nets["strategy"].isin(STRATEGIES)]
             rows = retrained[retrained["level"] == retrained["level"].max()]
             names = [name for name in _IN_ORDER if name in set(rows["strategy"])]

@@ -13,12 +13,13 @@ from sharpminima.base.errors import FigureError
 from sharpminima.base.names import GRADUAL, REWIND, level_name
 from sharpminima.figures.scales import LOG_FROM, colour_scale, plain_log_ticks
 from sharpminima.figures.style import OUTLINE, look_of
+from sharpminima.report.titles import title_of_net
 
 
 def caption(surface: pd.DataFrame, *, lines: int = 2) -> str:
     """What a map shows: its level may be lower than the one asked for."""
     row = surface.iloc[0]
-    net = f"{row['model']} / {row['dataset']}, {row['method']}, seed {row['seed']}"
+    net = f"{title_of_net(row['model'], row['dataset'])}, {row['method']}, seed {row['seed']}"
     level = f"level {level_name(row['level'])} %, {100 * row['sparsity']:.2f} % removed"
     data = f"{row['images']:,} images ({row['part']})"
     return f"{net}\n{level}; {data}" if lines == 2 else f"{net}\n{level}\n{data}"

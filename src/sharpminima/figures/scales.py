@@ -60,21 +60,21 @@ def colour_scale(z: np.ma.MaskedArray) -> tuple[Normalize, list[float], list[flo
     low, high = float(z.min()), float(z.max())
     if low > 0 and high / low > LOG_FROM:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found: list[float] = []
+        levels: list[float] = []
         for steps in _LOG_STEPS:
             every = [float(f"{step}e{decade}") for decade in decades for step in steps]
-            found = [
+            levels = [
                 level
                 for level, after, before in zip(every, [*every[1:], math.inf], [0.0, *every], strict=False)
                 if after > low and before < high
             ]
-            if len(found) <= _LEVELS:
+            if len(levels) <= _LEVELS:
                 break
-        ticks = [level for level in found if f"{level:e}"[:3] in ("1.0", "2.0", "5.0")]
+        ticks = [level for level in levels if f"{level:e}"[:3] in ("1.0", "2.0", "5.0")]
         if len(ticks) > 8:
             ticks = [level for level in ticks if f"{level:e}".startswith("1.0")]
         ticks = ticks[:: math.ceil(len(ticks) / 8)]
-        return LogNorm(found[0], found[-1]), found, ticks
+        return LogNorm(levels[0], levels[-1]), levels, ticks
     if low == high:
         low, high = low - 0.5, high + 0.5
     levels = [float(level) for level in MaxNLocator(_LEVELS - 2, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]

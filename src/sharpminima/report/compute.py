@@ -35,10 +35,10 @@ def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[Compute]:
     size = DATASETS[nets["dataset"].iloc[0]].sizes[0]
     per_epoch = size - round(share * size)
     flops = int(nets["flops_dense"].max())
-    found: list[Compute] = []
+    used: list[Compute] = []
     for kind, epochs in kinds.items():
         images = int(epochs.sum()) * per_epoch
-        found.append(
+        used.append(
             {
                 "kind": kind,
                 "trainings": len(epochs),
@@ -47,4 +47,4 @@ def compute_used(nets: pd.DataFrame, study: Mapping[str, Any]) -> list[Compute]:
                 "teraflop": _PASSES * flops * images / 1e12,
             }
         )
-    return found
+    return used

@@ -158,12 +158,18 @@ class Trained(TypedDict):
     highest: Highest
 
 
-class Experiment(Key, Trained):
-    """All that is summarised of an experiment; None where it has no such tables."""
+class Measured(TypedDict):
+    """What the built-in analyses say; empty or None where the experiment has no such tables."""
 
     analysis: Analysis | None
     barrier: dict[str, dict[str, Summary | dict[str, BySeed]]]  # part -> excess, and ``by_seed``
     line: dict[str, Line]  # by space
+    maps: list[Map]
+
+
+class Experiment(Key, Trained, Measured):
+    """All that is summarised of an experiment; analyses of plug-ins add their own keys."""
+
+    title: str  # of net and data, as a person writes them
     transfer: dict[str, dict[str, dict[str, TransferCell]]]  # dataset -> mode -> strategy
     compute: list[Compute]
-    maps: list[Map]

@@ -168,6 +168,6 @@ def _interval(mean: float, error: float | None, freedom: float | None, planned: 
 def _quantile(freedom: float, planned: int | None) -> float:
     from scipy.special import stdtrit  # a third of a second, needed where intervals are computed only
 
-    found = stdtrit(freedom, (1 + CONFIDENCE) / 2)
+    quantile = stdtrit(freedom, (1 + CONFIDENCE) / 2)
     # The usual sum of both quantiles, in place of the noncentral t distribution.
-    return float(found if planned is None else found + stdtrit(freedom, POWER))
+    return float(quantile if planned is None else quantile + stdtrit(freedom, POWER))

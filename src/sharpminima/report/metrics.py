@@ -12,7 +12,7 @@ def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
     Keys: ``dataset/model/method``, then ``level-L`` and strategy, or a measured quantity and net. Beside them
     ``claims``, the count of each verdict over the paper's claims.
     """
-    found: dict[str, Any] = {"claims": dict(numbers["verdicts"])}
+    main: dict[str, Any] = {"claims": dict(numbers["verdicts"])}
     for experiment in numbers["experiments"]:
         levels = {
             f"level-{level_name(level['level'])}": {
@@ -23,12 +23,12 @@ def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
         }
         dense, analysis = experiment["dense"], experiment["analysis"]
         key = "/".join(experiment[name] for name in ("dataset", "model", "method"))
-        found[key] = {
+        main[key] = {
             **({"dense": {"test_error_percent": dense["test_error_percent"]["mean"]}} if dense else {}),
             **levels,
             **(_measured(analysis) if analysis else {}),
         }
-    return found
+    return main
 
 
 def _measured(analysis: Mapping[str, Any]) -> dict[str, Any]:

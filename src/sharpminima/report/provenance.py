@@ -74,14 +74,14 @@ def write_chains(layout: Layout, figures: Sequence[str]) -> None:
         write_json(layout.provenance(figure), chain(layout, figure))
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
+def lines(chain_of_figure: Mapping[str, Any]) -> Iterator[str]:
     """The chain as an indented list; what was shown before is named again by its path only."""
-    package = found["package"]
-    yield f"{found['figure']} of study {found['study']}, {package['name']} {package['version']}"
-    first, *others = found["files"]
+    package = chain_of_figure["package"]
+    yield f"{chain_of_figure['figure']} of study {chain_of_figure['study']}, {package['name']} {package['version']}"
+    first, *others = chain_of_figure["files"]
     for path in others:  # drawn by one notebook from the same tables
-        yield f"  {_head(path, found['origins'][path])}"
-    yield from _branch(first, found["origins"], set(), 1)
+        yield f"  {_head(path, chain_of_figure['origins'][path])}"
+    yield from _branch(first, chain_of_figure["origins"], set(), 1)
 
 
 def _branch(path: str, origins: Mapping[str, Any], shown: set[str], depth: int) -> Iterator[str]:

@@ -62,11 +62,11 @@ def panels(results: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFra
     """(dataset, model, method) and its distinct nets, in the table's order; dense nets belong to each."""
     nets = distinct(results)
     pruned = nets[nets["strategy"] != DENSE]
-    found = []
+    experiments = []
     for key, rows in pruned.groupby(EXPERIMENT, sort=False):
         same_net = (nets["dataset"] == key[0]) & (nets["model"] == key[1]) & (nets["strategy"] == DENSE)
-        found.append((key, pd.concat([nets[same_net], rows], ignore_index=True)))
-    return found
+        experiments.append((key, pd.concat([nets[same_net], rows], ignore_index=True)))
+    return experiments
 
 
 def at_levels(results: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
@@ -122,9 +122,9 @@ def path(events: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> p
     """
     rows = []
     for run, file in enumerate([events] if isinstance(events, str | os.PathLike) else events):
-        found = read_json(file)
+        recorded = read_json(file)
         try:
-            for event in found:
+            for event in recorded:
                 rows.append({"run": run, "epoch": event["epoch"], "parameter": ALL, "density": 1 - event["sparsity"]})
                 for name, density in event["density_per_layer"].items():
                     rows.append({"run": run, "epoch": event["epoch"], "parameter": name, "density": density})

@@ -1,7 +1,9 @@
-"""What strategies are called in tables, figures and texts."""
+"""What strategies, nets and datasets are called in figures and texts."""
 
 from sharpminima.base.names import DENSE, GRADUAL
+from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.methods import METHODS
+from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.strategies import STRATEGIES
 
 
@@ -11,3 +13,32 @@ def title_of(strategy: str, method: str) -> str:
         chosen = METHODS.get(method)
         return f"gradual ({method}, G)" if chosen is None or chosen.kind == "gradual" else f"the method ({method})"
     return "dense" if strategy == DENSE else STRATEGIES[strategy].title
+
+
+def title_of_dataset(name: str) -> str:
+    """A dataset as a person writes it; an unknown name as it is.
+
+    >>> title_of_dataset("fashion-mnist")
+    'Fashion-MNIST'
+    """
+    known = DATASETS.get(name)
+    return known.title or name if known else name
+
+
+def title_of_model(name: str) -> str:
+    """A net as a person writes it; an unknown name as it is.
+
+    >>> title_of_model("lenet300")
+    'LeNet-300'
+    """
+    known = MODELS.get(name)
+    return known.title or name if known else name
+
+
+def title_of_net(model: str, dataset: str) -> str:
+    """A net and the data it was trained on.
+
+    >>> title_of_net("lenet5", "mnist")
+    'LeNet-5 on MNIST'
+    """
+    return f"{title_of_model(model)} on {title_of_dataset(dataset)}"

@@ -85,9 +85,9 @@ class Throughput:
         """
         single, batched = {}, {}
         try:
-            found = read_json(path)
-            machine, settings = found["machine"], found["settings"]
-            for model, measured in found["models"].items():
+            benchmark = read_json(path)
+            machine, settings = benchmark["machine"], benchmark["settings"]
+            for model, measured in benchmark["models"].items():
                 for row in measured["variants"]:
                     if row["name"] == "ours, dense":
                         single[model] = row["epoch_images_per_second"]

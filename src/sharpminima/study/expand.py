@@ -26,15 +26,15 @@ def expand(study: Any) -> tuple[Any, list[Place]]:
     """
     if not isinstance(study, dict) or not isinstance(study.get("experiments"), list):
         return study, []
-    found, places = [], []
+    expanded, places = [], []
     for number, experiment in enumerate(study["experiments"]):
         listed = [key for key in LISTED if isinstance(experiment, dict) and _is_filled(experiment.get(key))]
         for chosen in itertools.product(*(enumerate(experiment[key]) for key in listed)):
             values = {key: value for key, (_, value) in zip(listed, chosen, strict=True)}
-            found.append({**experiment, **values} if listed else experiment)
+            expanded.append({**experiment, **values} if listed else experiment)
             at = {key: position for key, (position, _) in zip(listed, chosen, strict=True)}
             places.append({"experiments": number, **at})
-    return {**study, "experiments": found}, places
+    return {**study, "experiments": expanded}, places
 
 
 def _is_filled(value: Any) -> bool:

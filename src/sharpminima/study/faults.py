@@ -61,11 +61,11 @@ def _keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     current: Any = model
     for place, part in enumerate(location):
         field = getattr(current, "model_fields", {}).get(part)
-        found = [] if field is None else [m for given in (field.annotation, *field.metadata) for m in _models(given)]
+        models = [] if field is None else [m for given in (field.annotation, *field.metadata) for m in _models(given)]
         if _names_method(location, place):
-            found = [method_model(METHODS[part])]
-        if found:
-            current = found[0]
+            models = [method_model(METHODS[part])]
+        if models:
+            current = models[0]
     return [field.alias or name for name, field in current.model_fields.items()]
 
 

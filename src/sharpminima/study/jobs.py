@@ -10,7 +10,7 @@ from typing import Any
 
 from sharpminima.base.names import CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND
 from sharpminima.catalogue.analyses import ANALYSES
-from sharpminima.catalogue.figures import FIGURES, File, OfFocus, PathEvents, Source, Table, Transfers
+from sharpminima.catalogue.figures import FIGURES, File, Numbers, OfFocus, PathEvents, Source, Table, Transfers
 from sharpminima.catalogue.registry import source_file
 from sharpminima.study.paths import CLAIMS, PAPER_SOURCES, Paths
 from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
@@ -21,6 +21,7 @@ NUMBERS_CODE = (
     source_file("sharpminima.report.tables"),
     source_file("sharpminima.report.titles"),
     source_file("sharpminima.report.numbers"),
+    source_file("sharpminima.report.summaries"),
     source_file("sharpminima.report.metrics"),
     source_file("sharpminima.report.compute"),
     source_file("sharpminima.report.claims._ledger"),
@@ -122,7 +123,7 @@ class Layout(Runs, Paths):
                     **as_settings(used_by("dense", **run)),
                 )
                 states = [self.cell(**run, level=level, strategy=GRADUAL) for level in self.levels(experiment)]
-                record = [self.run(file, **run) for file in (HISTORY, EVENTS)]
+                record = [self.run_file(file, **run) for file in (HISTORY, EVENTS)]
                 method = experiment.method.model_dump(mode="json", by_alias=True)
                 kept: dict[str, Any] = {} if experiment.weights == "all" else {"weights": experiment.weights}
                 add(
@@ -165,7 +166,7 @@ class Layout(Runs, Paths):
     def analysis_jobs(self) -> list[Job]:
         """The jobs that make the tables."""
         jobs = list(self.measurements())
-        measured = tuple(path for job in jobs if ANALYSES[job.rule].summarised for path in job.outputs)
+        measured = [path for tables in self.summarised_tables().values() for path in tables]
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density"))))
         read = (results, *measured, *self.transfer_tables(), CLAIMS)
@@ -186,6 +187,10 @@ class Layout(Runs, Paths):
                         wildcards = {**key, "analysis": name}
                         asked = settings.model_dump(mode="json") | as_settings(used_by("analyse", **wildcards))
                         yield Job(name, inputs, (table,), asked, wildcards)
+
+    def summarised_tables(self) -> dict[str, list[str]]:
+        """Analysis -> the tables of which the numbers say something."""
+        return {name: self.analysis_tables(name) for name, analysis in ANALYSES.items() if analysis.summary}
 
     def comparing_jobs(self) -> list[Job]:
         """The jobs that make two more tables of a study that compares methods; any other has them by request.
@@ -227,12 +232,12 @@ class Layout(Runs, Paths):
     def ancestry(self, *figures: str) -> list[Job]:
         """The jobs whose files figures come from, and those that draw them, each after those whose files it reads."""
         drawing = [self.figure_job(name) for name in figures]
-        wanted, found = {path for job in drawing for path in job.inputs}, []
+        wanted, makers = {path for job in drawing for path in job.inputs}, []
         for job in reversed(self.jobs()):
             if wanted.intersection(job.outputs):
                 wanted.update(job.inputs)
-                found.append(job)
-        return [*reversed(found), *drawing]
+                makers.append(job)
+        return [*reversed(makers), *drawing]
 
     def origins(self, *figures: str) -> list[str]:
         """The files that figures come from, without the prepared data: checkpoints hold the hash of theirs."""
@@ -291,8 +296,8 @@ class Layout(Runs, Paths):
     def drawn_tables(self, name: str) -> list[str]:
         """The tables of one analysis that the figures show."""
         sources = [source for figure in self.study.figures for source in FIGURES[figure].reads.values()]
-        found = [self._read(source) for source in sources if isinstance(source, OfFocus) and source.analysis == name]
-        return sorted({path for tables in found for path in (tables if isinstance(tables, list) else [tables])})
+        shown = [self._read(source) for source in sources if isinstance(source, OfFocus) and source.analysis == name]
+        return sorted({path for tables in shown for path in (tables if isinstance(tables, list) else [tables])})
 
     def map_tables(self, name: str) -> list[str]:
         """The tables of an analysis that figures show or an experiment's ``maps`` ask for; first those shown."""
@@ -324,14 +329,16 @@ class Layout(Runs, Paths):
                 return path
             case Transfers():
                 return self.transfer_tables()
+            case Numbers():
+                return self.numbers()
             case PathEvents():
                 experiment = self.study.path_experiment()
                 assert experiment is not None  # the study model demands it with such a figure
                 key = experiment_key(experiment)
-                return [self.run(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
+                return [self.run_file(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
             case OfFocus(analysis, runs):
-                found = self._of_runs(analysis, *self.focus(), runs)
-                return found[0] if runs == "first" else found
+                tables = self._of_runs(analysis, *self.focus(), runs)
+                return tables[0] if runs == "first" else tables
 
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""

@@ -83,7 +83,7 @@ class Paths:
         """Folder of a method."""
         return f"{self.runs_folder}/{dataset}/{model}/{method}"
 
-    def run(self, file: str, seed: int | str = "{seed}", **key: Any) -> str:
+    def run_file(self, file: str, seed: int | str = "{seed}", **key: Any) -> str:
         """A file that a method's run writes beside its states."""
         return f"{self.method(**key)}/{RUN.format(seed=seed)}/{file}"
 

@@ -33,7 +33,7 @@ _STEPS: Mapping[str, tuple[str, Callable[..., Cost]]] = {
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStep:
     """One rule's job."""
 
     kind: str  # as the plan names it
@@ -47,7 +47,7 @@ class Step:
 class Plan:
     """The steps of a study that are not done, and the jobs that they make."""
 
-    steps: list[Step]
+    steps: list[PlannedStep]
     done: int  # steps whose output is there
     jobs: Counter[str]  # kind -> jobs to submit
 
@@ -57,12 +57,12 @@ class Plan:
         return sum(cost.expected_s for cost in chosen) / 3600, sum(cost.at_most_s for cost in chosen) / 3600
 
 
-def all_steps(layout: Layout, costs: Costs) -> list[Step]:
+def all_steps(layout: Layout, costs: Costs) -> list[PlannedStep]:
     """Every step of the study, in the order of its jobs."""
     steps = []
     for job in layout.all_jobs():
         kind, cost = _STEPS.get(job.rule, _ANALYSE)
-        steps.append(Step(kind, job.group or LOCAL, job.key, cost(costs, **job.key), job.outputs[0]))
+        steps.append(PlannedStep(kind, job.group or LOCAL, job.key, cost(costs, **job.key), job.outputs[0]))
     return steps
 
 

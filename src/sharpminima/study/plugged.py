@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, OfFocus
 from sharpminima.catalogue.plugins import Plugin, bringing
 from sharpminima.study.schema import Study
@@ -26,8 +27,14 @@ def used_by(step: str, **key: Any) -> list[Plugin]:
 
 
 def used_by_numbers(study: Study) -> list[Plugin]:
-    """Those that the numbers of a study need: they tell methods' kinds and datasets' sizes."""
-    return bringing(*_methods(study), *(("dataset", experiment.dataset) for experiment in study.experiments))
+    """Those that the numbers of a study need: methods' kinds, datasets' sizes, what is said of analyses."""
+    datasets = [("dataset", experiment.dataset) for experiment in study.experiments]
+    said = [("analysis", name) for name, analysis in ANALYSES.items() if analysis.summary and _asked_for(study, name)]
+    return bringing(*_methods(study), *datasets, *said)
+
+
+def _asked_for(study: Study, analysis: str) -> bool:
+    return any(getattr(e.analysis, analysis, None) is not None for e in study.experiments)
 
 
 def used_by_figure(study: Study, name: str) -> list[Plugin]:

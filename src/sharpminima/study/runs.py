@@ -49,8 +49,8 @@ class Runs:
 
     def seeds(self, experiment: Experiment, settings: StrategySettings | None = None) -> tuple[int, ...]:
         """The seeds of an experiment's runs, or of those that a strategy retrains."""
-        found = self._first(experiment.seeds, self.study.seeds)
-        return found if settings is None else self._first(settings.seeds, found)
+        seeds = self._first(experiment.seeds, self.study.seeds)
+        return seeds if settings is None else self._first(settings.seeds, seeds)
 
     @staticmethod
     def _first(runs: int | str, seeds: tuple[int, ...]) -> tuple[int, ...]:

@@ -323,8 +323,8 @@ class Study(Settings):
     def _measures(self, analysis: str) -> bool:
         """Whether the first analysed experiment of the focus makes an analysis."""
         net = (self.focus.dataset, self.focus.model) if self.focus else None
-        found = next(e.analysis for e in self.experiments if (e.dataset, e.model) == net and e.analysis)
-        return getattr(found, analysis) is not None
+        settings = next(e.analysis for e in self.experiments if (e.dataset, e.model) == net and e.analysis)
+        return getattr(settings, analysis) is not None
 
     def path_experiment(self) -> Experiment | None:
         """The experiment whose path the figure of that name shows: the first of DessiLBI."""

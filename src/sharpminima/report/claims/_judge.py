@@ -43,6 +43,7 @@ from sharpminima.report.claims._verdict import (
 )
 from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Quantity, Spectrum
 from sharpminima.report.intervals import Published, Summary, describe, paired, predicted, unpaired
+from sharpminima.report.titles import title_of_dataset, title_of_net
 
 _Named = tuple[str, str, Summary | Published]  # name and unit of what has been summarised
 _UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "best_epoch": "epochs", "epochs": "epochs"}
@@ -96,7 +97,13 @@ def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected
     judged: dict[str, Judged] = {}
     for claim in ledger.claims:
         results: list[Result] = [
-            {**_key(e), "stated": _place(e) in claim.stated_for, "sensitivity": test in claim.sensitivity, **result}
+            {
+                **_key(e),
+                "stated": _place(e) in claim.stated_for,
+                "sensitivity": test in claim.sensitivity,
+                "carried_from": None,
+                **result,
+            }
             for test in (*claim.tests, *claim.sensitivity)
             if not isinstance(test, CarryOver)
             for e in experiments
@@ -109,8 +116,11 @@ def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected
             if isinstance(test, CarryOver)
             for name in test.claims
         }
-        for name, found in carried.items():
-            results += [{**result, "stated": True, "detail": f"{name}: {result['detail']}"} for result in found]
+        for name, brought in carried.items():
+            results += [
+                {**result, "stated": True, "carried_from": name, "detail": f"{name}: {result['detail']}"}
+                for result in brought
+            ]
         deciding = [result for result in results if result["stated"] and not result["sensitivity"]]
         needed = [result["needed"] for result in deciding if result["verdict"] == UNDECIDED]
         verdict = common(result["verdict"] for result in deciding)
@@ -134,16 +144,16 @@ def _missing(claim: Claim, deciding: Sequence[Result], carried: Mapping[str, Seq
     tried = {_place(result) for result in deciding}
     if not tried:
         return []  # the verdict says so
-    found = [_net(place) for place in claim.stated_for if place not in tried]
+    missing = [_net(place) for place in claim.stated_for if place not in tried]
     for name, results in carried.items():
         lacking = tried - {_place(result) for result in results if not result["sensitivity"]}
-        found += [f"{name} for {_net(place)}" for place in claim.stated_for if place in lacking]
-    return found
+        missing += [f"{name} for {_net(place)}" for place in claim.stated_for if place in lacking]
+    return missing
 
 
 def _net(place: str) -> str:
     dataset, model = place.split("/")
-    return f"{model} on {dataset}"
+    return title_of_net(model, dataset)
 
 
 def _key(experiment: Experiment) -> Key:
@@ -160,17 +170,26 @@ def examine(test: Any, experiment: Experiment, margins: Margins | None) -> Itera
     raise TypeError(type(test).__name__)
 
 
-def _result(detail: str, values: Sequence[_Named], decided: Decision) -> Examined:
+def _result(detail: str, values: Sequence[_Named], decided: Decision, brief: str = "") -> Examined:
     shown = [
         Value(name=name, unit=unit, mean=value["mean"], sd=None if value["n"] is None else value["sd"], n=value["n"])
         for name, unit, value in values
     ]
-    return {"detail": detail, "values": shown, **decided}
+    return {"detail": detail, "brief": brief, "values": shown, **decided}
 
 
 def _counted(verdict: str) -> Decision:
     """A verdict by counts alone."""
-    return {"interval": None, "margin": None, "verdict": verdict, "remark": None, "p": None, "needed": None}
+    return {
+        "interval": None,
+        "side": None,
+        "bound": None,
+        "margin": None,
+        "verdict": verdict,
+        "remark": None,
+        "p": None,
+        "needed": None,
+    }
 
 
 def _margin(margins: Margins | None, test: Difference, quantity: str, dataset: str, *values: Summary) -> float | None:
@@ -188,17 +207,21 @@ def _nets(test: Nets, experiment: Experiment, margins: Margins | None) -> Iterat
         return
     first = min(known, key=lambda name: cells[name][test.quantity]["mean"])
     where = f"{test.level} level" if isinstance(test.level, str) else f"{100 * test.level:.6g} %"
+    brief = where
     if "gradual" in cells:  # what is really removed may be far from what was asked
-        where += f" ({cells['gradual']['removed_percent']['mean']:.2f} % removed)"
+        brief = f"{cells['gradual']['removed_percent']['mean']:.2f} % removed"
+        where += f" ({brief})"
     detail = f"{_NAMES[test.quantity]}, {where}" + (f", {test.is_} {test.bound:g}" if test.bound else "")
     if test.same_mask:
-        yield from _at_one_mask(f"{detail}, at the mask of one run", cells, first, test, experiment["dataset"], margins)
+        for result in _at_one_mask(detail, cells, first, test, experiment["dataset"], margins):
+            yield {**result, "brief": brief}
     else:
 
         def margin(*values: Summary) -> float | None:
             return _margin(margins, test, test.quantity, experiment["dataset"], *values)
 
-        yield from _compared(detail, cells, first, test.second, test.quantity, test, margin)
+        for result in _compared(detail, cells, first, test.second, test.quantity, test, margin):
+            yield {**result, "brief": brief}
 
 
 def _at_one_mask(
@@ -223,7 +246,7 @@ def _at_one_mask(
         (_SHORT.get(first, first), unit, draws[test.quantity]),
         (f"{_SHORT.get(test.second, test.second)} of run {run}", unit, value),
     ]
-    yield _result(detail, values, decided)
+    yield _result(f"{detail}, at the mask of one run", values, decided)
 
 
 def _compared(
@@ -242,13 +265,13 @@ def _compared(
     if first not in cells or (isinstance(second, str) and second not in cells):
         return
     undrawn = first in _UNDRAWN and second in _UNDRAWN
-    found = _by_run(cells[first], cells[second], quantity) if isinstance(second, str) else None
-    if undrawn and found is None:
+    by_run = _by_run(cells[first], cells[second], quantity) if isinstance(second, str) else None
+    if undrawn and by_run is None:
         return
     of_first = cells[first][quantity]
     of_second: Summary | Published
-    if found is not None and (undrawn or found[1]["n"] > 1):
-        (of_first, of_second), difference = found
+    if by_run is not None and (undrawn or by_run[1]["n"] > 1):
+        (of_first, of_second), difference = by_run
         decided = decide(lambda n: paired(difference, n), test.is_, test.bound, margin=margin(of_first, of_second))
     else:
         drawn = isinstance(second, str)
@@ -269,27 +292,29 @@ def _compared(
 def _transfer(test: Transfer, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     names = {"probe": "linear probe", "finetune": "fine-tuned"}
     for to, modes in experiment["transfer"].items():
-        detail = f"test error on {to}, {names[test.mode]}"
+        place = title_of_dataset(to)
+        detail = f"test error on {place}, {names[test.mode]}"
 
         def margin(*values: Summary, to: str = to) -> float | None:
             return _margin(margins, test, "transfer_error_percent", to, *values)
 
         cells = modes.get(test.mode, {})
-        yield from _compared(detail, cells, test.first, test.second, "test_error_percent", test, margin)
+        for result in _compared(detail, cells, test.first, test.second, "test_error_percent", test, margin):
+            yield {**result, "brief": f"then {place}"}
 
 
 def _cells(test: Nets, experiment: Experiment) -> dict[str, Cell]:
     levels = experiment["levels"]
     if test.level == "highest":
-        found = [entry for entry in levels if abs(entry["level"] - experiment["highest"]["level"]) < 1e-9]
+        at_level = [entry for entry in levels if abs(entry["level"] - experiment["highest"]["level"]) < 1e-9]
     elif test.level == "lowest":
-        found = levels[:1]
+        at_level = levels[:1]
     else:
-        found = [entry for entry in levels if abs(entry["level"] - test.level) < 1e-9]
-    if not found:
+        at_level = [entry for entry in levels if abs(entry["level"] - test.level) < 1e-9]
+    if not at_level:
         return {}
     dense = {"dense": experiment["dense"]} if experiment["dense"] else {}
-    return {**found[0]["strategies"], **dense}
+    return {**at_level[0]["strategies"], **dense}
 
 
 def _by_run(
@@ -331,7 +356,7 @@ def _psp_result(test: Psp, quantity: Quantity, places: Sequence[str], margin: fl
     size = (abs(quantity["G"]["mean"]) + abs(quantity["1-S"]["mean"])) / 2 if test.relative else 1.0
     decided = decide(lambda n: paired(quantity["difference"], n), test.is_, test.bound * size, margin=margin)
     values: list[_Named] = [("G", quantity["unit"], quantity["G"]), ("1-S", quantity["unit"], quantity["1-S"])]
-    return _result(", ".join([_PSP.get(test.quantity, test.quantity), *places]), values, decided)
+    return _result(", ".join([_PSP.get(test.quantity, test.quantity), *places]), values, decided, ", ".join(places))
 
 
 @examine.register
@@ -382,7 +407,7 @@ def _lower_elsewhere(test: LowerElsewhere, experiment: Experiment, margins: Marg
     detail = f"{name} lower than at G on points of the map: {points}; training loss, lowest there"
     values = [("G", "nats", describe(at_g))]
     if len(there) < len(lowest):
-        yield _result(detail, values, _counted(NOT_REPRODUCED))
+        yield _result(detail, values, _counted(NOT_REPRODUCED), name)
         return
     difference = describe(loss - at for loss, at in zip(there, at_g, strict=True))
     both = describe(there), describe(at_g)
@@ -390,4 +415,4 @@ def _lower_elsewhere(test: LowerElsewhere, experiment: Experiment, margins: Marg
     if margins is not None:
         margin = margins.of("training_loss_nats", experiment["dataset"], [loss["mean"] for loss in both])
     decided = decide(lambda n: paired(difference, n), "above", 0.0, margin=margin)
-    yield _result(detail, [("there", "nats", both[0]), *values], decided)
+    yield _result(detail, [("there", "nats", both[0]), *values], decided, name)

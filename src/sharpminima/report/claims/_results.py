@@ -21,6 +21,8 @@ class Decision(TypedDict):
     """What a comparison decides; all but the verdict is None where counts alone decide."""
 
     interval: Interval | None  # of the difference
+    side: Literal["above", "below", "within"] | None  # where the interval must lie, from the bound
+    bound: float | None  # in the quantity's unit
     margin: float | None  # the smallest difference that matters, in the quantity's unit
     verdict: str  # one of VERDICTS
     remark: str | None
@@ -42,6 +44,7 @@ class Examined(Decision):
     """A test in one experiment."""
 
     detail: str  # what was compared
+    brief: str  # the same in a few words, beside the claim and the net; may be empty
     values: list[Value]
 
 
@@ -50,6 +53,7 @@ class Result(Examined, Key):
 
     stated: bool  # whether the paper states the claim for it
     sensitivity: bool  # another reading, which decides nothing
+    carried_from: str | None  # the claim whose result it is, of one which says that others carry over
 
 
 class Alone(TypedDict):

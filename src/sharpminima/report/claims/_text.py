@@ -1,11 +1,13 @@
 """Verdicts as text."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharpminima.report.claims._results import Examined, JudgedClaim
-from sharpminima.report.claims._verdict import ABSENT, UNDECIDED
+from sharpminima.report.claims._results import Examined, JudgedClaim, Result
+from sharpminima.report.claims._verdict import ABSENT, UNDECIDED, VERDICTS
+from sharpminima.report.titles import title_of_net
 
 REMOVED = "% removed"
 """The unit of a share removed, which is written to a hundredth: the last percent is what counts."""
@@ -25,35 +27,52 @@ def as_text(claims: Sequence[JudgedClaim]) -> str:
         lines += [f"  {remark}" for remark in (_corrected(claim), _alone(claim)) if remark]
         for result in claim["results"]:
             mark = "~" if result["sensitivity"] else "-" if result["stated"] else "+"
-            place = f"{result['model']} on {result['dataset']}"
+            place = title_of_net(result["model"], result["dataset"])
             lines.append(f"  {mark} {place}, {result['detail']}: {measured(result)}; {_verdict(result)}")
     return "\n".join(lines)
 
 
 def as_markdown(claims: Sequence[JudgedClaim]) -> str:
-    """A table of the claims, with what decides them.
+    """A table of the claims, their verdicts, and the differences that decide them with their 95 % intervals.
 
     A verdict that survives Holm's correction over all claims has an asterisk. The new runs alone have a column where
     there are any.
     """
     alone = any(claim["new_runs"] for claim in claims)
-    heads = ["the paper says", "where", "measured", "verdict", *(["new runs alone"] if alone else [])]
+    heads = ["the paper says", "verdict", *(["new runs alone"] if alone else []), "difference (95 %)"]
     rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for claim in claims:
-        deciding = [result for result in claim["results"] if result["stated"] and not result["sensitivity"]]
-        shown = "<br>".join(
-            f"{result['model']}/{result['dataset']}, {result['detail']}: {measured(result)}" for result in deciding
-        )
-        cells = [
-            claim["says"],
-            claim["source"],
-            shown or "–",
-            f"**{_verdict(claim)}**{_ASTERISK * bool(claim['holm'])}",
-        ]
+        cells = [f"{claim['says']} ({claim['source']})", f"**{_verdict(claim)}**{_ASTERISK * bool(claim['holm'])}"]
         if alone:
             cells.append(_verdict(claim["new_runs"]) if claim["new_runs"] else "–")
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(f"| {' | '.join([*cells, _differences(claim)])} |")
     return "\n".join(rows)
+
+
+def _differences(claim: JudgedClaim) -> str:
+    """What decides a claim, a line a net; of one that says that others carry over, the counts."""
+    deciding = [result for result in claim["results"] if result["stated"] and not result["sensitivity"]]
+    if any(result["carried_from"] for result in deciding):
+        verdicts = Counter(result["verdict"] for result in deciding)
+        counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+        return f"of {len(deciding)} comparisons {counted}"
+    return "<br>".join(map(_in_brief, deciding)) or "–"
+
+
+def _in_brief(result: Result) -> str:
+    net = title_of_net(result["model"], result["dataset"])
+    place = f"{net}, {result['brief']}" if result["brief"] else net
+    interval = result["interval"]
+    if interval is None:
+        return f"{place}: by counting"
+    unit = next((f" {value['unit']}" for value in result["values"] if value["unit"]), "")
+    low, high = interval["low"], interval["high"]
+    ends = "" if low is None or high is None else f" [{_signed(low)}, {_signed(high)}]"
+    return f"{place}: {_signed(interval['mean'])}{ends}{unit}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2g}" if abs(value) < 100 else f"{value:+.0f}"
 
 
 def measured(result: Examined) -> str:

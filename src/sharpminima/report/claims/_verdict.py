@@ -66,13 +66,15 @@ def decide(
         if interval["low"] is None:
             needed = _needed(2, "at least", of)  # to have a spread; how many would decide depends on it
         else:
-            found = enough(lambda n: verdict_of(interval_at(n), side, bound, margin) != UNDECIDED)
-            needed = _needed(MOST, "over", of) if found is None else _needed(found, "exactly", of)
+            fewest = enough(lambda n: verdict_of(interval_at(n), side, bound, margin) != UNDECIDED)
+            needed = _needed(MOST, "over", of) if fewest is None else _needed(fewest, "exactly", of)
     remark = None
     if _is_within(interval, margin):
         remark = {REPRODUCED: SMALL, NOT_REPRODUCED: NO_DIFFERENCE}[verdict]
     return {
         "interval": interval.copy(),
+        "side": side,
+        "bound": bound,
         "margin": margin,
         "verdict": verdict,
         "remark": remark,
@@ -90,11 +92,11 @@ def _p(interval: Interval, side: Side, bound: float, margin: float | None, verdi
     def within(size: float) -> float:
         return max(tail(interval, -size), tail(turned, -size))
 
-    found = {"above": tail(interval, bound), "below": tail(turned, -bound), "within": within(bound)}
+    values = {"above": tail(interval, bound), "below": tail(turned, -bound), "within": within(bound)}
     if verdict == REPRODUCED:
-        return found[side]
+        return values[side]
     others = {"above": "below", "below": "above"}
-    refuted = [tail(interval, bound), tail(turned, bound)] if side == "within" else [found[others[side]]]
+    refuted = [tail(interval, bound), tail(turned, bound)] if side == "within" else [values[others[side]]]
     if margin is not None:
         refuted.append(within(margin))
     return min(refuted)
@@ -121,12 +123,12 @@ def _needed(n: int, relation: Relation, of: str) -> Needed:
 
 def common(verdicts: Iterable[str]) -> str:
     """The verdict of a claim from those of its comparisons: all must be reproduced, one that is not refutes."""
-    found = [verdict for verdict in verdicts if verdict != ABSENT]
-    if not found:
+    present = [verdict for verdict in verdicts if verdict != ABSENT]
+    if not present:
         return ABSENT
-    if NOT_REPRODUCED in found:
+    if NOT_REPRODUCED in present:
         return NOT_REPRODUCED
-    return UNDECIDED if UNDECIDED in found else REPRODUCED
+    return UNDECIDED if UNDECIDED in present else REPRODUCED
 
 
 def common_remark(verdict: str, deciding: Sequence[Examined]) -> str | None:
@@ -146,18 +148,18 @@ def common_p(verdict: str, deciding: Sequence[Examined]) -> float | None:
         return None
     if verdict == UNDECIDED:
         return 1.0
-    found = [result["p"] for result in compared if result["verdict"] == verdict and result["p"] is not None]
-    if not found:
+    ps = [result["p"] for result in compared if result["verdict"] == verdict and result["p"] is not None]
+    if not ps:
         return None  # counts alone refuted it
-    return max(found) if verdict == REPRODUCED else min(1.0, min(found) * len(compared))
+    return max(ps) if verdict == REPRODUCED else min(1.0, min(ps) * len(compared))
 
 
 def holm(ps: Sequence[float | None]) -> list[bool | None]:
     """Whether each verdict survives the correction for all of them (Holm 1979), None where there is no p."""
     order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
-    found: list[bool | None] = [None] * len(ps)
+    holding: list[bool | None] = [None] * len(ps)
     holds = True
     for rank, (p, place) in enumerate(order):
         holds = holds and p * (len(order) - rank) <= 1 - CONFIDENCE
-        found[place] = holds
-    return found
+        holding[place] = holds
+    return holding
