@@ -17,7 +17,7 @@ def layout(study: str) -> Layout:
 def test_below_a_level_replicas_keep_no_weights() -> None:
     found = layout("paper")
     experiment = found.study.experiments[0]
-    levels = {level: found.weights(experiment, level) for level in found.levels(experiment)}
+    levels = {level: found.weights(experiment, level, 0) for level in found.levels(experiment)}
     assert [level for level, kept in levels.items() if kept == "first"] == ["70", "80"]
     jobs = {job.outputs[0]: job.settings for job in found.training_jobs() if job.rule == "retrain"}
     settings = {path.split("/level-")[1][:2]: value for path, value in jobs.items() if "/lenet300/" in path}
@@ -35,6 +35,32 @@ def test_a_study_may_keep_the_weights_of_the_highest_level_alone() -> None:
     assert "weights" not in settings[f"{run}/level-99.57/rewind/seed-3/checkpoint.safetensors"]
     assert {key["strategy"] for key, *_ in found.transfers()} == {"gradual", "rewind", "random-structure"}
     assert Costs(found).disk_mb()[0] < 150
+
+
+def test_one_study_may_hold_runs_of_two_policies(tmp_path: Path) -> None:
+    """The runs of `paper` and those of `paper-new` as one study: the same jobs, so that none is done again."""
+    study = yaml.safe_load(Path("workflow/studies/paper.yaml").read_text(encoding="utf-8"))
+    study["seeds"] = list(range(10))
+    for experiment in study["experiments"]:
+        fashion = experiment["dataset"] == "fashion-mnist"
+        drawn = {"replicas": 10, "others": {"levels": "highest"}}
+        experiment |= {"weights": "highest", "keep_all": 3, "maps": [0, 3, 4] if fashion else 3}
+        experiment |= {"seeds": 8} if fashion else {}
+        experiment["strategies"] = experiment["strategies"] | {"reinit": drawn, "random-structure": drawn}
+    (tmp_path / "ten.yaml").write_text(yaml.safe_dump(study))
+    whole = jobs_of(layout(str(tmp_path / "ten.yaml")))
+    parts = jobs_of(layout("paper")) | jobs_of(layout("paper-new"))
+    assert {files: whole[files] for files in parts} == parts
+    more = sorted(whole.keys() - parts.keys())
+    draws = [files for files in more if "/reinit/seed-" in files or "/random-structure/seed-" in files]
+    assert {path.split("seed-")[1][0] for path in draws} == {"1", "2"}, "draws at the masks of runs 1 and 2"
+    assert more == draws
+
+
+def jobs_of(found: Layout) -> dict[str, dict]:
+    """Files -> settings of the jobs up to the checkpoints and analyses, without the study's name."""
+    jobs = [job for job in found.jobs() if job.rule not in ("table", "numbers")]
+    return {" ".join(job.outputs).replace(found.root, ""): job.settings for job in jobs}
 
 
 def test_the_focus_is_an_experiment_with_an_analysis(tmp_path: Path) -> None:
@@ -106,7 +132,7 @@ def test_maps_are_made_where_figures_show_them_and_where_an_experiment_asks(tmp_
     assert {*found.map_tables("surface"), *found.map_tables("line")} <= read
     assert set(runs(found.map_tables("surface"))) == {*of_focus[:2], ("lenet300", "6")}
     assert set(measured(found, "surface")) == set(runs(found.map_tables("surface")))
-    assert set(measured(found, "line")) == {*of_focus, ("lenet300", "6")}
+    assert set(measured(found, "line")) == {*of_focus[:2], ("lenet300", "6")}, "lines are dear too"
     assert measured(found, "neurons") == of_focus[:1]
     assert runs(made(lenet5="all").map_tables("surface")) == of_focus
 
@@ -132,7 +158,9 @@ def test_an_experiment_has_the_first_so_many_runs(tmp_path: Path) -> None:
     first, second = found.study.experiments
     assert (found.seeds(first), found.seeds(second)) == ((7, 5, 6, 8), (7, 5, 6))
     retrained = {
-        (e.model, name): found.seeds(e, settings) for e in (first, second) for name, settings in e.strategies.items()
+        (e.model, name): tuple(dict.fromkeys(cell.seed for cell in found.cells(e) if cell.strategy == name))
+        for e in (first, second)
+        for name in e.strategies
     }
     assert retrained == {
         ("lenet300", "rewind"): (7, 5, 6, 8),

@@ -104,7 +104,8 @@ def kept_weights(weights):
 
 def dense_runtime(wildcards):
     """Params: how a dense training computes, and what it keeps where that is not everything."""
-    weights = LAYOUT.experiment(wildcards.dataset, wildcards.model).weights
+    experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model)
+    weights = LAYOUT.kept_weights(experiment, int(wildcards.seed))
     kept = kept_weights("all" if weights == "all" else "none")
     return DENSE_RUNTIME + kept + as_options(used_by("dense", **wildcards))
 
@@ -117,13 +118,21 @@ def dense_settings(wildcards):
 def replicas(wildcards):
     """Params: number of replicas of a retraining cell."""
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
-    return experiment.strategies[wildcards.strategy].replicas
+    return LAYOUT.retraining(experiment, wildcards.strategy, int(wildcards.seed)).replicas
+
+
+def prune_runtime(experiment):
+    """Params function: how a method's run computes, and what it keeps where that is not everything."""
+    plugins = as_options(used_by("prune", **experiment_key(experiment)))
+    return lambda wildcards: (
+        MASKED_RUNTIME + kept_weights(LAYOUT.kept_weights(experiment, int(wildcards.seed))) + plugins
+    )
 
 
 def retrain_runtime(wildcards):
     """Params: how a retraining computes, and what it keeps where that is not everything."""
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
-    kept = kept_weights(LAYOUT.weights(experiment, wildcards.level))
+    kept = kept_weights(LAYOUT.weights(experiment, wildcards.level, int(wildcards.seed)))
     return REPLICA_RUNTIME + kept + as_options(used_by("retrain", **wildcards))
 
 

@@ -28,7 +28,7 @@ for experiment in STUDY.experiments:
         params:
             settings=experiment.method.model_dump_json(by_alias=True),
             levels=" ".join(f"--level {level}" for level in experiment.levels),
-            runtime=MASKED_RUNTIME + kept_weights(experiment.weights) + as_options(used_by("prune", **KEY)),
+            runtime=prune_runtime(experiment),
             out=lambda wildcards, output: Path(output.history).parents[2],
         message:
             f"{KEY['method']} {KEY['model']} on {KEY['dataset']}, seed {{wildcards.seed}}"

@@ -144,24 +144,30 @@ class Costs:
         """A run of a gradual method."""
         return self._training(dataset, model, _method_epochs(self._layout.experiment(dataset, model, method)))
 
-    def retrain(self, dataset: str, model: str, method: str, strategy: str, **_: Any) -> Cost:
+    def retrain(self, dataset: str, model: str, method: str, strategy: str, seed: int | str, **_: Any) -> Cost:
         """All replicas of a cell."""
         experiment = self._layout.experiment(dataset, model, method)
         as_method = STRATEGIES[strategy].budget == "method"
         epochs = _method_epochs(experiment) if as_method else experiment.dense.planned_epochs()
-        return self._training(dataset, model, epochs, experiment.strategies[strategy].replicas)
+        retraining = self._layout.retraining(experiment, strategy, int(seed))
+        assert retraining is not None  # else the layout names no such cell
+        return self._training(dataset, model, epochs, retraining.replicas)
 
     def transfer(self, dataset: str, model: str, to: str, method: str | None = None, **key: Any) -> Cost:
         """All nets of one cell, or one dense net, on another dataset."""
         experiment = self._layout.experiment(dataset, model, method)
-        settings, known = experiment.transfer, experiment.strategies.get(key.get("strategy", ""))
+        settings, strategy, replicas = experiment.transfer, key.get("strategy", ""), 1
+        if strategy in experiment.strategies and (
+            retraining := self._layout.retraining(experiment, strategy, int(key["seed"]))
+        ):
+            replicas = retraining.replicas
         assert settings is not None  # else the layout names no transfer
         finetune = settings.resolved(experiment.dense).finetune
         assert finetune is not None  # of `resolved`
         recipes = {"probe": settings.probe, "finetune": finetune}
         epochs = [recipes[mode].planned_epochs() for mode in settings.modes]
         both = sum(expected for expected, _ in epochs), sum(at_most for _, at_most in epochs)
-        return self._training(to, model, both, known.replicas if known else 1, looped=True)
+        return self._training(to, model, both, replicas, looped=True)
 
     def analyse(self, analysis: str, dataset: str, model: str, method: str, **_: Any) -> Cost:
         """One analysis of G and 1-S."""
@@ -234,18 +240,20 @@ class Costs:
             seeds = len(self._layout.seeds(experiment))
             facts = MODELS[experiment.model].facts
             whole, prunable = facts.state, facts.prunable
-            every, highest = experiment.weights == "all", experiment.levels[-1]
-            kept += seeds * every * _PACKED * _FLOAT * whole  # dense; W0 is a seed
-            kept += seeds * sum(
-                _pruned_bytes(whole, prunable, level, int(every or level == highest)) for level in experiment.levels
-            )
+            highest = experiment.levels[-1]
+            for seed in self._layout.seeds(experiment):
+                every = self._layout.kept_weights(experiment, seed) == "all"
+                kept += every * _PACKED * _FLOAT * whole  # dense; W0 is a seed
+                kept += sum(
+                    _pruned_bytes(whole, prunable, level, int(every or level == highest)) for level in experiment.levels
+                )
             resumed += seeds * (2 * _RESUMED + len(experiment.levels)) * _FLOAT * whole
             for cell in self._layout.cells(experiment):
-                replicas = experiment.strategies[cell.strategy].replicas
-                masks = replicas if STRATEGIES[cell.strategy].structure != "method" else 1
-                weights = {"all": replicas, "first": 1, "none": 0}[self._layout.weights(experiment, cell.level)]
+                masks = cell.replicas if STRATEGIES[cell.strategy].structure != "method" else 1
+                policy = self._layout.weights(experiment, cell.level, cell.seed)
+                weights = {"all": cell.replicas, "first": 1, "none": 0}[policy]
                 kept += _pruned_bytes(whole, prunable, float(cell.level) / 100, weights, masks)
-                resumed += (_RESUMED + replicas) * _FLOAT * whole
+                resumed += (_RESUMED + cell.replicas) * _FLOAT * whole
         return kept / 1e6, resumed / 1e6
 
 

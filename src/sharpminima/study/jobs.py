@@ -15,7 +15,7 @@ from sharpminima.catalogue.registry import source_file
 from sharpminima.study.paths import CLAIMS, PAPER_SOURCES, Paths
 from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import Runs, experiment_key
-from sharpminima.study.schema import Experiment, TransferSettings
+from sharpminima.study.schema import Experiment, RunChoice, TransferSettings
 
 NUMBERS_CODE = (
     source_file("sharpminima.report.tables"),
@@ -118,14 +118,15 @@ class Layout(Runs, Paths):
                     run,
                     [data, init],
                     [self.dense(file, **run) for file in (CHECKPOINT, HISTORY)],
-                    **({} if first.weights == "all" else {"weights": "none"}),
+                    **({} if self.kept_weights(first, seed) == "all" else {"weights": "none"}),
                     **dense,
                     **as_settings(used_by("dense", **run)),
                 )
                 states = [self.cell(**run, level=level, strategy=GRADUAL) for level in self.levels(experiment)]
                 record = [self.run_file(file, **run) for file in (HISTORY, EVENTS)]
                 method = experiment.method.model_dump(mode="json", by_alias=True)
-                kept: dict[str, Any] = {} if experiment.weights == "all" else {"weights": experiment.weights}
+                levels_kept = self.kept_weights(experiment, seed)
+                kept: dict[str, Any] = {} if levels_kept == "all" else {"weights": levels_kept}
                 add(
                     "prune",
                     run,
@@ -143,12 +144,11 @@ class Layout(Runs, Paths):
                     self.cell(**key, level=cell.level, strategy=GRADUAL, seed=cell.seed),
                 ]
                 outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
-                replicas = experiment.strategies[cell.strategy].replicas
                 # The default is not spelled out: it came later, and what was trained before has it.
-                weights = self.weights(experiment, cell.level)
+                weights = self.weights(experiment, cell.level, cell.seed)
                 kept = {} if weights == "all" else {"weights": weights}
                 plugins = as_settings(used_by("retrain", **cell.key))
-                asked = {"strategy": cell.strategy, "replicas": replicas, **kept, **dense, **plugins}
+                asked = {"strategy": cell.strategy, "replicas": cell.replicas, **kept, **dense, **plugins}
                 add("retrain", cell.key, inputs, outputs, **asked)
         for dataset in self.datasets():
             add_data(dataset)
@@ -273,12 +273,18 @@ class Layout(Runs, Paths):
             settings = experiment.transfer.resolved(experiment.dense)
             key: dict[str, Any] = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
             for source in settings.sources:
-                if source == DENSE and experiment.weights != "all":
-                    continue
-                for seed in self.seeds(experiment, experiment.strategies.get(source)):
+                for seed in self.seeds(experiment):
+                    if not self._goes_elsewhere(experiment, source, seed):
+                        continue
                     cell: dict[str, Any] = {**key, "strategy": source, "seed": seed}
                     nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
                     yield {**cell, "to": settings.to}, nets, self.transfer(settings.to, **cell), settings
+
+    def _goes_elsewhere(self, experiment: Experiment, source: str, seed: int) -> bool:
+        """Whether a run has such nets, with their weights, for a transfer."""
+        if source == DENSE:
+            return self.kept_weights(experiment, seed) == "all"
+        return source == GRADUAL or self.retraining(experiment, source, seed) is not None
 
     def transfer_tables(self) -> list[str]:
         """The tables of all transfers; methods share those of the dense nets of their dataset and model."""
@@ -309,8 +315,8 @@ class Layout(Runs, Paths):
         )
         return list(dict.fromkeys([*self.drawn_tables(name), *asked_for]))
 
-    def _of_runs(self, kind: str, experiment: Experiment, key: dict[str, str], runs: int | str) -> list[str]:
-        return [self.analysis(kind, **key, seed=seed) for seed in self._first(runs, self.seeds(experiment))]
+    def _of_runs(self, kind: str, experiment: Experiment, key: dict[str, str], runs: RunChoice) -> list[str]:
+        return [self.analysis(kind, **key, seed=seed) for seed in self.chosen(runs, self.seeds(experiment))]
 
     def tables(self) -> list[str]:
         """The tables of all trained nets that the study ends with."""
@@ -337,7 +343,11 @@ class Layout(Runs, Paths):
                 key = experiment_key(experiment)
                 return [self.run_file(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
             case OfFocus(analysis, runs):
-                tables = self._of_runs(analysis, *self.focus(), runs)
+                experiment, key = self.focus()
+                if runs == "all" and ANALYSES[analysis].when == "mapped" and experiment.maps is not None:
+                    tables = self._of_runs(analysis, experiment, key, experiment.maps)  # other runs have none
+                else:
+                    tables = self._of_runs(analysis, experiment, key, runs)
                 return tables[0] if runs == "first" else tables
 
     def tables_of(self, name: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sharpminima.base.names import level_name
-from sharpminima.study.schema import AnalysisSettings, Experiment, StrategySettings, Study
+from sharpminima.study.schema import AnalysisSettings, Experiment, Retraining, RunChoice, Study
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Cell:
     level: str
     strategy: str
     seed: int
+    replicas: int
 
     @property
     def key(self) -> dict[str, Any]:
@@ -47,34 +48,48 @@ class Runs:
             if (e.dataset, e.model) == (dataset, model) and method in (None, e.method.name)
         )
 
-    def seeds(self, experiment: Experiment, settings: StrategySettings | None = None) -> tuple[int, ...]:
-        """The seeds of an experiment's runs, or of those that a strategy retrains."""
-        seeds = self._first(experiment.seeds, self.study.seeds)
-        return seeds if settings is None else self._first(settings.seeds, seeds)
+    def seeds(self, experiment: Experiment) -> tuple[int, ...]:
+        """The seeds of an experiment's runs."""
+        return self.chosen(experiment.seeds, self.study.seeds)
 
     @staticmethod
-    def _first(runs: int | str, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def chosen(runs: RunChoice, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the seeds that a setting names, in their order."""
+        if isinstance(runs, tuple):
+            return tuple(seed for seed in seeds if seed in runs)
         return {"all": seeds, "first": seeds[:1]}[runs] if isinstance(runs, str) else seeds[:runs]
 
+    def retraining(self, experiment: Experiment, strategy: str, seed: int) -> Retraining | None:
+        """How a strategy retrains one run; None where it does not."""
+        settings = experiment.strategies[strategy]
+        return settings if seed in self.chosen(settings.seeds, self.seeds(experiment)) else settings.others
+
     @staticmethod
-    def levels(experiment: Experiment, settings: StrategySettings | None = None) -> list[str]:
+    def levels(experiment: Experiment, retraining: Retraining | None = None) -> list[str]:
         """Level names, ascending."""
         names = [level_name(level) for level in experiment.levels]
-        return names if settings is None or settings.levels == "all" else names[-1:]
+        return names if retraining is None or retraining.levels == "all" else names[-1:]
 
-    def weights(self, experiment: Experiment, level: str) -> Literal["all", "first", "none"]:
-        """The replicas whose weights a retraining at a level keeps."""
-        if experiment.weights == "highest" and level != self.levels(experiment)[-1]:
+    def kept_weights(self, experiment: Experiment, seed: int) -> Literal["all", "highest"]:
+        """The levels whose nets keep their weights in one run."""
+        keeping = () if experiment.keep_all is None else self.chosen(experiment.keep_all, self.seeds(experiment))
+        return "all" if seed in keeping else experiment.weights
+
+    def weights(self, experiment: Experiment, level: str, seed: int) -> Literal["all", "first", "none"]:
+        """The replicas whose weights a retraining at a level of a run keeps."""
+        if self.kept_weights(experiment, seed) == "highest" and level != self.levels(experiment)[-1]:
             return "none"
         lowest = experiment.weights_from
         return "first" if lowest is not None and float(level) < 100 * lowest - 1e-9 else "all"
 
     def cells(self, experiment: Experiment) -> Iterator[Cell]:
         """All retraining jobs of an experiment."""
-        for strategy, settings in experiment.strategies.items():
-            for level in self.levels(experiment, settings):
-                for seed in self.seeds(experiment, settings):
-                    yield Cell(experiment, level, strategy, seed)
+        for strategy in experiment.strategies:
+            for level in self.levels(experiment):
+                for seed in self.seeds(experiment):
+                    retraining = self.retraining(experiment, strategy, seed)
+                    if retraining is not None and level in self.levels(experiment, retraining):
+                        yield Cell(experiment, level, strategy, seed, retraining.replicas)
 
     def analyses(self) -> list[tuple[Experiment, AnalysisSettings, dict[str, str]]]:
         """(experiment, settings, wildcards without the seed) of each analysis: always at the highest level."""

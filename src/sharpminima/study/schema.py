@@ -127,25 +127,48 @@ class DataSettings(Settings):
     seed: int = 0
 
 
-def _known_runs(given: int | str) -> int | str:
-    if given in ("all", "first") or (isinstance(given, int) and given >= 1):
-        return given
-    raise ValueError(f"{given!r} given; all, first or a number of runs is needed")
+RunChoice = int | str | tuple[int, ...]
+"""``all``, ``first``, the first so many, or seeds."""
 
 
+def _known_runs(given: RunChoice) -> RunChoice:
+    if isinstance(given, tuple):
+        known = len(set(given)) == len(given) > 0
+    else:
+        known = given in ("all", "first") or (isinstance(given, int) and given >= 1)
+    if not known:
+        shown = list(given) if isinstance(given, tuple) else repr(given)
+        raise ValueError(f"{shown} given; all, first or a number of runs, or a list of different seeds, is needed")
+    return given
+
+
+_SEEDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
 Runs = Annotated[
-    int | str,
+    RunChoice,
     AfterValidator(_known_runs),
-    WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
+    WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}, _SEEDS]}),
 ]
 
 
-class StrategySettings(Settings):
-    """How a retraining strategy is replicated."""
+class Retraining(Settings):
+    """Of what, and how often, a strategy retrains."""
 
     replicas: PositiveInt = 1
-    seeds: Annotated[Runs, Field(description="the runs whose masks are retrained: the first so many")] = "first"
     levels: Literal["all", "highest"] = "all"
+
+
+class StrategySettings(Retraining):
+    """How a retraining strategy is replicated."""
+
+    seeds: Annotated[Runs, Field(description="the runs whose masks are retrained: the first so many, or seeds")] = (
+        "first"
+    )
+    others: Retraining | None = Field(None, description="of the experiment's other runs; null: they are not retrained")
+
+    @property
+    def most_replicas(self) -> int:
+        """Of any run."""
+        return max(self.replicas, self.others.replicas if self.others else 1)
 
 
 class TransferSettings(Settings):
@@ -192,6 +215,9 @@ class Experiment(Settings):
         description="levels whose nets keep weights; with highest, dense nets and those of lower levels keep masks, "
         "metrics and predictions on the test images alone, and no dense net is taken to another dataset",
     )
+    keep_all: Runs | None = Field(
+        None, description="runs whose nets keep their weights whatever `weights` says: the first so many, or seeds"
+    )
     dense: RecipeSettings = RecipeSettings()
     strategies: dict[StrategyName, StrategySettings] = Field(default_factory=dict)
     analysis: AnalysisSettings | None = None
@@ -199,7 +225,7 @@ class Experiment(Settings):
         Runs | None,
         Field(
             description="the runs whose plane through G and 1-S is mapped, with eigenvalues along their line: "
-            "the first so many; null: those that figures show"
+            "the first so many, or seeds; null: those that figures show"
         ),
     ] = None
     transfer: TransferSettings | None = None
@@ -225,9 +251,9 @@ class Experiment(Settings):
                 "take another model, or a method that removes single weights"
             )
         for name, settings in self.strategies.items():
-            if settings.replicas > 1 and not STRATEGIES[name].draws:
+            if settings.most_replicas > 1 and not STRATEGIES[name].draws:
                 raise ValueError(
-                    f"strategies.{name}.replicas: {settings.replicas} given; nothing is drawn, so 1 is all"
+                    f"strategies.{name}.replicas: {settings.most_replicas} given; nothing is drawn, so 1 is all"
                 )
         rewind = self.strategies.get("rewind")
         if self.analysis and (rewind is None or rewind.seeds not in ("all", self.seeds)):
@@ -295,14 +321,17 @@ class Study(Settings):
                     f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
                     "give all the same"
                 )
-            if first.weights != experiment.weights:
+            if (first.weights, first.keep_all) != (experiment.weights, experiment.keep_all):
                 raise ValueError(f"weights: {name} has two; its experiments share their dense nets, give all the same")
-        wanted: list[int | str | None] = []
+        wanted: list[RunChoice | None] = []
         for experiment in self.experiments:
             of_strategies = (settings.seeds for settings in experiment.strategies.values())
-            wanted += [experiment.seeds, experiment.maps, *of_strategies]
+            wanted += [experiment.seeds, experiment.maps, experiment.keep_all, *of_strategies]
         if too_many := [runs for runs in wanted if isinstance(runs, int) and runs > len(self.seeds)]:
             raise ValueError(f"seeds: the study has {list(self.seeds)}; {too_many[0]} runs wanted of an experiment")
+        named = {seed for runs in wanted if isinstance(runs, tuple) for seed in runs}
+        if unknown := sorted(named - set(self.seeds)):
+            raise ValueError(f"seeds: the study has {list(self.seeds)}; an experiment wants {unknown[0]}")
         drawn = [FIGURES[name] for name in self.figures]
         if any(figure.needs(OfFocus) for figure in drawn):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
