@@ -1,12 +1,18 @@
 """Whether files that a step takes together belong together: of one run, one cell, one dataset."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sharpminima.base.errors import CheckpointError
+from sharpminima.base.names import DENSE, GRADUAL, level_name
+from sharpminima.catalogue.datasets import DATASETS
+from sharpminima.catalogue.methods import METHODS
+from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.nets.checkpoint import Checkpoint
 
 RUN = ("model", "batchnorm", "dataset_sha256", "seed")
@@ -91,3 +97,44 @@ def check_masks(first: tuple[str | os.PathLike[str], Checkpoint], second: tuple[
         raise CheckpointError(
             f"{path} and {other_path} do not belong together: their masks differ; give 1-S at the mask of this G"
         )
+
+
+def check_place(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> None:
+    """Refuse a net in a folder that names another: a copied file, or a renamed folder.
+
+    Folders say ``dataset/model/method/level-L/strategy/seed-S``, or ``dataset/model/dense/seed-S``. One that is
+    no such name, as above a folder of one's own, says nothing.
+
+    Raises:
+        CheckpointError: what the path says and what the file does.
+
+    >>> check_place("rewind/seed-1/checkpoint.safetensors", {"strategy": "rewind", "seed": 0})
+    Traceback (most recent call last):
+    sharpminima.base.errors.CheckpointError: rewind/seed-1/checkpoint.safetensors: lies where the net of seed 1 ...
+    """
+    folders = list(Path(path).parts[:-1])
+    pruned = "level" in metadata
+    known = {
+        "seed": f"seed-{metadata.get('seed')}",
+        "strategy": metadata.get("strategy"),
+        **({"level": f"level-{level_name(metadata['level'])}", "method": metadata.get("method")} if pruned else {}),
+        "model": metadata.get("model"),
+        "dataset": metadata.get("dataset"),
+    }
+    for (kind, own), folder in zip(known.items(), reversed(folders), strict=False):
+        if folder != own and _may_name(folder, kind):
+            raise CheckpointError(
+                f"{path}: lies where the net of {kind} {folder.removeprefix(f'{kind}-')} should, and is of "
+                f"{str(own).removeprefix(f'{kind}-')}; remove it, so that the right one is made again"
+            )
+
+
+def _may_name(folder: str, kind: str) -> bool:
+    """Whether a folder can stand for a seed, strategy, level, method, model or dataset."""
+    names: dict[str, Iterable[str]] = {
+        "strategy": (DENSE, GRADUAL, *STRATEGIES),
+        "method": METHODS,
+        "model": MODELS,
+        "dataset": DATASETS,
+    }
+    return folder in names[kind] if kind in names else folder.startswith(f"{kind}-")

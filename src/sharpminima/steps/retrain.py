@@ -8,7 +8,7 @@ from sharpminima.base.names import GRADUAL
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.nets.agreement import INIT, RUN, check_agreement, check_data, check_strategy
+from sharpminima.nets.agreement import INIT, RUN, check_agreement, check_data, check_place, check_strategy
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.models import set_batchnorm
@@ -49,6 +49,7 @@ def retrain(
         raise CheckpointError(f"{pruned}: holds no masks; give the checkpoint of a pruning method")
     check_strategy((w0, initial.metadata), INIT, "--init")
     check_strategy((pruned, structure.metadata), GRADUAL, "--pruned")
+    check_place(pruned, structure.metadata)
     check_agreement((w0, initial.metadata), (pruned, structure.metadata), RUN)
     strategy, known = STRATEGIES[strategy_name], structure.metadata
     if strategy.budget == "method":

@@ -19,6 +19,7 @@ from sharpminima.base.progress import Progress
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
+from sharpminima.nets.agreement import check_place
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.models import build_recorded
@@ -53,6 +54,7 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
     if not checkpoint.states:
         fault = "is W0, which is not trained" if "drawn_sha256" in known else "keeps no weights"
         raise CheckpointError(f"{source}: {fault}; give a trained net")
+    check_place(source, known)
     keys = [net_key(known, replica) for replica in range(len(checkpoint.states))]
     recipes = {"probe": settings.probe, "finetune": settings.finetune or RecipeSettings()}
     job = TrainingJob(data, runtime, model=known["model"], source=keys[0], settings=settings.model_dump(mode="json"))

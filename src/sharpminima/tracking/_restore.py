@@ -96,8 +96,8 @@ def _fetch(missing: Sequence[str]) -> None:
         named = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
         raise SharpminimaError(
             f"{named}: tracked by DVC, but neither here, nor in its cache, nor in its default remote; `dvc pull` from "
-            "a remote that has them (`dvc remote list`; `git checkout -- data/store` brings back what git has), or make "
-            "them again with `snakemake`, which trains"
+            "a remote that has them (`dvc remote list`; `git checkout -- data/store` brings back what git has), or "
+            "make them again with `snakemake`, which trains"
         )
 
 

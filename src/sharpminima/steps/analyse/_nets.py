@@ -19,7 +19,7 @@ from sharpminima.catalogue.columns import (
     KEY_COLUMNS,
 )
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.nets.agreement import CELL, check_agreement, check_data, check_masks, check_strategy
+from sharpminima.nets.agreement import CELL, check_agreement, check_data, check_masks, check_place, check_strategy
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.nets.masks import Masks
 from sharpminima.nets.models import build_recorded
@@ -75,6 +75,7 @@ def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
     if not checkpoint.metadata.get("trained", True):
         level = checkpoint.metadata["represented_by"]
         raise CheckpointError(f"{path}: holds an untrained start; give the cell of level {level:g}")
+    check_place(path, checkpoint.metadata)
     check_data((path, checkpoint.metadata), dataset.name, dataset.sha256)
 
 
