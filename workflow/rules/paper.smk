@@ -32,13 +32,15 @@ rule numbers:
         line=options("line"),
         transfer=lambda wildcards, input: options("transfer")(wildcards, input) + as_options(used_by_numbers(STUDY)),
         # The paper states the settings of all that it shows.
-        study=json.dumps(LAYOUT.facts(), sort_keys=True),
+        study=verbatim(json.dumps(LAYOUT.facts(), sort_keys=True)),
     message:
         "numbers of the paper"
     shell:
-        "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface} {params.barrier}"
-        " {params.line} {params.transfer}"
-        " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
+        command(
+            "sharpminima numbers --results {input.results} {params.psp} {params.hessian} {params.surface} {params.barrier}"
+            " {params.line} {params.transfer}"
+            " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
+        )
 
 
 rule paper:
@@ -69,5 +71,7 @@ rule paper:
     message:
         "the paper's PDF"
     shell:
-        "sharpminima paper {input.source} --numbers {input.numbers} {params.figure} {params.provenance}"
-        " --out {output.pdf} > {log} 2>&1"
+        command(
+            "sharpminima paper {input.source} --numbers {input.numbers} {params.figure} {params.provenance}"
+            " --out {output.pdf} > {log} 2>&1"
+        )
