@@ -1,19 +1,23 @@
 import gzip
 import hashlib
+import math
 import socket
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
 
 from sharpminima.base.errors import DataError
-from sharpminima.data import _raw, prepare_dataset
+from sharpminima.data import DATASETS, _raw, prepare_dataset
 
 NAME, CONTENT = "MNIST/raw/labels", bytes(range(200)) * 5
 SHA256 = {NAME: hashlib.sha256(CONTENT).hexdigest()}
 
 
 def read(root, *, download=False, report=lambda line: None):
-    return _raw.read_raw_files(root, SHA256, torchvision_class="MNIST", download=download, report=report)
+    return _raw.read_raw_files(
+        root, SHA256, at_most=len(CONTENT), torchvision_class="MNIST", download=download, report=report
+    )
 
 
 def put(root, content, suffix=""):
@@ -47,6 +51,26 @@ def test_archive_of_something_else(tmp_path):
     put(tmp_path, gzip.compress(b"something else"), ".gz")
     with pytest.raises(DataError, match=r"labels\.gz: is damaged"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_no_more_is_read_than_the_published_file_has(tmp_path, suffix):
+    """A small archive may unpack to more than the memory holds."""
+    large = bytes(300_000_000)
+    put(tmp_path, gzip.compress(large, 1) if suffix else large, suffix)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"labels(\.gz)?: is damaged \(more than 1,000 bytes"):
+        read(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+def test_the_largest_raw_file_is_known_from_the_facts(name):
+    facts = DATASETS[name]
+    images = 10_000 if name == "cifar10" else facts.sizes[0]  # of a batch
+    header = 16  # of an IDX file
+    assert images * math.prod(facts.shape) + header <= _raw.largest_file(facts) < 6 * images * math.prod(facts.shape)
 
 
 @pytest.mark.parametrize("suffix", [None, ".gz"], ids=["missing", "cut-short"])

@@ -1,5 +1,6 @@
 """Checkpoints: lossless, small, checked, and refused with a clear message when they are not right."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.nets.checkpoint import load_checkpoint, load_tree, read_metadata, save_checkpoint, save_tree
 from sharpminima.nets.masks import apply_masks, prunable_parameters
 from sharpminima.nets.models import build_model
+from sharpminima.nets.resume import FinishedParts, ResumeFile
 
 FACTS = {"model": "lenet5", "dataset": "digits", "seed": 3, "metrics": [{"test_wrong": 4}]}
 
@@ -230,6 +232,39 @@ def test_trees_round_trip_and_belong_to_their_fingerprint(tmp_path: Path) -> Non
     assert load_tree(tmp_path / "absent", fingerprint="a") is None
     (tmp_path / "t").write_bytes((tmp_path / "t").read_bytes()[:-1])
     assert load_tree(tmp_path / "t", fingerprint="a") is None
+
+
+@pytest.mark.parametrize(("before", "after"), [('"lr": 0.1', '"lr": 0.9'), ('"epoch": 3', '"epoch": 4')])
+def test_a_resume_file_whose_numbers_were_changed_is_not_gone_on_from(tmp_path: Path, before: str, after: str) -> None:
+    path = tmp_path / "resume.safetensors"
+    resume, parts = ResumeFile(path, fingerprint="a"), FinishedParts(tmp_path / "parts.safetensors", fingerprint="a")
+    tree = {"epoch": 3, "lr": 0.1, "best": math.inf, "values": [torch.ones(2)]}
+    resume.save(tree)
+    parts.add({"epoch": 3, "lr": 0.1, "eigenvalue": -0.0})
+    assert resume.load()["lr"] == 0.1
+    assert FinishedParts(tmp_path / "parts.safetensors", fingerprint="a").parts == parts.parts
+    for file in (path, tmp_path / "parts.safetensors"):
+        content, was, now = file.read_bytes(), escaped(before), escaped(after)
+        assert content.count(was) == 1
+        file.write_bytes(content.replace(was, now))
+    assert resume.load() is None
+    assert FinishedParts(tmp_path / "parts.safetensors", fingerprint="a").parts == []
+
+
+def escaped(text: str) -> bytes:
+    """As it stands in a JSON string."""
+    return text.replace('"', '\\"').encode()
+
+
+def test_metadata_that_were_changed_are_not_read(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", [{"w": torch.ones(2)}], metadata={"metrics": [{"test_wrong": 4}]})
+    assert read_metadata(tmp_path / "c") == load_checkpoint(tmp_path / "c").metadata | {
+        name: read_metadata(tmp_path / "c")[name] for name in ("masked_shapes", "packed")
+    }
+    was, now = (escaped(f'"test_wrong": {wrong}') for wrong in (4, 2))
+    (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes().replace(was, now))
+    with pytest.raises(CheckpointError, match=r"c: is damaged \(its SHA-256 does not agree\)"):
+        read_metadata(tmp_path / "c")
 
 
 def test_a_release_changes_no_bytes(tmp_path: Path) -> None:

@@ -186,7 +186,10 @@ def test_stopped_eigenvalues_go_on_with_those_that_are_left(
     assert [path.name for path in out.parent.iterdir()] == ["hessian.csv"]
 
     calls[:] = [None] * 4
-    hessian.hessian(data, rewind, gradual, settings, others, CPU)
+    checkpoint = load_checkpoint(rewind)
+    state = {name: 2 * value for name, value in checkpoint.states[0].items()}
+    save_checkpoint(tmp_path / "other", [state], masks=checkpoint.masks, metadata=checkpoint.metadata)
+    hessian.hessian(data, gradual, tmp_path / "other", settings, others, CPU)
     assert len(calls) == 4 + 6, "what was finished of other nets does not count"
 
 

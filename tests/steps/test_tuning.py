@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from sharpminima.base.errors import ConfigError
+from sharpminima.base.files import write_text
 from sharpminima.cli import app
+from sharpminima.data import prepare_dataset
 from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.pruning import METHODS
-from sharpminima.steps import tuning
+from sharpminima.steps import init, tuning
+from sharpminima.steps.job import Runtime
 from sharpminima.study.read import parse_settings, read_config
 from sharpminima.study.schema import MethodChoice
 
@@ -49,6 +53,45 @@ def test_each_combination_is_a_trial_and_nothing_of_the_test_split_is_shown(
     again = CliRunner().invoke(app, [str(a) for a in arguments])
     assert again.exit_code == 0, again.output
     pd.testing.assert_frame_equal(pd.read_csv(out / "trials.csv"), table)
+
+
+def test_a_trial_is_not_taken_for_one_of_other_settings_data_w0_or_levels(
+    digits: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one folder, with one grid: whatever a trial depends on makes it anew."""
+    method = MethodChoice.model_validate({"name": "snip", "recipe": {"max_epochs": 1}}).root
+    grid, out, calls = {"samples_per_class": [10]}, tmp_path / "trials", []
+    prune = tuning.prune
+    monkeypatch.setattr(tuning, "prune", lambda *given: (calls.append(given), prune(*given)))
+    usual: dict[str, Any] = {"data": digits, "start": start, "levels": [0.5], "runtime": Runtime("cpu", 1)}
+    prepare_dataset("digits", tmp_path / "other", seed=1, progress=lambda _: None)
+    for data, seed, place in ((digits, 8, "w0"), (tmp_path / "other", 9, "w0-other")):
+        init.init(data, "lenet300", seed, tmp_path / place)
+    given = [
+        usual,
+        usual | {"levels": [0.4, 0.5]},
+        usual | {"runtime": Runtime("cpu", 1, compaction=False)},
+        usual | {"start": tmp_path / "w0"},
+        usual | {"data": tmp_path / "other", "start": tmp_path / "w0-other"},
+    ]
+    for number, changed in enumerate(given, start=1):
+        for _ in range(2):
+            tuning.Tuning(out=out, **changed).one(method, grid)
+            assert len(calls) == number
+    again = method.model_copy(update={"recipe": method.recipe.model_copy(update={"lr": 0.2})})
+    tuning.Tuning(out=out, **given[-1]).one(again, grid)
+    assert len(calls) == len(given) + 1
+    write_text(out / "samples_per_class=10/trial.json", "{")
+    tuning.Tuning(out=out, **given[-1]).one(again, grid)
+    assert len(calls) == len(given) + 2
+
+
+def test_a_plan_has_its_own_grids(digits: Path, start: Path, tmp_path: Path) -> None:
+    arguments = ["tune", "--data", digits, "--init", start, "--level", 0.5, "--out", tmp_path, "--plan", "{}"]
+    for option in ("--grid", "--settings"):
+        done = CliRunner().invoke(app, [*map(str, arguments), option, "{twt: [0.1]}"])
+        assert isinstance(done.exception, ConfigError)
+        assert str(done.exception).startswith(f"{option} beside --plan")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dvc.exceptions import DvcException
 
 from sharpminima.base.errors import DataError, SharpminimaError
 from sharpminima.base.files import write_text
 from sharpminima.study.jobs import Layout
 from sharpminima.tracking import _restore, restore
+
+ROOT = Path(__file__).parents[2]
 
 
 def plan(*rules: str) -> str:
@@ -98,3 +101,39 @@ def test_lost_and_never_recorded_files_are_told_apart(plain: Layout, monkeypatch
     # The table is an output that nobody has recorded: there is nothing to bring back.
     Path(plain.table("results")).unlink()
     restore(plain, "analysis")
+
+
+def test_a_damaged_object_of_the_remote_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the checkout's own configuration of DVC: neither `dvc pull` nor `restore` takes another digit."""
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    with Repo.init(no_scm=True):
+        pass
+    own = (ROOT / ".dvc/config").read_text()
+    write_text(".dvc/config", own.replace("[core]\n", "[core]\n    no_scm = true\n"))
+    write_text("results/table.csv", "eigenvalue\n1.5\n")
+    with Repo() as repo:
+        repo.add("results/table.csv")
+        repo.push()
+    (stored,) = (path for path in Path("data/store").rglob("*") if path.is_file())
+    content = stored.read_text()
+
+    def lose(text: str) -> None:
+        for folder in (".dvc/cache", "site"):
+            shutil.rmtree(folder, ignore_errors=True)
+        Path("results/table.csv").unlink(missing_ok=True)
+        stored.unlink(missing_ok=True)  # `dvc pull` itself removes what it finds damaged
+        stored.write_text(text)
+
+    lose(content.replace("1.5", "7.5"))
+    with Repo() as repo, pytest.raises(DvcException):
+        repo.pull()
+    lose(content.replace("1.5", "7.5"))
+    with pytest.raises(DataError, match=r"results/table.csv: its copy .* is damaged \(files/md5/.*git checkout"):
+        _restore._fetch(["results/table.csv"])
+    assert not Path("results/table.csv").exists()
+    lose(content)
+    _restore._fetch(["results/table.csv"])
+    assert Path("results/table.csv").read_text() == content

@@ -98,6 +98,12 @@ def test_without_a_remote_or_with_a_remote_that_lacks_objects(tracked: Path, tmp
     assert re.search(lost, repository.refuse("dvc", "repro"))
     assert not TRAINING.intersection(call.split()[0] for call in repository.calls())
 
+    for command in (("dvc", "pull"), ("dvc", "repro")):
+        # `dvc pull` removes what it finds damaged.
+        lacking.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        said = repository.refuse(*command)
+    assert f"{REINIT}: its copy in DVC's cache or remote is damaged" in said
+
     # As after an interrupted pull: what is there stays, what was missing comes.
     lacking.write_bytes(content)
     repository.do("dvc", "pull")

@@ -26,8 +26,10 @@ rule analyse:
     message:
         "{wildcards.analysis} of {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"
     shell:
-        "sharpminima {wildcards.analysis} --data {input.data} --gradual {input.gradual} --rewind {input.rewind}"
-        " --settings {params.settings:q} {params.runtime} --out {output.table} > {log} 2>&1"
+        command(
+            "sharpminima {wildcards.analysis} --data {input.data} --gradual {input.gradual} --rewind {input.rewind}"
+            " --settings {params.settings:q} {params.runtime} --out {output.table} > {log} 2>&1"
+        )
 
 
 # A rule of its own, as the ending of an output cannot depend on a wildcard.
@@ -59,11 +61,13 @@ rule table:
         mem_mb=mem_mb("table"),
         runtime=minutes("table"),
     params:
-        config=CONFIG_TEXT,
+        config=verbatim(CONFIG_TEXT),
     message:
         "table of results"
     shell:
-        "sharpminima table --config {params.config:q} --out {output.results} --density {output.density} > {log} 2>&1"
+        command(
+            "sharpminima table --config {params.config:q} --out {output.results} --density {output.density} > {log} 2>&1"
+        )
 
 
 # What jobs took differs from run to run: no figure and no number of the paper comes from this table.
@@ -83,11 +87,11 @@ rule measures:
         mem_mb=mem_mb("table"),
         runtime=minutes("table"),
     params:
-        config=CONFIG_TEXT,
+        config=verbatim(CONFIG_TEXT),
     message:
         "table of all that methods report"
     shell:
-        "sharpminima measures --config {params.config:q} --out {output.table} > {log} 2>&1"
+        command("sharpminima measures --config {params.config:q} --out {output.table} > {log} 2>&1")
 
 
 rule ranking:
@@ -109,7 +113,7 @@ rule ranking:
     message:
         "ranking of the methods"
     shell:
-        "sharpminima ranking --results {input.results} --out {output.table} > {log} 2>&1"
+        command("sharpminima ranking --results {input.results} --out {output.table} > {log} 2>&1")
 
 
 # Every table, and the numbers drawn from them.

@@ -1,7 +1,9 @@
 # Paths and settings of the study: everything comes from sharpminima.study.jobs, so that the rules only name it.
 import json
+import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -69,6 +71,26 @@ wildcard_constraints:
     to=PATTERNS["dataset"],
 
 
+def command(template):
+    """Shell command of a rule: paths are quoted where those of the study need it.
+
+    Where they do not, the text stays what it is: Snakemake makes again what another text has made.
+    """
+    if quote(LAYOUT.root) == LAYOUT.root:
+        return template
+    return re.sub(r"\{((?:input|output|log)[.\w]*)\}", r"{\1:q}", template)
+
+
+def verbatim(text):
+    """Params function: a text that may hold braces, which are wildcards to Snakemake elsewhere."""
+    return lambda wildcards: text
+
+
+def folder_of(name, above=0):
+    """Params function: the folder of an output, or one above it."""
+    return lambda wildcards, output: quote(str(Path(output.get(name)).parents[above]))
+
+
 def log_of(job):
     """Log file of a job, beside the results."""
     return f"{LAYOUT.root}/logs/{job}.log"
@@ -93,7 +115,7 @@ def plugged(step, given=""):
 def batchnorm(wildcards):
     """Params: the option of a net whose BatchNorm is not the usual one."""
     settings = LAYOUT.experiment(wildcards.dataset, wildcards.model).batchnorm
-    option = "" if settings is None else f" --batchnorm '{settings.model_dump_json()}'"
+    option = "" if settings is None else f" --batchnorm {quote(settings.model_dump_json())}"
     return option + as_options(used_by("init", **wildcards))
 
 
@@ -161,13 +183,13 @@ def transfer_settings(wildcards):
 
 def options(name):
     """Params function: an input's files as repeated options."""
-    return lambda wildcards, input: " ".join(f"--{name} {path}" for path in input.get(name, []))
+    return lambda wildcards, input: " ".join(f"--{name} {quote(path)}" for path in input.get(name, []))
 
 
 def drawn(figure):
     """Params function: a figure without its extension, and the options of the plug-ins that it uses."""
     plugins = as_options(used_by_figure(STUDY, figure))
-    return lambda wildcards, output: f"{Path(output.pdf).with_suffix('')}{plugins}"
+    return lambda wildcards, output: f"{quote(str(Path(output.pdf).with_suffix('')))}{plugins}"
 
 
 def targets():

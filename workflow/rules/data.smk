@@ -15,12 +15,12 @@ rule prepare:
         mem_mb=mem_mb("prepare"),
         runtime=minutes("prepare"),
     params:
-        root=f"--root {CONFIG.data.root}" if CONFIG.data.root else "",
+        root=verbatim(f"--root {quote(CONFIG.data.root)}" if CONFIG.data.root else ""),
         split=plugged("prepare", f"--seed {STUDY.data.seed} --validation-share {STUDY.data.validation_share}"),
     message:
         "prepare {wildcards.dataset}"
     shell:
-        "sharpminima prepare {wildcards.dataset} {params.root} {params.split} --out {output.data} > {log} 2>&1"
+        command("sharpminima prepare {wildcards.dataset} {params.root} {params.split} --out {output.data} > {log} 2>&1")
 
 
 rule data:

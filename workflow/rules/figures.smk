@@ -28,12 +28,14 @@ for NAME in STUDY.figures:
             runtime=minutes("draw"),
         params:
             # Paths only, so that a figure depends on nothing else.
-            parameters=json.dumps(LAYOUT.figure_tables(NAME), sort_keys=True),
+            parameters=verbatim(json.dumps(LAYOUT.figure_tables(NAME), sort_keys=True)),
             out=drawn(NAME),
         message:
             f"figure {NAME}"
         shell:
-            "sharpminima figure {input.notebook} --parameters {params.parameters:q} --out {params.out} > {log} 2>&1"
+            command(
+                "sharpminima figure {input.notebook} --parameters {params.parameters:q} --out {params.out} > {log} 2>&1"
+            )
 
 
 rule provenance:
@@ -55,8 +57,8 @@ rule provenance:
         runtime=minutes("draw"),
     params:
         figures=" ".join(STUDY.figures),
-        config=CONFIG_TEXT,
+        config=verbatim(CONFIG_TEXT),
     message:
         "what each figure comes from"
     shell:
-        "sharpminima provenance {params.figures} --config {params.config:q} --write > {log} 2>&1"
+        command("sharpminima provenance {params.figures} --config {params.config:q} --write > {log} 2>&1")

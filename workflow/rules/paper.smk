@@ -22,16 +22,18 @@ rule numbers:
         runtime=minutes("draw"),
     params:
         measured=" ".join(
-            f"--table {name}={path}" for name, tables in LAYOUT.summarised_tables().items() for path in tables
+            f"--table {name}={quote(path)}" for name, tables in LAYOUT.summarised_tables().items() for path in tables
         ),
         transfer=lambda wildcards, input: options("transfer")(wildcards, input) + as_options(used_by_numbers(STUDY)),
         # The paper states the settings of all that it shows.
-        study=json.dumps(LAYOUT.facts(), sort_keys=True),
+        study=verbatim(json.dumps(LAYOUT.facts(), sort_keys=True)),
     message:
         "numbers of the paper"
     shell:
-        "sharpminima numbers --results {input.results} {params.measured} {params.transfer}"
-        " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
+        command(
+            "sharpminima numbers --results {input.results} {params.measured} {params.transfer}"
+            " --claims {input.claims} --study {params.study:q} --metrics {output.metrics} --out {output.numbers} > {log} 2>&1"
+        )
 
 
 rule paper:
@@ -62,5 +64,7 @@ rule paper:
     message:
         "the paper's PDF"
     shell:
-        "sharpminima paper {input.source} --numbers {input.numbers} {params.figure} {params.provenance}"
-        " --out {output.pdf} > {log} 2>&1"
+        command(
+            "sharpminima paper {input.source} --numbers {input.numbers} {params.figure} {params.provenance}"
+            " --out {output.pdf} > {log} 2>&1"
+        )

@@ -26,12 +26,14 @@ for experiment in STUDY.experiments:
             mem_mb=mem_mb("prune", **KEY),
             runtime=minutes("prune", **KEY),
         params:
-            settings=experiment.method.model_dump_json(by_alias=True),
+            settings=verbatim(experiment.method.model_dump_json(by_alias=True)),
             levels=" ".join(f"--level {level}" for level in experiment.levels),
             runtime=prune_runtime(experiment),
-            out=lambda wildcards, output: Path(output.history).parents[2],
+            out=folder_of("history", above=2),
         message:
             f"{KEY['method']} {KEY['model']} on {KEY['dataset']}, seed {{wildcards.seed}}"
         shell:
-            "sharpminima prune --data {input.data} --init {input.init} --settings {params.settings:q} {params.levels}"
-            " {params.runtime} --out {params.out} > {log} 2>&1"
+            command(
+                "sharpminima prune --data {input.data} --init {input.init} --settings {params.settings:q} {params.levels}"
+                " {params.runtime} --out {params.out} > {log} 2>&1"
+            )

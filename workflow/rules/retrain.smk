@@ -25,13 +25,15 @@ rule retrain:
         settings=dense_settings,
         replicas=replicas,
         runtime=retrain_runtime,
-        out=lambda wildcards, output: Path(output.checkpoint).parent,
+        out=folder_of("checkpoint"),
     message:
         "{wildcards.strategy} {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"
     shell:
-        "sharpminima retrain --data {input.data} --init {input.init} --pruned {input.pruned}"
-        " --strategy {wildcards.strategy} --replicas {params.replicas} --settings {params.settings:q}"
-        " {params.runtime} --out {params.out} > {log} 2>&1"
+        command(
+            "sharpminima retrain --data {input.data} --init {input.init} --pruned {input.pruned}"
+            " --strategy {wildcards.strategy} --replicas {params.replicas} --settings {params.settings:q}"
+            " {params.runtime} --out {params.out} > {log} 2>&1"
+        )
 
 
 # Everything that training makes.

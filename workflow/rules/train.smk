@@ -20,9 +20,11 @@ rule init:
     message:
         "W0 of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "sharpminima init --data {input.data} --model {wildcards.model} --seed {wildcards.seed}"
-        "{params.batchnorm}"
-        " --out {output.init} > {log} 2>&1"
+        command(
+            "sharpminima init --data {input.data} --model {wildcards.model} --seed {wildcards.seed}"
+            "{params.batchnorm}"
+            " --out {output.init} > {log} 2>&1"
+        )
 
 
 rule dense:
@@ -48,9 +50,11 @@ rule dense:
     params:
         settings=dense_settings,
         runtime=dense_runtime,
-        out=lambda wildcards, output: Path(output.checkpoint).parent,
+        out=folder_of("checkpoint"),
     message:
         "dense {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "sharpminima dense --data {input.data} --init {input.init} --settings {params.settings:q} {params.runtime}"
-        " --out {params.out} > {log} 2>&1"
+        command(
+            "sharpminima dense --data {input.data} --init {input.init} --settings {params.settings:q} {params.runtime}"
+            " --out {params.out} > {log} 2>&1"
+        )

@@ -31,5 +31,7 @@ for RULE, SOURCE, NAME in (
         message:
             f"{RULE}: {{wildcards.model}} from {{wildcards.dataset}} to {{wildcards.to}}, seed {{wildcards.seed}}"
         shell:
-            "sharpminima transfer --data {input.data} --source {input.nets} --settings {params.settings:q}"
-            " {params.runtime} --out {output.table} > {log} 2>&1"
+            command(
+                "sharpminima transfer --data {input.data} --source {input.nets} --settings {params.settings:q}"
+                " {params.runtime} --out {output.table} > {log} 2>&1"
+            )

@@ -23,6 +23,7 @@ from sharpminima.cli.options import (
 )
 
 commands = typer.Typer()
+_LOBSTER = '{"name": "lobster"}'
 
 
 @commands.command()
@@ -90,7 +91,7 @@ def prune(
     init: InitFile,
     level: Levels,
     out: Annotated[Path, typer.Option("--out", help="Folder of the method: gets level-L/gradual/seed-S/, run/.")],
-    settings: SettingsText = '{"name": "lobster"}',
+    settings: SettingsText = _LOBSTER,
     device: Device = "auto",
     threads: Threads = 1,
     compaction: Compaction = True,
@@ -119,7 +120,7 @@ def tune(
     grid: Annotated[
         str | None, typer.Option("--grid", help="Settings to try as YAML or JSON: name -> list of values.")
     ] = None,
-    settings: SettingsText = '{"name": "lobster"}',
+    settings: SettingsText = _LOBSTER,
     plan: Annotated[
         str | None, typer.Option("--plan", help="Instead: several methods, each with its grid, as YAML, or a file.")
     ] = None,
@@ -138,6 +139,10 @@ def tune(
     runtime = Runtime(device, threads, compaction, precision=precision)
     trials = tuning.Tuning(data, init, level, out, runtime)
     if plan is not None:
+        if given := [name for name, one in (("--grid", grid), ("--settings", settings)) if one not in (None, _LOBSTER)]:
+            raise ConfigError(
+                f"{' and '.join(given)} beside --plan, which has settings and grids of its own; leave one out"
+            )
         trials.all(parse_settings(tuning.TuningPlan, plan, "--plan"))
     else:
         method = parse_settings(MethodChoice, settings, "--settings").root

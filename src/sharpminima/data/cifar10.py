@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.datasets import Dataset, Report
-from sharpminima.data._raw import read_raw_files
+from sharpminima.data._raw import largest_file, read_raw_files
 from sharpminima.data._spec import RawImages
 
 _SHAPE = (3, 32, 32)
@@ -19,7 +19,14 @@ _TEST = "cifar-10-batches-py/test_batch"
 
 def read(dataset: Dataset, root: Path, download: bool, report: Report) -> RawImages:
     """The images of the raw files."""
-    files = read_raw_files(root, dataset.raw_sha256, torchvision_class="CIFAR10", download=download, report=report)
+    files = read_raw_files(
+        root,
+        dataset.raw_sha256,
+        at_most=largest_file(dataset),
+        torchvision_class="CIFAR10",
+        download=download,
+        report=report,
+    )
     return RawImages(*_decode(files[name] for name in _TRAIN), *_decode([files[_TEST]]))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.datasets import Dataset, Report
-from sharpminima.data._raw import read_raw_files
+from sharpminima.data._raw import largest_file, read_raw_files
 from sharpminima.data._spec import RawImages
 
 _SHAPE = (1, 28, 28)
@@ -19,7 +19,12 @@ def read(dataset: Dataset, root: Path, download: bool, report: Report) -> RawIma
     train_images, train_labels, test_images, test_labels = dataset.raw_sha256
     torchvision_class = train_images.partition("/")[0]
     files = read_raw_files(
-        root, dataset.raw_sha256, torchvision_class=torchvision_class, download=download, report=report
+        root,
+        dataset.raw_sha256,
+        at_most=largest_file(dataset),
+        torchvision_class=torchvision_class,
+        download=download,
+        report=report,
     )
     return RawImages(
         _images(files[train_images]),

@@ -172,17 +172,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     sharpminima.base.errors.CheckpointError: no-such-file: there is no such checkpoint; ...
     """
-    tensors, header = _read(Path(path), with_tensors=True)
-    if header.pop("content_sha256", None) != _content_sha256(tensors, header):
-        raise CheckpointError(f"{path}: is damaged (its SHA-256 does not agree); {_REMADE}")
-    return _assemble(tensors, header)
+    return _assemble(*_read(Path(path)))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata alone, without reading (or checking) the tensors.
+    """The metadata alone, without unpacking the tensors; the SHA-256 over both is checked.
 
     Raises:
-        CheckpointError: the file is missing, not a checkpoint, or of another format version.
+        CheckpointError: the file is missing, not a checkpoint, of another format version, or damaged.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -192,31 +189,34 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> metadata["model"], metadata["replicas"]
     ('lenet300', 1)
     """
-    return _read(Path(path), with_tensors=False)[1]
+    return _read(Path(path))[1]
 
 
-def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint; run the rule that makes it, or `dvc pull`")
     try:
-        header, tensors = _open(path, with_tensors=with_tensors)
+        header, tensors = _open(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); {_REMADE}") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint of sharpminima; {_REMADE}") from error
     if header.get("format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format {header.get('format')}, this version reads {FORMAT_VERSION}; "
             f"use a release that reads it, such as {header.get('version')}, or make it again"
         )
+    if header.pop("content_sha256", None) != _content_sha256(tensors, header):
+        raise CheckpointError(f"{path}: is damaged (its SHA-256 does not agree); {_REMADE}")
     return tensors, header
 
 
-def _open(path: Path, *, with_tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
         header = json.loads((file.metadata() or {})[_KEY])
-        names = list(file.keys()) if with_tensors else []
-        return header, {name: file.get_tensor(name) for name in names}
+        if not isinstance(header, dict):
+            raise TypeError(f"metadata {type(header).__name__}")
+        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
 def _packed(tensor: Tensor) -> Tensor:
@@ -275,7 +275,8 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def _content_sha256(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
+    # Infinity is legal in a resume file: a best loss starts there.
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
@@ -303,9 +304,8 @@ def save_tree(path: str | os.PathLike[str], tree: Any, *, fingerprint: str) -> N
         return node
 
     header = {"tree": strip(tree), "fingerprint": fingerprint}
-    header["content_sha256"] = _content_sha256(tensors, {"fingerprint": fingerprint})
+    header["sha256"] = _content_sha256(tensors, header)
     with atomic_path(path) as scratch:
-        # Infinity is legal here: a best loss starts there.
         save_file(tensors, scratch, metadata={_KEY: json.dumps(header)})
 
 
@@ -322,11 +322,10 @@ def load_tree(path: str | os.PathLike[str], *, fingerprint: str) -> Any | None:
     path = Path(path)
     try:
         header, tensors = _open(path)
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-    if header.get("fingerprint") != fingerprint:
-        return None
-    if header.get("content_sha256") != _content_sha256(tensors, {"fingerprint": fingerprint}):
+    digest = header.pop("sha256", None)
+    if header.get("fingerprint") != fingerprint or digest != _content_sha256(tensors, header):
         return None
 
     def fill(node: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.nets.agreement import INIT, check_data, check_strategy
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.usage import usage_recorded
@@ -25,11 +26,16 @@ def dense(
 
     Args:
         weights: with ``none`` the checkpoint keeps metrics and the classes given to the test images.
+
+    Raises:
+        CheckpointError: ``w0`` is no W0, or one of other data.
     """
     initial = load_initial(w0)
+    check_strategy((w0, initial.metadata), INIT, "--init")
     net = recorded_net(initial.metadata)
     model_name, seed = net["model"], initial.metadata["seed"]
     job = TrainingJob(data, runtime, **net, seed=seed, strategy="dense", settings=settings.model_dump(mode="json"))
+    check_data((w0, initial.metadata), job.dataset.name, job.dataset.sha256)
     model = initial.load_into(job.build())
     resume = ResumeFile(out / "resume.safetensors", fingerprint=job.fingerprint(initial))
     progress = Progress(f"dense {model_name}/{job.dataset.name} seed {seed}")

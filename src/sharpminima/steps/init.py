@@ -2,17 +2,24 @@
 
 from pathlib import Path
 
+from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BatchNormSettings
 from sharpminima.data import load_prepared
 from sharpminima.nets.initial import save_initial
+from sharpminima.steps.job import check_shape
 
 
 def init(data: Path, model_name: str, seed: int, out: Path, *, batchnorm: BatchNormSettings | None = None) -> None:
     """Write W0 of run ``seed``: what dense training, gradual methods and ``rewind`` start from.
 
     Its BatchNorm, where it is not the usual one, is that of all that comes after.
+
+    Raises:
+        DataError: the model takes images of another shape.
     """
     dataset = load_prepared(data)
+    if model_name in MODELS:  # else the net's builder names those that are
+        check_shape(model_name, dataset)
     net = {"model": model_name, **({} if batchnorm is None else {"batchnorm": batchnorm.model_dump()})}
     facts = {"dataset": dataset.name, "dataset_sha256": dataset.sha256, "num_classes": dataset.num_classes}
     save_initial(out, {**net, **facts, "seed": seed})

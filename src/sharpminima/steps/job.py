@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.models import MODELS
 from sharpminima.data import ImageDataset, Split, load_prepared
@@ -39,6 +40,8 @@ class TrainingJob:
         self.runtime = runtime
         self.device = configure(runtime.device, runtime.threads, runtime.precision)
         self.dataset: ImageDataset = load_prepared(data)
+        if "model" in facts:
+            check_shape(facts["model"], self.dataset)
         self.training = self._split("train")
         self.validation = self._split("validation")
         self.test = self._split("test")
@@ -95,6 +98,19 @@ class TrainingJob:
             model.load_state_dict(state)
             found.append(predict(model, self.test.images).to(torch.uint8).cpu())
         return torch.stack(found)
+
+
+def check_shape(model: str, dataset: ImageDataset) -> None:
+    """Refuse data whose images a model does not take.
+
+    Raises:
+        DataError: their shape is another one.
+    """
+    wanted = MODELS[model].shape
+    if dataset.shape != wanted:
+        raise DataError(
+            f"{model} takes images {wanted}, {dataset.name} has {dataset.shape}; give other data or a model"
+        )
 
 
 def recorded_net(metadata: Mapping[str, Any]) -> dict[str, Any]:

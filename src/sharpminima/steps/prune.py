@@ -8,6 +8,7 @@ from sharpminima.base.files import write_csv, write_json
 from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.methods import METHODS
+from sharpminima.nets.agreement import INIT, check_data, check_strategy
 from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.resume import ResumeFile
@@ -37,13 +38,18 @@ def prune(
             ``run/seed-S/`` with ``history.csv`` (one row an epoch) and ``events.json`` (one entry a pruning).
         weights: the levels whose weights are kept; of the others masks, metrics and the classes given to the test
             images are.
+
+    Raises:
+        CheckpointError: ``w0`` is no W0, or one of other data.
     """
     initial = load_initial(w0)
+    check_strategy((w0, initial.metadata), INIT, "--init")
     net = recorded_net(initial.metadata)
     model_name, seed = net["model"], initial.metadata["seed"]
     settings = method.model_dump(mode="json", by_alias=True)
     facts = {**net, "seed": seed, "method": method.name, "settings": settings, "levels": list(levels)}
     job = TrainingJob(data, runtime, **facts)
+    check_data((w0, initial.metadata), job.dataset.name, job.dataset.sha256)
     record = out / RUN.format(seed=seed)
     resume = ResumeFile(record / "resume.safetensors", fingerprint=job.fingerprint(initial))
     run = Run(

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 from sharpminima.base.errors import CheckpointError
+from sharpminima.base.names import GRADUAL
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.catalogue.strategies import STRATEGIES
+from sharpminima.nets.agreement import INIT, RUN, check_agreement, check_data, check_place, check_strategy
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.models import set_batchnorm
@@ -38,10 +40,17 @@ def retrain(
         pruned: the method's checkpoint of the level (strategy ``gradual``).
         settings: the dense recipe.
         weights: the replicas whose weights are kept; of the others masks, metrics and predictions are.
+
+    Raises:
+        CheckpointError: the two nets are not of one run, not W0 and a method's state, or of other data.
     """
     initial, structure = load_initial(w0), load_checkpoint(pruned)
     if structure.masks is None:
         raise CheckpointError(f"{pruned}: holds no masks; give the checkpoint of a pruning method")
+    check_strategy((w0, initial.metadata), INIT, "--init")
+    check_strategy((pruned, structure.metadata), GRADUAL, "--pruned")
+    check_place(pruned, structure.metadata)
+    check_agreement((w0, initial.metadata), (pruned, structure.metadata), RUN)
     strategy, known = STRATEGIES[strategy_name], structure.metadata
     if strategy.budget == "method":
         settings = settings.model_copy(update={"schedule": "constant", "max_epochs": known["method_epochs"]})
@@ -50,6 +59,7 @@ def retrain(
     job = TrainingJob(
         data, runtime, **facts, strategy=strategy_name, replicas=replicas, settings=settings.model_dump(mode="json")
     )
+    check_data((pruned, known), job.dataset.name, job.dataset.sha256)
     mode = job.replica_strategy(replicas)
     job.facts["runtime"]["replica_strategy"] = mode
     is_represented = known["represented_by"] != known["level"]

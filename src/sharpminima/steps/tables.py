@@ -5,9 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.errors import CheckpointError
 from sharpminima.base.files import write_csv
 from sharpminima.base.names import CELL, GRADUAL, RUN
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
+from sharpminima.nets.agreement import check_place
 from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.nets.masks import prunable_parameters
 from sharpminima.nets.models import build_model
@@ -19,8 +21,11 @@ def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
 
     A cell that another level represents was not trained, and has no row. A gradual state that stands for several
     levels has a row for each; they differ in ``level`` only.
+
+    Raises:
+        CheckpointError: a file is damaged, holds no trained net, lies where another's should, or stands twice.
     """
-    found = [(metadata, replica) for path in checkpoints for metadata, replica in _nets(path)]
+    found = [(metadata, replica) for _, metadata, replica in _all_nets(checkpoints)]
     write_csv(out, (_row(metadata, replica) for metadata, replica in found), RESULT_COLUMNS)
     write_csv(density, (row for metadata, replica in found for row in _densities(metadata, replica)), DENSITY_COLUMNS)
 
@@ -29,16 +34,33 @@ def measures(checkpoints: Sequence[Path], out: Path) -> None:
     """Write all that methods report, one row a net (`MEASURE_COLUMNS`): counts, errors, and what its job took.
 
     Seconds and memory are as measured where the net was made; they are empty where nobody measured.
+
+    Raises:
+        CheckpointError: as for `results`.
     """
-    rows = (_measures(path, metadata, replica) for path in checkpoints for metadata, replica in _nets(path))
+    rows = (_measures(*net) for net in list(_all_nets(checkpoints)))
     write_csv(out, rows, MEASURE_COLUMNS)
 
 
-def _nets(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    metadata = read_metadata(path)
-    if metadata.get("trained", True):
-        for replica in range(metadata["replicas"]):
-            yield metadata, replica
+def _all_nets(checkpoints: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any], int]]:
+    """Path, metadata and replica of each trained net.
+
+    Raises:
+        CheckpointError: a file is damaged, holds no trained net, lies where another's should, or stands twice.
+    """
+    seen: dict[tuple[Any, ...], Path] = {}
+    for path in checkpoints:
+        metadata = read_metadata(path)
+        if "metrics" not in metadata:
+            raise CheckpointError(f"{path}: is W0, or a net that nobody has measured; give trained nets")
+        check_place(path, metadata)
+        first = seen.setdefault(tuple(net_key(metadata, 0).values()), path)
+        if first is not path:
+            what = "stands twice" if first == path else f"holds the same nets as {first}"
+            raise CheckpointError(f"{path}: {what}; give each net once")
+        if metadata.get("trained", True):
+            for replica in range(metadata["replicas"]):
+                yield path, metadata, replica
 
 
 def net_key(metadata: dict[str, Any], replica: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sharpminima.base.progress import Progress
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
+from sharpminima.nets.agreement import check_place
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.models import build_recorded
@@ -43,19 +44,26 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
         source: a checkpoint of nets that were trained on another one.
 
     Raises:
-        CheckpointError: the nets were trained on these data, or not trained at all.
+        CheckpointError: the nets were trained on these data, or not trained at all; or the data are not those that
+            ``settings`` name.
     """
     checkpoint = load_checkpoint(source)
     known = checkpoint.metadata
     if not known.get("trained", True):
         raise CheckpointError(f"{source}: holds an untrained start; give the cell of level {known['represented_by']:g}")
     if not checkpoint.states:
-        raise CheckpointError(f"{source}: is W0, which is not trained; give a trained net")
+        fault = "is W0, which is not trained" if "drawn_sha256" in known else "keeps no weights"
+        raise CheckpointError(f"{source}: {fault}; give a trained net")
+    check_place(source, known)
     keys = [net_key(known, replica) for replica in range(len(checkpoint.states))]
     recipes = {"probe": settings.probe, "finetune": settings.finetune or RecipeSettings()}
     job = TrainingJob(data, runtime, model=known["model"], source=keys[0], settings=settings.model_dump(mode="json"))
     if job.dataset.sha256 == known["dataset_sha256"]:
         raise CheckpointError(f"{source}: was trained on these very data ({job.dataset.name}); give others")
+    if job.dataset.name != settings.to:
+        raise CheckpointError(
+            f"{data}: is {job.dataset.name}, and --settings go to {settings.to}; give the data of that"
+        )
     fingerprint = job.fingerprint(checkpoint)
     done = FinishedParts(out.with_name(f"{out.stem}-resume-finished.safetensors"), fingerprint=fingerprint)
     resume = ResumeFile(out.with_name(f"{out.stem}-resume.safetensors"), fingerprint=fingerprint)

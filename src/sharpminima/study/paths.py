@@ -137,5 +137,6 @@ class Paths:
         return f"{self.figure(name)}.json"
 
     def paper(self) -> str:
-        """The paper of the study."""
-        return f"paper/build/{self.name}.pdf"
+        """The paper of the study; of results that lie elsewhere, too."""
+        usual = self.config.results == Config.model_fields["results"].default
+        return f"paper/build/{self.name}.pdf" if usual else f"{self.root}/{self.name}.pdf"

@@ -1,6 +1,7 @@
 """The plug-ins whose entries a job uses: among its settings, and options of its command."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,4 +61,4 @@ def files_of(settings: Mapping[str, Any]) -> list[str]:
 
 def as_options(plugins: Iterable[Plugin]) -> str:
     """Options of a command, after a space each; nothing without plug-ins."""
-    return "".join(f" --plugin {plugin}" for plugin in plugins)
+    return "".join(f" --plugin {shlex.quote(str(plugin))}" for plugin in plugins)

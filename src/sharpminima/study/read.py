@@ -30,8 +30,7 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     name = config.get("study", Config.model_fields["study"].default)
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     namesake = STUDIES / f"{path.stem}.yaml"
-    usual = Config.model_fields["results"].default
-    elsewhere = config.get("results", usual) != usual
+    elsewhere = checked is not None and checked.results != Config.model_fields["results"].default
     if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
         faults.append(
             f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"

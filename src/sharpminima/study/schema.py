@@ -1,6 +1,7 @@
 """The config and the studies: typed models are the one source, the JSON schemas are generated from them."""
 
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -360,10 +361,33 @@ class Study(Settings):
         return next((e for e in self.experiments if METHODS[e.method.name].kind == "path"), None)
 
 
+def _path(given: str) -> str:
+    """A path that a command line, a log and Snakemake can take."""
+    if not given.strip():
+        raise ValueError("an empty path given; name a folder")
+    if any(not character.isprintable() for character in given):
+        raise ValueError(f"{given!r} given; its control characters cannot stand in a command: rename the folder")
+    if given.startswith("-"):
+        raise ValueError(f"{given!r} given, which a command takes for an option; write ./{given}")
+    return given
+
+
+def _folder(given: str) -> str:
+    """The folder of all results, without what does not change it."""
+    folder = os.path.normpath(_path(given))
+    if set(folder) & set("{}"):
+        raise ValueError(f"{given!r} given; braces are wildcards to Snakemake: rename the folder")
+    if folder in (os.curdir, os.sep, os.sep * 2):
+        raise ValueError(f"{given!r} given; name a folder of its own, such as results")
+    return folder
+
+
 class DataLocation(Settings):
     """Where raw datasets lie."""
 
-    root: str | None = Field(None, description="a torchvision root; null: SHARPMINIMA_DATA, else data/downloads")
+    root: Annotated[str, AfterValidator(_path)] | None = Field(
+        None, description="a torchvision root; null: SHARPMINIMA_DATA, else data/downloads"
+    )
 
 
 class Config(Settings):
@@ -382,7 +406,7 @@ class Config(Settings):
         "float32", description="of training on CUDA; tf32 is faster and coarser, and its results are not comparable"
     )
     data: DataLocation = DataLocation()
-    results: str = "results"
+    results: Annotated[str, AfterValidator(_folder)] = "results"
 
 
 def study_name(config: Config) -> str:

@@ -1,11 +1,12 @@
 """What a DVC stage begins with: its files brought back and checked, so that Snakemake makes what has changed only."""
 
+import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpminima.base.errors import DataError, SharpminimaError
 from sharpminima.base.files import atomic_path
@@ -30,7 +31,7 @@ def restore(layout: Layout, stage: str) -> None:
 
     Raises:
         SharpminimaError: Snakemake is at work, a tracked file is to be had nowhere, or one was changed by hand.
-        DataError: images are needed and not to be had.
+        DataError: images are needed and not to be had, or a tracked file's copy in cache or remote is damaged.
         CheckpointError: a checkpoint is damaged.
     """
     refuse_if_snakemake_is_at_work()
@@ -48,6 +49,7 @@ def fetch_finished(layout: Layout, stage: str) -> None:
 
     Raises:
         SharpminimaError: a tracked file is to be had nowhere.
+        DataError: its copy in DVC's cache or remote is damaged.
     """
     folder = Path(layout.stage_folder(stage))
     if folder.with_name(f"{folder.name}.dvc").is_file():
@@ -85,14 +87,35 @@ def _fetch(missing: Sequence[str]) -> None:
                 continue
             with atomic_path(path) as scratch:
                 files.get_file(path, str(scratch))
+                _check_object(path, scratch, files.info(path))
+        except DataError:
+            raise
         except (DataIndexDirError, DvcException, FileNotFoundError, SharpminimaError):
             lost.append(path)
     if lost:
         named = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
         raise SharpminimaError(
             f"{named}: tracked by DVC, but neither here, nor in its cache, nor in its default remote; `dvc pull` from "
-            "a remote that has them (`dvc remote list`), or make them again with `snakemake`, which trains"
+            "a remote that has them (`dvc remote list`; `git checkout -- data/store` brings back what git has), or "
+            "make them again with `snakemake`, which trains"
         )
+
+
+def _check_object(path: str, found: Path, info: Mapping[str, Any]) -> None:
+    """Refuse bytes that are not those which DVC has recorded: its reader does not look.
+
+    Raises:
+        DataError: they are others.
+    """
+    digest = info["md5"]
+    with found.open("rb") as file:
+        if hashlib.file_digest(file, "md5").hexdigest() == digest:
+            return
+    place = f"files/md5/{digest[:2]}/{digest[2:]}"
+    raise DataError(
+        f"{path}: its copy in DVC's cache or remote is damaged ({place} has not the MD5 that is its name); remove "
+        f"{place} in .dvc/cache and, where the remote is data/store, `git checkout -- data/store`, then try again"
+    )
 
 
 def _is_tracked(files: "DVCFileSystem", path: str) -> bool:

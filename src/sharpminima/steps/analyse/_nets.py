@@ -10,6 +10,7 @@ from torch import nn
 
 from sharpminima.base.errors import CheckpointError
 from sharpminima.base.files import COMPRESSED
+from sharpminima.base.names import GRADUAL, REWIND
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.analyses import (
     AnalysisData,
@@ -18,6 +19,7 @@ from sharpminima.catalogue.columns import (
     KEY_COLUMNS,
 )
 from sharpminima.data import ImageDataset, Split, load_prepared
+from sharpminima.nets.agreement import CELL, check_agreement, check_data, check_masks, check_place, check_strategy
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.nets.masks import Masks
 from sharpminima.nets.models import build_recorded
@@ -43,14 +45,21 @@ def load_ends(
     """G and 1-S on the device, with the data.
 
     Raises:
-        CheckpointError: one is a dense net, or was trained on other data.
+        CheckpointError: one is a dense net or an untrained one, or of other data; or they are not G and 1-S of one run,
+            method and level, at the same masks.
     """
     device = configure(runtime.device, runtime.threads)
     dataset = load_prepared(data)
-    ends = []
-    for path in (gradual, rewind):
+    ends, given = [], []
+    for path, strategy, option in ((gradual, GRADUAL, "--gradual"), (rewind, REWIND, "--rewind")):
         checkpoint = load_checkpoint(path)
         _check(path, checkpoint, dataset)
+        check_strategy((path, checkpoint.metadata), strategy, option)
+        given.append((path, checkpoint))
+    one, other = given
+    check_agreement((one[0], one[1].metadata), (other[0], other[1].metadata), CELL)
+    check_masks(one, other)
+    for _, checkpoint in given:
         model = build_recorded(checkpoint.metadata, num_classes=dataset.num_classes)
         key = {column: checkpoint.metadata.get(column, 0) for column in KEY_COLUMNS}
         assert checkpoint.masks is not None  # _check
@@ -63,11 +72,11 @@ def load_ends(
 def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
     if checkpoint.masks is None:
         raise CheckpointError(f"{path}: is a dense net; the analysis compares pruned ones")
-    if checkpoint.metadata["dataset_sha256"] != dataset.sha256:
-        raise CheckpointError(
-            f"{path}: was trained on other data ({checkpoint.metadata['dataset']}, "
-            f"{checkpoint.metadata['dataset_sha256'][:12]}) than is given ({dataset.name}, {dataset.sha256[:12]})"
-        )
+    if not checkpoint.metadata.get("trained", True):
+        level = checkpoint.metadata["represented_by"]
+        raise CheckpointError(f"{path}: holds an untrained start; give the cell of level {level:g}")
+    check_place(path, checkpoint.metadata)
+    check_data((path, checkpoint.metadata), dataset.name, dataset.sha256)
 
 
 def images_of(dataset: ImageDataset, wanted: AnalysisData, device: torch.device) -> Split:

@@ -1,0 +1,146 @@
+"""Files that do not belong together: no step takes them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sharpminima.base.errors import CheckpointError, DataError, SharpminimaError
+from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.data import load_prepared, prepare_dataset
+from sharpminima.nets.checkpoint import save_checkpoint
+from sharpminima.nets.initial import save_initial
+from sharpminima.nets.masks import prunable_parameters
+from sharpminima.nets.models import build_model
+from sharpminima.runtime.rng import generator
+from sharpminima.steps import dense, init, prune, retrain, transfer
+from sharpminima.steps.job import Runtime
+from sharpminima.study.schema import MethodChoice, TransferSettings
+
+CPU = Runtime("cpu", 1)
+RECIPE = RecipeSettings(max_epochs=1)
+
+
+@dataclass
+class Files:
+    """Writes W0 and nets of one cell, or such as differ from it."""
+
+    folder: Path
+    data: Path
+
+    def facts(self, **other: Any) -> dict[str, Any]:
+        prepared = load_prepared(self.data)
+        known = {"model": "lenet300", "dataset": "digits", "dataset_sha256": prepared.sha256, "seed": 0}
+        return known | {"num_classes": 10} | other
+
+    def w0(self, name: str = "w0", **other: Any) -> Path:
+        save_initial(self.folder / name, self.facts(**other))
+        return self.folder / name
+
+    def net(self, name: str, strategy: str, mask_seed: int = 0, **other: Any) -> Path:
+        facts = self.facts(**({"strategy": strategy, "method": "lobster", "level": 0.9} | other))
+        net = build_model("lenet300", num_classes=10)
+        masks = {
+            key: torch.rand(net.get_parameter(key).shape, generator=generator(mask_seed, key)) < 0.1
+            for key in prunable_parameters(net)
+        }
+        state = {key: value * masks[key] for key, value in net.state_dict().items()}
+        facts = {"metrics": [{"sparsity": 0.9}], "represented_by": 0.9, "reached": True, "method_epochs": 1} | facts
+        save_checkpoint(self.folder / name, [state], masks=[masks], metadata=facts)
+        return self.folder / name
+
+
+@pytest.fixture
+def files(digits: Path, tmp_path: Path) -> Files:
+    return Files(tmp_path, digits)
+
+
+@pytest.fixture
+def other_data(tmp_path: Path) -> Path:
+    """The same images, split otherwise."""
+    prepare_dataset("digits", tmp_path / "other", seed=1, progress=lambda _: None)
+    return tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"seed": 1}, r"w0 and .*G do not belong together: seed 1 and 0; give files of the same run"),
+        ({"dataset_sha256": "e" * 64}, r"dataset_sha256 e{12} and [0-9a-f]{12};"),
+        ({"batchnorm": {"momentum": 0.5, "eps": 1e-5}}, r"batchnorm \{.*\} and none;"),
+        ({"model": "lenet5"}, "model lenet5 and lenet300;"),
+    ],
+)
+def test_w0_of_another_run_is_not_retrained_at(files: Files, other: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        retrain.retrain(
+            files.data, files.w0(**other), files.net("G", "gradual"), "rewind", 1, RECIPE, files.folder / "out", CPU
+        )
+    assert not (files.folder / "out").exists()
+
+
+def test_a_pruned_net_is_no_w0_and_a_retrained_one_no_structure(files: Files) -> None:
+    pruned, ticket = files.net("G", "gradual"), files.net("1-S", "rewind")
+    common = ("rewind", 1, RECIPE, files.folder / "out", CPU)
+    with pytest.raises(CheckpointError, match="G: is of strategy gradual, and --init takes init"):
+        retrain.retrain(files.data, pruned, pruned, *common)
+    with pytest.raises(CheckpointError, match="1-S: is of strategy rewind, and --pruned takes gradual"):
+        retrain.retrain(files.data, files.w0(), ticket, *common)
+    with pytest.raises(CheckpointError, match="--init takes init"):
+        dense.dense(files.data, pruned, RECIPE, files.folder / "out", CPU)
+    with pytest.raises(CheckpointError, match="--init takes init"):
+        prune.prune(files.data, ticket, MethodChoice.model_validate({"name": "snip"}).root, [0.5], files.folder, CPU)
+
+
+def test_data_of_another_net_are_refused_by_every_training(files: Files, other_data: Path) -> None:
+    w0, pruned, out = files.w0(), files.net("G", "gradual"), files.folder / "out"
+    method = MethodChoice.model_validate({"name": "snip"}).root
+    steps: list[Callable[[], None]] = [
+        lambda: dense.dense(other_data, w0, RECIPE, out, CPU),
+        lambda: prune.prune(other_data, w0, method, [0.5], out, CPU),
+        lambda: retrain.retrain(other_data, w0, pruned, "reinit", 1, RECIPE, out, CPU),
+    ]
+    for step in steps:
+        with pytest.raises(CheckpointError, match=r"is of other data \(digits, .*than --data gives \(digits, "):
+            step()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"seed": 1}, "seed 0 and 1; give files of the same run and the same cell"),
+        ({"method": "gimp"}, "method lobster and gimp"),
+        ({"level": 0.95}, "level 0.9 and 0.95"),
+        ({"strategy": "gradual"}, "1-S: is of strategy gradual, and --rewind takes rewind"),
+        ({"strategy": "reinit"}, "1-S: is of strategy reinit, and --rewind takes rewind"),
+        ({"mask_seed": 1}, "G and .*1-S do not belong together: their masks differ"),
+        ({"trained": False, "represented_by": 0.95}, "1-S: holds an untrained start; give the cell of level 0.95"),
+        ({"dataset_sha256": "e" * 64}, "1-S: is of other data"),
+    ],
+)
+def test_every_analysis_wants_g_and_1_s_of_one_cell(files: Files, name: str, other: dict[str, Any], said: str) -> None:
+    entry = ANALYSES[name]
+    gradual, rewind = files.net("G", "gradual"), files.net("1-S", **({"strategy": "rewind"} | other))
+    with pytest.raises(CheckpointError, match=said):
+        entry.load()(files.data, gradual, rewind, entry.settings(), files.folder / "table.csv", CPU)
+    assert not (files.folder / "table.csv").exists()
+
+
+def test_a_transfer_goes_to_the_data_that_its_settings_name(files: Files, tmp_path: Path) -> None:
+    prepare_dataset("digits-low", tmp_path / "low", progress=lambda _: None)
+    settings = TransferSettings(to="digits-high")
+    with pytest.raises(CheckpointError, match="low: is digits-low, and --settings go to digits-high"):
+        transfer.transfer(tmp_path / "low", files.net("G", "gradual"), settings, tmp_path / "t.csv", CPU)
+
+
+def test_a_model_that_takes_other_images_gets_no_w0(files: Files) -> None:
+    with pytest.raises(DataError, match=r"resnet32 takes images \(3, 32, 32\), digits has \(1, 28, 28\)"):
+        init.init(files.data, "resnet32", 0, files.folder / "w0")
+    with pytest.raises(SharpminimaError, match="lenet301"):
+        init.init(files.data, "lenet301", 0, files.folder / "w0")
