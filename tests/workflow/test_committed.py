@@ -1,7 +1,7 @@
 """What is committed: the record of the tracked studies, cloned and drawn, and what the README shows of it."""
 
 import json
-import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -84,27 +84,10 @@ def stages_of(study: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_the_readme_shows_committed_results(committed: Repository) -> None:
-    readme = (committed.folder / "README.md").read_text()
-    assert committed.do("sharpminima", "claims", "--study", "paper", "--markdown").strip() in readme
+def test_the_pages_of_results_show_committed_numbers(committed: Repository) -> None:
     numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
-    nets = {f"{found['model']}/{found['dataset']}": found["levels"] for found in numbers["experiments"]}
-    rows = re.findall(r"^\| (LeNet-\d+/[\w-]+), ([\d.]+) % removed \| (.*) \|$", readme, flags=re.MULTILINE)
-    rows = [(net.lower().replace("lenet-", "lenet"), *rest) for net, *rest in rows]
-    assert {net for net, *_ in rows} == nets.keys()
-    for net, removed, cells in rows:
-        (found,) = [
-            level["strategies"]
-            for level in nets[net]
-            if _rounds_to(level["strategies"]["gradual"]["removed_percent"]["mean"], removed)
-        ]
-        for strategy, cell in zip(("gradual", "rewind", "reinit", "random-structure"), cells.split(" | "), strict=True):
-            errors = found[strategy]["test_error_percent"]
-            mean, spread, n = re.fullmatch(r"([\d.]+) ± ([\d.]+) \((\d+)\)", cell).groups()
-            assert int(n) == errors["n"], (net, removed, strategy)
-            assert _rounds_to(errors["mean"], mean), (net, removed, strategy)
-            assert _rounds_to(errors["sd"], spread), (net, removed, strategy)
-
-
-def _rounds_to(value: float, text: str) -> bool:
-    return f"{value:.{len(text.partition('.')[2])}f}" == text
+    shown = (ROOT / "docs/results/paper.md").read_text(encoding="utf-8")
+    assert shown == runpy.run_path(str(ROOT / "docs/results.py"))["main_text"](numbers), "python docs/results.py"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for sentence in numbers["outcome"]:
+        assert f"- {sentence}\n" in readme

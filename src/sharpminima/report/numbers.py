@@ -16,6 +16,7 @@ from sharpminima.report.claims import VERDICTS, Ledger, judge, read_ledger
 from sharpminima.report.compute import compute_used
 from sharpminima.report.experiments import Cell, Experiment, Level, Measured, Trained, TransferCell
 from sharpminima.report.intervals import describe
+from sharpminima.report.outcome import outcome
 from sharpminima.report.summaries import by_seed
 from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, shown_draws, unreached
 from sharpminima.report.titles import title_of, title_of_dataset, title_of_model, title_of_net
@@ -58,6 +59,7 @@ def summarise(
         "study": dict(study),
         "experiments": experiments,
         "titles": _titles(tables),
+        "outcome": outcome(judged),
         "claims": judged,
         "margins": ledger.margins.model_dump(mode="json") if ledger.margins else None,
         "new_runs_from": ledger.new_runs_from,

@@ -21,6 +21,7 @@ NUMBERS_CODE = (
     source_file("sharpminima.report.tables"),
     source_file("sharpminima.report.titles"),
     source_file("sharpminima.report.numbers"),
+    source_file("sharpminima.report.outcome"),
     source_file("sharpminima.report.summaries"),
     source_file("sharpminima.report.metrics"),
     source_file("sharpminima.report.compute"),
