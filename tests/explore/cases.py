@@ -56,7 +56,7 @@ def finish(layout: Layout) -> Layout:
             rows[tuple(own[name] for name in ("method", "strategy", "level", "seed", "replica"))] = own
     write_csv(layout.table("results"), list(rows.values()), columns_of("results"))
     for job in layout.measurements():
-        if job.rule in ("psp", "hessian", "surface", "line"):
+        if job.rule != "neurons":
             made = getattr(tables, job.rule)(seed=job.key["seed"], model="lenet5", method=job.key["method"])
             write_csv(job.outputs[0], made, columns_of(job.rule))
     for job in layout.training_jobs():
@@ -66,9 +66,8 @@ def finish(layout: Layout) -> Layout:
             elif path.endswith(EVENTS):
                 event = {"epoch": 3, "event": 1, "survivors": 300, "sparsity": 0.25, "threshold": 0.125}
                 write_json(path, [event])
-    read = {name: layout.analysis_tables(name) for name in ("psp", "hessian", "surface")}
-    numbers = layout.numbers()
-    summarise(layout.table("results"), **read, claims=ROOT / "paper/claims.yaml", study={}, out=numbers)
+    measured = {name: layout.analysis_tables(name) for name in ("psp", "hessian", "surface", "line", "barrier")}
+    summarise(layout.table("results"), measured, ROOT / "paper/claims.yaml", {}, layout.numbers())
     for figure in layout.study.figures:
         write_json(layout.provenance(figure), _chain(layout, figure))
     return layout

@@ -23,6 +23,13 @@ _SHOWN = {
     "sparsity": ("removed (%)", "y3", "solid"),
 }
 """Column of a history -> what it is, axis, line."""
+_LOSS_AXIS = {
+    "title": {"text": "loss (nats)"},
+    "domain": [0.62, 1],
+    "type": "log",
+    "dtick": "D2",  # ticks at 1, 2 and 5
+    "tickformat": "~g",
+}
 _KINDS: dict[str, dict[str, Any]] = {
     column: {
         "type": "scatter",
@@ -116,23 +123,12 @@ def curves_chart(layout: Layout) -> Chart:
         traces=traces,
         layout=base_layout(
             xaxis={"title": {"text": "epoch"}, "anchor": "y3"},
-            yaxis={
-                "title": {"text": "loss (nats)"},
-                "domain": [0.62, 1],
-                "type": "log",
-                "dtick": "D2",
-                "tickformat": "~g",
-            },
+            yaxis=_LOSS_AXIS,
             yaxis2={"title": {"text": "error (%)"}, "domain": [0.3, 0.57], "tickformat": "~g"},
             yaxis3={"title": {"text": "removed (%)"}, "domain": [0, 0.25], "rangemode": "tozero", "tickformat": "~g"},
         ),
         controls=[
-            Control(
-                "net",
-                "Net",
-                options((f"{t.model}/{t.dataset}", title_of_net(t.model, t.dataset)) for t in found),
-                "one",
-            ),
+            Control("net", "Net", nets, "one"),
             *([Control("method", "Method", options((m, m) for m in methods), "one")] if len(methods) > 1 else []),
             Control("strategy", "Strategy", list(strategies.values()), "one", start=[GRADUAL]),
             Control("level", "Level", [Option(level, f"{level} %") for level in levels], "one"),
