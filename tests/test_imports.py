@@ -44,9 +44,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "testing": (*TRAINED, "pruning.engine"),
     "report": ("base", "catalogue", "study", "nets"),
     "figures": ("base", "catalogue", "study", "report"),
+    "explore": ("base", "catalogue", "study", "report", "figures"),
     "tracking": ("base", "catalogue", "study", "nets"),
     "steps": STEPS,
-    "cli": (*STEPS, "figures", "report", "tracking", "steps"),
+    "cli": (*STEPS, "figures", "explore", "report", "tracking", "steps"),
     "": ("cli", "nets"),
 }
 """Room -> rooms that it may import from; "" holds the package's entry and the public faces of `nets`."""

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from sharpminima.base.errors import CheckpointError, SharpminimaError
-from sharpminima.base.files import sha256_file
+from sharpminima.base.files import sha256_file, write_csv, write_text
+from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.nets.checkpoint import FORMAT_RELEASE, save_checkpoint
 from sharpminima.report.provenance import chain, lines, write_chains
-from sharpminima.study.jobs import Layout
+from sharpminima.study.jobs import EXPLORE, Layout
 
 
 def test_a_chain_reaches_from_the_figure_to_the_raw_data(synthetic: Layout) -> None:
@@ -34,6 +35,24 @@ def test_a_chain_reaches_from_the_figure_to_the_raw_data(synthetic: Layout) -> N
     for path, node in origins.items():
         if node["kind"] != "data":
             assert node["sha256"] == sha256_file(path), path
+
+
+def test_the_page_of_a_study_has_a_chain_through_those_of_its_figures(synthetic: Layout) -> None:
+    for path in [*synthetic.explore_job().inputs, synthetic.explorer()]:
+        if not Path(path).exists():
+            write_text(path, path)
+    for path in synthetic.transfer_tables():
+        write_csv(path, [dict.fromkeys(TRANSFER_COLUMNS) | {"to_sha256": "t" * 64}], TRANSFER_COLUMNS)
+    found = chain(synthetic, EXPLORE)
+    origins = found["origins"]
+    assert found["files"] == ["results/tiny/explore.html"]
+    page = origins[found["files"][0]]
+    assert (page["kind"], page["step"], page["sha256"]) == ("page", "explore", sha256_file(found["files"][0]))
+    assert {"results/tiny/tables/results.csv", "results/tiny/figures/fig1.json"} <= set(page["from"])
+    assert origins["results/tiny/figures/fig1.json"]["step"] == "provenance"
+    assert "results/tiny/figures/fig1.svg" in origins["results/tiny/figures/fig1.json"]["from"]
+    assert "src/sharpminima/explore/page/charts.js" in page["from"]
+    assert next(lines(found)) == f"explore of study tiny, sharpminima {FORMAT_RELEASE}"
 
 
 def test_a_chain_holds_what_the_figure_needs_and_nothing_else(synthetic: Layout) -> None:

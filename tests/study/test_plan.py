@@ -55,7 +55,7 @@ def test_a_study_of_one_cell_by_hand(tmp_path: Path) -> None:
     assert expected == pytest.approx(3 * 4 + (10.5 + 40.5 + 3 * 10.5) * epoch_s)
     assert at_most == pytest.approx(3 * 4 + (10.5 + 100.5 + 3 * 10.5) * epoch_s)
     printed = describe(plan, layout, costs)
-    assert printed.startswith("one: 4 jobs to submit, 0 of 9 steps done")
+    assert printed.startswith("one: 4 jobs to submit, 0 of 10 steps done")
     assert "lenet300 56,800; measured on 1 thread of an AMD EPYC" in printed
     for line in costs.assumptions():
         assert line in printed

@@ -124,8 +124,8 @@ class Repository:
 
     def assert_only_drawing_is_left(self) -> None:
         """Both tools know of the tiny study that its figures and its paper are not there, and of nothing else."""
-        assert self.changed() == {*FIGURE_STAGES, "paper@tiny"}
-        assert self.planned().keys() == {*PAPER_FIGURES, "provenance", "paper", "all"}
+        assert self.changed() == {*FIGURE_STAGES, "paper@tiny", "explore@tiny"}
+        assert self.planned().keys() == {*PAPER_FIGURES, "provenance", "explore", "paper", "all"}
 
 
 def clone(source: Path, folder: Path, *, pull: bool = True) -> Repository:

@@ -38,7 +38,7 @@ def test_the_committed_record_is_that_of_the_committed_code(committed: Repositor
             assert isinstance(change, dict), f"{stage}: {change}"
             states = {path: state for entries in change.values() for path, state in entries.items()}
             assert {path: state for path, state in states.items() if state != "deleted"} == {}, stage
-            assert all(Path(path).suffix in (".pdf", ".svg", ".json") for path in states), stage
+            assert all(Path(path).suffix in (".pdf", ".svg", ".json", ".html") for path in states), stage
     sizes = {
         folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         for folder in (committed.folder / "results").iterdir()
@@ -51,12 +51,12 @@ def test_the_committed_record_is_that_of_the_committed_code(committed: Repositor
 
 @pytest.mark.slow
 def test_dvc_draws_the_demo_in_a_fresh_clone_to_the_same_bytes_without_training_or_data(committed: Repository) -> None:
-    committed.do("dvc", "repro", "paper@demo")
+    committed.do("dvc", "repro", "paper@demo", "explore@demo")
     calls = [call.split() for call in committed.calls()]
     assert sorted(call[1] for call in calls if call[0] == "figure") == [
         f"notebooks/{name}.ipynb" for name in PAPER_FIGURES
     ]
-    assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
+    assert {call[0] for call in calls} == {"figure", "provenance", "explore", "paper"}
     assert not (committed.folder / "results/demo/data").exists()
     assert committed.wrong_sums("demo") == []
     committed.do("git", "diff", "--exit-code")
@@ -71,8 +71,9 @@ def test_snakemake_draws_the_others_in_a_fresh_clone_to_the_same_bytes_without_t
         if study != "demo":
             committed.do("snakemake", "--cores", "2", "--config", f"study={study}")
             assert committed.wrong_sums(study) == []
+            assert (committed.folder / f"results/{study}/explore.html").stat().st_size <= 8e6
     calls = [call.split() for call in committed.calls()]
-    assert {call[0] for call in calls} == {"figure", "provenance", "paper"}
+    assert {call[0] for call in calls} == {"figure", "provenance", "explore", "paper"}
     committed.do("git", "diff", "--exit-code")
     others = {stage for study in tracked_studies() if study != "demo" for stage in stages_of(study)}
     assert not others & committed.changed()

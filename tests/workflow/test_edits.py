@@ -24,27 +24,29 @@ def test_after_tracking_a_run_both_tools_have_nothing_to_do_wherever_it_is_moved
 def test_an_edited_notebook_concerns_its_figure(repository: Repository) -> None:
     repository.edit("notebooks/fig3.ipynb", "# Fig. 3", "# Figure 3")
     assert repository.changed() == {"fig3@tiny", "paper@tiny"}
-    assert repository.planned().keys() == {"fig3", "provenance", "paper", "all"}
+    assert repository.planned().keys() == {"fig3", "provenance", "explore", "paper", "all"}
 
 
 def test_an_edited_style_concerns_all_figures_and_no_analysis(repository: Repository) -> None:
     repository.edit("src/sharpminima/figures/style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.3')
-    assert repository.changed() == {*FIGURE_STAGES, "paper@tiny"}
-    assert repository.planned().keys() == {*PAPER_FIGURES, "provenance", "paper", "all"}
+    assert repository.changed() == {*FIGURE_STAGES, "paper@tiny", "explore@tiny"}
+    assert repository.planned().keys() == {*PAPER_FIGURES, "provenance", "explore", "paper", "all"}
 
 
 def test_an_edited_analysis_parameter_concerns_analysis_and_figures(repository: Repository) -> None:
     repository.edit(TINY, "eigenvalues: 2", "eigenvalues: 1")
     repository.do("dvc", "repro", "settings@tiny")
     assert repository.changed() == {"analysis@tiny"}
-    assert repository.planned() == dict.fromkeys(("analyse", "fig2", "numbers", "provenance", "paper", "all"), 1)
+    assert repository.planned() == dict.fromkeys(
+        ("analyse", "fig2", "numbers", "provenance", "explore", "paper", "all"), 1
+    )
 
 
 def test_an_edited_training_parameter_concerns_its_runs(repository: Repository) -> None:
     repository.edit(TINY, "reinit: { replicas: 2", "reinit: { replicas: 3")
     repository.do("dvc", "repro", "settings@tiny")
     assert repository.changed() == {"runs@tiny", "analysis@tiny"}
-    expected = ("retrain", "table", "fig1", "numbers", "provenance", "paper", "all")
+    expected = ("retrain", "table", "fig1", "numbers", "provenance", "explore", "paper", "all")
     assert repository.planned() == dict.fromkeys(expected, 1)
 
 
@@ -80,8 +82,8 @@ def test_both_tools_agree_again_at_an_older_commit(repository: Repository) -> No
 
     repository.do("git", "checkout", "--quiet", older)
     repository.do("dvc", "checkout")
-    assert repository.changed() == {"fig1@tiny", "paper@tiny"}
-    assert repository.planned().keys() == {"fig1", "provenance", "paper", "all"}
+    assert repository.changed() == {"fig1@tiny", "paper@tiny", "explore@tiny"}
+    assert repository.planned().keys() == {"fig1", "provenance", "explore", "paper", "all"}
     repository.do("dvc", "repro")
     assert repository.wrong_sums() == []
     assert repository.changed() == set()

@@ -132,7 +132,7 @@ def test_a_read_only_cache_serves_and_is_named_where_it_would_be_written(tracked
     repository.do(*command, "dvc", "checkout")
     (repository.folder / REINIT).unlink()
     repository.do(*command, "dvc", "repro", "runs@tiny")
-    assert repository.changed() == {*FIGURE_STAGES, "paper@tiny"}
+    assert repository.changed() == {*FIGURE_STAGES, "paper@tiny", "explore@tiny"}
     repository.edit(TINY, "eigenvalues: 2", "eigenvalues: 1")
     message = repository.refuse(*command, "dvc", "repro", "settings@tiny")
     assert re.search(rf"(Read-only file system|Permission denied): '{cache}", message)

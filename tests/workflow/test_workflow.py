@@ -38,14 +38,15 @@ def test_every_figure_and_the_paper_come_out(finished: Path) -> None:
         for extension in ("pdf", "svg", "html"):
             assert (finished / f"results/tiny/figures/{name}.{extension}").stat().st_size > 1_000
     assert (finished / "paper/build/tiny.pdf").read_bytes().startswith(b"%PDF")
+    assert '<script type="application/json" id="charts">' in (finished / "results/tiny/explore.html").read_text()
     leftovers = [p for p in (finished / "results").rglob("*") if "resume" in p.name or p.name.endswith(".part")]
     assert leftovers == []
 
 
 def test_a_run_ends_with_where_its_results_are(finished: Path) -> None:
     logs = sorted((finished / ".snakemake/log").glob("*.log"))
-    (said,) = [found for log in logs for found in re.findall(r"Study tiny is done:\n(?: .+\n){4}", log.read_text())]
-    for place in ("paper/build/tiny.pdf", "results/tiny/figures/", "results/tiny/tables/"):
+    (said,) = [found for log in logs for found in re.findall(r"Study tiny is done:\n(?: .+\n){5}", log.read_text())]
+    for place in ("paper/build/tiny.pdf", "results/tiny/explore.html", "results/tiny/figures/", "results/tiny/tables/"):
         assert f" {place}" in said
         assert (finished / place).exists()
     assert "verdicts  " in said
@@ -58,7 +59,19 @@ def test_a_second_run_has_nothing_to_do_until_something_is_edited(finished: Path
     again.edit("notebooks/fig3.ipynb", "# Fig. 3", "# Figure 3")
     again.edit(TINY, "eigenvalues: 2", "eigenvalues: 3")
     again.edit(TINY, "reinit: { replicas: 2", "reinit: { replicas: 3")
-    changed = ("retrain", "analyse", "table", "fig1", "fig2", "fig3", "numbers", "provenance", "paper", "all")
+    changed = (
+        "retrain",
+        "analyse",
+        "table",
+        "fig1",
+        "fig2",
+        "fig3",
+        "numbers",
+        "provenance",
+        "explore",
+        "paper",
+        "all",
+    )
     assert again.planned() == dict.fromkeys(changed, 1)
 
 

@@ -207,6 +207,7 @@ def outcome():
         [
             f"Study {LAYOUT.name} is done:",
             *paper,
+            f"  page      {LAYOUT.explorer()}",
             f"  figures   {LAYOUT.root}/figures/ ({', '.join(STUDY.figures) or 'none'})",
             f"  verdicts  {counted} (sharpminima claims --study {CONFIG.study})",
             f"  tables    {LAYOUT.root}/tables/",

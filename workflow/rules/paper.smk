@@ -68,3 +68,29 @@ rule paper:
             "sharpminima paper {input.source} --numbers {input.numbers} {params.figure} {params.provenance}"
             " --out {output.pdf} > {log} 2>&1"
         )
+
+
+rule explore:
+    input:
+        LAYOUT.explore_job().inputs,
+    output:
+        html=report(LAYOUT.explorer(), caption="../report/explore.rst", category="Explorer"),
+    log:
+        log_of("explore"),
+    benchmark:
+        benchmark_of("explore")
+    localrule: True
+    conda:
+        "../envs/sharpminima.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=mem_mb("draw"),
+        runtime=minutes("draw"),
+    params:
+        study=CONFIG.study,
+        config=CONFIG_TEXT,
+    message:
+        "the page of the study"
+    shell:
+        command("sharpminima explore {params.study:q} --config {params.config:q} > {log} 2>&1")

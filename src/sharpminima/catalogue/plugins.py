@@ -39,9 +39,20 @@ RESERVED = {
     **dict.fromkeys(
         ("analysis", "figure"),
         (
-            *("all", "analyse", "analyse_large", "analysis", "claims", "data", "dense", "figure", "init", "measures"),
-            *("methods", "numbers", "paper", "plan", "prepare", "provenance", "prune", "ranking", "record", "restore"),
-            *("results", "retrain", "runs", "schema", "settings", "table", "track", "transfer", "transfer_dense"),
+            *("all", "analyse", "analyse_large", "analysis", "claims", "data", "dense", "explore", "figure", "init"),
+            *("measures", "methods", "numbers", "paper", "plan", "prepare", "provenance", "prune", "ranking", "record"),
+            *(
+                "restore",
+                "results",
+                "retrain",
+                "runs",
+                "schema",
+                "settings",
+                "table",
+                "track",
+                "transfer",
+                "transfer_dense",
+            ),
             *("tune", "published", "density", "copy", "json", "dict", "construct", "validate"),
         ),
     ),

@@ -51,6 +51,7 @@ _EXTRAS = {
     "nbformat": "report",
     "pandas": "report",
     "papermill": "report",
+    "plotly": "report",
     "scipy": "report",
     "sklearn": "data",
     "snakemake": "pipeline",

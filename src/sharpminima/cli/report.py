@@ -111,6 +111,18 @@ def claims(
 
 
 @commands.command()
+def explore(
+    study: Annotated[str, typer.Argument(help="A study in workflow/studies, or the path of one.")],
+    config: ConfigText = None,
+) -> None:
+    """Write one HTML file of a finished study, to look through: charts that filter and turn, claims, origins."""
+    layout = layout_of(study, config)
+    from sharpminima.explore import write_page  # once there is a checkout, and a study in it
+
+    typer.echo(write_page(layout))
+
+
+@commands.command()
 def paper(
     source: Annotated[Path, typer.Argument(help="Typst source of the paper.")],
     numbers: Annotated[Path, typer.Option("--numbers", help="Numbers (sharpminima numbers).")],

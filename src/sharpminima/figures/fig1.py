@@ -17,7 +17,7 @@ from sharpminima.figures.style import FULL_WIDTH, GRADUAL_COLOUR, OUTLINE, look_
 from sharpminima.report.tables import errors, panels, unreached
 from sharpminima.report.titles import title_of_net
 
-_TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99)  # percent removed
+TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99)  # percent removed
 
 
 def error_against_removed(results: pd.DataFrame) -> Figure:
@@ -205,7 +205,7 @@ def _readable_ticks(left: float, right: float) -> list[float]:
     """Shares left, in percent, of the ticks inside the axis; neighbours at least 8 % of it apart."""
     length = math.log(left / right)
     chosen: list[float] = []
-    for removed in _TICKS:
+    for removed in TICKS:
         share = 100 - removed
         near = chosen and math.log(chosen[-1] / share) < 0.08 * length
         if right <= share <= left * 1.000001 and not near:

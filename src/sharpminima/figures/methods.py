@@ -57,6 +57,11 @@ def methods_compared(results: pd.DataFrame) -> Figure:
     return figure
 
 
+def colour_of_method(method: str) -> str:
+    """A method's colour: that of its kind."""
+    return PALETTE[_KINDS.index(METHODS[method].kind) % len(PALETTE)]
+
+
 def _by_method(axes: Axes, rows: pd.DataFrame, levels: list[float]) -> None:
     order = rows.groupby("method")["error_mean"].mean().sort_values(ascending=False).index
     place = {method: number for number, method in enumerate(order)}
@@ -99,7 +104,7 @@ def _unbeaten(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _look(row: Any, levels: list[float]) -> dict[str, Any]:
-    colour = PALETTE[_KINDS.index(METHODS[row.method].kind) % len(PALETTE)]
+    colour = colour_of_method(row.method)
     return {
         "fmt": _MARKERS[levels.index(row.level) % len(_MARKERS)],
         "markersize": 3.2,

@@ -15,18 +15,21 @@ from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.masks import Masks, pack_bits
 from sharpminima.report.tables import read_table
-from sharpminima.study.jobs import Job, Layout
+from sharpminima.study.jobs import EXPLORE, Job, Layout
 
 _CHECKPOINT_FACTS = ("model", "method", "strategy", "level", "seed", "replicas", "levels", "settings", "runtime")
+_SHOWN = {"figure": "figure", EXPLORE: "page"}
+"""Rule of what is shown -> kind of its files."""
 _SHORT = 12  # hexadecimal digits of a hash in print
 
 
 def chain(layout: Layout, figure: str) -> dict[str, Any]:
-    """The chain of one figure.
+    """The chain of one figure, or of the page of the study (`EXPLORE`).
 
     Returns:
         ``figure``, ``study``, ``package`` (name, and the release whose format the checkpoints have), ``files`` (the
-        figure's own) and ``origins``: path -> ``kind`` (figure, notebook, code, table, checkpoint, data), ``sha256``,
+        figure's own) and ``origins``: path -> ``kind`` (page, figure, notebook, code, table, checkpoint, data),
+        ``sha256``,
         ``from`` (paths), and for what was computed ``step``, ``settings`` and ``runtime``. Data have the SHA-256 of
         their content and of the raw files. A plug-in (kind plug-in) is named by its file, or by its distribution, which
         has a ``version`` in place of a ``sha256``.
@@ -35,8 +38,8 @@ def chain(layout: Layout, figure: str) -> dict[str, Any]:
         SharpminimaError: the study does not draw the figure, or a file is missing.
         CheckpointError: a checkpoint is damaged.
     """
-    if figure not in layout.study.figures:
-        drawn = ", ".join(layout.study.figures)
+    if figure not in (*layout.study.figures, EXPLORE):
+        drawn = ", ".join((*layout.study.figures, EXPLORE))
         raise SharpminimaError(f"{figure}: study {layout.name} has no such figure; it draws {drawn}")
     jobs = layout.ancestry(figure)
     used = {path for job in jobs for path in job.inputs}
@@ -52,13 +55,13 @@ def chain(layout: Layout, figure: str) -> dict[str, Any]:
         for path in job.outputs:
             if job.rule == "prepare":
                 origins[path] = {"kind": "data", **_raw_data(job)}
-            elif job.rule == "figure" or path in used:
+            elif job.rule in _SHOWN or path in used:
                 origins[path] = _made(layout, job, path, origins)
     return {
         "figure": figure,
         "study": layout.name,
         "package": {"name": "sharpminima", "version": _release(origins)},
-        "files": [path for path, node in origins.items() if node["kind"] == "figure"],
+        "files": [path for path, node in origins.items() if node["kind"] == _SHOWN[jobs[-1].rule]],
         "origins": origins,
     }
 
@@ -153,7 +156,7 @@ def _from(job: Job) -> list[str]:
 def _made(layout: Layout, job: Job, path: str, origins: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if path.endswith(".safetensors"):
         return _checkpoint(job, path, origins)
-    kind = "figure" if job.rule == "figure" else "table"
+    kind = _SHOWN.get(job.rule, "table")
     node: dict[str, Any] = {"kind": kind, "sha256": _sha256(path), "step": job.rule, "from": _from(job)}
     if job.rule == "transfer":
         # No checkpoint of the study need be trained on the data that the nets went to.

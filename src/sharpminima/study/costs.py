@@ -43,6 +43,7 @@ _PACKED = 0.86  # of them in a checkpoint; 0.82 to 0.88 measured
 _PACKED_MASK = 1.25  # bits of a packed mask, per bit of entropy; 1.04 to 1.35 measured of random ones
 _HEADER_BYTES = 5_000  # of a checkpoint's facts, and of those of each replica
 _FIGURE_BYTES = 600_000  # PDF, SVG and notebook
+_PAGE_BYTES = 5_000_000  # nearly all of it what draws it
 _RESUMED = 4  # vectors in a resume file: values, mask, momentum, best; one more for each level or finished replica
 
 _MARGIN = 2.0  # what is asked for, over what was measured
@@ -184,7 +185,7 @@ class Costs:
         return _cpu_step(2.0 + 0.01 * len(self._layout.checkpoints()))
 
     def draw(self, **_: Any) -> Cost:
-        """A figure, the numbers, or the paper."""
+        """A figure, the numbers, the page, or the paper."""
         return _cpu_step(6.0, 200.0)
 
     def _training(
@@ -233,7 +234,7 @@ class Costs:
         """Of the finished study (prepared data, checkpoints, figures), and of all its resume files at once, MB."""
         study = self._layout.study
         specs = [DATASETS[name] for name in self._layout.datasets()]
-        kept: float = _FIGURE_BYTES * len(study.figures)
+        kept: float = _FIGURE_BYTES * len(study.figures) + _PAGE_BYTES
         kept += sum(math.prod(spec.shape) * sum(spec.sizes) for spec in specs)
         resumed = 0.0
         for experiment in study.experiments:

@@ -34,6 +34,21 @@ NUMBERS_CODE = (
 RANKING_CODE = (source_file("sharpminima.report.tables"), source_file("sharpminima.report.intervals"))
 """The code that the ranking of methods comes from."""
 PAPER_CODE = source_file("sharpminima.report.paper")
+EXPLORE = "explore"
+"""What the page of a study is called where figures have names."""
+_EXPLORE = ["chart", "claims", "curves", "document", "errors", "names", "origins", "planes", "spectra"]
+EXPLORE_CODE = (
+    *(source_file(f"sharpminima.explore.{name}") for name in _EXPLORE),
+    *(f"src/sharpminima/explore/page/{name}" for name in ("charts.js", "page.css", "page.html", "page.js")),
+    source_file("sharpminima.figures.fig1"),
+    source_file("sharpminima.figures.methods"),
+    source_file("sharpminima.figures.scales"),
+    source_file("sharpminima.figures.style"),
+    source_file("sharpminima.report.claims._text"),
+    source_file("sharpminima.report.tables"),
+    source_file("sharpminima.report.titles"),
+)
+"""The code that the page of a study comes from."""
 
 # Groups: on a cluster, steps of one group that depend on each other are one job, and so are as many others of the
 # group as the profile's `group-components` says.
@@ -223,22 +238,41 @@ class Layout(Runs, Paths):
         shown = [path for name in figures for path in (f"{self.figure(name)}.svg", self.provenance(name))]
         return Job("paper", (*PAPER_SOURCES, PAPER_CODE, self.numbers(), *shown), (self.paper(),))
 
+    def explore_job(self) -> Job:
+        """The job that writes the page of the study."""
+        made = [path for job in self.training_jobs() for path in job.outputs if path.endswith((HISTORY, EVENTS))]
+        measured = [path for name in ("surface", "hessian", "line") for path in self.analysis_tables(name)]
+        origins = [self.provenance(name) for name in self.study.figures]
+        read = (*EXPLORE_CODE, self.table("results"), self.numbers(), *made, *measured, *origins)
+        return Job(EXPLORE, read, (self.explorer(),))
+
     def drawing_jobs(self) -> list[Job]:
-        """The jobs that make figures and the paper."""
+        """The jobs that make figures, the page of the study, and the paper."""
         jobs = [self.figure_job(name) for name in self.study.figures]
         if self.study.figures:
             jobs.append(self.provenance_job())
+        jobs.append(self.explore_job())
         return [*jobs, self.paper_job()] if self.study.paper else jobs
 
     def ancestry(self, *figures: str) -> list[Job]:
-        """The jobs whose files figures come from, and those that draw them, each after those whose files it reads."""
-        drawing = [self.figure_job(name) for name in figures]
+        """The jobs whose files figures come from, and those that draw them, each after those whose files it reads.
+
+        The page of the study is asked for by the name `EXPLORE`.
+        """
+        drawing = [job for name in figures for job in self._drawn(name)]
         wanted, makers = {path for job in drawing for path in job.inputs}, []
         for job in reversed(self.jobs()):
             if wanted.intersection(job.outputs):
                 wanted.update(job.inputs)
                 makers.append(job)
         return [*reversed(makers), *drawing]
+
+    def _drawn(self, name: str) -> list[Job]:
+        """The jobs that draw a figure, or the page, which shows what each figure comes from."""
+        if name != EXPLORE:
+            return [self.figure_job(name)]
+        drawn = [self.figure_job(figure) for figure in self.study.figures]
+        return [*drawn, *([self.provenance_job()] if drawn else []), self.explore_job()]
 
     def origins(self, *figures: str) -> list[str]:
         """The files that figures come from, without the prepared data: checkpoints hold the hash of theirs."""

@@ -136,6 +136,10 @@ class Paths:
         """The record of all that a figure comes from, beside it."""
         return f"{self.figure(name)}.json"
 
+    def explorer(self) -> str:
+        """The page of the study, to look through."""
+        return f"{self.root}/explore.html"
+
     def paper(self) -> str:
         """The paper of the study; of results that lie elsewhere, too."""
         usual = self.config.results == Config.model_fields["results"].default

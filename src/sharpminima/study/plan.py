@@ -27,6 +27,7 @@ _STEPS: Mapping[str, tuple[str, Callable[..., Cost]]] = {
     "numbers": _REPORT_DRAWN,
     "provenance": _REPORT_DRAWN,
     "paper": _REPORT_DRAWN,
+    "explore": _REPORT_DRAWN,
     "figure": ("figures", Costs.draw),
 }
 """Rule of a job -> its kind, as the plan names it, and its cost; the other rules are analyses."""

@@ -8,7 +8,7 @@ number of replicas that would decide it if mean and spread stayed as they are.
 from sharpminima.report.claims._judge import judge
 from sharpminima.report.claims._ledger import Claim, Ledger, read_ledger
 from sharpminima.report.claims._results import JudgedClaim, Result
-from sharpminima.report.claims._text import as_markdown, as_text
+from sharpminima.report.claims._text import as_markdown, as_text, measured, verdict_text
 from sharpminima.report.claims._verdict import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, VERDICTS
 
 __all__ = [
@@ -24,5 +24,7 @@ __all__ = [
     "as_markdown",
     "as_text",
     "judge",
+    "measured",
     "read_ledger",
+    "verdict_text",
 ]

@@ -23,12 +23,12 @@ def as_text(claims: Sequence[JudgedClaim]) -> str:
     """
     lines = []
     for claim in claims:
-        lines += [f"{_verdict(claim)}: {claim['says']} [{claim['id']}; {claim['source']}]"]
+        lines += [f"{verdict_text(claim)}: {claim['says']} [{claim['id']}; {claim['source']}]"]
         lines += [f"  {remark}" for remark in (_corrected(claim), _alone(claim)) if remark]
         for result in claim["results"]:
             mark = "~" if result["sensitivity"] else "-" if result["stated"] else "+"
             place = title_of_net(result["model"], result["dataset"])
-            lines.append(f"  {mark} {place}, {result['detail']}: {measured(result)}; {_verdict(result)}")
+            lines.append(f"  {mark} {place}, {result['detail']}: {measured(result)}; {verdict_text(result)}")
     return "\n".join(lines)
 
 
@@ -42,9 +42,9 @@ def as_markdown(claims: Sequence[JudgedClaim]) -> str:
     heads = ["the paper says", "verdict", *(["new runs alone"] if alone else []), "difference (95 %)"]
     rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for claim in claims:
-        cells = [f"{claim['says']} ({claim['source']})", f"**{_verdict(claim)}**{_ASTERISK * bool(claim['holm'])}"]
+        cells = [f"{claim['says']} ({claim['source']})", f"**{verdict_text(claim)}**{_ASTERISK * bool(claim['holm'])}"]
         if alone:
-            cells.append(_verdict(claim["new_runs"]) if claim["new_runs"] else "–")
+            cells.append(verdict_text(claim["new_runs"]) if claim["new_runs"] else "–")
         rows.append(f"| {' | '.join([*cells, _differences(claim)])} |")
     return "\n".join(rows)
 
@@ -106,7 +106,8 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _verdict(judged: Mapping[str, Any]) -> str:
+def verdict_text(judged: Mapping[str, Any]) -> str:
+    """A verdict with what is remarked on it, would decide it, or is missing: of a claim, of new runs, of a result."""
     hints = [judged["remark"]] if judged.get("remark") else []
     if judged["verdict"] == UNDECIDED and (needed := judged["needed"]):
         hints.append(needed["says"])
@@ -128,4 +129,4 @@ def _alone(claim: JudgedClaim) -> str | None:
     if claim["new_runs"] is None:
         return None
     differs = " (disagrees)" if claim["new_runs"]["verdict"] not in (claim["verdict"], ABSENT) else ""
-    return f"by the new runs alone: {_verdict(claim['new_runs'])}{differs}"
+    return f"by the new runs alone: {verdict_text(claim['new_runs'])}{differs}"
