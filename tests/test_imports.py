@@ -45,8 +45,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "report": ("base", "catalogue", "study", "nets"),
     "figures": ("base", "catalogue", "study", "report"),
     "tracking": ("base", "catalogue", "study", "nets"),
+    "doctor": ("base", "catalogue", "runtime", "study", "data", "figures", "tracking"),
     "steps": STEPS,
-    "cli": (*STEPS, "figures", "report", "tracking", "steps"),
+    "cli": (*STEPS, "figures", "report", "tracking", "steps", "doctor"),
     "": ("cli", "nets"),
 }
 """Room -> rooms that it may import from; "" holds the package's entry and the public faces of `nets`."""
