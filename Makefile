@@ -94,8 +94,9 @@ format: setup ## sources as the linters want them
 schemas: setup ## the schemas of config and studies, from the code
 	$(BIN)/sharpminima schema workflow/schemas
 
-docs: schemas ## what is generated: the schemas, the picture of the imports
+docs: schemas ## what is generated: the schemas, the picture of the imports, the site in docs/build/html
 	$(BIN)/python docs/architecture.py
+	$(RUN) sphinx-build --fail-on-warning --keep-going --quiet docs docs/build/html
 
 dist: setup ## sdist and wheel in dist/, checked as an index would
 	rm -rf dist
@@ -104,7 +105,7 @@ dist: setup ## sdist and wheel in dist/, checked as an index would
 
 # For maintainers. torch's own CUDA packages are left out: a CPU build needs none, a CUDA build pins its own.
 lock: ## requirements.lock, for maintainers
-	uv pip compile pyproject.toml requirements.in --extra pipeline --extra cluster --extra test --universal --python-version 3.11 \
+	uv pip compile pyproject.toml requirements.in --extra pipeline --extra cluster --extra docs --extra test --universal --python-version 3.11 \
 	  --no-annotate --custom-compile-command "make lock" --no-emit-package triton \
 	  -o requirements.lock
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock
