@@ -85,6 +85,7 @@ lint: setup ## the linters and the type checker
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
+	$(RUN) snakemake --lint --snakefile workflow/Snakefile
 
 format: setup ## sources as the linters want them
 	$(BIN)/ruff check --fix .
