@@ -85,6 +85,7 @@ lint: setup ## the linters and the type checker
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
+	$(RUN) snakemake --lint --snakefile workflow/Snakefile
 
 format: setup ## sources as the linters want them
 	$(BIN)/ruff check --fix .
@@ -94,8 +95,9 @@ format: setup ## sources as the linters want them
 schemas: setup ## the schemas of config and studies, from the code
 	$(BIN)/sharpminima schema workflow/schemas
 
-docs: schemas ## what is generated: the schemas, the picture of the imports
+docs: schemas ## what is generated: the schemas, the picture of the imports, the site in docs/build/html
 	$(BIN)/python docs/architecture.py
+	$(RUN) sphinx-build --fail-on-warning --keep-going --quiet docs docs/build/html
 
 dist: setup ## sdist and wheel in dist/, checked as an index would
 	rm -rf dist
@@ -104,7 +106,7 @@ dist: setup ## sdist and wheel in dist/, checked as an index would
 
 # For maintainers. torch's own CUDA packages are left out: a CPU build needs none, a CUDA build pins its own.
 lock: ## requirements.lock, for maintainers
-	uv pip compile pyproject.toml requirements.in --extra pipeline --extra cluster --extra test --universal --python-version 3.11 \
+	uv pip compile pyproject.toml requirements.in --extra pipeline --extra cluster --extra docs --extra test --universal --python-version 3.11 \
 	  --no-annotate --custom-compile-command "make lock" --no-emit-package triton \
 	  -o requirements.lock
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock

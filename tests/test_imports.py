@@ -46,8 +46,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "figures": ("base", "catalogue", "study", "report"),
     "explore": ("base", "catalogue", "study", "report", "figures"),
     "tracking": ("base", "catalogue", "study", "nets"),
+    "doctor": ("base", "catalogue", "runtime", "study", "data", "figures", "tracking"),
     "steps": STEPS,
-    "cli": (*STEPS, "figures", "explore", "report", "tracking", "steps"),
+    "cli": (*STEPS, "figures", "explore", "report", "tracking", "steps", "doctor"),
     "": ("cli", "nets"),
 }
 """Room -> rooms that it may import from; "" holds the package's entry and the public faces of `nets`."""

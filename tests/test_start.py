@@ -49,7 +49,7 @@ def main() -> None:
     refuse("reading a study and its jobs", *HEAVY)
     write_json(Path(layout.numbers()), {"claims": []})
     commands = get_command(app).commands
-    called = [[], ["plan", "paper"], ["methods"], ["claims", "--study", "paper"], ["schema", "schemas"]]
+    called = [[], ["studies"], ["plan", "paper"], ["methods"], ["claims", "--study", "paper"], ["schema", "schemas"]]
     for arguments in [*called, *([name, "--help"] for name in commands)]:
         result = CliRunner().invoke(app, arguments or ["--help"])
         if result.exit_code != 0:

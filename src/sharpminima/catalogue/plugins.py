@@ -39,15 +39,10 @@ RESERVED = {
     **dict.fromkeys(
         ("analysis", "figure"),
         (
-            *("all", "analyse", "analyse_large", "analysis", "claims", "data", "dense", "explore", "figure", "init"),
-            *("measures", "methods", "numbers", "paper", "plan", "prepare", "provenance", "prune", "ranking", "record"),
+            *("all", "analyse", "analyse_large", "analysis", "claims", "data", "dense", "doctor", "explore", "figure"),
+            *("init", "measures", "methods", "numbers", "paper", "plan", "prepare", "provenance", "prune", "ranking"),
+            *("record", "restore", "results", "retrain", "runs", "schema", "settings", "studies"),
             *(
-                "restore",
-                "results",
-                "retrain",
-                "runs",
-                "schema",
-                "settings",
                 "table",
                 "track",
                 "transfer",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Protocol, TypeVar
 
@@ -86,5 +87,6 @@ def loaded(code: Code) -> Any:
 
 
 def source_file(module: str) -> str:
-    """The file of a module of this package, from the top of a checkout."""
-    return f"src/{module.replace('.', '/')}.py"
+    """The file of a module of this package: from the top of a checkout, elsewhere where it is installed."""
+    path = f"{module.replace('.', '/')}.py"
+    return f"src/{path}" if Path("src/sharpminima").is_dir() else str(Path(__file__).parents[2] / path)

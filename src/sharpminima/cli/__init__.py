@@ -17,7 +17,6 @@ app = typer.Typer(
     name="sharpminima",
     help="Sharp minima of gradually pruned nets: training, pruning, analysis and figures, step by step.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

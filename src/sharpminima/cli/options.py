@@ -8,6 +8,14 @@ import typer
 if TYPE_CHECKING:
     from sharpminima.study.jobs import Layout
 
+
+def known_studies() -> list[str]:
+    """For the completion of a shell: the studies of this checkout."""
+    from sharpminima.study.listing import study_names
+
+    return study_names()
+
+
 DataFile = Annotated[Path, typer.Option("--data", help="Prepared dataset (sharpminima prepare).")]
 InitFile = Annotated[Path, typer.Option("--init", help="W0 of the run (sharpminima init).")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the whole run.")]
@@ -41,7 +49,10 @@ Precision = Annotated[
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
 StageName = Annotated[Literal["runs", "analysis"], typer.Argument(help="runs or analysis.")]
-StudyName = Annotated[str | None, typer.Option("--study", help="A study; default: the one that config.yaml names.")]
+StudyName = Annotated[
+    str | None,
+    typer.Option("--study", help="A study; default: the one that config.yaml names.", autocompletion=known_studies),
+]
 Checkpoints = Annotated[
     list[Path] | None, typer.Argument(help="Checkpoints, in the order of the rows; default: all of the study.")
 ]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sharpminima.base.errors import ConfigError
+from sharpminima.catalogue.figures import FIGURES
 from sharpminima.cli.options import Checkpoints, ConfigText, OutFile, StudyName, checkpoints_of, layout_of
 
 commands = typer.Typer()
@@ -140,7 +141,9 @@ def paper(
 
 @commands.command()
 def provenance(
-    figure: Annotated[list[str], typer.Argument(help="Figures of the study: fig1 ...")],
+    figure: Annotated[
+        list[str], typer.Argument(help="Figures of the study: fig1 ...", autocompletion=lambda: [*FIGURES])
+    ],
     study: StudyName = None,
     config: ConfigText = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

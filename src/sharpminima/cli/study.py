@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sharpminima.cli.options import (
-    layout_of,
-)
+from sharpminima.cli.options import known_studies, layout_of
 
 commands = typer.Typer()
 
@@ -32,8 +30,21 @@ def methods() -> None:
 
 
 @commands.command()
+def studies() -> None:
+    """List the studies: jobs, hours, whether they are done, begun or tracked, and what each is about."""
+    from sharpminima.study.listing import describe_studies, list_studies
+    from sharpminima.tracking import tracked_studies
+
+    tracked = tracked_studies() if Path("dvc.yaml").is_file() else []
+    typer.echo(describe_studies(list_studies(tracked)))
+
+
+@commands.command()
 def plan(
-    study: Annotated[str, typer.Argument(help="A study in workflow/studies, or the path of one.")],
+    study: Annotated[
+        str,
+        typer.Argument(help="A study in workflow/studies, or the path of one.", autocompletion=known_studies),
+    ],
     throughput: Annotated[
         Path | None,
         typer.Option("--throughput", help="Of your machine: a file that python -m benchmarks.training --json wrote."),
@@ -49,6 +60,30 @@ def plan(
     layout = layout_of(study)
     costs = Costs(layout, Throughput.from_benchmark(throughput) if throughput else MEASURED)
     typer.echo(describe(make_plan(layout, costs, read_components(profile)), layout, costs))
+
+
+@commands.command()
+def doctor(
+    study: Annotated[
+        str | None,
+        typer.Argument(help="The study that is to run; default: that of config.yaml.", autocompletion=known_studies),
+    ] = None,
+) -> None:
+    """Say what this machine lacks for a study, each with its cure; exit status 1 where something needed is missing."""
+    from sharpminima.doctor import describe, examine_checkout, examine_machine
+    from sharpminima.study.read import CONFIG_FILE
+
+    layout = layout_of(study) if study is not None or CONFIG_FILE.is_file() else None
+    if layout is None:
+        what, findings = "the library (no config.yaml here, so no study)", [*examine_machine(pipeline=False)]
+    else:
+        what = f"the study {layout.name}"
+        findings = [*examine_machine(layout.config.device), *examine_checkout(layout)]
+    missing = sum(found.grade == "missing" for found in findings)
+    typer.echo(describe(findings))
+    typer.echo(f"for {what} {missing or 'nothing'} missing")
+    if missing:
+        raise typer.Exit(1)
 
 
 @commands.command()

@@ -7,6 +7,8 @@ import typer
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.datasets import DATASETS
+from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.cli.options import (
     Compaction,
     DataFile,
@@ -28,7 +30,7 @@ _LOBSTER = '{"name": "lobster"}'
 
 @commands.command()
 def prepare(
-    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
+    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.", autocompletion=lambda: [*DATASETS])],
     out: OutFile,
     root: Annotated[
         Path | None,
@@ -46,7 +48,7 @@ def prepare(
 @commands.command()
 def init(
     data: DataFile,
-    model: Annotated[str, typer.Option("--model", help="Name of a model.")],
+    model: Annotated[str, typer.Option("--model", help="Name of a model.", autocompletion=lambda: [*MODELS])],
     seed: Seed,
     out: OutFile,
     batchnorm: Annotated[
@@ -154,7 +156,10 @@ def retrain(
     data: DataFile,
     init: InitFile,
     pruned: Annotated[Path, typer.Option("--pruned", help="Checkpoint of the pruning method at the level.")],
-    strategy: Annotated[str, typer.Option("--strategy", help="rewind, reinit, random-structure, ...")],
+    strategy: Annotated[
+        str,
+        typer.Option("--strategy", help="rewind, reinit, random-structure, ...", autocompletion=lambda: [*STRATEGIES]),
+    ],
     out: OutFolder,
     replicas: Annotated[int, typer.Option("--replicas", min=1)] = 1,
     settings: SettingsText = "{}",
@@ -170,7 +175,6 @@ def retrain(
 ) -> None:
     """Retrain at a method's mask: all replicas of one strategy."""
     from sharpminima.catalogue.recipes import RecipeSettings
-    from sharpminima.catalogue.strategies import STRATEGIES
     from sharpminima.steps.job import Runtime
     from sharpminima.steps.retrain import retrain as retrain_step
     from sharpminima.study.read import parse_settings

@@ -1,0 +1,57 @@
+"""Every pruning method, from the catalogue: what it does, its paper, what it removes, its settings."""
+
+import re
+from collections.abc import Iterator
+
+from sharpminima.catalogue.methods import METHODS, Method
+from sharpminima.catalogue.methods.choices import Criterion
+from sharpminima.catalogue.registry import loaded
+from site_pages.settings import table
+from site_pages.text import ROOT, prose
+
+_REMOVES = {
+    "weights": "single weights, to exactly the number asked for",
+    "units": "filters and hidden units, to the number asked for within one",
+    "none": "what its strengths or thresholds find; a level gets what was reached",
+}
+
+
+def methods() -> str:
+    """A section a kind, in the order of the catalogue, and in it one a method."""
+    kinds = dict.fromkeys(method.kind for method in METHODS.values())
+    said, parts = rows(), []
+    for kind in kinds:
+        parts += [*_title(kind.capitalize(), "-"), ""]
+        for method in METHODS.values():
+            if method.kind == kind:
+                parts += _method(method, said[method.name])
+    return "\n".join(parts)
+
+
+def _method(method: Method, said: str) -> Iterator[str]:
+    yield f".. _method-{method.name.replace('_', '-')}:\n"
+    yield from _title(method.name, "~")
+    yield ""
+    yield f"{prose(said)}.\n"
+    yield f":paper: {method.paper}"
+    yield f":kind: {method.kind}"
+    yield f":removes: {_REMOVES[method.dial]}"
+    yield f":code: ``{module_of(method)}``\n"
+    yield table(method.settings, ("revision",))
+
+
+def module_of(method: Method) -> str:
+    """The module that computes it; in a family the entry's own code, not what the family shares."""
+    code = method.code.code if isinstance(method.code, Criterion) else method.code
+    return str(loaded(code).__module__)
+
+
+def rows() -> dict[str, str]:
+    """Method -> what it does, as the table of docs/methods.md says."""
+    page = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    found = re.findall(r"^\| `(\w+)` \| [^|]+ \| \w+ \| [^|]+ \| (.+) \|$", page, flags=re.MULTILINE)
+    return {name: said.replace(r"\|", "|") for name, said in found}
+
+
+def _title(text: str, line: str) -> tuple[str, str]:
+    return text, line * len(text)

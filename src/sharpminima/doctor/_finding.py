@@ -1,0 +1,29 @@
+"""What one look at a machine has found."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    grade: Literal["ok", "note", "missing"]  # note: something is not there, and nothing needs it
+    said: str  # what is there, or is not
+    cure: str = ""  # of what is missing: what to do
+
+    def __post_init__(self) -> None:
+        assert bool(self.cure) or self.grade != "missing", f"{self.subject}: what is missing has a cure"
+
+
+def describe(findings: Iterable[Finding]) -> str:
+    """A line a finding, and below it the cure."""
+    every, lines = list(findings), []
+    width = max((len(found.subject) for found in every), default=0)
+    for found in every:
+        lines.append(f"{found.grade:<8} {found.subject:<{width}}  {found.said}")
+        if found.cure:
+            lines.append(f"{'':<{width + 9}}  -> {found.cure}")
+    return "\n".join(lines)

@@ -1,0 +1,111 @@
+"""The tutorials run, and show what is kept in them; `python tests/docs/test_tutorials.py` writes that anew."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = ROOT / "docs/tutorials"
+NAMES = sorted(path.stem for path in TUTORIALS.glob("*.ipynb"))
+CLONED = ("tracked-figure",)
+"""Those that want a clone; the others, a folder in which studies are found."""
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def executed(name: str, folder: Path) -> nbformat.NotebookNode:
+    """The notebook after a run in a folder that is made for it, of a user without a configuration."""
+    place = folder / "checkout"
+    if name in CLONED:
+        subprocess.run(["git", "clone", "--quiet", ROOT, place], check=True)
+    else:
+        place.mkdir()
+        for part in ("Snakefile", "workflow", "profiles", "paper", "notebooks", "config.yaml"):
+            (place / part).symlink_to(ROOT / part)
+    variables = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(folder),
+        "DVC_SITE_CACHE_DIR": str(folder / "site"),
+        "DVC_GLOBAL_CONFIG_DIR": str(folder / "dvc"),
+        "OMP_NUM_THREADS": "1",
+    }
+    notebook = nbformat.read(TUTORIALS / f"{name}.ipynb", as_version=4)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place)}})
+    client.execute(env=os.environ | variables)
+    return notebook
+
+
+def shown(notebook: nbformat.NotebookNode) -> list[str]:
+    """What each cell shows as text; a picture is the kind that it is."""
+    cells = []
+    for cell in notebook.cells:
+        texts = []
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                texts.append(output.text)
+            else:
+                pictures = [kind for kind in output.data if kind.startswith("image/")]
+                texts.append(" ".join(pictures) or output.data["text/plain"])
+        cells.append("".join(texts))
+    return cells
+
+
+def alike(text: str, other: str) -> bool:
+    """Whether texts are the same but for numbers that another CPU gives: within 10 %, or 2 in counts of percent."""
+    numbers = [[float(number.replace(",", "")) for number in _NUMBER.findall(each)] for each in (text, other)]
+    words = [_NUMBER.sub("#", each).split() for each in (text, other)]
+    return words[0] == words[1] and all(
+        math.isclose(a, b, rel_tol=0.1, abs_tol=2 if "%" in text else 1e-9) for a, b in zip(*numbers, strict=True)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tutorial_shows_what_it_shows_when_it_is_run(name: str, tmp_path: Path) -> None:
+    kept = nbformat.read(TUTORIALS / f"{name}.ipynb", as_version=4)
+    for cell, was, now in zip(kept.cells, shown(kept), shown(executed(name, tmp_path)), strict=True):
+        assert alike(was, now), f"{cell.source}\n--- kept:\n{was}\n--- now:\n{now}"
+
+
+def test_every_code_cell_that_shows_something_has_it_kept() -> None:
+    for name in NAMES:
+        cells = nbformat.read(TUTORIALS / f"{name}.ipynb", as_version=4).cells
+        assert any(cell.get("outputs") for cell in cells), name
+        assert not [out for cell in cells for out in cell.get("outputs", []) if out.output_type == "error"], name
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "same"),
+    [
+        ("test error 3.2 %", "test error 4.0 %", True),
+        ("test error 3.2 %", "test error 8.0 %", False),
+        ("mean: 2.31 bits", "mean: 2.4 bits", True),
+        ("mean: 2.31 bits", "mean: 3.1 bits", False),
+        ("2 layers", "2 nets", False),
+        ("1,234 weights", "1,250 weights", True),
+    ],
+)
+def test_what_is_alike(text: str, other: str, same: bool) -> None:
+    assert alike(text, other) is same
+
+
+def main() -> None:
+    """Write what the notebooks show anew."""
+    for name in sys.argv[1:] or NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = executed(name, Path(folder))
+        for number, cell in enumerate(notebook.cells):
+            cell.id = f"cell-{number + 1}"
+            cell.metadata.pop("execution", None)  # times
+        nbformat.write(notebook, TUTORIALS / f"{name}.ipynb")
+
+
+if __name__ == "__main__":
+    main()
