@@ -41,13 +41,8 @@ RESERVED = {
         (
             *("all", "analyse", "analyse_large", "analysis", "claims", "data", "dense", "doctor", "explore", "figure"),
             *("init", "measures", "methods", "numbers", "paper", "plan", "prepare", "provenance", "prune", "ranking"),
-            *("record", "restore", "results", "retrain", "runs", "schema", "settings", "studies"),
-            *(
-                "table",
-                "track",
-                "transfer",
-                "transfer_dense",
-            ),
+            *("record", "restore", "results", "retrain", "runs", "schema", "settings", "studies", "table", "track"),
+            *("transfer", "transfer_dense"),
             *("tune", "published", "density", "copy", "json", "dict", "construct", "validate"),
         ),
     ),
