@@ -83,7 +83,7 @@ def _write_history(rule: str, path: str) -> None:
             "train_loss": 1 / (3 * epoch) + draw,
             "validation_loss": 0.5 / epoch + draw,
             "validation_error_percent": 10 / epoch,
-            "sparsity": 0.25 * (epoch >= 3),
+            "sparsity": 0.25 * (epoch >= 3) if rule == "prune" else 0.5,
         }
         for draw in draws
         for epoch in range(1, 6)

@@ -20,7 +20,7 @@ from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-PATIENCE_S = 120  # for what takes seconds, on a machine that does other things too
+PATIENCE_S = 300  # for what takes seconds, on a machine that does other things too
 # Any user, in any container; surfaces are drawn without a graphics card.
 OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"),
@@ -43,6 +43,7 @@ def driver() -> Iterator[Any]:
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     found = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    found.command_executor.client_config.timeout = PATIENCE_S  # surfaces without a graphics card, on a busy machine
     yield found
     found.quit()
 

@@ -138,7 +138,9 @@ def test_curves_are_those_of_the_histories(there: Page) -> None:
         assert curve["training loss (nats)"] == [short(1 / (3 * epoch) + draw) for epoch in range(1, 6)]
         assert curve["validation loss (nats)"] == [short(0.5 / epoch + draw) for epoch in range(1, 6)]
         assert curve["validation error (%)"] == [short(10 / epoch) for epoch in range(1, 6)]
-        assert curve["removed (%)"] == [0, 0, 25, 25, 25]
+        assert curve["removed (%)"] == ([0, 0, 25, 25, 25] if strategy == "gradual" else [50, 50])
+    flat = [t for t in traces if t["name"] == "removed (%)" and t["meta"]["strategy"] != "gradual"]
+    assert {tuple(t["x"]) for t in flat} == {(1, 5)}  # the first epoch and the last
     removals = [t for t in traces if t["meta"].get("kind") == "removal"]
     assert [(t["meta"]["run"], t["x"], t["y"]) for t in removals] == [(run, [3], [25.0]) for run in "012"]
     assert "survivors 300<br>threshold 0.125" in removals[0]["customdata"][0].replace("sparsity 0.25<br>", "")

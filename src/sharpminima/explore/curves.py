@@ -168,7 +168,10 @@ def _draws(path: str) -> Iterator[tuple[int | None, list[dict[str, str]]]]:
 def _curve(rows: list[dict[str, str]], column: str, meta: dict[str, Any], colour: str | None) -> dict[str, Any]:
     scale = 100 if column == "sparsity" else 1
     values = [short(scale * float(row[column])) if row[column] else None for row in rows]
-    return {"like": column, "y": values, "line": {"color": colour}, "meta": meta}
+    ends: dict[str, Any] = {}
+    if len(values) > 1 and len(set(values)) == 1:  # of a mask that stays: its two ends say all
+        ends, values = {"x": [1, len(values)]}, values[:2]
+    return {"like": column, "y": values, **ends, "line": {"color": colour}, "meta": meta}
 
 
 def _removals(path: str, meta: dict[str, Any], colour: str | None) -> list[dict[str, Any]]:
