@@ -38,7 +38,7 @@ def test_an_edited_analysis_parameter_concerns_analysis_and_figures(repository: 
     repository.do("dvc", "repro", "settings@tiny")
     assert repository.changed() == {"analysis@tiny"}
     assert repository.planned() == dict.fromkeys(
-        ("analyse", "fig2", "numbers", "provenance", "explore", "paper", "all"), 1
+        ("analyse", "fig2", "numbers", "forest", "provenance", "explore", "paper", "all"), 1
     )
 
 
@@ -46,7 +46,7 @@ def test_an_edited_training_parameter_concerns_its_runs(repository: Repository) 
     repository.edit(TINY, "reinit: { replicas: 2", "reinit: { replicas: 3")
     repository.do("dvc", "repro", "settings@tiny")
     assert repository.changed() == {"runs@tiny", "analysis@tiny"}
-    expected = ("retrain", "table", "fig1", "numbers", "provenance", "explore", "paper", "all")
+    expected = ("retrain", "table", "fig1", "numbers", "forest", "provenance", "explore", "paper", "all")
     assert repository.planned() == dict.fromkeys(expected, 1)
 
 
@@ -82,8 +82,8 @@ def test_both_tools_agree_again_at_an_older_commit(repository: Repository) -> No
 
     repository.do("git", "checkout", "--quiet", older)
     repository.do("dvc", "checkout")
-    assert repository.changed() == {"fig1@tiny", "paper@tiny", "explore@tiny"}
-    assert repository.planned().keys() == {"fig1", "provenance", "explore", "paper", "all"}
+    assert repository.changed() == {"fig1@tiny", "forest@tiny", "paper@tiny", "explore@tiny"}
+    assert repository.planned().keys() == {"fig1", "forest", "provenance", "explore", "paper", "all"}
     repository.do("dvc", "repro")
     assert repository.wrong_sums() == []
     assert repository.changed() == set()

@@ -67,6 +67,7 @@ def test_a_second_run_has_nothing_to_do_until_something_is_edited(finished: Path
         "fig2",
         "fig3",
         "numbers",
+        "forest",
         "provenance",
         "explore",
         "paper",

@@ -98,5 +98,5 @@ FIGURES = Registry(
     ),
 )
 """Name -> figure."""
-PAPER_FIGURES = tuple(name for name in FIGURES if name.startswith("fig"))
+PAPER_FIGURES = (*(name for name in FIGURES if name.startswith("fig")), "forest")
 """Those that the paper has."""
