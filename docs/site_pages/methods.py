@@ -32,7 +32,7 @@ def _method(method: Method, said: str) -> Iterator[str]:
     yield f".. _method-{method.name.replace('_', '-')}:\n"
     yield from _title(method.name, "~")
     yield ""
-    yield f"{prose(said)}.\n"
+    yield f"{prose(said[0].upper() + said[1:])}.\n"
     yield f":paper: {method.paper}"
     yield f":kind: {method.kind}"
     yield f":removes: {_REMOVES[method.dial]}"

@@ -19,7 +19,13 @@ class Finding:
 
 
 def describe(findings: Iterable[Finding]) -> str:
-    """A line a finding, and below it the cure."""
+    """A line a finding, and below it the cure.
+
+    >>> print(describe([Finding("disk", "ok", "7 GB free"), Finding("locks", "missing", "one is left", "remove it")]))
+    ok       disk   7 GB free
+    missing  locks  one is left
+                    -> remove it
+    """
     every, lines = list(findings), []
     width = max((len(found.subject) for found in every), default=0)
     for found in every:

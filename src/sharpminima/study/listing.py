@@ -30,7 +30,7 @@ def study_names() -> list[str]:
 
 
 def list_studies(tracked: Collection[str]) -> list[Listed]:
-    """Every study of the checkout, without computing anything.
+    """Every study of the checkout, in the order of their names; nothing is computed or loaded.
 
     Args:
         tracked: names of those whose results DVC keeps.
