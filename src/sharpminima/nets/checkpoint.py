@@ -158,7 +158,9 @@ def save_checkpoint(
         "replicas": replicas,
         "masked_shapes": shapes,
     }
-    header["packed"] = {name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in tensors.items()}
+    header["packed"] = {
+        name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in tensors.items()
+    }
     packed = {name: _packed(value) for name, value in tensors.items()}
     header["content_sha256"] = _content_sha256(packed, header)
     with atomic_path(path) as scratch:
