@@ -5,6 +5,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from sharpminima.analysis._inputs import logits_of
 from sharpminima.analysis._reduced import Reduced, reductions, whole_of
@@ -101,15 +103,32 @@ def load_forward_mode() -> None:
         jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
+class _Decomposed(TorchFunctionMode):
+    """Computes what has no second derivative in torch by what has."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.hardsigmoid:
+            return F.hardtanh(args[0] + 3, 0.0, 6.0) / 6
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def differentiable_kernels(plain: bool = False) -> Iterator[None]:
-    """Attention by products that have second derivatives; with ``plain`` other layers too (recurrent ones)."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+    """Attention by products that have second derivatives; with ``plain`` recurrent layers and hard sigmoids too."""
+    backends = (torch.backends.mkldnn, torch.backends.cudnn)
+    before = [backend.enabled for backend in backends]
+    try:
         if plain:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield
+            for backend in backends:
+                backend.enabled = False  # their `flags` set more than this
+        with sdpa_kernel(SDPBackend.MATH), _Decomposed() if plain else contextlib.nullcontext():
+            yield
+    finally:
+        for backend, enabled in zip(backends, before, strict=True):
+            if backend.enabled != enabled:
+                backend.enabled = enabled
 
 
 @dataclass(frozen=True)
