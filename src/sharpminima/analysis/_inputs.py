@@ -16,29 +16,34 @@ FEW = 4  # images that show what a model does with any
 
 
 def check_whole(**values: Any) -> None:
-    """Check that each of the named values is a whole number; None is left to the caller.
+    """Check that each of the named values is a whole number.
 
     Raises:
         AnalysisError: one is not; it is named.
     """
     for name, value in values.items():
         try:
-            operator.index(0 if value is None else value)
+            operator.index(value)
         except TypeError:
             raise AnalysisError(f"{name} is {value!r}; give a whole number") from None
 
 
 def check_number(**values: Any) -> None:
-    """Check that each of the named values is a number; None is left to the caller.
+    """Check that each of the named values is a number.
 
     Raises:
         AnalysisError: one is not; it is named.
     """
     for name, value in values.items():
         try:
-            float(0 if value is None else value)
+            float(value)
         except (TypeError, ValueError):
             raise AnalysisError(f"{name} is {value!r}; give a number") from None
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those of the named values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def check_images(images: Tensor, labels: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -199,6 +204,7 @@ def count_labels(labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels, minlength=classes)
 
 
+@torch.no_grad()
 def check_finite_weights(model: nn.Module, role: str = "the model") -> None:
     """Check that no parameter holds NaN or infinity.
 

@@ -20,6 +20,7 @@ from sharpminima.analysis._inputs import (
     check_number,
     check_whole,
     count_labels,
+    given,
     surviving,
 )
 from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
@@ -104,8 +105,7 @@ class HessianVectorProduct:
         Raises:
             AnalysisError: as `hessian_eigenvalues` says.
         """
-        given = batch_size if batch_size is not None else 1
-        images, labels = check_images(images, labels, given)
+        images, labels = check_images(images, labels, 1 if batch_size is None else batch_size)
         classes = check_model(model, images)
         check_finite_weights(model)
         count_labels(labels, classes)
@@ -271,7 +271,7 @@ def hessian_eigenvalues(
     >>> round(float(found.eigenvalues[0]), 6)  # p (1 - p) of two classes, twice, times the five inputs of each
     2.5
     """
-    check_whole(k=k, seed=seed, block_size=block_size, max_iterations=max_iterations)
+    check_whole(k=k, seed=seed, max_iterations=max_iterations, **given(block_size=block_size))
     check_number(tol=tol)
     product = HessianVectorProduct(
         model, images, labels, masks=masks, scaling=scaling, dtype=dtype, batch_size=batch_size

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_number, check_whole
+from sharpminima.analysis._inputs import check_number, check_whole, given
 from sharpminima.analysis.hessian._lanczos import quadrature
 from sharpminima.analysis.hessian.eigenvalues import TOGETHER, HessianVectorProduct
 from sharpminima.base.errors import AnalysisError
@@ -156,7 +156,7 @@ def hessian_density(
     (torch.Size([8, 2]), 2.5)
     """
     check_whole(probes=probes, steps=steps, points=points, seed=seed)
-    check_number(sigma=sigma)
+    check_number(**given(sigma=sigma))
     for name, value, least in (("probes", probes, 2), ("steps", steps, 1), ("points", points, 2)):
         if value < least:
             raise AnalysisError(f"{name} is {value}; give at least {least}")

@@ -18,6 +18,7 @@ from sharpminima.analysis._inputs import (
     check_model,
     check_whole,
     count_labels,
+    given,
     logits_of,
 )
 from sharpminima.analysis.psp._activations import Activations
@@ -110,7 +111,7 @@ class PspStatistics:
                 tuple; there are too many tuples to count them all, and no ``samples`` are asked for.
         """
         check_order(order, definition)
-        check_whole(samples=samples, seed=seed)
+        check_whole(seed=seed, **given(samples=samples))
         if samples is not None and samples < 2:
             raise AnalysisError(f"samples is {samples}; give at least 2 tuples, as one has no standard error")
         per_neuron = None
