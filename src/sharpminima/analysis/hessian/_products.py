@@ -117,7 +117,7 @@ class _Decomposed(TorchFunctionMode):
 @contextlib.contextmanager
 def differentiable_kernels(plain: bool = False) -> Iterator[None]:
     """Attention by products that have second derivatives; with ``plain`` recurrent layers and hard sigmoids too."""
-    backends = (torch.backends.mkldnn, torch.backends.cudnn)
+    backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
     before = [backend.enabled for backend in backends]
     try:
         if plain:
