@@ -1,6 +1,7 @@
 """The foundations: random numbers, files, progress, evaluation, the command line's manners."""
 
 import bz2
+import copy
 import io
 import os
 import re
@@ -14,10 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import sharpminima
-from sharpminima.base.errors import SharpminimaError
+from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.base.files import atomic_path, read_json, write_csv, write_json, write_text
 from sharpminima.base.progress import Progress
-from sharpminima.nets.evaluation import evaluate, gradient_norm
+from sharpminima.nets.evaluation import evaluate, gradient_norm, predict
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import derive_seed, generator
 
@@ -137,6 +138,63 @@ def test_gradient_norm_counts_survivors_only() -> None:
     model.zero_grad()
     assert gradient_norm(model, images, labels, batch_size=3) == pytest.approx(expected, rel=1e-6)
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+MEASURES = {
+    "evaluate": lambda model, x, y: evaluate(model, x, y).loss,
+    "predict": lambda model, x, y: predict(model, x).tolist(),
+    "gradient_norm": lambda model, x, y: gradient_norm(model, x, y),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_modes_come_back_also_after_errors(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3)).train()
+    model[1].eval()  # frozen
+    images, labels = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    MEASURES[name](model, images, labels)
+    assert [module.training for module in model] == [True, False, True, True]
+    with pytest.raises(RuntimeError):
+        MEASURES[name](model, images[:, :, :3], labels)
+    assert [module.training for module in model] == [True, False, True, True]
+    assert model.training
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_modes_of_the_caller_change_no_measure(name: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    images, labels = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    expected = MEASURES[name](model, images, labels)
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16)):
+        with mode:
+            assert MEASURES[name](model, images, labels) == expected
+    with torch.inference_mode():
+        made, images = copy.deepcopy(model), images.clone()
+    assert MEASURES[name](made, images, labels) == expected
+
+
+def test_losses_of_half_precision_are_summed_in_float32() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).bfloat16()
+    images, labels = (
+        torch.randn(300, 1, 4, 4, generator=torch.Generator().manual_seed(0)).bfloat16(),
+        torch.arange(300) % 3,
+    )
+    with torch.no_grad():
+        expected = F.cross_entropy(model(images).double(), labels).item()
+    assert evaluate(model, images, labels).loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradient_norm_of_frozen_idle_and_no_parameters() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
+    images, labels = torch.randn(7, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.arange(7) % 2
+    expected = gradient_norm(model, images, labels)
+    model[1].requires_grad_(False)
+    model.register_parameter("idle", nn.Parameter(torch.ones(2)))
+    assert gradient_norm(model, images, labels) == pytest.approx(expected, rel=1e-6)
+    assert not model[1].weight.requires_grad
+    model.register_forward_hook(lambda *call: call[-1].detach())
+    with pytest.raises(AnalysisError, match="depends on no parameter"):
+        gradient_norm(model, images, labels)
 
 
 def test_no_module_that_writes_results_knows_the_version() -> None:

@@ -355,7 +355,7 @@ def test_errors():
     fails(r"cannot take images of shape \[1, 2, 3\]", images=images[:, :, :2])
     fails(r"cannot take images of shape \[1, 4, 3\], torch.float32", images=images.float())
     fails(
-        r"output has shape \[1, 12, 1\]",
+        r"output has shape \[4, 12, 1\]",
         model=nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Unflatten(1, (12, 1))),
     )
     fails("no ReLU runs in the model's forward pass", model=nn.Sequential(nn.Flatten(), nn.Linear(12, 3).double()))

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy, psp_statistics
+from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy
 from sharpminima.analysis.plane import surface
 from sharpminima.analysis.plane.surface import _axis
+from sharpminima.analysis.psp.entropy import collect_statistics
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.evaluation import evaluate
@@ -240,9 +241,9 @@ def test_neurons_that_are_not_computed_are_counted(build, definition, monkeypatc
 
     def spied(model, *data, **options):
         computed.append(sum(parameter.numel() for parameter in model.parameters()))
-        return psp_statistics(model, *data, **options)
+        return collect_statistics(model, *data, **options)
 
-    monkeypatch.setattr(surface, "psp_statistics", spied)
+    monkeypatch.setattr(surface, "collect_statistics", spied)
     options = {"masks": masks, "seed": 3, "definition": definition}
     result = loss_surface(center, target, images, labels, grid=(2, 2), measures=tuple(MEASURES), **options)
     whole = sum(parameter.numel() for parameter in center.parameters())

@@ -281,3 +281,27 @@ save_checkpoint({str(tmp_path / "later")!r}, now.states, masks=now.masks, metada
     subprocess.run([sys.executable, "-c", later], check=True)
     assert (tmp_path / "later").read_bytes() == (tmp_path / "now").read_bytes()
     assert read_metadata(tmp_path / "now")["version"] == "0.1.0"  # as in the recorded files
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("mask_dtype", [torch.bool, torch.uint8, torch.float32])
+def test_states_of_any_precision_with_masks_of_any_dtype(tmp_path, dtype, mask_dtype):
+    state = {"w": torch.tensor([0.0, 2.5, 0.0], dtype=dtype), "b": torch.ones(2, dtype=dtype)}
+    save_checkpoint(tmp_path / "c", [state], masks=[{"w": torch.tensor([0, 1, 0]).to(mask_dtype)}])
+    found = load_checkpoint(tmp_path / "c")
+    assert found.states[0]["w"].dtype == dtype
+    assert all(torch.equal(found.states[0][name], value) for name, value in state.items())
+    assert found.masks[0]["w"].tolist() == [False, True, False]
+
+
+def test_masks_that_their_state_lacks_are_refused(tmp_path):
+    for masks, message in (
+        ([{"v": torch.ones(3)}], "masks for v, which the state does not have"),
+        ([{"w": torch.ones(2)}], r"the mask of w has shape \[2\]"),
+        ([{"w": torch.full((3,), 0.5)}], "the mask of w holds other values than 0 and 1"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            save_checkpoint(tmp_path / "c", [{"w": torch.ones(3)}], masks=masks)
+    two = [{"w": torch.ones(3)}] * 2
+    with pytest.raises(CheckpointError, match="masks of different names"):
+        save_checkpoint(tmp_path / "c", two, masks=[{"w": torch.ones(3)}, {}])

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.counts import count_net
@@ -267,3 +268,44 @@ def test_random_mlps_agree_with_path_search(widths, density, seed):
         [layer.weight.tolist() for layer in linear], [layer.bias.tolist() for layer in linear]
     )
     assert count_net(model, (widths[0],)).effective == expected
+
+
+def small() -> nn.Sequential:
+    return filled(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_masks_of_any_dtype(dtype):
+    found = count_net(small(), (2,), {"0.weight": torch.tensor([[1, 0], [1, 1]]).to(dtype)})
+    assert found.nonzero == found.parameters - 1
+
+
+def test_what_cannot_be_counted_is_refused_with_the_reason():
+    pruned = small()
+    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    twice = nn.Sequential(nn.Linear(2, 2), nn.Identity())
+    twice[1].forward = lambda x: (x, x)
+    for model, options, message in (
+        (small(), {"masks": {"9.weight": torch.ones(1)}}, "masks for 9.weight, which the model does not have"),
+        (small(), {"masks": {"0.weight": torch.ones(2)}}, r"mask of 0.weight has shape \[2\]"),
+        (small(), {"masks": {"0.bias": torch.full((2,), 0.5)}}, "mask of 0.bias holds other values than 0 and 1"),
+        (pruned, {}, "layer '0' computes its weight from weight_orig.*prune.remove"),
+        (parametrizations.weight_norm(nn.Linear(2, 1)), {}, "computes its weight from"),
+        (small().to("meta"), {}, "on the meta device"),
+        (nn.Sequential(nn.Linear(3, 1)), {}, r"cannot take images of \[2\]"),
+        (twice, {}, r"cannot take images of \[2\]"),
+    ):
+        with pytest.raises(AnalysisError, match=message):
+            count_net(model, (2,), **options)
+
+
+def test_a_shared_parameter_counts_once_and_works_in_each_layer():
+    tied = filled(nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)))
+    tied[2].weight = tied[0].weight
+    found = count_net(tied, (2,))
+    assert (found.parameters, found.effective, found.flops_dense) == (4, 4, 16)
+
+
+def test_counts_in_any_mode_of_the_caller():
+    with torch.inference_mode():
+        assert count_net(small(), (2,)).effective == 9

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.masks import (
     apply_masks,
     count,
@@ -78,3 +79,24 @@ def test_bits_round_trip(bits: list[bool]) -> None:
     assert packed.dtype == torch.uint8
     assert len(packed) == -(-len(bits) // 8)
     assert torch.equal(unpack_bits(packed, len(bits)), mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_masks_of_any_dtype_are_applied_and_packed(dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(3, 1).half()
+    torch.nn.init.ones_(layer.weight)
+    mask = torch.tensor([[1.0, -0.0, 1.0]]).to(dtype)
+    apply_masks(layer, {"weight": mask})
+    assert layer.weight.tolist() == [[1, 0, 1]]
+    assert unpack_bits(pack_bits(mask), 3).tolist() == [True, False, True]
+
+
+def test_masks_that_do_not_fit_are_refused() -> None:
+    layer = torch.nn.Linear(3, 1)
+    for masks, message in (
+        ({"wieght": torch.ones(1, 3)}, "masks for wieght, which the model does not have"),
+        ({"weight": torch.ones(3)}, r"the mask of weight has shape \[3\], the parameter \[1, 3\]"),
+        ({"bias": torch.tensor([float("nan")])}, "the mask of bias holds other values"),
+    ):
+        with pytest.raises(AnalysisError, match=message):
+            apply_masks(layer, masks)

@@ -32,9 +32,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sharpminima.base.errors import CheckpointError
+from sharpminima.base.errors import AnalysisError, CheckpointError
 from sharpminima.base.files import atomic_path
-from sharpminima.nets.masks import Masks, pack_bits, unpack_bits
+from sharpminima.nets.masks import Masks, checked_masks, pack_bits, unpack_bits
 
 FORMAT_VERSION = 2
 FORMAT_RELEASE = "0.1.0"
@@ -95,7 +95,7 @@ def save_checkpoint(
     path: str | os.PathLike[str],
     states: Sequence[Mapping[str, Tensor]],
     *,
-    masks: Sequence[Masks] | None = None,
+    masks: Sequence[Mapping[str, Tensor]] | None = None,
     metadata: Mapping[str, Any] | None = None,
     predictions: Tensor | None = None,
 ) -> None:
@@ -104,12 +104,13 @@ def save_checkpoint(
     Args:
         states: one state dict a replica, equal names and shapes; with ``predictions`` of the first W replicas only.
             None of a net that ``metadata`` describe by ``drawn_sha256``.
-        masks: one set of masks a replica; a value under a False mask must be exactly zero.
+        masks: one set of masks a replica, of 0 and 1; a value under a mask of 0 must be exactly zero.
         metadata: JSON values: model, dataset sha256, config slice, seed, epoch, sparsity, metrics, ...
         predictions: of the replicas without weights, the class of each test image (uint8 [R - W, images]).
 
     Raises:
-        CheckpointError: replicas that differ in shape or number, a removed value that is not zero, a NaN or infinity.
+        CheckpointError: replicas that differ in shape or number, a mask that does not fit its state or has no tensor
+            there, a removed value that is not zero, a NaN or infinity.
         SharpminimaError: the file cannot be written.
 
     >>> weight, mask = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([False, True, False])
@@ -131,6 +132,8 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: has {replicas} replicas, and masks of {len(masks)}")
     if masks is None and states and predictions is not None:
         raise CheckpointError(f"{path}: has {replicas} replicas, and masks of 0")
+    if masks is not None:
+        masks = _fitting(path, masks, states)
     for name in states[0] if states else masks[0] if masks else ():
         values = torch.stack([state[name].detach().cpu() for state in states]) if states else None
         if values is not None and values.is_floating_point() and not bool(torch.isfinite(values).all()):
@@ -138,7 +141,7 @@ def save_checkpoint(
         if values is not None and (masks is None or name not in masks[0]):
             tensors[name] = values.contiguous()
             continue
-        keep = torch.stack([m[name].detach().cpu() for m in masks or ()])
+        keep = torch.stack([m[name] for m in masks or ()])
         shapes[name] = list(keep.shape[1:])
         shared = bool((keep == keep[:1]).all())
         tensors[f"{name}:mask"] = torch.stack([pack_bits(row) for row in (keep[:1] if shared else keep)])
@@ -155,11 +158,28 @@ def save_checkpoint(
         "replicas": replicas,
         "masked_shapes": shapes,
     }
-    header["packed"] = {name: [str(value.numpy().dtype), *value.shape] for name, value in tensors.items()}
+    header["packed"] = {
+        name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in tensors.items()
+    }
     packed = {name: _packed(value) for name, value in tensors.items()}
     header["content_sha256"] = _content_sha256(packed, header)
     with atomic_path(path) as scratch:
         save_file(packed, scratch, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+
+
+def _fitting(
+    path: str | os.PathLike[str], masks: Sequence[Mapping[str, Tensor]], states: Sequence[Mapping[str, Tensor]]
+) -> list[Masks]:
+    """The masks as bool on the CPU; all replicas have masks of the same names."""
+    if any(set(each) != set(masks[0]) for each in masks):
+        raise CheckpointError(f"{path}: the replicas have masks of different names; give each the same")
+    try:
+        return [
+            {name: mask.cpu() for name, mask in checked_masks(each, states[0] if states else each, "the state").items()}
+            for each in masks
+        ]
+    except AnalysisError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -221,16 +241,16 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _packed(tensor: Tensor) -> Tensor:
     """The bytes of a tensor, by order and packed, as uint8 [bytes]."""
-    by_order = tensor.numpy().reshape(-1, 1).view(np.uint8).T
+    by_order = tensor.reshape(-1, 1).view(torch.uint8).numpy().T
     return torch.frombuffer(bytearray(bz2.compress(by_order.tobytes())), dtype=torch.uint8)
 
 
 def _unpacked(packed: Tensor, dtype: str, *shape: int) -> Tensor:
     """What was packed."""
-    whole = np.empty(shape, dtype)
-    by_order = np.frombuffer(bz2.decompress(packed.numpy().tobytes()), np.uint8).reshape(whole.itemsize, whole.size)
-    whole.reshape(-1, 1).view(np.uint8)[:] = by_order.T
-    return torch.from_numpy(whole)
+    whole = torch.empty(shape, dtype=getattr(torch, dtype))
+    by_order = np.frombuffer(bz2.decompress(packed.numpy().tobytes()), np.uint8).reshape(whole.itemsize, whole.numel())
+    whole.reshape(-1, 1).view(torch.uint8).numpy()[:] = by_order.T
+    return whole
 
 
 def _assemble(packed: dict[str, Tensor], header: dict[str, Any]) -> Checkpoint:

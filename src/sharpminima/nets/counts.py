@@ -8,8 +8,7 @@ through any residual connection: weights 0 or 1, an input of ones, and every cou
 layer, so that no depth overflows. (Path counts: as in SynFlow, Tanaka et al., NeurIPS 2020.)
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpminima.base.errors import AnalysisError
-from sharpminima.nets.masks import Masks, prunable_parameters
+from sharpminima.nets.masks import checked_masks, prunable_parameters
+from sharpminima.nets.modes import copied, measuring, reason_of
 
 _LAYERS = (
     nn.Linear,
@@ -51,20 +51,29 @@ class Counts:
     density_per_layer: dict[str, float]  # prunable parameter -> non-zero share, in [0, 1]
 
 
-def count_net(model: nn.Module, input_shape: Sequence[int], masks: Masks | None = None) -> Counts:
+@measuring(gradients=True)
+def count_net(model: nn.Module, input_shape: Sequence[int], masks: Mapping[str, Tensor] | None = None) -> Counts:
     """Count what ``model`` holds and what of it can act.
 
     Args:
         model: built of the layers of ``torch.nn`` that the package's nets use, with ReLU and max pooling as
             modules; it is not changed.
         input_shape: (channels, height, width) of one image.
-        masks: a parameter under False counts as zero, whatever its value.
+        masks: parameter name -> tensor of 0 and 1; a parameter under 0 counts as zero, whatever its value.
+
+    A parameter that several layers share counts once, and its multiply-adds in each of them.
 
     Raises:
-        AnalysisError: the model has a layer for which path counts are not defined here.
+        AnalysisError: the model has a layer for which path counts are not defined here, or cannot take images of that
+            shape; a mask does not fit.
+
+    >>> count_net(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)), (3,)).parameters
+    11
     """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise AnalysisError("the model is on the meta device, where weights have no values; load it onto another")
     alive = {name: (p.detach() != 0).cpu() for name, p in model.named_parameters()}
-    for name, mask in (masks or {}).items():
+    for name, mask in checked_masks(masks or {}, dict(model.named_parameters())).items():
         alive[name] &= mask.cpu()
     effective, positions = _live_paths(model, input_shape, alive)
     prunable = prunable_parameters(model)
@@ -103,14 +112,14 @@ class _Cut(torch.autograd.Function):
         return ((gradient > 0) & reached).to(gradient.dtype)
 
 
-@torch.enable_grad()
 def _live_paths(
     model: nn.Module, input_shape: Sequence[int], alive: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Effective parameters (bool, of their shape), and how often one image uses each weight (broadcasts)."""
     # float64 on the CPU: sums of small non-negative integers, so that zero means no path.
-    net = copy.deepcopy(model).cpu().double().eval()
+    net = copied(model).cpu().double().eval()
     positions: dict[str, Tensor] = {}
+    names = {id(parameter): name for name, parameter in net.named_parameters()}  # of what layers share: the first
     for name, module in net.named_modules():
         _check(name, module)
         if isinstance(module, nn.MaxPool2d):
@@ -118,7 +127,7 @@ def _live_paths(
         elif isinstance(module, nn.BatchNorm2d):
             module.forward = partial(_scale, module)  # type: ignore[method-assign]
         elif isinstance(module, nn.Linear | nn.Conv2d):
-            module.register_forward_hook(partial(_count_positions, positions, f"{name}.weight".lstrip(".")))
+            module.register_forward_hook(partial(_count_positions, positions, names[id(module.weight)]))
         if isinstance(module, _LAYERS):
             module.register_forward_hook(lambda _module, _inputs, output: _Cut.apply(output))
     parameters = dict(net.named_parameters())
@@ -126,7 +135,14 @@ def _live_paths(
         parameter.requires_grad_(True)
         is_shift = name.rpartition(".")[2] == "bias"  # its gradient says whether its unit is live
         parameter.data = torch.zeros_like(parameter) if is_shift else alive[name].double()
-    reached = net(torch.ones(1, *input_shape, dtype=torch.float64)).sum()
+    try:
+        reached = net(torch.ones(1, *input_shape, dtype=torch.float64)).sum()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever the model's own code raises
+        raise AnalysisError(f"the model cannot take images of {list(input_shape)} ({reason_of(error)})") from error
+    if not reached.requires_grad:
+        raise AnalysisError("the model's output depends on none of its parameters; there is nothing to count")
     gradients = torch.autograd.grad(reached, list(parameters.values()), allow_unused=True)
     effective = {
         name: torch.zeros_like(alive[name]) if gradient is None else alive[name] & (gradient > 0)
@@ -137,6 +153,12 @@ def _live_paths(
 
 def _check(name: str, module: nn.Module) -> None:
     """Refuse what the pass would count wrongly rather than not at all."""
+    others = sorted(set(dict(module.named_parameters(recurse=False))) - {"weight", "bias"})
+    if isinstance(module, nn.Linear | nn.Conv2d) and (others or "weight" not in module._parameters):
+        raise AnalysisError(
+            f"layer {name!r} computes its weight from {', '.join(others) or 'others'}; make it a plain parameter first "
+            "(torch.nn.utils.prune.remove, torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm)"
+        )
     own = next(module.parameters(recurse=False), None) is not None
     is_container = not own and next(module.children(), None) is not None
     padded_otherwise = isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"

@@ -1,7 +1,12 @@
 """Masks: one boolean tensor a prunable parameter, True where the parameter survives."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from sharpminima.base.errors import AnalysisError
 
 Masks = dict[str, Tensor]
 """Parameter name -> bool tensor of the parameter's shape; a parameter that is not named is never pruned."""
@@ -42,11 +47,47 @@ def sparsity(masks: Masks) -> float:
     return 1.0 - survivors / size
 
 
+def checked_masks(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor], of: str = "the model") -> Masks:
+    """The masks as bool, on the device of what they mask.
+
+    Args:
+        masks: name -> tensor of 0 (removed; -0.0 is one) and 1 (kept) of any dtype.
+        tensors: name -> what may be masked: a model's parameters, or a state dict.
+        of: what these belong to, for the message.
+
+    Raises:
+        AnalysisError: a mask has nothing to mask, another shape or other values; it is named.
+
+    >>> checked_masks({"weight": torch.tensor([0.0, 1.0])}, {"weight": torch.zeros(2)})
+    {'weight': tensor([False,  True])}
+    """
+    if not isinstance(masks, Mapping):
+        raise AnalysisError(f"the masks are a {type(masks).__name__}; give a dictionary, parameter name -> mask")
+    unknown = sorted(str(name) for name in masks if name not in tensors)
+    if unknown:
+        raise AnalysisError(f"there are masks for {', '.join(unknown)}, which {of} does not have")
+    return {name: _checked(name, mask, tensors[name]) for name, mask in masks.items()}
+
+
+def _checked(name: str, mask: Any, masked: Tensor) -> Tensor:
+    if not isinstance(mask, Tensor):
+        raise AnalysisError(f"the mask of {name} is a {type(mask).__name__}; give a tensor")
+    if mask.shape != masked.shape:
+        raise AnalysisError(f"the mask of {name} has shape {list(mask.shape)}, the parameter {list(masked.shape)}")
+    if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
+        raise AnalysisError(f"the mask of {name} holds other values than 0 and 1")
+    return mask.detach().to(masked.device).bool()
+
+
 @torch.no_grad()
-def apply_masks(model: nn.Module, masks: Masks) -> None:
-    """Set the removed parameters of ``model`` to zero, in place."""
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the removed parameters of ``model`` to zero, in place.
+
+    Raises:
+        AnalysisError: as `checked_masks`.
+    """
     parameters = dict(model.named_parameters())
-    for name, mask in masks.items():
+    for name, mask in checked_masks(masks, parameters).items():
         parameters[name].mul_(mask)
 
 
@@ -78,7 +119,7 @@ def _random_mask(size: int, survivors: int, generator: torch.Generator) -> Tenso
 def pack_bits(mask: Tensor) -> Tensor:
     """Bool [n] to uint8 [ceil(n / 8)], first element in the lowest bit."""
     padded = torch.zeros(-(-mask.numel() // 8) * 8, dtype=torch.uint8)
-    padded[: mask.numel()] = mask.flatten()
+    padded[: mask.numel()] = mask.flatten().bool()
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
     return (padded.view(-1, 8) * weights).sum(dim=1, dtype=torch.uint8)
 

@@ -4,28 +4,38 @@ The paper (Tartaglione et al., ICANN 2020) reports the top-5 eigenvalues, from 2
 with deflation, which are too few to converge; here Lanczos runs until measured residuals are small.
 """
 
-import functools
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from sharpminima.analysis._inputs import (
+    FEW,
     check_finite_weights,
     check_images,
+    check_model,
+    check_number,
+    check_whole,
     count_labels,
-    count_outputs,
+    given,
     surviving,
 )
-from sharpminima.analysis._reduced import channels_last, reduced
 from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
+from sharpminima.analysis.hessian._products import (
+    Parameters,
+    differentiable_kernels,
+    find_way,
+    load_forward_mode,
+    split,
+    values_of,
+)
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
+from sharpminima.nets.masks import checked_masks
+from sharpminima.nets.modes import measuring, ordinary
 from sharpminima.nets.sparse import SparseConv2d
 from sharpminima.runtime.rng import generator
 
@@ -66,7 +76,11 @@ class HessianVectorProduct:
 
     Forward over reverse mode, vectorised over the vectors (Pearlmutter, "Fast exact multiplication by the Hessian",
     1994; a vector costs 1.0 to 0.6 times one of double backward, for 1 to 4 vectors at once), on a net without the
-    units that cannot have a derivative (`sharpminima.nets.compaction`). Batches are summed in float64.
+    units that cannot have a derivative (`sharpminima.nets.compaction`); where the net does not allow that, which a
+    trial against double backward shows when the operator is built, by slower ways. Batches are summed in float64.
+
+    Every parameter counts, frozen ones (``requires_grad=False``) too. A parameter that the loss does not depend on, or
+    that the net detaches, has a derivative of zero. A weight of -0.0 is zero.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> product = HessianVectorProduct(net, torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 1]))
@@ -74,6 +88,7 @@ class HessianVectorProduct:
     tensor(True)
     """
 
+    @measuring(gradients=True)
     def __init__(
         self,
         model: nn.Module,
@@ -90,39 +105,37 @@ class HessianVectorProduct:
         Raises:
             AnalysisError: as `hessian_eigenvalues` says.
         """
-        self.batch_size = batch_size if batch_size is not None else _BATCH.get(images.device.type, 1000)
-        check_images(images, labels, self.batch_size)
+        images, labels = check_images(images, labels, 1 if batch_size is None else batch_size)
+        classes = check_model(model, images)
         check_finite_weights(model)
-        count_labels(labels, count_outputs(model, images))
+        count_labels(labels, classes)
         if scaling not in SCALINGS:
             raise AnalysisError(f"there is no scaling {scaling!r}; give None or 'parameter'")
-        if dtype is not None and not dtype.is_floating_point:
-            raise AnalysisError(f"products cannot be computed in {dtype}; give a floating point dtype")
+        dtype = _computed_in(model, images, dtype)
+        self._dtype = dtype or images.dtype
+        survivors = surviving(model, masks)
+        if masks is not None:
+            masks = checked_masks(masks, dict(model.named_parameters()))
+        load_forward_mode()
+        self._way = find_way(model, masks, survivors, images[:FEW].to(self._dtype), labels[:FEW], dtype)
+        self._net = self._way.reduced.net
+        self._parameters = values_of(self._net)
+        self._places = self._way.reduced.places.to(survivors.device)
+        sparse = any(isinstance(module, SparseConv2d) for module in self._net.modules())
+        usual = _SPARSE_BATCH if sparse else _BATCH.get(images.device.type, 1000)
+        self.batch_size = batch_size if batch_size is not None else usual
         self.images, self.labels = images, labels
         parameters = list(model.parameters())
         self._total = sum(parameter.numel() for parameter in parameters)
-        survivors = surviving(model, masks)
-        net, places = reduced(model, masks)
-        net = net.to(dtype=dtype)
-        if images.device.type == "cpu":
-            net = channels_last(net)
-        self._net = net
-        self._sparse = any(isinstance(module, SparseConv2d) for module in net.modules())  # such know no vmap
-        if self._sparse and batch_size is None:
-            self.batch_size = _SPARSE_BATCH
-        self._parameters = {name: parameter.detach() for name, parameter in net.named_parameters()}
-        self._places = places.to(survivors.device)
         self._survivors = survivors.nonzero().flatten()
         self._scale: Tensor | None = None
         if scaling == "parameter":
             weights = torch.cat([parameter.detach().double().flatten() for parameter in parameters])
             self._scale = weights.abs()[self._survivors]
-        self._dtype = dtype or images.dtype
         self.scaling = scaling
         self.space = "all" if masks is None else "surviving"  # which parameters H is taken over
         self.dimension = len(self._survivors)  # how many they are
         self.calls = 0  # products so far
-        _load_forward_mode()
 
     @property
     def device(self) -> torch.device:
@@ -140,14 +153,20 @@ class HessianVectorProduct:
         full[..., self._survivors] = vectors
         return full
 
+    @measuring(gradients=True)
     def __call__(self, vectors: Tensor) -> Tensor:
         """H v, float64, of one vector [dimension] or of each of several [b, dimension].
 
         Raises:
-            AnalysisError: a product is NaN or infinite.
+            AnalysisError: vectors of another shape; a product is NaN or infinite.
             Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
         """
-        block = vectors.to(self.device).reshape(-1, self.dimension)
+        if not isinstance(vectors, Tensor) or vectors.dim() not in (1, 2) or vectors.shape[-1] != self.dimension:
+            found = list(vectors.shape) if isinstance(vectors, Tensor) else f"a {type(vectors).__name__}"
+            raise AnalysisError(f"vectors are {found}; give a tensor [{self.dimension}] or [b, {self.dimension}]")
+        block = ordinary(vectors).to(self.device, torch.float64).reshape(-1, self.dimension)
+        if not len(block):
+            return block
         products = torch.cat([self._products(part) for part in block.split(TOGETHER)])
         self.calls += len(block)
         if not products.isfinite().all():
@@ -158,72 +177,48 @@ class HessianVectorProduct:
         """The products [b, dimension] of vectors that one pass serves [b, dimension]."""
         vectors = vectors if self._scale is None else vectors * self._scale
         flat = self.expand(vectors)[:, self._places]
-        shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
-        parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
-        directions = {
-            name: part.reshape(-1, *shape).to(self._parameters[name].dtype)
-            for (name, shape), part in zip(shapes.items(), parts, strict=True)
-        }
+        directions = split(flat, self._parameters)
         total = torch.zeros_like(flat, dtype=torch.float64)
-        for batch, target in zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True):
-            if STOP.raised:
-                raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
-            total += self._batch_products(self._as_computed(batch), target, directions)
+        with differentiable_kernels(self._way.plain):
+            for batch, target in zip(
+                self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True
+            ):
+                if STOP.raised:
+                    raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
+                total += self._batch_products(batch, target, directions)
         full = total.new_zeros(len(flat), self._total)
         full[:, self._places] = total / len(self.labels)
         products = full[:, self._survivors]
         return products if self._scale is None else products * self._scale
 
-    def _as_computed(self, batch: Tensor) -> Tensor:
-        kind = torch.channels_last if batch.device.type == "cpu" else torch.contiguous_format
-        return batch.to(self._dtype).contiguous(memory_format=kind)
-
-    def _batch_products(self, batch: Tensor, target: Tensor, directions: dict[str, Tensor]) -> Tensor:
+    def _batch_products(self, batch: Tensor, target: Tensor, directions: Parameters) -> Tensor:
         """Products of the Hessian of a batch's summed loss, float64 [b, parameters of the net]."""
+        batch = batch.to(self._dtype).contiguous(memory_format=self._way.reduced.layout)
 
-        def loss(parameters: dict[str, Tensor]) -> Tensor:
+        def loss(parameters: Parameters) -> Tensor:
             return F.cross_entropy(functional_call(self._net, parameters, (batch,)), target, reduction="sum")
 
-        count = len(next(iter(directions.values())))
-        if count == 1 or self._sparse:
-            rows = [_along(loss, self._parameters, [part[i] for part in directions.values()]) for i in range(count)]
-            return torch.stack(rows).double()
-
-        def product(direction: dict[str, Tensor]) -> dict[str, Tensor]:
-            return jvp(grad(loss), (self._parameters,), (direction,))[1]
-
-        return torch.cat([part.flatten(1).double() for part in vmap(product)(directions).values()], dim=1)
+        several = len(next(iter(directions.values()))) > 1
+        return (self._way.several if several else self._way.single)(loss, self._parameters, directions)
 
 
-def _along(
-    loss: Callable[[dict[str, Tensor]], Tensor], parameters: Mapping[str, Tensor], direction: Sequence[Tensor]
-) -> Tensor:
-    """The derivative of the gradient of ``loss`` along a direction, flat.
+def _computed_in(model: nn.Module, images: Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
+    """What to compute in: at least float32, as coarser products converge to other numbers; None: the model's own.
 
-    The same as ``jvp(grad(loss))``, whose transforms cost what a layer of survivors saves.
+    Raises:
+        AnalysisError: a coarser one is asked for, or one that is not floating point.
     """
-    with forward_ad.dual_level():
-        leaves = [parameter.detach().requires_grad_() for parameter in parameters.values()]
-        moved = [forward_ad.make_dual(leaf, part) for leaf, part in zip(leaves, direction, strict=True)]
-        found = torch.autograd.grad(loss(dict(zip(parameters, moved, strict=True))), moved)
-        tangents = [forward_ad.unpack_dual(gradient).tangent for gradient in found]
-    return torch.cat(
-        [
-            torch.zeros_like(leaf).flatten() if tangent is None else tangent.detach().flatten()
-            for leaf, tangent in zip(leaves, tangents, strict=True)
-        ]
-    )
+    if dtype is not None:
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise AnalysisError(f"products cannot be computed in {dtype}; give a floating point dtype")
+        if torch.finfo(dtype).bits < 32:
+            raise AnalysisError(f"{dtype} is too coarse for products; give torch.float32 or torch.float64")
+        return dtype
+    held = [images.dtype, *(parameter.dtype for parameter in model.parameters())]
+    return torch.float32 if any(torch.finfo(each).bits < 32 for each in held) else None
 
 
-@functools.cache
-def _load_forward_mode() -> None:
-    """Let torch load its forward-mode formulas, which warns of its own use of ``torch.jit.script``."""
-    with warnings.catch_warnings():
-        # A DeprecationWarning with torch 2.13, a FutureWarning with 2.15.
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
-        jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
-
-
+@measuring(gradients=True)
 def hessian_eigenvalues(
     model: nn.Module,
     images: Tensor,
@@ -249,13 +244,13 @@ def hessian_eigenvalues(
         images: normalised float images [N, C, H, W] on the model's device.
         labels: int64 class numbers [N] on the same device.
         k: eigenvalues wanted.
-        masks: parameter name -> tensor of 0 and 1; then the Hessian over the surviving parameters only (mask
-            on both sides). A parameter without a mask survives whole. None: all parameters.
+        masks: parameter name -> tensor of 0 and 1, of any dtype; then the Hessian over the surviving parameters only
+            (mask on both sides). A parameter without a mask survives whole. None: all parameters.
         tol: largest residual of a converged vector, relative to the largest |eigenvalue| of the k.
         seed: the start; the same seed gives the same numbers.
         scaling: "parameter" for D H D with D = diag(|w|), whose eigenvalues do not depend on the scale of ReLU layers
             (see `HessianVectorProduct`); the eigenvectors are those of D H D. None for H.
-        dtype: of the products; None: the model's own.
+        dtype: of the products, float32 or float64; None: the model's own, and float32 of a coarser one.
         batch_size: images a pass, which serves up to 4 vectors; memory grows with it (LeNet-5: 0.3 MB an image
             and vector). None: 125 on a CPU, 1000 on CUDA.
         block_size: vectors of a Lanczos block. None: 1 on a CPU (fewest products), 4 on CUDA (fewest passes).
@@ -266,7 +261,9 @@ def hessian_eigenvalues(
     Raises:
         AnalysisError: k is not within 1 ... dimension or above max_iterations; tol is not positive; block_size is
             below 1; a scaling or a dtype that is not offered; weights or products are NaN or infinite; images,
-            labels or masks of a wrong shape, type or range.
+            labels or masks of a wrong shape, type, range or device; masks that remove everything; a model that draws
+            random numbers or mixes the images of a batch in eval mode, that has no second derivatives or depends on no
+            parameter, that is compiled, quantised or wrapped, or fails.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
@@ -274,6 +271,8 @@ def hessian_eigenvalues(
     >>> round(float(found.eigenvalues[0]), 6)  # p (1 - p) of two classes, twice, times the five inputs of each
     2.5
     """
+    check_whole(k=k, seed=seed, max_iterations=max_iterations, **given(block_size=block_size))
+    check_number(tol=tol)
     product = HessianVectorProduct(
         model, images, labels, masks=masks, scaling=scaling, dtype=dtype, batch_size=batch_size
     )

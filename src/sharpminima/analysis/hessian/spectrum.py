@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sharpminima.analysis._inputs import check_number, check_whole, given
 from sharpminima.analysis.hessian._lanczos import quadrature
 from sharpminima.analysis.hessian.eigenvalues import TOGETHER, HessianVectorProduct
 from sharpminima.base.errors import AnalysisError
+from sharpminima.nets.modes import measuring
 from sharpminima.runtime.rng import generator
 
 _REACH = 4.0  # widths of the kernel that the grid of a density goes beyond the nodes
@@ -46,6 +48,7 @@ class HessianDensity:
     scaling: str | None  # the coordinates, as of `hessian_eigenvalues`
 
 
+@measuring(gradients=True)
 def hessian_trace(
     model: nn.Module,
     images: Tensor,
@@ -80,6 +83,7 @@ def hessian_trace(
     >>> round(found.trace, 6)  # one eigenvalue is not 0
     2.5
     """
+    check_whole(products=products, seed=seed)
     if products < 6:
         raise AnalysisError(f"products is {products}; give at least 6, of which two probe the rest")
     product = HessianVectorProduct(
@@ -109,6 +113,7 @@ def hessian_trace(
     )
 
 
+@measuring(gradients=True)
 def hessian_density(
     model: nn.Module,
     images: Tensor,
@@ -150,6 +155,8 @@ def hessian_density(
     >>> found.nodes.shape, round(float(found.nodes.max()), 4)  # one eigenvalue is not 0
     (torch.Size([8, 2]), 2.5)
     """
+    check_whole(probes=probes, steps=steps, points=points, seed=seed)
+    check_number(**given(sigma=sigma))
     for name, value, least in (("probes", probes, 2), ("steps", steps, 1), ("points", points, 2)):
         if value < least:
             raise AnalysisError(f"{name} is {value}; give at least {least}")

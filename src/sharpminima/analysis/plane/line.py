@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpminima.analysis._inputs import check_whole
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
 from sharpminima.analysis.plane.surface import Plane, loss_surface
 from sharpminima.base.errors import AnalysisError
+from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
 
@@ -81,6 +83,7 @@ def loss_barrier(
     >>> round(found.barrier, 6)  # the loss of a linear net is convex
     0.0
     """
+    check_whole(points=points)
     if points < 3:
         raise AnalysisError(f"points is {points}; a barrier lies between the ends, so give at least 3")
     found = loss_surface(
@@ -114,6 +117,7 @@ def loss_barrier(
     )
 
 
+@measuring(gradients=True)
 def hessian_along_line(
     center: nn.Module,
     target: nn.Module,
@@ -157,6 +161,7 @@ def hessian_along_line(
     >>> found.eigenvalues.shape, bool((found.eigenvalues[:, 0] <= 2.5).all())  # 2.5 where both classes are as likely
     (torch.Size([3, 2]), True)
     """
+    check_whole(points=points)
     if points < 2:
         raise AnalysisError(f"points is {points}; the ends are two, so give at least 2")
     plane = Plane(center, target, masks=masks)

@@ -3,9 +3,9 @@
 Tartaglione et al., ICANN 2020, Fig. 2-4: between the gradually pruned net G and the one-shot net 1-S.
 """
 
-import copy
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,17 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.analysis._inputs import (
+    FEW,
+    agree,
     check_finite_weights,
     check_images,
+    check_kind,
+    check_model,
+    check_number,
+    check_whole,
     count_labels,
-    count_outputs,
+    logits_of,
     surviving,
 )
 from sharpminima.analysis._reduced import Observed
-from sharpminima.analysis.psp.entropy import PspEntropy, PspStatistics, check_order, psp_statistics
+from sharpminima.analysis.psp._activations import Activations, check_activations
+from sharpminima.analysis.psp.entropy import PspEntropy, PspStatistics, check_order, collect_statistics
+from sharpminima.analysis.psp.preactivations import preactivations
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP
 from sharpminima.nets.evaluation import evaluate
+from sharpminima.nets.masks import checked_masks
+from sharpminima.nets.modes import copied, eval_mode, measuring
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 from sharpminima.runtime.rng import generator
 
@@ -70,11 +80,12 @@ class Plane:
     x = 0.5, the target's beyond.
 
     Raises:
-        AnalysisError: the models have different parameters or buffers, the same weights, or NaN or infinity;
+        AnalysisError: the models have different parameters, buffers or devices, the same weights, or NaN or infinity;
             a mask does not fit, or an end has a weight that is not zero where it removes; no direction is
             orthogonal to the first axis.
     """
 
+    @measuring(gradients=False)
     def __init__(
         self,
         center: nn.Module,
@@ -83,8 +94,14 @@ class Plane:
         masks: Mapping[str, Tensor] | None = None,
         seed: int = 0,
     ) -> None:
+        check_whole(seed=seed)
+        check_kind(center)
+        check_kind(target)
         if _shapes(center) != _shapes(target):
-            raise AnalysisError("center and target have different parameters or buffers; give two of the same net")
+            raise AnalysisError(
+                "center and target have different parameters or buffers (names, shapes, dtypes, devices); "
+                "give two of the same net"
+            )
         for role, model in (("the center", center), ("the target", target)):
             check_finite_weights(model, role)
         self._ends = {
@@ -118,7 +135,7 @@ class Plane:
             raise AnalysisError("no direction is orthogonal to the first axis; two surviving parameters are needed")
         return draw * (self.distance / draw.norm())
 
-    @torch.no_grad()
+    @measuring(gradients=False)
     def move(self, model: nn.Module, x: float, y: float) -> None:
         """Give ``model``, a net of the same parameters, the weights and buffers of the point (x, y)."""
         state = dict(self._ends[0.0 if x <= 0.5 else 1.0])
@@ -135,7 +152,8 @@ class Plane:
 
     def model_at(self, x: float, y: float = 0.0) -> nn.Module:
         """A new model at the point (x, y), for instance for the Hessian along the line between the ends."""
-        model = copy.deepcopy(self._template)
+        with measuring(gradients=False):
+            model = copied(self._template)
         self.move(model, x, y)
         return model
 
@@ -144,8 +162,8 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {name: (value.shape, value.dtype) for name, value in _state(model).items()}
+def _shapes(model: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype, torch.device]]:
+    return {name: (value.shape, value.dtype, value.device) for name, value in _state(model).items()}
 
 
 def _axis(points: int, span: tuple[float, float]) -> Tensor:
@@ -169,17 +187,44 @@ class _Meter:
         definition: str,
         batch_size: int,
         masks: Mapping[str, Tensor] | None,
+        classes: int,
+        activations: Activations,
     ) -> None:
         self._plane, self._data, self._batch_size = plane, (images, labels), batch_size
+        self._classes, self._activations = classes, activations
         self._measures, self._definition = measures, definition
         self._orders = {entry[0] for name in measures if (entry := MEASURES[name])}
         self._model = plane.model_at(0.0)
         survivors = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self._model.named_parameters()}
         if 2 not in self._orders or definition == "joint":  # `_with_zero_neurons` cannot tell the agreement
-            survivors |= dict(masks or {})
-        self._observed = Observed(self._model, survivors)
+            survivors |= checked_masks(masks or {}, survivors)
+        self._observed = Observed(self._model, survivors, self._is_same())
         self._neurons: dict[str, int] = {}  # of the whole net, by layer
         self.ends = {point: self._whole(*point) for point in ENDS}
+
+    def _is_same(self) -> Callable[[nn.Module], bool]:
+        """Whether a net has the outputs of the whole one on few images, and, if they count, ReLUs of the same names."""
+
+        def seen(net: nn.Module) -> tuple[list[str], Tensor]:
+            few = self._data[0][:FEW]
+            if not self._orders:
+                with eval_mode(net):
+                    return [], logits_of(net, few)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the first point warns
+                ((layers, logits),) = preactivations(net, few, activations=self._activations)
+            return list(layers), logits
+
+        def is_same(net: nn.Module) -> bool:
+            try:
+                (names, logits), (expected_names, expected) = seen(net), seen(self._model)
+            except AnalysisError:
+                return False  # what is wrong with the whole net is said at the first point
+            except RuntimeError:  # a layout that the net does not take
+                return False
+            return names == expected_names and agree(expected, logits)
+
+        return is_same
 
     def _whole(self, x: float, y: float) -> dict[str, float]:
         self._plane.move(self._model, x, y)
@@ -202,7 +247,14 @@ class _Meter:
     def _measure(self, model: nn.Module) -> dict[str, float]:
         if self._orders:
             pairs = 2 in self._orders and self._definition == "joint"
-            statistics = psp_statistics(model, *self._data, pairs=pairs, batch_size=self._batch_size)
+            statistics = collect_statistics(
+                model,
+                *self._data,
+                self._classes,
+                pairs=pairs,
+                batch_size=self._batch_size,
+                activations=self._activations,
+            )
             evaluation = statistics.evaluation
             entropies = self._entropies(statistics)
         else:
@@ -256,6 +308,7 @@ def _with_zero_neurons(
     return values if second else {**values, (2, "mean_live"): 0.0}
 
 
+@measuring(gradients=False)
 def loss_surface(
     center: nn.Module,
     target: nn.Module,
@@ -269,6 +322,7 @@ def loss_surface(
     definition: str = "joint",
     measures: Sequence[str] = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2"),
     batch_size: int = 250,
+    activations: Activations = "relu",
     progress: Callable[[int, int], None] | None = None,
     resume: str | os.PathLike[str] | None = None,
     save_every_s: float = 60.0,
@@ -286,7 +340,7 @@ def loss_surface(
 
     Args:
         center, target: two nets of the same parameters; they are not modified.
-        images, labels, batch_size: as for `psp_statistics`.
+        images, labels, batch_size, activations: as for `psp_statistics`.
         grid: points along x and along y. One point along an axis is the coordinate 0: (51, 1) is the line.
         span: first and last coordinate, of both axes.
         masks: parameter name -> tensor of 0 and 1; then all points keep removed weights at zero. None: the
@@ -300,9 +354,9 @@ def loss_surface(
         save_every_s: seconds between two writes of it.
 
     Raises:
-        AnalysisError: as for `Plane` and, where PSP measures are asked for, `psp_statistics`; a measure or
-            definition that is not offered; a grid below 1 or a span that does not rise; a measure that is not
-            finite.
+        AnalysisError: as for `Plane` and `psp_statistics` (classes without images and nets without ReLU only where
+            PSP measures are asked for); a measure or definition that is not offered; a grid below 1 or a span that
+            does not rise; a measure that is not finite.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)) for _ in range(2))
@@ -311,19 +365,29 @@ def loss_surface(
     >>> found.values["loss"].shape, found.x.tolist()
     (torch.Size([3, 5]), [-0.5, 0.0, 0.5, 1.0, 1.5])
     """
-    measures = tuple(measures)
+    measures = (measures,) if isinstance(measures, str) else tuple(measures)
     unknown = [name for name in measures if name not in MEASURES]
     if unknown or not measures:
         raise AnalysisError(f"there is no measure {', '.join(unknown) or 'given'}; there are {', '.join(MEASURES)}")
     check_order(2, definition)
+    check_activations(activations)
+    check_whole(seed=seed)
+    check_number(save_every_s=save_every_s)
+    for name, pair, check in (("grid", grid, check_whole), ("span", span, check_number)):
+        if not isinstance(pair, Sequence) or len(pair) != 2:
+            raise AnalysisError(f"{name} is {pair!r}; give two numbers")
+        for part in pair:
+            check(**{name: part})
     if min(grid) < 1:
         raise AnalysisError(f"the grid is {grid[0]} x {grid[1]}; give at least one point along each axis")
     if not (math.isfinite(span[0]) and math.isfinite(span[1]) and span[0] < span[1]):
         raise AnalysisError(f"the span is {span[0]} to {span[1]}; it must rise")
-    check_images(images, labels, batch_size)
-    count_labels(labels, count_outputs(center, images))
+    images, labels = check_images(images, labels, batch_size)
+    classes = check_model(center, images)
+    count_labels(labels, classes)
     plane = Plane(center, target, masks=masks, seed=seed)
-    meter = _Meter(plane, images, labels, measures, definition, batch_size, masks)
+    check_model(target, images)
+    meter = _Meter(plane, images, labels, measures, definition, batch_size, masks, classes, activations)
     file = None
     if resume is not None:
         settings = {
@@ -336,6 +400,8 @@ def loss_surface(
             "batch_size": batch_size,
             "masks": sorted(masks or {}),
         }
+        if activations != "relu":
+            settings["activations"] = getattr(activations, "__qualname__", str(activations))
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items())), images, labels]
         file = ResumeFile(resume, fingerprint=fingerprint_of(settings, tensors), every_s=save_every_s)
 

@@ -12,11 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.analysis._inputs import check_finite_weights, check_images, count_labels, count_outputs, eval_mode
+from sharpminima.analysis._inputs import (
+    check_finite_weights,
+    check_images,
+    check_model,
+    check_whole,
+    count_labels,
+    given,
+    logits_of,
+)
+from sharpminima.analysis.psp._activations import Activations
 from sharpminima.analysis.psp._states import pack
 from sharpminima.analysis.psp.preactivations import capture_preactivations
 from sharpminima.base.errors import AnalysisError
-from sharpminima.nets.evaluation import Evaluation
+from sharpminima.nets.evaluation import Evaluation, at_least_float32
+from sharpminima.nets.modes import eval_mode, measuring
 from sharpminima.runtime.rng import generator
 
 DEFINITIONS = ("joint", "agreement")
@@ -101,6 +111,7 @@ class PspStatistics:
                 tuple; there are too many tuples to count them all, and no ``samples`` are asked for.
         """
         check_order(order, definition)
+        check_whole(seed=seed, **given(samples=samples))
         if samples is not None and samples < 2:
             raise AnalysisError(f"samples is {samples}; give at least 2 tuples, as one has no standard error")
         per_neuron = None
@@ -345,19 +356,29 @@ def check_order(order: int, definition: str) -> None:
         raise AnalysisError(f"there is no definition {definition!r}; there are {', '.join(DEFINITIONS)}")
 
 
-@torch.no_grad()
+@measuring(gradients=False)
 def psp_statistics(
-    model: nn.Module, images: Tensor, labels: Tensor, *, pairs: bool = False, batch_size: int = 250
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    pairs: bool = False,
+    batch_size: int = 250,
+    activations: Activations = "relu",
 ) -> PspStatistics:
     """Collect, in one pass over the data, what PSP-entropies, PSP norms, loss and error need.
 
     Args:
         model: a net with ReLUs, as `capture_preactivations` finds them, and logits [N, classes]; it runs in eval
-            mode, and each module's mode is restored.
+            mode and its own precision, without autocast, and each module's mode is restored.
         images: normalised float images [N, C, H, W] on the model's device.
         labels: int64 class numbers [N] on the same device; every class must occur.
         pairs: keep the states too, which ``joint`` needs above order 1.
         batch_size: images a forward pass. On a CPU, hundreds are faster than thousands.
+        activations: whose inputs count: "relu", "all" or a predicate of modules, as for `capture_preactivations`.
+
+    Warns:
+        UserWarning: activations are left out, as `capture_preactivations` says.
 
     Memory: beyond the forward pass itself, 2^21 pre-activations (or one image's) in float64 and as bool, 8 bytes
     an image and layer, and 8 bytes a class and hidden neuron; with ``pairs`` one bit an image and hidden neuron
@@ -365,8 +386,9 @@ def psp_statistics(
 
     Raises:
         AnalysisError: no ReLU runs, or some ReLU does not run on every image; images, labels or logits of a wrong
-            shape or type; labels out of range; a class without images; NaN or infinity among weights,
-            pre-activations or logits.
+            shape, type or device; labels out of range; a class without images; NaN or infinity among weights,
+            pre-activations or logits; a model that draws random numbers or mixes the images of a batch in eval mode,
+            that is compiled, quantised or wrapped, or fails.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
     >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
@@ -375,9 +397,26 @@ def psp_statistics(
     >>> found.layers["2"].active.tolist(), found.entropy(2).mean  # images with z > 0 [classes, neurons]; bits
     ([[1, 1], [2, 0]], 1.0)
     """
-    check_images(images, labels, batch_size)
+    images, labels = check_images(images, labels, batch_size)
+    classes = check_model(model, images)
+    return collect_statistics(
+        model, images, labels, classes, pairs=pairs, batch_size=batch_size, activations=activations
+    )
+
+
+def collect_statistics(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    pairs: bool,
+    batch_size: int,
+    activations: Activations = "relu",
+) -> PspStatistics:
+    """`psp_statistics` of a model and images that are known to fit, without gradients being recorded."""
     check_finite_weights(model)
-    class_sizes = count_labels(labels, count_outputs(model, images))
+    class_sizes = count_labels(labels, classes)
     if not class_sizes.all():
         empty = ", ".join(str(label) for label in (class_sizes == 0).nonzero().flatten().tolist())
         raise AnalysisError(f"class {empty} has no images; give images of all {len(class_sizes)} classes")
@@ -390,10 +429,10 @@ def psp_statistics(
 
     loss, logit_squares = torch.zeros(2, dtype=torch.float64, device=images.device)
     wrong = torch.zeros((), dtype=torch.int64, device=images.device)
-    with eval_mode(model), capture_preactivations(model, collect):
+    with eval_mode(model), capture_preactivations(model, collect, activations):
         for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             members = F.one_hot(target, len(class_sizes)).T.float()
-            logits = model(batch)
+            logits = at_least_float32(logits_of(model, batch))
             loss += F.cross_entropy(logits, target, reduction="sum").double()
             wrong += (logits.argmax(dim=1) != target).sum()
             logit_squares += _squares(logits).sum()
@@ -416,6 +455,7 @@ def psp_entropy(
     samples: int | None = None,
     seed: int = 0,
     batch_size: int = 250,
+    activations: Activations = "relu",
 ) -> PspEntropy:
     """PSP-entropy of ``model`` on ``images``, in bits.
 
@@ -439,7 +479,7 @@ def psp_entropy(
     carry no information. A layer of fewer than k neurons has no tuples and is left out.
 
     Args:
-        model, images, labels, batch_size: as for `psp_statistics`, which gives all orders from one pass.
+        model, images, labels, batch_size, activations: as for `psp_statistics`, which gives all orders from one pass.
         order: k, from 1 on.
         definition: "joint" or "agreement"; both are the same at order 1.
         samples: tuples to draw in each class of a layer that has too many, once for every number of neurons
@@ -457,5 +497,5 @@ def psp_entropy(
     """
     check_order(order, definition)
     pairs = order > 1 and definition == "joint"
-    statistics = psp_statistics(model, images, labels, pairs=pairs, batch_size=batch_size)
+    statistics = psp_statistics(model, images, labels, pairs=pairs, batch_size=batch_size, activations=activations)
     return statistics.entropy(order, definition, samples=samples, seed=seed)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,7 +19,11 @@ _CHANNELWISE = (
 
 
 class NotCompactable(ValueError):
-    """The graph of a net cannot be traced, or a layer or a parameter of it is used in several places."""
+    """The graph of a net cannot be traced, or a layer or a parameter of it is used in several places or changed.
+
+    Hooks, and weights that are computed from other parameters (pruning and parametrisations of torch), do not show in
+    the graph.
+    """
 
 
 @dataclass
@@ -40,6 +45,11 @@ class Layer:
 
 
 def traced(model: nn.Module) -> fx.GraphModule:
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            raise NotCompactable(f"module {name!r} has hooks, or a forward of its own")
+        if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
+            raise NotCompactable(f"the weight of layer {name!r} is computed from other parameters")
     try:
         graph = fx.symbolic_trace(model)
     except Exception as error:  # whatever the model's own code makes of a proxy
@@ -80,7 +90,7 @@ def layers_of(graph: fx.GraphModule) -> list[Layer]:
     found: dict[fx.Node, Layer] = {}
     for node in graph.graph.nodes:
         module = modules.get(node.target) if node.op == "call_module" else None
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
+        if _is_plain(module):
             found[node] = Layer(node.target, module)
     for node, layer in found.items():
         norms: list[str] = []
@@ -105,6 +115,16 @@ def layers_of(graph: fx.GraphModule) -> list[Layer]:
                 if reader in found and isinstance(found[reader].module, nn.Linear):
                     found[reader].selects = True
     return list(found.values())
+
+
+def _is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d | nn.Linear]:
+    """Whether it is just such a layer: what inherits from one may compute something else."""
+    return (
+        module is not None
+        and type(module) in (nn.Conv2d, nn.Linear)
+        and set(module._parameters) == {"weight", "bias"}
+        and getattr(module, "groups", 1) == 1
+    )
 
 
 def _flattens(node: fx.Node, module: nn.Module | None) -> bool:

@@ -1,0 +1,86 @@
+"""Which calls of a forward pass are activations: ReLUs under all their names, and others."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sharpminima.base.errors import AnalysisError
+
+Activations = str | Callable[[nn.Module], bool]
+"""What counts as a layer of neurons: "relu" (ReLUs alone), "all" (other activations too, by the sign of what enters
+them), or a predicate of modules, whose inputs count beside those of ReLUs."""
+
+OFFERED = ("relu", "all")
+
+_RELUS = frozenset([F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6])  # nn.ReLU calls F.relu
+_CLAMPS = frozenset([torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_])
+_CLIPS = frozenset([torch.clip, torch.clip_, Tensor.clip, Tensor.clip_])
+_CLAMP_MINS = frozenset([torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_])
+_HARDTANHS = frozenset([F.hardtanh, F.hardtanh_])  # nn.ReLU6 is one
+_THRESHOLDS = frozenset([F.threshold, torch.threshold, torch.threshold_])
+_OTHERS = frozenset(
+    [
+        *(F.gelu, F.silu, F.mish, F.elu, F.elu_, torch.celu, F.celu, torch.selu, F.selu, F.hardswish, F.hardsigmoid),
+        *(F.leaky_relu, F.leaky_relu_, F.prelu, torch.prelu, F.rrelu, torch.rrelu, F.softplus, F.logsigmoid),
+        *(F.softsign, F.tanhshrink, F.softshrink, F.hardshrink, torch.hardshrink, *_HARDTANHS, *_THRESHOLDS),
+        *(F.sigmoid, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, torch.special.expit),
+        *(F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
+    ]
+)
+
+
+def check_activations(activations: Activations) -> None:
+    """Check that such activations are offered.
+
+    Raises:
+        AnalysisError: they are not.
+    """
+    if not callable(activations) and activations not in OFFERED:
+        offered = " and ".join(repr(each) for each in OFFERED)
+        raise AnalysisError(
+            f"activations are {activations!r}; there are {offered}, or give a function of a module that tells"
+        )
+
+
+def kind_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """ "relu" for a call that is 0 up to 0 and rises behind, "other" for another activation, None for what is none."""
+    if func in _RELUS:
+        return "relu"
+    if func in _CLAMPS | _CLIPS:
+        lowest, highest = _argument(args, kwargs, 1, "min", None), _argument(args, kwargs, 2, "max", None)
+        return "relu" if _is_zero(lowest) and (highest is None or _is_above_zero(highest)) else None
+    if func in _CLAMP_MINS:
+        return "relu" if _is_zero(_argument(args, kwargs, 1, "min", None)) else None
+    if func in _HARDTANHS:
+        lowest, highest = _argument(args, kwargs, 1, "min_val", -1.0), _argument(args, kwargs, 2, "max_val", 1.0)
+        return "relu" if _is_zero(lowest) and _is_above_zero(highest) else "other"
+    if func in _THRESHOLDS:
+        edge, value = _argument(args, kwargs, 1, "threshold", None), _argument(args, kwargs, 2, "value", None)
+        return "relu" if _is_zero(edge) and _is_zero(value) else "other"
+    return "other" if func in _OTHERS else None
+
+
+def input_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """What enters a call: its first argument, or the one named so; None if that is no tensor."""
+    entering = _argument(args, kwargs, 0, "input", next(iter(kwargs.values()), None))
+    return entering if isinstance(entering, Tensor) else None
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """A function's name, the same in place or not."""
+    return str(getattr(func, "__name__", "activation")).rstrip("_")
+
+
+def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: str, usual: Any) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name, usual)
+
+
+def _is_zero(bound: Any) -> bool:
+    return isinstance(bound, int | float) and bound == 0
+
+
+def _is_above_zero(bound: Any) -> bool:
+    return isinstance(bound, int | float) and bound > 0

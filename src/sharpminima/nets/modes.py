@@ -1,0 +1,94 @@
+"""The state in which a net is measured: eval mode, its own precision, gradients on or off whatever the caller's are."""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sharpminima.base.errors import AnalysisError
+
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode, then every module back in the mode that it had, also after an error.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2).eval())
+    >>> with eval_mode(net):
+    ...     net.training
+    False
+    >>> net.training, net[1].training  # the frozen BatchNorm stays frozen
+    (True, False)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def measuring(*, gradients: bool) -> Iterator[None]:
+    """Compute as a measure must, wherever it is called: not in inference mode, without autocast.
+
+    Args:
+        gradients: whether the graph is recorded.
+
+    >>> with torch.inference_mode(), measuring(gradients=True):
+    ...     torch.ones(1, requires_grad=True).mul(2).requires_grad
+    True
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        for kind in _AUTOCAST:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The same values, without a graph and without the limits of what was made in inference mode."""
+    tensor = tensor.detach()
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy of ``model`` without its backward hooks, which would change derivatives.
+
+    Raises:
+        AnalysisError: a part of the model cannot be copied.
+
+    >>> copied(nn.Linear(2, 1)).in_features
+    2
+    """
+    # What pruning by torch and the older weight norm leave behind a pass is part of its graph: torch copies no such.
+    memo = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    try:
+        copy_of_it = copy.deepcopy(model, memo)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise AnalysisError(
+            f"the model cannot be copied ({reason_of(error)}); take out of it what is no weight or layer"
+        ) from error
+    for module in copy_of_it.modules():
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
+    return copy_of_it
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of others says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

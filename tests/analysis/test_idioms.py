@@ -1,0 +1,87 @@
+"""Usual and unusual nets: what is measured of each agrees with a slow way that knows no tricks."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sharpminima.analysis import HessianVectorProduct, loss_barrier
+from sharpminima.nets.evaluation import evaluate, gradient_norm
+
+from .idioms import IDIOMS, idiom, samples
+
+
+def reference(net, images, labels, vectors):
+    """Products by double backward through the net itself, without its backward hooks, and the gradient, flat."""
+    net.eval()
+    values = {name: parameter.detach().requires_grad_() for name, parameter in net.named_parameters()}
+    inputs = list(values.values())
+    for module in net.modules():
+        module._backward_hooks.clear()
+    with pytest.MonkeyPatch.context() as patch, sdpa_kernel(SDPBackend.MATH):
+        patch.setattr(torch.backends.mkldnn, "enabled", False)  # its recurrent layers have no second derivatives
+        patch.setattr(nn.Hardsigmoid, "forward", lambda _, x: (x + 3).clamp(0, 6) / 6)  # nor has torch's
+        loss = F.cross_entropy(functional_call(net, values, (images,)), labels)
+        gradient = torch.autograd.grad(loss, inputs, create_graph=True, allow_unused=True, materialize_grads=True)
+        flat = torch.cat([part.flatten() for part in gradient])
+        rows = [
+            torch.autograd.grad(flat @ vector, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+            for vector in vectors
+        ]
+    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows]), flat.detach()
+
+
+def masks_of(net):
+    """Masks of a third of every parameter of a matrix or a kernel."""
+    draw = torch.Generator().manual_seed(5)
+    return {n: torch.rand(p.shape, generator=draw) < 0.7 for n, p in net.named_parameters() if p.ndim > 1}
+
+
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", IDIOMS)
+def test_products_are_those_of_double_backward(name, masked):
+    net, (images, labels) = idiom(name), samples()
+    modes = [module.training for module in net.modules()]
+    masks = masks_of(net) if masked else None
+    kept = torch.cat([(masks or {}).get(n, torch.ones(p.shape)).flatten().bool() for n, p in net.named_parameters()])
+    if masked:
+        with torch.no_grad():
+            for key, mask in masks.items():
+                net.get_parameter(key).mul_(mask)
+    product = HessianVectorProduct(net, images, labels, masks=masks, batch_size=7)
+    vectors = torch.randn(2, product.dimension, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    together, alone = product(vectors), product(vectors[0])
+    assert [module.training for module in net.modules()] == modes
+    expected, _ = reference(net, images, labels, product.expand(vectors))
+    assert expected.norm() > 1e-3
+    torch.testing.assert_close(together, expected[:, kept], rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(alone, expected[0, kept], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", IDIOMS)
+def test_gradient_norms_are_those_of_the_net(name):
+    net, (images, labels) = idiom(name), samples()
+    found = gradient_norm(net, images, labels, batch_size=5)
+    _, gradient = reference(
+        net, images, labels, torch.zeros(1, sum(p.numel() for p in net.parameters()), dtype=torch.float64)
+    )
+    assert found == pytest.approx(float(gradient.norm()), rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IDIOMS)
+def test_barriers_are_those_of_the_nets_between(name):
+    center, target = idiom(name), idiom(name)
+    images, labels = samples()
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.mul_(0.5)
+    found = loss_barrier(center, target, images, labels, points=3, batch_size=5)
+    middle = idiom(name)
+    with torch.no_grad():
+        for parameter in middle.parameters():
+            parameter.mul_(0.75)
+    expected = [evaluate(net, images, labels).loss for net in (center, middle, target)]
+    torch.testing.assert_close(found.loss, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=0)

@@ -1,0 +1,425 @@
+"""Nets, images and masks as users give them: the right value, or one error that says what is wrong."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sharpminima.analysis import (
+    HessianVectorProduct,
+    Plane,
+    hessian_along_line,
+    hessian_density,
+    hessian_eigenvalues,
+    hessian_trace,
+    loss_barrier,
+    loss_surface,
+    preactivations,
+    psp_entropy,
+    psp_statistics,
+)
+from sharpminima.base.errors import AnalysisError
+from sharpminima.nets.masks import apply_masks
+from sharpminima.nets.models import build_model
+
+from . import cases
+from .idioms import Of, convolutional, samples, tokens, transformer
+
+MEASURES = {
+    "eigenvalues": lambda net, x, y: hessian_eigenvalues(net, x, y, k=2).eigenvalues,
+    "trace": lambda net, x, y: torch.tensor(hessian_trace(net, x, y, products=6).trace),
+    "density": lambda net, x, y: hessian_density(net, x, y, probes=2, steps=2).nodes,
+    "entropy": lambda net, x, y: torch.tensor(psp_entropy(net, x, y, order=2).mean),
+    "surface": lambda net, x, y: loss_surface(net, other(net), x, y, grid=(3, 1)).values["psp_norm"],
+    "barrier": lambda net, x, y: loss_barrier(net, other(net), x, y, points=3).loss,
+    "line": lambda net, x, y: hessian_along_line(net, other(net), x, y, points=2, k=1).eigenvalues,
+}
+
+
+def usual(seed=0):
+    return cases.seeded(lambda: convolutional(nn.BatchNorm2d(4), nn.ReLU()), seed)
+
+
+def other(net):
+    target = usual(1)
+    with torch.no_grad():
+        for ours, its in zip(target.parameters(), net.parameters(), strict=True):
+            ours.copy_(its.detach() * 0.5)
+    return target.to(next(net.parameters()).dtype)
+
+
+def masked_hessian(model, images, labels, masks):
+    kept = torch.cat([masks.get(n, torch.ones(p.shape)).flatten().bool() for n, p in model.named_parameters()])
+    return torch.from_numpy(cases.full_hessian(model, images, labels))[kept][:, kept]
+
+
+@pytest.mark.parametrize("layer", ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"])
+def test_a_layer_without_survivors(layer):
+    model = build_model("lenet5", seed=0).double()
+    draw = torch.Generator().manual_seed(0)
+    masks = {
+        n: torch.rand(p.shape, generator=draw) < (0.0 if n == layer else 0.002)
+        for n, p in model.named_parameters()
+        if p.ndim > 1
+    }
+    apply_masks(model, masks)
+    images, labels = cases.data_for("lenet5", 6)
+    product = HessianVectorProduct(model, images.double(), labels, masks=masks)
+    hessian_product = double_backward(model, images.double(), labels, product)
+    torch.testing.assert_close(product(hessian_product.vectors), hessian_product.found, rtol=1e-9, atol=1e-14)
+
+
+class double_backward:
+    def __init__(self, model, images, labels, product):
+        draw = torch.Generator().manual_seed(1)
+        self.vectors = torch.randn(2, product.dimension, generator=draw, dtype=torch.float64)
+        parameters = list(model.eval().parameters())
+        gradient = torch.autograd.grad(F.cross_entropy(model(images), labels), parameters, create_graph=True)
+        flat = torch.cat([part.flatten() for part in gradient])
+        rows = [torch.autograd.grad(flat @ v, parameters, retain_graph=True) for v in product.expand(self.vectors)]
+        whole = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+        self.found = whole[:, product._survivors]
+
+
+def test_survivors_on_dead_paths_have_no_curvature():
+    net = cases.seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)))
+    images, labels = samples()
+    nn.init.zeros_(net[0].weight)
+    masks = {"0.weight": torch.zeros(4, 1, 3, 3)}
+    expected = masked_hessian(net, images, labels, masks)
+    product = HessianVectorProduct(net, images, labels, masks=masks)
+    torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-13)
+    found = hessian_eigenvalues(net, images, labels, k=1, masks=masks)
+    assert float(found.eigenvalues[0]) == pytest.approx(float(torch.linalg.eigvalsh(expected)[-1]), rel=1e-6)
+    line = hessian_along_line(net, shifted(net), images, labels, k=1, points=2, masks=masks)
+    assert float(line.eigenvalues[0, 0]) == pytest.approx(float(found.eigenvalues[0]), rel=1e-6)
+
+
+def shifted(net):
+    target = cases.seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)))
+    nn.init.zeros_(target[0].weight)
+    nn.init.ones_(target[3].bias)
+    return target
+
+
+@pytest.mark.parametrize("measures", [("loss",), ("loss", "psp_norm", "psp_entropy_1")])
+@pytest.mark.parametrize("masked", [False, True])
+def test_surfaces_of_nets_that_take_one_layout_and_call_relus_by_function(masked, measures):
+    def build():
+        block = Of(lambda net, x: F.relu(net.conv(x)), conv=nn.Conv2d(1, 4, 3, 2))
+        return Of(lambda net, x: net.out(net.block(x).view(x.size(0), -1)), block=block, out=nn.Linear(16, 3))
+
+    center, target = cases.seeded(build, 0), cases.seeded(build, 1)
+    images, labels = samples()
+    masks = {"block.conv.weight": torch.ones(4, 1, 3, 3).index_fill(0, torch.tensor([1]), 0.0)} if masked else None
+    for net in (center, target):
+        apply_masks(net, masks or {})
+    found = loss_surface(center, target, images, labels, grid=(3, 2), masks=masks, measures=measures)
+    plane = Plane(center, target, masks=masks)
+    for row, y in enumerate(found.y.tolist()):
+        for column, x in enumerate(found.x.tolist()):
+            statistics = psp_statistics(plane.model_at(x, y), images, labels)
+            entropy = statistics.entropy()
+            by_hand = {"loss": statistics.evaluation.loss, "psp_norm": entropy.norm, "psp_entropy_1": entropy.mean}
+            for name in measures:
+                assert float(found.values[name][row, column]) == pytest.approx(by_hand[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_of_coarse_nets_are_computed_in_float32(dtype):
+    net, (images, labels) = usual().to(dtype), samples()
+    found = hessian_eigenvalues(net, images.to(dtype), labels, k=3)
+    expected = hessian_eigenvalues(net.float(), images.to(dtype).float(), labels, k=3)
+    assert torch.equal(found.eigenvalues, expected.eigenvalues)
+    with pytest.raises(AnalysisError, match=f"{dtype} is too coarse for products; give torch.float32"):
+        hessian_eigenvalues(net, images.float(), labels, dtype=dtype)
+
+
+def test_nets_that_compute_in_less_whatever_their_weights_are_have_no_products():
+    net = Of(lambda net, x: net.out(x.flatten(1).bfloat16()), out=nn.Linear(36, 3).bfloat16())
+    images, labels = samples()
+    lowered = Of(lambda own, x: own.net(x.float()).bfloat16(), net=nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
+    for model in (net, lowered):
+        with pytest.raises(AnalysisError, match=r"computes in torch.bfloat16, too coarse|cannot take images"):
+            hessian_eigenvalues(model, images.float(), labels)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    "mode",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.set_grad_enabled(False),
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    ],
+    ids=["no_grad", "inference", "set_grad_enabled", "autocast"],
+)
+def test_modes_of_the_caller_change_nothing(measure, mode):
+    net, (images, labels) = usual().float(), samples()
+    images = images.float()
+    expected = MEASURES[measure](net, images, labels)
+    with mode():
+        assert torch.equal(MEASURES[measure](net, images, labels), expected)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_what_was_made_in_inference_mode_or_has_a_graph(measure):
+    net, (images, labels) = usual(), samples()
+    expected = MEASURES[measure](net, images, labels)
+    assert torch.equal(MEASURES[measure](net, images.clone().requires_grad_() * 1.0, labels), expected)
+    with torch.inference_mode():
+        made, images, labels = usual(), images.clone(), labels.clone()
+    assert torch.equal(MEASURES[measure](made, images, labels), expected)
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out, self.calls = nn.Linear(36, 3), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.out(F.relu(x.flatten(1))) * (1 + self.calls % 2)
+
+
+REFUSED = {
+    "dropout": (
+        lambda: Of(lambda net, x: net.out(F.dropout(F.relu(x.flatten(1)), 0.5)), out=nn.Linear(36, 3)),
+        "random",
+    ),
+    "state": (Noisy, "gives other outputs for the same images in eval mode"),
+    "statistics of the batch": (
+        lambda: convolutional(nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU()),
+        r"depends on the other images of its batch.*track_running_stats=True",
+    ),
+    "mean of the batch": (
+        lambda: Of(lambda net, x: net.out(F.relu(x - x.mean(0)).flatten(1)), out=nn.Linear(36, 3)),
+        "depends on the other images",
+    ),
+    "sequence first": (lambda: transformer(batch_first=False), "depends on the other images.*batch_first"),
+    "tuple": (lambda: Of(lambda net, x: (net.out(F.relu(x.flatten(1))), x), out=nn.Linear(36, 3)), "output is a tuple"),
+    "dictionary": (lambda: Of(lambda net, x: {"y": net.out(x.flatten(1))}, out=nn.Linear(36, 3)), "output is a dict"),
+    "failing": (lambda: Of(lambda net, x: {}["lost"], out=nn.Linear(36, 3)), r"cannot take images .*\('lost'\)"),
+    "parallel": (lambda: nn.DataParallel(usual()), "is a DataParallel; give the net inside, its .module"),
+    "meta": (lambda: usual().to("meta"), "0.weight of the model is on the meta device"),
+    "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "1.weight of the model has no shape yet"),
+    "no module": (lambda: F.relu, "the model is a function; give a torch.nn.Module"),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("what", REFUSED)
+def test_nets_that_cannot_be_measured_are_refused_with_the_reason(what, measure):
+    build, message = REFUSED[what]
+    net = build()
+    net = net.double() if isinstance(net, nn.Module) else net
+    measures = {
+        **MEASURES,
+        "surface": lambda net, x, y: loss_surface(net, usual(), x, y),
+        "barrier": lambda net, x, y: loss_barrier(net, usual(), x, y),
+        "line": lambda net, x, y: hessian_along_line(net, net, x, y),
+    }
+    if measure == "line":
+        pytest.skip("takes two nets that differ")
+    state = torch.get_rng_state()
+    with pytest.raises(AnalysisError, match=message):
+        measures[measure](net, *samples())
+    if what != "dropout":
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_compiled_and_quantised_nets_are_refused():
+    images, labels = samples()
+    images = images.float()
+    net = usual().float()
+    scripted = torch.jit.trace(net.eval(), images)
+    quantised = torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8)
+    for model, message in ((scripted, "is compiled"), (quantised, "module 4 of the model is quantised")):
+        for measure in (hessian_eigenvalues, psp_entropy):
+            with pytest.raises(AnalysisError, match=message):
+                measure(model, images, labels)
+
+
+def test_data_that_are_no_tensors_or_elsewhere():
+    net, (images, labels) = usual(), samples()
+    for x, y, message in (
+        (images.numpy(), labels, "the images are a ndarray; give a tensor"),
+        (images.tolist(), labels, "the images are a list; give a tensor"),
+        (images, labels.tolist(), "the labels are a list"),
+        (images.to("meta"), labels, "the images are on the meta device"),
+        (images, labels.to("meta"), "the labels are on the meta device"),
+    ):
+        for measure in (hessian_eigenvalues, psp_entropy):
+            with pytest.raises(AnalysisError, match=message):
+                measure(net, x, y)
+
+
+@pytest.mark.parametrize(
+    ("measure", "options", "message"),
+    [
+        (hessian_eigenvalues, {"k": 2.0}, "k is 2.0; give a whole number"),
+        (hessian_eigenvalues, {"k": None}, "k is None"),
+        (hessian_eigenvalues, {"tol": "small"}, "tol is 'small'; give a number"),
+        (hessian_eigenvalues, {"block_size": 1.5}, "block_size is 1.5; give a whole number"),
+        (hessian_eigenvalues, {"seed": "a"}, "seed is 'a'; give a whole number"),
+        (hessian_eigenvalues, {"masks": [1]}, "the masks are a list; give a dictionary"),
+        (hessian_eigenvalues, {"masks": {"0.weight": [1]}}, "the mask of 0.weight is a list; give a tensor"),
+        (hessian_eigenvalues, {"dtype": "float32"}, "computed in float32; give a floating point dtype"),
+        (hessian_trace, {"products": 6.0}, "products is 6.0"),
+        (hessian_density, {"probes": 2.5}, "probes is 2.5"),
+        (hessian_density, {"sigma": "wide"}, "sigma is 'wide'"),
+        (psp_entropy, {"batch_size": 2.5}, "batch_size is 2.5"),
+        (psp_entropy, {"order": 3, "samples": 2.5}, "samples is 2.5"),
+        (psp_entropy, {"activations": "gelu"}, "activations are 'gelu'; there are 'relu' and 'all'"),
+    ],
+)
+def test_numbers_that_are_none(measure, options, message):
+    with pytest.raises(AnalysisError, match=message):
+        measure(usual(), *samples(), **options)
+
+
+@pytest.mark.parametrize(
+    ("measure", "options", "message"),
+    [
+        (loss_surface, {"grid": 5}, "grid is 5; give two numbers"),
+        (loss_surface, {"grid": (2.0, 1)}, "grid is 2.0; give a whole number"),
+        (loss_surface, {"span": (0, "a")}, "span is 'a'; give a number"),
+        (loss_surface, {"measures": "energy"}, "there is no measure energy"),
+        (loss_surface, {"activations": 3}, "activations are 3"),
+        (loss_barrier, {"points": 5.0}, "points is 5.0"),
+        (hessian_along_line, {"points": "two"}, "points is 'two'"),
+    ],
+)
+def test_numbers_of_two_nets_that_are_none(measure, options, message):
+    with pytest.raises(AnalysisError, match=re.escape(message)):
+        measure(usual(), other(usual()), *samples(), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32, torch.float16, torch.float64])
+def test_masks_of_any_dtype(dtype):
+    center, (images, labels) = usual(), samples()
+    masks = {"0.weight": torch.tensor([1.0, -0.0, 1.0, 0.0]).view(4, 1, 1, 1).expand(4, 1, 3, 3).to(dtype)}
+    apply_masks(center, masks)
+    target = other(center)
+    expected = masked_hessian(center, images, labels, masks)
+    product = HessianVectorProduct(center, images, labels, masks=masks)
+    torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-13)
+    plain = {"0.weight": masks["0.weight"].bool()}
+    found, same = (loss_surface(center, target, images, labels, masks=m, grid=(2, 2)) for m in (masks, plain))
+    assert torch.equal(found.values["psp_entropy_2"], same.values["psp_entropy_2"])
+
+
+def test_a_vector_of_another_length_is_refused():
+    product = HessianVectorProduct(usual(), *samples())
+    size = product.dimension
+    for vector in (torch.ones(2 * size), torch.ones(size - 1), torch.ones(1, 1, size), torch.ones(()), [1.0] * size):
+        with pytest.raises(AnalysisError, match=rf"vectors are .*; give a tensor \[{size}\] or \[b, {size}\]"):
+            product(vector)
+    one = torch.ones(size, requires_grad=True)
+    assert torch.equal(product(one), product(torch.ones(size, dtype=torch.float64)))
+    assert product(torch.ones(0, size)).shape == (0, size)
+
+
+def activated(*layers):
+    return cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), *layers, nn.Linear(5, 3)))
+
+
+class Custom(nn.Module):
+    def forward(self, z):
+        return torch.relu(z) + 0.1 * torch.sin(z)
+
+
+RELUS = {
+    "clamp": lambda z: z.clamp(min=0),
+    "clamp with a place": lambda z: torch.clamp(z, 0),
+    "clamp_": lambda z: z.clamp_(min=0.0),
+    "clip": lambda z: torch.clip(z, 0, 9),
+    "clamp_min": lambda z: z.clamp_min(0),
+    "relu6": F.relu6,
+    "hardtanh": lambda z: F.hardtanh(z, 0.0, 2.0),
+    "threshold": lambda z: F.threshold(z, 0, 0),
+}
+
+
+@pytest.mark.parametrize("relu", RELUS)
+def test_relus_by_another_name(relu):
+    (images, labels), linear = samples(), activated(nn.ReLU())
+    net = Of(lambda net, x: net.net[3](RELUS[relu](net.net[1](x.flatten(1)))), net=linear)
+    ((layers, _),) = preactivations(net, images)
+    assert len(layers) == 1
+    torch.testing.assert_close(next(iter(layers.values())), linear[1](images.flatten(1)).detach())
+    assert psp_entropy(net, images, labels).mean == psp_entropy(linear, images, labels).mean
+    ((named, _),) = preactivations(activated(nn.ReLU6()), images)
+    assert list(named) == ["2"]
+
+
+def test_clamps_that_are_no_relu_do_not_count():
+    net = Of(lambda net, x: net.net(x.clamp(-1, 1).clamp_min(-0.5).clamp(max=0.9)), net=activated(nn.ReLU()))
+    ((layers, _),) = preactivations(net, samples()[0])
+    assert list(layers) == ["net.2"]
+
+
+def test_activations_that_are_left_out_are_named():
+    net, (images, labels) = activated(nn.ReLU(), nn.Linear(5, 5), nn.GELU(), nn.Linear(5, 5), nn.SiLU()), samples()
+    with pytest.warns(UserWarning, match=r"left out are those of 4 \(GELU\), 6 \(SiLU\) \(activations=\"all\""):
+        found = psp_entropy(net, images, labels)
+    assert list(found.neurons) == ["2"]
+    with pytest.raises(AnalysisError, match=r"no ReLU runs .*those of 2 \(GELU\) count with activations=\"all\""):
+        psp_entropy(activated(nn.GELU()), images, labels)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.LeakyReLU(), nn.GELU(), nn.SiLU(), nn.Tanh(), nn.Sigmoid(), nn.ELU(), nn.Mish(), nn.PReLU(), nn.Softplus()],
+)
+def test_other_activations_count_by_the_sign_of_what_enters_them(layer):
+    net, (images, labels) = activated(layer), samples()
+    found = psp_entropy(net, images, labels, activations="all")
+    with torch.no_grad():
+        expected = psp_entropy(activated(nn.ReLU()), images, labels)
+    assert list(found.neurons) == ["2"]
+    assert torch.equal(found.per_neuron["2"], expected.per_neuron["2"])
+    assert found.norm == expected.norm
+    surface = loss_surface(net, scaled(net), images, labels, grid=(3, 1), span=(0, 1), activations="all")
+    assert surface.center_values["psp_entropy_1"] == found.mean
+
+
+def scaled(net):
+    target = activated(type(net[2])())
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.mul_(0.5)
+    return target
+
+
+def test_modules_that_a_predicate_chooses():
+    net, (images, labels) = activated(Custom(), nn.Linear(5, 5), nn.ReLU()), samples()
+    found = psp_entropy(net, images, labels, activations=lambda module: isinstance(module, Custom))
+    assert list(found.neurons) == ["2", "4"]  # the ReLU within does not count beside the whole
+    by_name = psp_entropy(activated(nn.ReLU()), images, labels)
+    assert torch.equal(found.per_neuron["2"], by_name.per_neuron["2"])
+
+
+def test_the_relu_of_a_transformer_is_seen():
+    net = cases.seeded(lambda: transformer(batch_first=True))
+    images, _ = samples()
+    ((layers, _),) = preactivations(net, images)
+    assert {name: z.shape[1] for name, z in layers.items()} == {"layer.relu": 9 * 6}
+    assert torch.backends.mha.get_fastpath_enabled()
+    net.eval()
+    layer = net.layer
+    attended = layer.norm1(tokens(images) + layer.self_attn(*[tokens(images)] * 3, need_weights=False)[0])
+    torch.testing.assert_close(layers["layer.relu"], layer.linear1(attended).flatten(1).detach())
+
+
+def test_eigenvalues_of_a_net_with_a_hook_are_those_of_what_it_computes():
+    net, (images, labels) = usual(), samples()
+    net.register_forward_hook(lambda *call: call[-1] * 4)
+    hooked = hessian_eigenvalues(net, images, labels, k=1, tol=1e-8).eigenvalues[0]
+    expected = np.linalg.eigvalsh(cases.full_hessian(net, images, labels))[-1]
+    assert float(hooked) == pytest.approx(expected, rel=1e-6)
