@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model, field_validator
 
 from sharpminima.base.settings import PositiveInt
-from sharpminima.catalogue.methods.choices import CriterionName, Distribution
+from sharpminima.catalogue.methods.choices import CriterionName, Distribution, MiniBatches
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 
@@ -24,8 +24,8 @@ class GimpSettings(MethodSettings):
     retrain: float = Field(1.0, gt=0, le=1, description="how long a round trains")
     criterion: CriterionName = "magnitude"
     distribution: Distribution = "global"
-    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
-    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+    samples_per_class: PositiveInt = Field(10, description="training images that a scoring sees, drawn anew each round")
+    batches: MiniBatches = 20
     recipe: RecipeSettings = Field(
         RecipeSettings(schedule="steps", max_epochs=60, milestones=(30, 45)),
         description="the full training, of the dense net and of rounds; its length must be known: steps or constant",

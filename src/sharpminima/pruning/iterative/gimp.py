@@ -130,7 +130,7 @@ def prune(run: Run, settings: GimpSettings) -> Pruned:
 
     def prune_round(name: str, survivors: int) -> tuple[Masks, Round]:
         draws = generator(run.seed, "gimp", "draws", name)
-        candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.probes)
+        candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.batches)
         smaller = keep_scored(CRITERIA[settings.criterion], candidate, survivors, settings.distribution)
         start = latest["last"] if settings.rewind == 0 else dense["origin"]
         trained = trainings.run(name, partial(train_round, run, settings, start, smaller))
