@@ -17,7 +17,7 @@ Rewind = Annotated[float, Field(ge=0, le=1)]
 class GimpSettings(MethodSettings):
     """T is the recipe's ``max_epochs``."""
 
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     keep: float = Field(0.7, gt=0, lt=1, description="share of the weights that a round keeps (K)")
     rewind: Rewind = Field(1.0, description="how far survivors are set back, in full trainings")
     rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
