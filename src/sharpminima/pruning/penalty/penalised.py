@@ -51,8 +51,9 @@ def search_units(
     flat = FlatModel(copy.deepcopy(run.model))
     history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)
     weights = incoming(flat.model, units_of(flat.model))
-    scores = {layer: weight.square().mean(1).sqrt() for layer, weight in weights.items()}
-    return found(flat, keep_best_units(flat.model, scores, level, settings.distribution), history)
+    scores = {group: weight.square().mean(1).sqrt() for group, weight in weights.items()}
+    masks = keep_best_units(flat.model, scores, level, settings.distribution, settings.floor)
+    return found(flat, masks, history)
 
 
 def prune_weights(run: Run, settings: Any, name: str, policy: type[Penalised]) -> Pruned:
