@@ -99,14 +99,39 @@ def test_serene_by_hand() -> None:
     torch.testing.assert_close(flat.view(flat.values, "3.weight"), expected)
 
 
-def test_measuring_leaves_batchnorm_alone() -> None:
+@pytest.mark.parametrize(("kind", "name"), [(SensitivityDecay, "sensitivity"), (NeuronDecay, "serene")])
+def test_what_outputs_feel_does_not_depend_on_the_mini_batch(kind: type[Penalised], name: str) -> None:
+    """BatchNorm is measured as it acts on one image: of two that pull the same way they feel the mean."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    nn.init.constant_(model[1].bias, 9.0)  # no unit sleeps
     part = Split(IMAGES, LABELS)
-    for kind, name in [(SensitivityDecay, "sensitivity"), (NeuronDecay, "serene")]:
+    flat = FlatModel(model)
+    policy = kind(Run(model, part, part, part, (0.5,), seed=0, augment=False), METHODS[name].settings(), flat, 0.5)
+
+    def insensitivity(images: torch.Tensor) -> torch.Tensor:
+        policy.before_step(flat, images, LABELS[: len(images)])
+        return policy._insensitivity["0.weight"]
+
+    image = 0.1 * IMAGES[:1]
+    one, other, both = (insensitivity(images) for images in (image, 3 * image, torch.cat([image, 3 * image])))
+    assert (both > 0).all()
+    assert (both < 1).all()
+    torch.testing.assert_close(both, (one + other) / 2)
+    assert model[1].running_mean.tolist() == [0.0, 0.0]
+    assert model.training
+
+
+def test_serene_sees_potentials_that_a_relu_overwrites() -> None:
+    found = []
+    for in_place in (False, True):
+        model, part = two_layers(), Split(IMAGES, LABELS)
+        model[2] = nn.ReLU(inplace=in_place)
         flat = FlatModel(model)
-        policy = kind(Run(model, part, part, part, (0.5,), seed=0, augment=False), METHODS[name].settings(), flat, 0.5)
-        policy.before_step(flat, IMAGES, LABELS)
-        assert model[1].running_mean.tolist() == [0.0, 0.0]
+        run = Run(model, part, part, part, (0.5,), seed=0, augment=False)
+        policy = NeuronDecay(run, METHODS["serene"].settings(), flat, 0.5)
+        policy.before_step(flat, -IMAGES, LABELS)  # the first unit sleeps
+        found.append(policy._insensitivity["1.weight"])
+    assert torch.equal(*found)
 
 
 def test_slimming_gates_a_unit_where_there_is_no_batchnorm() -> None:

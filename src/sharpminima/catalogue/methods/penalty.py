@@ -51,6 +51,7 @@ class SwdSettings(PenaltySettings):
 class SensitivitySettings(PenaltySettings):
     """The strength is ours, to be tuned."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-4
 
 

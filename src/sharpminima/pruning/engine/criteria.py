@@ -92,8 +92,9 @@ def snip(candidate: Candidate) -> Scores:
 def force(candidate: Candidate) -> Scores:
     """|g w| with g at w m, for removed weights too, which so may come back.
 
-    de Jorge et al., "Progressive skeletonization: trimming more fat from a network at initialization", ICLR 2021; as in
-    the authors' code each round sees images of its own.
+    de Jorge et al., "Progressive skeletonization: trimming more fat from a network at initialization", ICLR 2021; as
+    in the authors' code each round sees images of its own. Where removed weights are zero by then, as in rounds of
+    training (`gimp`, `agp`), none comes back.
     """
     parameters, gradients = dict(candidate.model.named_parameters()), candidate.gradients()
     return {name: (g * parameters[name].detach()).abs() for name, g in gradients.items()}
