@@ -5,19 +5,14 @@ sides channel by channel, padding brings channels that nothing else makes (the s
 concatenation puts them side by side. What goes on into anything else, the output before all, must stay.
 """
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
-from sharpminima.nets.compaction.graph import CHANNELWISE, flattens, traced
-
-_CHANNELWISE = (F.relu, torch.relu, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout)
-_ADDITIONS = (operator.add, operator.iadd, torch.add)
+from sharpminima.nets.compaction.graph import traced
+from sharpminima.nets.compaction.nodes import adds, channel_pads, concatenated, is_channelwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,33 +59,39 @@ class Streams:
         module = self._modules.get(str(node.target)) if node.op == "call_module" else None
         channels = self._found[node.all_input_nodes[0]] if node.all_input_nodes else None
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
-            if channels is not None:
+            if channels is not None and module.weight.shape[1] % len(channels) == 0:
                 self.readers[str(node.target)] = channels
+            else:
+                self._pin(node)
             self.makers[str(node.target)] = self._new(module.weight.shape[0])
             return self.makers[str(node.target)]
         if isinstance(module, nn.BatchNorm2d) and channels is not None:
             self.norms[str(node.target)] = channels
             return channels
-        if isinstance(module, CHANNELWISE) or _is_channelwise(node, module):
+        if is_channelwise(node, module):
             return channels
-        if node.op == "call_function" and node.target is torch.cat and _dimension(node) == 1:
-            sides = [self._found[side] for side in node.all_input_nodes]
-            if len(node.all_input_nodes) == len(node.args[0]) and all(side is not None for side in sides):  # type: ignore[arg-type] # a list
-                return torch.cat([side for side in sides if side is not None])
-        elif _adds(node) and len(node.all_input_nodes) == 2:
+        if (parts := concatenated(node)) is not None:
+            sides = [side for part in parts if (side := self._found[part]) is not None]
+            if len(sides) == len(parts):
+                return torch.cat(sides)
+        elif adds(node) and len(node.all_input_nodes) == 2:
             one, other = (self._found[side] for side in node.all_input_nodes)
             if one is not None and other is not None and len(one) == len(other):
                 for a, b in zip(one.tolist(), other.tolist(), strict=True):
                     self._join(a, b)
                 return one
-        elif (pads := _channel_pads(node)) is not None and channels is not None:
+        elif (pads := channel_pads(node)) is not None and channels is not None:
             before, behind = (self._new(count) for count in pads)
             self.pads[node] = (before, behind)
             return torch.cat([before, channels, behind])
+        self._pin(node)
+        return None
+
+    def _pin(self, node: fx.Node) -> None:
+        """Nothing that ``node`` takes can be left out."""
         for each in node.all_input_nodes:
             if (lost := self._found[each]) is not None:
                 self._pinned.update(lost.tolist())
-        return None
 
     def _new(self, count: int) -> Tensor:
         first = len(self._joined)
@@ -163,51 +164,6 @@ class Streams:
             if not left[self.first[channels]].any():
                 left[self.first[channels[0]]] = True
         return ~left[self.first]
-
-
-def _is_channelwise(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a channel of what a node gives is a function of the same of what it takes, and zero where that is."""
-    if flattens(node, module):
-        return True
-    if node.op == "call_function" and node.target in _CHANNELWISE:
-        return True
-    if node.op == "call_method" and node.target in ("relu", "relu_", "contiguous"):
-        return True
-    if (node.op, node.target) in (("call_method", "mean"), ("call_function", torch.mean)):
-        dimensions = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        return dimensions in ((2, 3), [2, 3], (-2, -1), [-2, -1], (-1, -2), [-1, -2])
-    if node.op == "call_function" and node.target is operator.getitem:
-        parts = node.args[1]
-        whole = slice(None)
-        return (
-            isinstance(parts, tuple)
-            and len(parts) == 4
-            and all(isinstance(part, slice) and (place > 1 or part == whole) for place, part in enumerate(parts))
-        )
-    return False
-
-
-def _adds(node: fx.Node) -> bool:
-    """Whether a node is the sum of two tensors, neither scaled."""
-    called = (node.op == "call_function" and node.target in _ADDITIONS) or (
-        node.op == "call_method" and node.target in ("add", "add_")
-    )
-    return called and not node.kwargs
-
-
-def _dimension(node: fx.Node) -> Any:
-    return node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-
-
-def _channel_pads(node: fx.Node) -> tuple[int, int] | None:
-    """How many channels of zeros ``F.pad`` puts before and behind; None where a node does anything else."""
-    if node.op != "call_function" or node.target is not F.pad or len(node.args) != 2:
-        return None
-    pads, constant = node.args[1], node.kwargs.get("mode", "constant") == "constant"
-    if not constant or node.kwargs.get("value") or not isinstance(pads, tuple | list) or len(pads) != 6:
-        return None
-    before, behind = pads[4:]
-    return (before, behind) if isinstance(before, int) and isinstance(behind, int) and not any(pads[:4]) else None
 
 
 def removable_units(model: nn.Module) -> list[Units]:
