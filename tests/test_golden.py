@@ -30,7 +30,7 @@ from sharpminima.runtime.rng import derive_seed, generator
 from sharpminima.training import FlatModel, RecipePolicy, train
 
 GOLDEN = Path(__file__).with_name("golden.json")
-_SHORT = {"recipe": {"batch_size": 50, "max_epochs": 2}, "dense": {"batch_size": 50, "max_epochs": 2}, "probes": 3}
+_SHORT = {"recipe": {"batch_size": 50, "max_epochs": 2}, "dense": {"batch_size": 50, "max_epochs": 2}, "batches": 3}
 _ROUNDS = {"recipe": {"batch_size": 50, "max_epochs": 2, "schedule": "constant"}, "keep": 0.4}
 _SEARCH = {"recipe": _SHORT["recipe"], "batch_size": 50, "epochs": 2}
 METHOD_SETTINGS = {

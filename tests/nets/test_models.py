@@ -150,13 +150,16 @@ def test_batchnorm_is_configurable():
 
 @pytest.mark.parametrize(
     ("name", "layers"),
-    [("lenet3", 4), ("conv4", 6), ("vgg13", 10), ("resnet20", 9), ("resnet20-projection", 9), ("wrn16-4", 6)],
+    [("lenet3", 4), ("conv4", 6), ("vgg13", 10), ("resnet20", 12), ("resnet20-projection", 12), ("wrn16-4", 10)],
 )
-def test_units_can_be_left_out_where_no_shortcut_reads_them(name, layers):
+def test_units_can_be_left_out_alone_or_joined_by_shortcuts(name, layers):
+    """One group a layer within a block; one a width for what the shortcuts of a ResNet join."""
     assert len(removable_units(build_model(name))) == layers
 
 
-@pytest.mark.parametrize("name", ["lenet3", "lenet5-bn", "conv2", "vgg13", "resnet20-projection", "wrn16-4"])
+@pytest.mark.parametrize(
+    "name", ["lenet3", "lenet5-bn", "conv2", "vgg13", "resnet20", "resnet20-projection", "wrn16-4"]
+)
 def test_a_net_without_some_units_computes_the_same(name):
     check_without_units(MODELS[name])
 

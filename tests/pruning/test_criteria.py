@@ -20,11 +20,11 @@ def linear(weights: list[list[float]]) -> nn.Module:
     return model
 
 
-def candidate(model: nn.Module, mask: torch.Tensor, probes: int = 200) -> Candidate:
+def candidate(model: nn.Module, mask: torch.Tensor) -> Candidate:
     """One image (1, 2) of class 0."""
     image = torch.tensor([[[[1.0, 2.0]]]], dtype=torch.float64)
     sample = Split(image, torch.tensor([0]))
-    return Candidate(model, {"1.weight": mask}, sample, torch.Generator().manual_seed(0), probes)
+    return Candidate(model, {"1.weight": mask}, sample, torch.Generator().manual_seed(0), 1)
 
 
 WEIGHTS = [[1.0, 0.5], [-1.0, 1.0]]
@@ -76,15 +76,41 @@ def test_grasp_keeps_what_carries_the_gradient() -> None:
     torch.testing.assert_close(CRITERIA["grasp"](candidate(model, ALL))["1.weight"], expected)
 
 
-def test_obd_estimates_the_diagonal_without_bias() -> None:
-    """The Hessian's diagonal is p0 (1 - p0) x_j^2; the estimate's own error falls with the square root of probes."""
+def test_obd_of_one_layer_is_the_hessian() -> None:
+    """The logits are linear in the weights, so nothing is left out: the diagonal is p0 (1 - p0) x_j^2."""
     model = linear(WEIGHTS)
     h, _ = hessian(model)
-    expected = h.diagonal().view(2, 2) * model[1].weight.detach().square() / 2
     curvature = SIGMOID * (1 - SIGMOID)
     torch.testing.assert_close(h.diagonal(), torch.tensor([1.0, 4.0, 1.0, 4.0], dtype=torch.float64) * curvature)
-    found = CRITERIA["obd"](candidate(model, ALL, probes=20_000))["1.weight"]
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.0)
+    expected = h.diagonal().view(2, 2) * model[1].weight.detach().square() / 2
+    torch.testing.assert_close(CRITERIA["obd"](candidate(model, ALL))["1.weight"], expected)
+
+
+def test_taylor_averages_squares_over_mini_batches() -> None:
+    """Equal rows, so p = 1/2 and dL/dw_0j = (1/2 - [class 0]) x_j: the classes pull to and fro, on average not at all.
+
+    A mini-batch of one class has (g w)^2 = x_j^2 / 4, w being 1. Two images each, four in all, classes taking turns.
+    """
+    model = linear([[1.0, 1.0], [1.0, 1.0]])
+    images = torch.tensor([[[[1.0, 2.0]]]], dtype=torch.float64).expand(4, 1, 1, 2)
+    sample = Split(images, torch.tensor([0, 1, 0, 1]))
+    expected = torch.tensor([[0.25, 1.0], [0.25, 1.0]], dtype=torch.float64)
+
+    def scores(batches: int) -> torch.Tensor:
+        found = Candidate(model, {"1.weight": ALL}, sample, torch.Generator(), batches)
+        return CRITERIA["taylor"](found)["1.weight"]
+
+    torch.testing.assert_close(scores(2), expected)
+    assert not scores(1).any()
+
+
+def test_mini_batches_have_all_classes_and_two_images_at_least() -> None:
+    sample = Split(torch.arange(12.0).view(12, 1, 1, 1), torch.arange(3).repeat_interleave(4))
+    found = Candidate(nn.Identity(), {}, sample, torch.Generator(), 4).mini_batches()
+    assert [part.labels.tolist() for part in found] == [[0, 1, 2]] * 4
+    assert torch.equal(torch.cat([part.images for part in found]).sort(0).values, sample.images)
+    many = Candidate(nn.Identity(), {}, sample, torch.Generator(), 100).mini_batches()
+    assert [len(part.labels) for part in many] == [2] * 6
 
 
 def test_synflow_of_two_layers() -> None:

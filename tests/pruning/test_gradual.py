@@ -28,6 +28,6 @@ def test_the_mask_follows_the_cubic_schedule() -> None:
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_any_criterion_distribution_and_schedule(criterion: str) -> None:
     settings = METHODS["agp"].settings(
-        batch_size=20, epochs=2, updates=3, probes=2, criterion=criterion, distribution="erk", schedule="iterative"
+        batch_size=20, epochs=2, updates=3, batches=2, criterion=criterion, distribution="erk", schedule="iterative"
     )
     assert count(agp.search(small_run(), 0.9, settings, None).masks) == (80, 804)

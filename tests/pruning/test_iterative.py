@@ -7,12 +7,14 @@ import torch
 from pydantic import ValidationError
 
 from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.masks import count
 from sharpminima.pruning import METHODS
 from sharpminima.pruning.engine.schedule import survivor_counts
 from sharpminima.pruning.iterative import gimp
 from sharpminima.pruning.iterative.gimp import Excerpt
 from sharpminima.testing.task import small_run
+from sharpminima.training import FlatModel
 
 from .test_scored import WEIGHTS
 
@@ -35,7 +37,7 @@ def test_counts_of_the_schedules_by_hand() -> None:
     ],
 )
 def test_rates_of_a_round(first: int, rates: list[float]) -> None:
-    policy, found = Excerpt(RECIPE, first, 8), []
+    policy, found = Excerpt(RECIPE, first, 8, 0), []
     for epoch in range(8):
         found.append(policy.lr)
         policy._set_rate(epoch + 1)
@@ -51,23 +53,24 @@ def test_shares_in_whole_epochs(share: float, epochs: int, whole: int) -> None:
     assert gimp.whole_epochs(share, epochs) == whole
 
 
-def rounds_of(name: str, monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[dict, list[tuple]]:
-    """The dense training, and (start, masks) of each round."""
-    dense, rounds = {}, []
+def rounds_of(name: str, monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[list[dict], list[tuple]]:
+    """What the dense training and each round returned, and (start, masks) of each round."""
+    returned, rounds = [], []
     train_dense, train_round = gimp.train_dense, gimp.train_round
 
     def first(*arguments: object) -> dict:
-        dense.update(train_dense(*arguments))
-        return dense
+        returned.append(train_dense(*arguments))
+        return returned[-1]
 
     def then(run: object, settings: object, start: dict, masks: dict, resume: object) -> dict:
         rounds.append((start, masks))
-        return train_round(run, settings, start, masks, resume)
+        returned.append(train_round(run, settings, start, masks, resume))
+        return returned[-1]
 
     monkeypatch.setattr(gimp, "train_dense", first)
     monkeypatch.setattr(gimp, "train_round", then)
     METHODS[name].prune(small_run(), METHODS[name].settings(recipe=RECIPE, **changes))
-    return dense, rounds
+    return returned, rounds
 
 
 def test_rounds_keep_their_share_and_the_last_meets_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,26 +83,49 @@ def test_rounds_keep_their_share_and_the_last_meets_the_level(monkeypatch: pytes
         assert not any((after[key] & ~before[key]).any() for key in after)
 
 
-def test_what_rounds_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_that_rewind_as_far_as_they_train_start_from_the_dense_training(monkeypatch: pytest.MonkeyPatch) -> None:
     initial = small_run().model.state_dict()
-
-    def is_initial(state: dict) -> bool:
-        return all(torch.equal(state[key], initial[key]) for key in initial)
-
-    for name, start in [("weight_rewinding", 0), ("stable_weight_rewinding", 1), ("sgimp", 2)]:
+    for name, numbers, from_initial in [
+        ("weight_rewinding", {}, True),
+        ("stable_weight_rewinding", {}, False),
+        ("gimp", {"rewind": 1.0, "retrain": 0.5}, True),
+        ("gimp", {"rewind": 0.75, "retrain": 0.5}, False),
+    ]:
         with monkeypatch.context() as patch:
-            dense, rounds = rounds_of(name, patch)
+            (dense, *_), rounds = rounds_of(name, patch, **numbers)
         assert all(state is dense["origin"] for state, _ in rounds)
-        assert is_initial(dense["origin"]) == (start == 0)
+        assert all(torch.equal(dense["origin"][key], initial[key]) for key in initial) == from_initial
         assert not torch.equal(dense["origin"]["1.weight"], dense["last"]["1.weight"])
-    with monkeypatch.context() as patch:
-        dense, rounds = rounds_of("finetune", patch)
-    assert rounds[0][0] is dense["last"]
-    assert rounds[2][0]["1.weight"].count_nonzero() == rounds[0][1]["1.weight"].count_nonzero()  # survivors go on
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "epoch"),
+    [("sgimp", {}, 2), ("gimp", {"rewind": 0.25, "retrain": 0.5}, 2), ("finetune", {}, 8), ("lr_rewinding", {}, 8)],
+)
+def test_other_rounds_start_from_the_round_before(
+    name: str, numbers: dict, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go back within it: to the state after an epoch of its own, which has its mask."""
+    kept: list[dict] = []
+    after_epoch = Excerpt.after_epoch
+
+    def noted(policy: Excerpt, flat: FlatModel, number: int, validation: Evaluation) -> None:
+        after_epoch(policy, flat, number, validation)
+        if number == epoch:
+            kept.append(flat.state_dict(flat.snapshot()))
+
+    monkeypatch.setattr(Excerpt, "after_epoch", noted)
+    (dense, *_), rounds = rounds_of(name, monkeypatch, **numbers)
+    if name != "gimp":  # whose dense training is longer than its rounds
+        assert all(torch.equal(rounds[0][0][key], kept[0][key]) for key in kept[0])
+    (_, before), (second, _) = rounds[0], rounds[2]  # rounds[1] is the level that left the common path
+    assert all(torch.equal(second[key], kept[1][key]) for key in second)
+    assert not torch.equal(second["1.weight"], dense["origin"]["1.weight"])
+    assert not second["1.weight"][~before["1.weight"]].any()
 
 
 def test_the_first_round_keeps_the_largest_of_the_trained_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    dense, rounds = rounds_of("weight_rewinding", monkeypatch)
+    (dense, *_), rounds = rounds_of("weight_rewinding", monkeypatch)
     trained = torch.cat([dense["last"][key].abs().flatten() for key in rounds[0][1]])
     kept = torch.cat([mask.flatten() for mask in rounds[0][1].values()])
     assert trained[kept].min() >= trained[~kept].max()

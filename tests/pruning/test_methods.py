@@ -28,7 +28,7 @@ _COMMON = {  # what of these a method has
     "epochs": 6,
     "recipe": _RECIPE,
     "dense": _RECIPE,
-    "probes": 3,
+    "batches": 3,
     "updates": 4,
     "rounds": 3,
     "keep": 0.5,

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.data import Split
+from sharpminima.nets.models.resnet import ResNetCifar
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.path.dessilbi import Path, prox
 from sharpminima.pruning.penalty.group_lasso import GroupLasso
@@ -97,14 +99,39 @@ def test_serene_by_hand() -> None:
     torch.testing.assert_close(flat.view(flat.values, "3.weight"), expected)
 
 
-def test_measuring_leaves_batchnorm_alone() -> None:
+@pytest.mark.parametrize(("kind", "name"), [(SensitivityDecay, "sensitivity"), (NeuronDecay, "serene")])
+def test_what_outputs_feel_does_not_depend_on_the_mini_batch(kind: type[Penalised], name: str) -> None:
+    """BatchNorm is measured as it acts on one image: of two that pull the same way they feel the mean."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    nn.init.constant_(model[1].bias, 9.0)  # no unit sleeps
     part = Split(IMAGES, LABELS)
-    for kind, name in [(SensitivityDecay, "sensitivity"), (NeuronDecay, "serene")]:
+    flat = FlatModel(model)
+    policy = kind(Run(model, part, part, part, (0.5,), seed=0, augment=False), METHODS[name].settings(), flat, 0.5)
+
+    def insensitivity(images: torch.Tensor) -> torch.Tensor:
+        policy.before_step(flat, images, LABELS[: len(images)])
+        return policy._insensitivity["0.weight"]
+
+    image = 0.1 * IMAGES[:1]
+    one, other, both = (insensitivity(images) for images in (image, 3 * image, torch.cat([image, 3 * image])))
+    assert (both > 0).all()
+    assert (both < 1).all()
+    torch.testing.assert_close(both, (one + other) / 2)
+    assert model[1].running_mean.tolist() == [0.0, 0.0]
+    assert model.training
+
+
+def test_serene_sees_potentials_that_a_relu_overwrites() -> None:
+    found = []
+    for in_place in (False, True):
+        model, part = two_layers(), Split(IMAGES, LABELS)
+        model[2] = nn.ReLU(inplace=in_place)
         flat = FlatModel(model)
-        policy = kind(Run(model, part, part, part, (0.5,), seed=0, augment=False), METHODS[name].settings(), flat, 0.5)
-        policy.before_step(flat, IMAGES, LABELS)
-        assert model[1].running_mean.tolist() == [0.0, 0.0]
+        run = Run(model, part, part, part, (0.5,), seed=0, augment=False)
+        policy = NeuronDecay(run, METHODS["serene"].settings(), flat, 0.5)
+        policy.before_step(flat, -IMAGES, LABELS)  # the first unit sleeps
+        found.append(policy._insensitivity["1.weight"])
+    assert torch.equal(*found)
 
 
 def test_slimming_gates_a_unit_where_there_is_no_batchnorm() -> None:
@@ -125,6 +152,40 @@ def test_slimming_gates_a_unit_where_there_is_no_batchnorm() -> None:
     plain = nn.Sequential(*model)
     plain.load_state_dict(state)
     torch.testing.assert_close(plain.eval()(IMAGES), net.eval()(IMAGES))
+
+
+def a_gated(model: nn.Module) -> Gated:
+    part = Split(IMAGES, LABELS)
+    return Gated(Run(model, part, part, part, (0.5,), seed=0, augment=False), 0.1)
+
+
+def test_slimming_ranks_a_gate_times_the_norm_of_its_filter() -> None:
+    """Half the gate before a filter of twice the size computes the same, and ranks the same."""
+    model, other = two_layers(), two_layers()
+    other[1].weight.data[1] *= 2
+    net, same = a_gated(model), a_gated(other)
+    with torch.no_grad():
+        net.added["1"].copy_(torch.tensor([-2.0, 1.0]))
+        same.added["1"].copy_(torch.tensor([-2.0, 0.5]))
+    torch.testing.assert_close(net(IMAGES), same(IMAGES))
+    expected = [2 * 5.0, math.hypot(0.5, 0.5)]
+    assert net.scores()["1"].tolist() == same.scores()["1"].tolist() == pytest.approx(expected)
+
+
+def test_slimming_ranks_joined_filters_by_their_mean_scale() -> None:
+    net = a_gated(ResNetCifar(8, 3))
+    assert not net.added
+    with torch.no_grad():
+        net.model.bn1.weight[0] = -5.0  # of conv1 and of three convolutions that are added to it, all 1 at the start
+    assert net.scores()["conv1"][:2].tolist() == [(5 + 3) / 4, 1.0]
+    scales = sum(module.num_features for module in net.model.modules() if isinstance(module, nn.BatchNorm2d))
+    assert net.penalty().item() == pytest.approx(0.1 * (scales + 4))  # each scale once
+
+
+def test_slimming_without_scales_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, affine=False), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match="'1' has none: build it with affine=True"):
+        a_gated(model)
 
 
 def test_prox_by_hand() -> None:

@@ -19,8 +19,10 @@ from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.engine import criteria
+from sharpminima.pruning.engine.criteria import Candidate
 from sharpminima.pruning.engine.distribution import keep_best
 from sharpminima.pruning.engine.method import Pruned
+from sharpminima.pruning.scored import by_criterion
 from sharpminima.pruning.scored.by_criterion import find_masks
 from sharpminima.testing.task import small_net, small_split
 from sharpminima.training import RecipePolicy
@@ -44,7 +46,7 @@ def a_run(resume: ResumeFile | None = None, seed: int = 0) -> Run:
 
 
 def settings(name: str, **changes: object) -> ScoredSettings:
-    return METHODS[name].settings(recipe=RECIPE, dense=RECIPE, probes=5, **changes)
+    return METHODS[name].settings(recipe=RECIPE, dense=RECIPE, batches=5, **changes)
 
 
 def same(first: Pruned, second: Pruned) -> bool:
@@ -104,6 +106,21 @@ def test_a_weight_that_left_comes_back_by_force_alone(monkeypatch: pytest.Monkey
         assert survivors == [round(WEIGHTS * (80 / WEIGHTS) ** (k / 7)) for k in range(1, 8)]
         back = sum(int((new[key] & ~old[key]).sum()) for old, new in itertools.pairwise(rounds) for key in new)
         assert (back > 0) == (name == "force")
+
+
+def test_each_round_sees_images_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    keep = by_criterion.keep_scored
+
+    def noted(criterion: Any, candidate: Candidate, *arguments: Any) -> Masks:
+        seen.append(candidate.sample.images)
+        return keep(criterion, candidate, *arguments)
+
+    monkeypatch.setattr(by_criterion, "keep_scored", noted)
+    run = a_run()
+    find_masks(run.model, CRITERIA["force"], 0.9, settings("force", rounds=3), run)
+    assert len(seen) == 3
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(seen, 2))
 
 
 def test_an_empty_tensor_is_reported() -> None:

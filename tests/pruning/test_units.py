@@ -14,10 +14,11 @@ from sharpminima.pruning.engine.units import keep_best_units, unit_masks, units_
 def test_what_a_unit_takes_along() -> None:
     model = build("batchnorm")  # 6 filters - BatchNorm - ReLU - 4 filters - ReLU - flatten - 3
     groups = units_of(model)
-    assert [(g.layer, g.count, g.norms, g.consumer, g.positions) for g in groups] == [
-        ("0", 6, ("1",), "3", 1),
-        ("3", 4, (), "6", 16),
+    assert [(g.name, g.count, list(g.makers), list(g.norms), list(g.readers)) for g in groups] == [
+        ("0", 6, ["0"], ["1"], ["3"]),
+        ("3", 4, ["3"], [], ["6"]),
     ]
+    assert groups[1].readers["6"].tolist() == torch.arange(64).view(4, 16).tolist()
     keep = {"0": torch.tensor([1, 1, 0, 1, 1, 1]).bool(), "3": torch.tensor([0, 1, 1, 1]).bool()}
     masks = unit_masks(model, groups, keep)
     assert set(masks) == {"0.weight", "1.weight", "1.bias", "3.weight", "3.bias", "6.weight"}
@@ -32,11 +33,11 @@ def test_what_a_unit_takes_along() -> None:
 @pytest.mark.parametrize("kind", NETS)
 def test_the_smaller_net_computes_the_same(kind: str) -> None:
     model = build(kind).eval()
-    scores = {g.layer: torch.rand(g.count, generator=torch.Generator().manual_seed(1)) for g in units_of(model)}
-    masks = keep_best_units(model, scores, 0.6, "global")
+    scores = {g.name: torch.rand(g.count, generator=torch.Generator().manual_seed(1)) for g in units_of(model)}
+    masks = keep_best_units(model, scores, 0.6, "global", 0.1)
     apply_masks(model, masks)
     compacted = compact(model, {name: mask for name, mask in masks.items() if name in dict(model.named_parameters())})
-    left = {g.layer: int(masks[f"{g.layer}.weight"].flatten(1).any(1).sum()) for g in units_of(model)}
+    left = {g.name: int(masks[f"{g.name}.weight"].flatten(1).any(1).sum()) for g in units_of(model)}
     for name, module in compacted.model.named_modules():
         if name in left and isinstance(module, nn.Linear):
             assert module.weight.shape[0] == left[name]
@@ -49,11 +50,11 @@ def test_the_fewest_units_that_bring_the_level() -> None:
     """64-16-9-3: without any, 1024 + 16 + 144 + 9 + 27 = 1220. The first five units leave 85 each."""
     model = build("linear")
     scores = {"1": torch.arange(16.0), "3": 100 + torch.arange(9.0)}
-    _, size = count(keep_best_units(model, scores, 1e-9, "global"))
+    _, size = count(keep_best_units(model, scores, 1e-9, "global", 0.1))
     assert size == 1220
     unit = 64 + 1 + 9
     for level, leaving in [(0.05, 1), (unit / size, 1), (unit / size + 0.001, 2), (0.5, 9)]:
-        masks = keep_best_units(model, scores, level, "global")
+        masks = keep_best_units(model, scores, level, "global", 0.1)
         assert masks["1.bias"].tolist() == [n >= leaving for n in range(16)]
         assert masks["3.bias"].all()
 
@@ -61,11 +62,31 @@ def test_the_fewest_units_that_bring_the_level() -> None:
 def test_no_layer_loses_its_last_unit_and_layers_may_share_evenly() -> None:
     model = build("linear")
     scores = {"1": torch.arange(16.0), "3": 100 + torch.arange(9.0)}
-    least = keep_best_units(model, scores, 0.999, "global")
+    least = keep_best_units(model, scores, 0.999, "global", 0.1)
     assert least["1.bias"].nonzero().tolist() == [[15]]
     assert least["3.bias"].nonzero().tolist() == [[8]]
-    even = keep_best_units(model, scores, 0.55, "layerwise")
+    even = keep_best_units(model, scores, 0.55, "layerwise", 0.1)
     assert int(even["1.bias"].sum()) / 16 == pytest.approx(int(even["3.bias"].sum()) / 9, abs=0.1)
+
+
+def test_no_layer_falls_under_the_floor_before_all_are_there() -> None:
+    """64-16-9-3, and the second layer's scores under all others: without a floor it would be down to one at once."""
+    model = build("linear")
+    scores = {"1": 100 + torch.arange(16.0), "3": torch.arange(9.0)}
+
+    def left(level: float, floor: float, distribution: str = "global") -> tuple[int, int]:
+        masks = keep_best_units(model, scores, level, distribution, floor)
+        return int(masks["1.bias"].sum()), int(masks["3.bias"].sum())
+
+    _, size = count(keep_best_units(model, scores, 1e-9, "global", 0.0))
+    assert left(0.5, 0.0) == (9, 1)
+    assert left(0.5, 0.3) == (8, 3)  # 2.7 of 9 units: three
+    at_floor = 1 - (5 * 65 + 5 * 3 + 3 + 3 * 3) / size  # 4.8 of 16: five
+    assert left(at_floor, 0.3) == (5, 3)
+    # From there on in the same shares: the 7th of 9 is due before the 12th of 16.
+    assert [left(at_floor + more, 0.3) for more in (0.005, 0.02)] == [(5, 2), (4, 2)]
+    assert left(0.999, 0.3) == (1, 1)
+    assert left(0.5, 0.3, "layerwise") == left(0.5, 0.0, "layerwise")
 
 
 def test_a_net_without_units_is_refused() -> None:

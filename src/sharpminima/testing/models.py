@@ -5,9 +5,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from sharpminima.catalogue.models import Model
-from sharpminima.nets.compaction import compact, removable_units
+from sharpminima.nets.compaction import compact
 from sharpminima.nets.facts import net_facts
-from sharpminima.nets.masks import Masks, apply_masks
+from sharpminima.nets.masks import apply_masks
+from sharpminima.pruning.engine.units import unit_masks, units_of
 from sharpminima.testing._checks import demand
 
 _IMAGES = 3
@@ -81,12 +82,8 @@ def check_gradients(model: Model) -> None:
 def check_without_units(model: Model) -> None:
     """Without a third of the units that can be left out, the smaller net computes the same."""
     net = built(model).eval()
-    masks: Masks = {}
-    for units in removable_units(net):
-        keep = torch.arange(units.count) % 3 > 0
-        reader = f"{units.consumer}.weight"
-        mask = masks.setdefault(reader, torch.ones(net.get_parameter(reader).shape, dtype=torch.bool))
-        mask[:, ~keep.repeat_interleave(units.positions)] = False
+    groups = units_of(net)
+    masks = unit_masks(net, groups, {units.name: torch.arange(units.count) % 3 > 0 for units in groups})
     apply_masks(net, masks)
     compacted = compact(net, masks)
     parameters = sum(parameter.numel() for parameter in net.parameters())

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
+from pydantic import Field
+
 from sharpminima.catalogue.registry import Code, NameIn, Registry, loaded
 
 Distribution = Literal["global", "layerwise", "erk"]
@@ -28,6 +30,7 @@ class Criterion:
     code: Code  # (candidate) -> scores
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of the method's settings
     revives: bool = False  # whether removed weights are scored too
+    revision: int = 1  # of the method of its name
 
     def __call__(self, candidate: Any) -> dict[str, Any]:
         """Scores [shape of the parameter] by name, of a `sharpminima.pruning.engine.criteria.Candidate`."""
@@ -37,8 +40,10 @@ class Criterion:
 _TRAINED = {"start": "trained"}
 
 
-def _criterion(name: str, paper: str, defaults: Mapping[str, Any] | None = None, *, revives: bool = False) -> Criterion:
-    return Criterion(name, paper, f"sharpminima.pruning.engine.criteria:{name}", defaults or {}, revives)
+def _criterion(
+    name: str, paper: str, defaults: Mapping[str, Any] | None = None, *, revives: bool = False, revision: int = 1
+) -> Criterion:
+    return Criterion(name, paper, f"sharpminima.pruning.engine.criteria:{name}", defaults or {}, revives, revision)
 
 
 CRITERIA = Registry(
@@ -50,11 +55,22 @@ CRITERIA = Registry(
         _criterion("snip", "Lee, Ajanthan, Torr (2019)"),
         _criterion("grasp", "Wang, Zhang, Grosse (2020)", {"samples_per_class": 25}),
         _criterion("synflow", "Tanaka, Kunin, Yamins, Ganguli (2020)", {"rounds": 100}),
-        _criterion("force", "de Jorge, Sanyal, Behl, Torr, Rogez, Dokania (2021)", {"rounds": 60}, revives=True),
-        _criterion("taylor", "Molchanov, Mallya, Tyree, Frosio, Kautz (2019)", _TRAINED),
-        _criterion("obd", "LeCun, Denker, Solla (1989)", _TRAINED),
+        _criterion(
+            "force", "de Jorge, Sanyal, Behl, Torr, Rogez, Dokania (2021)", {"rounds": 60}, revives=True, revision=2
+        ),
+        _criterion(
+            "taylor",
+            "Molchanov, Mallya, Tyree, Frosio, Kautz (2019)",
+            {**_TRAINED, "samples_per_class": 200},
+            revision=2,
+        ),
+        _criterion("obd", "LeCun, Denker, Solla (1989)", {**_TRAINED, "rounds": 10}, revision=2),
     ),
 )
 """Name -> criterion."""
 
 CriterionName = Annotated[str, NameIn(CRITERIA)]
+
+MiniBatches = Annotated[
+    int, Field(gt=0, description="that the sample makes, where a criterion averages over those (taylor)")
+]

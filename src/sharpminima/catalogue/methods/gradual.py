@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sharpminima.base.settings import PositiveInt, Share
-from sharpminima.catalogue.methods.choices import CriterionName, Distribution, Schedule
+from sharpminima.catalogue.methods.choices import CriterionName, Distribution, MiniBatches, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
 
@@ -35,14 +35,15 @@ class LobsterSettings(MethodSettings):
 class AgpSettings(SearchSettings):
     """The schedule runs from `begin` to `end` of the search's steps."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     criterion: CriterionName = "magnitude"
     distribution: Distribution = "layerwise"
     schedule: Schedule = "cubic"
     updates: PositiveInt = Field(50, description="of the mask, evenly spread")
     begin: float = Field(0.1, ge=0, lt=1, description="share of the steps before the first removal")
     end: Share = Field(0.9, description="share of the steps at the last removal")
-    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
-    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+    samples_per_class: PositiveInt = Field(10, description="training images that a scoring sees, drawn anew each time")
+    batches: MiniBatches = 20
 
 
 LOBSTER = Method(

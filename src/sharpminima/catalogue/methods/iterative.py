@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model, field_validator
 
 from sharpminima.base.settings import PositiveInt
-from sharpminima.catalogue.methods.choices import CriterionName, Distribution
+from sharpminima.catalogue.methods.choices import CriterionName, Distribution, MiniBatches
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 
@@ -17,15 +17,15 @@ Rewind = Annotated[float, Field(ge=0, le=1)]
 class GimpSettings(MethodSettings):
     """T is the recipe's ``max_epochs``."""
 
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     keep: float = Field(0.7, gt=0, lt=1, description="share of the weights that a round keeps (K)")
     rewind: Rewind = Field(1.0, description="how far survivors are set back, in full trainings")
     rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
     retrain: float = Field(1.0, gt=0, le=1, description="how long a round trains")
     criterion: CriterionName = "magnitude"
     distribution: Distribution = "global"
-    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
-    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+    samples_per_class: PositiveInt = Field(10, description="training images that a scoring sees, drawn anew each round")
+    batches: MiniBatches = 20
     recipe: RecipeSettings = Field(
         RecipeSettings(schedule="steps", max_epochs=60, milestones=(30, 45)),
         description="the full training, of the dense net and of rounds; its length must be known: steps or constant",

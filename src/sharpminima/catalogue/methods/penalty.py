@@ -6,6 +6,7 @@ from sharpminima.base.settings import Strength
 from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
+from sharpminima.catalogue.methods.units import UnitSearchSettings
 from sharpminima.catalogue.registry import Code
 
 
@@ -15,10 +16,8 @@ class PenaltySettings(SearchSettings):
     distribution: Distribution = "global"
 
 
-class UnitPenaltySettings(SearchSettings):
+class UnitPenaltySettings(UnitSearchSettings):
     """Of all methods that penalise units, and remove those of least norm."""
-
-    distribution: Literal["global", "layerwise"] = "global"
 
 
 class L1Settings(PenaltySettings):
@@ -30,14 +29,15 @@ class L1Settings(PenaltySettings):
 class GroupLassoSettings(UnitPenaltySettings):
     """The strength is ours, to be tuned."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-3
 
 
-class SlimmingSettings(SearchSettings):
+class SlimmingSettings(UnitSearchSettings):
     """As in the paper."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-4
-    distribution: Literal["global", "layerwise"] = "global"
 
 
 class SwdSettings(PenaltySettings):
@@ -51,12 +51,14 @@ class SwdSettings(PenaltySettings):
 class SensitivitySettings(PenaltySettings):
     """The strength is ours, to be tuned."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-4
 
 
 class SereneSettings(UnitPenaltySettings):
     """The strength is ours, to be tuned."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-4
 
 

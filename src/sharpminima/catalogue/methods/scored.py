@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from sharpminima.base.settings import PositiveInt
-from sharpminima.catalogue.methods.choices import CRITERIA, Criterion, Distribution, Schedule
+from sharpminima.catalogue.methods.choices import CRITERIA, Criterion, Distribution, MiniBatches, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 
@@ -20,8 +20,8 @@ class ScoredSettings(MethodSettings):
     schedule: Schedule = Field("iterative", description="what is left after each round")
     rounds: PositiveInt = Field(1, description="scorings; one of them is one-shot")
     biases: bool = Field(False, description="whether biases may be removed too; levels are of what may be")
-    samples_per_class: PositiveInt = Field(10, description="training images that a criterion sees")
-    probes: PositiveInt = Field(50, description="random vectors of an estimate (obd)")
+    samples_per_class: PositiveInt = Field(10, description="training images that a scoring sees, drawn anew each round")
+    batches: MiniBatches = 20
     dense: RecipeSettings = Field(RecipeSettings(), description="training before scoring, with start: trained")
     recipe: RecipeSettings = Field(RecipeSettings(), description="training with the mask")
 
@@ -39,6 +39,7 @@ def criterion_method(criterion: Criterion) -> Method:
         key: (Annotated[known.annotation, Field(), *known.metadata], criterion.defaults[key])
         for key, known in fields.items()
     }
+    defaults["revision"] = (Literal[criterion.revision], criterion.revision)
     settings = create_model(f"{criterion.name.capitalize()}Settings", __base__=ScoredSettings, **defaults)
     family = "sharpminima.pruning.scored.by_criterion:prune"
     return Method(criterion.name, settings, criterion.paper, "scored", code=criterion, family=family)

@@ -2,29 +2,39 @@
 
 from typing import Literal
 
+from pydantic import Field
+
+from sharpminima.base.settings import PositiveInt
 from sharpminima.catalogue.methods.method import Method
-from sharpminima.catalogue.methods.search import SearchSettings
+from sharpminima.catalogue.methods.units import UnitSearchSettings
 from sharpminima.catalogue.registry import Code
 
 
-class UnitSettings(SearchSettings):
+class UnitSettings(UnitSearchSettings):
     """The search trains the whole net."""
 
-    distribution: Literal["global", "layerwise"] = "layerwise"
+    distribution: Literal["global", "layerwise"] = Field("layerwise", description="of units over layers")
 
 
 class L1FiltersSettings(UnitSettings):
     """Layerwise as in the paper."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+
 
 class SoftFilterSettings(UnitSettings):
     """Layerwise as in the paper."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+
 
 class TaylorChannelsSettings(UnitSettings):
-    """Global as in the paper."""
+    """Global, and 30 mini-batches between removals, as in the paper; when the first is, is ours."""
 
-    distribution: Literal["global", "layerwise"] = "global"
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    distribution: Literal["global", "layerwise"] = Field("global", description="of units over layers")
+    begin: float = Field(0.5, ge=0, lt=1, description="share of the search's steps before units begin to leave")
+    every: PositiveInt = Field(30, description="mini-batches between two removals, over which importance is averaged")
 
 
 def structured_method(name: str, policy: Code, settings: type[UnitSettings], paper: str) -> Method:

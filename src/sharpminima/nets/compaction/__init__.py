@@ -8,8 +8,9 @@ A unit (a filter, or a unit of a linear layer) is dead when
 
 The output does not depend on a dead unit, so the gradients of its parameters are exactly zero, and leaving it out
 changes nothing but the order of sums. Only these removals are made. A unit that is a constant other than zero (a
-bias without input) stays: its bias and its outgoing weights go on learning. So does every channel that enters a
-residual addition, and every unit behind a BatchNorm that is needed, since the shift makes it more than zero.
+bias without input) stays: its bias and its outgoing weights go on learning. So does every unit behind a BatchNorm that
+is needed, since the shift makes it more than zero, and every channel that enters a residual addition, unless all
+that makes it is removed, scales and shifts of BatchNorm too: then it is zero, and leaves every layer that it passes.
 Parameters of dead units are not forgotten: the full vector keeps them, and weight decay, momentum and LOBSTER's
 decay go on acting on them (`sharpminima.training.flat`).
 
@@ -18,6 +19,7 @@ Of what is left, layers with few survivors compute with those only (`sharpminima
 
 from sharpminima.nets.compaction.build import Compacted, compact
 from sharpminima.nets.compaction.dead import zero_masks
-from sharpminima.nets.compaction.graph import NotCompactable, Units, removable_units, reordered
+from sharpminima.nets.compaction.graph import NotCompactable, reordered
+from sharpminima.nets.compaction.streams import Units, removable_units
 
 __all__ = ["Compacted", "NotCompactable", "Units", "compact", "removable_units", "reordered", "zero_masks"]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from sharpminima.nets.compaction.dead import Keep, alive, either
-from sharpminima.nets.compaction.graph import kind_of, layers_of, reordered, traced
+from sharpminima.nets.compaction.graph import Layer, kind_of, layers_of, reordered, traced
+from sharpminima.nets.compaction.streams import Streams
 from sharpminima.nets.sparse import SparseConv2d, SparseLinear, batch_last, is_offered, is_worth
 
 
@@ -65,6 +66,7 @@ def compact(
     layers = layers_of(small)
     kept = [alive(layers, each, observed) for each in masks]
     inputs, units = (either(sides) for sides in zip(*kept, strict=True))
+    norms = {} if observed else _leave_streams(small, layers, masks, inputs, units)
     whole = dict(model.named_parameters())
     chosen: Keep = {}  # the mask of what is left, of layers that become sparse
     for layer in layers:
@@ -97,21 +99,45 @@ def compact(
         parameters[f"{name}.weight"] = (f"{layer.name}.weight", places)
         if module.bias is not None:
             parameters[f"{name}.bias"] = (f"{layer.name}.bias", bias_places)
-        for norm_name in layer.norms:
-            norm = small.get_submodule(norm_name)
-            assert isinstance(norm, nn.BatchNorm2d)  # of `layers_of`
-            small.set_submodule(norm_name, _slice_norm(norm, rows))
-            for kind, _ in norm.named_parameters():
-                parameters[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
-            for kind, buffer in norm.named_buffers():
-                if buffer.ndim:
-                    buffers[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
+        norms.update(dict.fromkeys(layer.norms, units[layer.name]))
+    for norm_name, some in norms.items():
+        norm, rows = small.get_submodule(norm_name), some.nonzero().flatten()
+        assert isinstance(norm, nn.BatchNorm2d)  # of `layers_of` and `Streams`
+        small.set_submodule(norm_name, _slice_norm(norm, rows))
+        for kind, _ in norm.named_parameters():
+            parameters[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
+        for kind, buffer in norm.named_buffers():
+            if buffer.ndim:
+                buffers[f"{norm_name}.{kind}"] = (f"{norm_name}.{kind}", rows)
     for name, parameter in small.named_parameters():
         if name not in parameters:
             parameters[name] = (name, torch.arange(parameter.numel()).view(parameter.shape))
             assert parameter.shape == whole[name].shape
     _pool_batch_last(small)
     return Compacted(small, parameters, buffers)
+
+
+def _leave_streams(
+    small: fx.GraphModule, layers: list[Layer], masks: tuple[Keep, ...], inputs: Keep, units: Keep
+) -> Keep:
+    """Take channels that are zero, and that several layers make or read, out of ``inputs``, ``units`` and padding.
+
+    Returns:
+        What BatchNorms keep that have fewer channels then.
+    """
+    streams = Streams(small)
+    gone = streams.gone(*masks)
+    for layer in layers:
+        if layer.consumer is not None:  # `alive` has decided, by what reads the units too
+            gone[streams.makers[layer.name]] = False
+    for name, channels in streams.makers.items():
+        units[name] = units[name] & ~gone[channels]
+    for name, channels in streams.readers.items():
+        inputs[name] = inputs[name] & ~gone[channels].repeat_interleave(len(inputs[name]) // len(channels))
+    for node, sides in streams.pads.items():
+        node.update_arg(1, (0, 0, 0, 0, *(int((~gone[side]).sum()) for side in sides)))
+    small.recompile()
+    return {name: ~gone[channels] for name, channels in streams.norms.items() if gone[channels].any()}
 
 
 def _pool_batch_last(graph: fx.GraphModule) -> None:

@@ -7,7 +7,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
-_CHANNELWISE = (
+CHANNELWISE = (
     nn.ReLU,
     nn.MaxPool2d,
     nn.AvgPool2d,
@@ -104,13 +104,13 @@ def layers_of(graph: fx.GraphModule) -> list[Layer]:
                 break
             if isinstance(module, nn.BatchNorm2d):
                 norms.append(str(reader.target))
-            elif not (isinstance(module, _CHANNELWISE) or _flattens(reader, module)):
+            elif not (isinstance(module, CHANNELWISE) or flattens(reader, module)):
                 break
     for node in graph.graph.nodes:
         if node.op == "placeholder" and len(node.users) == 1:
             (reader,) = node.users
             module = modules.get(reader.target) if reader.op == "call_module" else None
-            if _flattens(reader, module) and len(reader.users) == 1:
+            if flattens(reader, module) and len(reader.users) == 1:
                 (reader,) = reader.users
                 if reader in found and isinstance(found[reader].module, nn.Linear):
                     found[reader].selects = True
@@ -127,7 +127,7 @@ def _is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d | nn.Linear]:
     )
 
 
-def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
+def flattens(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether a node is ``flatten(1)``, as a module, a method or a function."""
     if isinstance(module, nn.Flatten):
         return module.start_dim == 1 and module.end_dim == -1
@@ -135,29 +135,3 @@ def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
         node.op == "call_function" and node.target is torch.flatten
     )
     return called and node.args[1:] == (1,) and not node.kwargs
-
-
-@dataclass(frozen=True)
-class Units:
-    """The units of a layer that can be left out of a net: all that reads them is known."""
-
-    layer: str  # Conv2d or Linear
-    count: int
-    norms: tuple[str, ...]  # BatchNorms behind it
-    consumer: str  # the only layer that reads them
-    positions: int  # inputs of the consumer that a unit feeds; more than one behind a flattened map
-
-
-def removable_units(model: nn.Module) -> list[Units]:
-    """Every layer of ``model`` whose units can be left out; the others feed a residual addition or the output.
-
-    Raises:
-        NotCompactable: see there.
-    """
-    found = []
-    for layer in layers_of(traced(model)):
-        if layer.consumer is not None:
-            units = layer.module.weight.shape[0]
-            positions = layer.consumer.module.weight.shape[1] // units
-            found.append(Units(layer.name, units, layer.norms, layer.consumer.name, positions))
-    return found

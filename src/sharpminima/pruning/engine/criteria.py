@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sharpminima.catalogue.methods.choices import Criterion
 from sharpminima.data import Split
 from sharpminima.nets.masks import Masks
+from sharpminima.pruning.engine.curvature import gauss_newton_diagonal
 from sharpminima.pruning.engine.distribution import keep_best
 from sharpminima.pruning.engine.total import total
 
@@ -29,26 +30,34 @@ class Candidate:
     masks: Masks  # what survives so far; the weights that may be scored
     sample: Split
     generator: torch.Generator  # CPU
-    probes: int  # random vectors, where a criterion estimates
+    batches: int  # mini-batches that the sample makes, where a criterion averages over those
 
     def weights(self) -> dict[str, Tensor]:
         """w m by name, of the parameter's shape, on the model's device; without a graph."""
         parameters = dict(self.model.named_parameters())
         return {name: parameters[name].detach() * mask.to(parameters[name].device) for name, mask in self.masks.items()}
 
-    def loss(self, weights: dict[str, Tensor], temperature: float = 1.0) -> Tensor:
-        """Mean cross-entropy of the sample with ``weights``, in training mode; buffers stay as they are."""
+    def mini_batches(self) -> list[Split]:
+        """The sample in `batches` parts, or as many as leave two images each, with classes in each as in the whole."""
+        images, labels = self.sample.images, self.sample.labels
+        parts = max(1, min(self.batches, len(labels) // 2))
+        return [Split(images[part::parts], labels[part::parts]) for part in range(parts)]  # it lies class by class
+
+    def loss(self, weights: dict[str, Tensor], temperature: float = 1.0, part: Split | None = None) -> Tensor:
+        """Mean cross-entropy of the sample, or ``part`` of it, with ``weights``, in training mode; buffers stay."""
+        data = self.sample if part is None else part
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         training = self.model.training
         self.model.train()
-        logits = functional_call(self.model, (weights, buffers), (self.sample.images,))
+        logits = functional_call(self.model, (weights, buffers), (data.images,))
         self.model.train(training)
-        return F.cross_entropy(logits / temperature, self.sample.labels)
+        return F.cross_entropy(logits / temperature, data.labels)
 
-    def gradients(self) -> dict[str, Tensor]:
-        """g at w m, also for what is removed."""
+    def gradients(self, part: Split | None = None) -> dict[str, Tensor]:
+        """g at w m, of the sample or ``part`` of it, also for what is removed."""
         weights = {name: weight.requires_grad_() for name, weight in self.weights().items()}
-        return dict(zip(weights, torch.autograd.grad(self.loss(weights), list(weights.values())), strict=True))
+        found = torch.autograd.grad(self.loss(weights, part=part), list(weights.values()))
+        return dict(zip(weights, found, strict=True))
 
 
 def magnitude(candidate: Candidate) -> Scores:
@@ -70,7 +79,12 @@ def gradient(candidate: Candidate) -> Scores:
 
 
 def snip(candidate: Candidate) -> Scores:
-    """|g w|: Lee, Ajanthan, Torr, "SNIP: single-shot network pruning based on connection sensitivity", ICLR 2019."""
+    """|g w|: Lee, Ajanthan, Torr, "SNIP: single-shot network pruning based on connection sensitivity", ICLR 2019.
+
+    The authors' LeNets start by variance scaling, and their masks hold biases too. Ours start as all our nets do, and
+    keep biases, unless ``biases`` is set; our densities are therefore of weights alone, and results at theirs are near
+    the published ones, not the same.
+    """
     weights, gradients = candidate.weights(), candidate.gradients()
     return {name: (gradients[name] * weights[name]).abs() for name in weights}
 
@@ -78,22 +92,37 @@ def snip(candidate: Candidate) -> Scores:
 def force(candidate: Candidate) -> Scores:
     """|g w| with g at w m, for removed weights too, which so may come back.
 
-    de Jorge et al., "Progressive skeletonization: trimming more fat from a network at initialization", ICLR 2021.
+    de Jorge et al., "Progressive skeletonization: trimming more fat from a network at initialization", ICLR 2021; as
+    in the authors' code each round sees images of its own. Where removed weights are zero by then, as in rounds of
+    training (`gimp`, `agp`), none comes back.
     """
     parameters, gradients = dict(candidate.model.named_parameters()), candidate.gradients()
     return {name: (g * parameters[name].detach()).abs() for name, g in gradients.items()}
 
 
 def taylor(candidate: Candidate) -> Scores:
-    """(g w)^2: the loss's first-order change without the weight, squared (Molchanov et al., CVPR 2019)."""
-    return {name: score.square() for name, score in snip(candidate).items()}
+    """Mean over mini-batches of (g w)^2, the squared first-order change of the loss without the weight.
+
+    Molchanov, Mallya, Tyree, Frosio, Kautz, "Importance estimation for neural network pruning", CVPR 2019; the square
+    is inside the mean as in the authors' code, so that mini-batches that pull a weight to and fro do not cancel. Of one
+    mini-batch it would rank as `snip` does. That single weights are scored, and the number of mini-batches, are ours;
+    the authors remove filters (`taylor_channels`).
+    """
+    weights = candidate.weights()
+    scores = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    parts = candidate.mini_batches()
+    for part in parts:
+        for name, g in candidate.gradients(part).items():
+            scores[name] += (g * weights[name]).square() / len(parts)
+    return scores
 
 
 def grasp(candidate: Candidate) -> Scores:
     """w (H g): the highest of -w (H g) are removed, which lowers the gradient's norm least.
 
     Wang, Zhang, Grosse, "Picking winning tickets before training by preserving gradient flow", ICLR 2020; H is the
-    Hessian, and logits are divided by 200, as in the authors' code.
+    Hessian, and logits are divided by 200, as in the authors' code. The authors draw linear layers anew by Xavier
+    before they score; ours are scored as they start, so that masks differ from theirs by more than the draw.
     """
     weights = {name: weight.requires_grad_() for name, weight in candidate.weights().items()}
     loss = candidate.loss(weights, _GRASP_TEMPERATURE)
@@ -104,23 +133,16 @@ def grasp(candidate: Candidate) -> Scores:
 
 
 def obd(candidate: Candidate) -> Scores:
-    """h w^2 / 2, h the Hessian's diagonal: LeCun, Denker, Solla, "Optimal brain damage", NeurIPS 1989.
+    """h w^2 / 2, h the diagonal of the Hessian: LeCun, Denker, Solla, "Optimal brain damage", NeurIPS 1989.
 
-    The diagonal is the mean of v (H v) over ``probes`` random vectors v of signs (Hutchinson), which is unbiased; the
-    paper's own recursion leaves out terms.
+    As in the paper (its Levenberg-Marquardt approximation) h leaves out the second derivatives of the net, so that it
+    is that of the Gauss-Newton matrix and not negative. The paper's recursion drops the terms between units of a layer
+    as well; ours is exact (`sharpminima.pruning.engine.curvature`), of the sample and in eval mode. The paper trains on
+    between removals, which is `finetune` with this criterion; in rounds as here h alone is measured anew.
     """
-    weights = {name: weight.requires_grad_() for name, weight in candidate.weights().items()}
-    gradients = torch.autograd.grad(candidate.loss(weights), list(weights.values()), create_graph=True)
-    diagonal = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for _ in range(candidate.probes):
-        signs = [
-            (2.0 * torch.randint(0, 2, g.shape, generator=candidate.generator) - 1.0).to(g.device) for g in gradients
-        ]
-        slope = total((g * sign).sum() for g, sign in zip(gradients, signs, strict=True))
-        products = torch.autograd.grad(slope, list(weights.values()), retain_graph=True)
-        for name, sign, product in zip(weights, signs, products, strict=True):
-            diagonal[name] += sign * product / candidate.probes
-    return {name: diagonal[name] * weight.detach().square() / 2 for name, weight in weights.items()}
+    weights = candidate.weights()
+    diagonal = gauss_newton_diagonal(candidate.model, weights, candidate.sample)
+    return {name: diagonal[name] * weight.square() / 2 for name, weight in weights.items()}
 
 
 def synflow(candidate: Candidate) -> Scores:

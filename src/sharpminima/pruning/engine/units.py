@@ -1,10 +1,12 @@
 """Structured pruning: filters and hidden units leave whole, with all that belongs to them.
 
-A unit takes along its incoming weights and bias, its BatchNorm's scale and shift, and the weights that read it. What
-remains is really smaller: `sharpminima.nets.compaction.compact` leaves the units out, and the checkpoint stores
+A unit takes along its incoming weights and bias, its BatchNorm's scale and shift, and the weights that read it; where
+layers meet in a residual addition, their filters are joined, and leave together (`sharpminima.nets.compaction.Units`).
+What remains is really smaller: `sharpminima.nets.compaction.compact` leaves the units out, and the checkpoint stores
 survivors only.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -32,53 +34,53 @@ def units_of(model: nn.Module) -> list[Units]:
 
 
 def unit_masks(model: nn.Module, groups: Sequence[Units], keep: Mapping[str, Tensor]) -> Masks:
-    """Masks of the net with the units ``keep`` [count] of each group's layer.
+    """Masks of the net with the units ``keep`` [count] of each group.
 
     They name every weight that may be removed, and the biases, scales and shifts of units.
     """
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     masks = all_masks(model)
+
+    def remove(name: str, places: Tensor) -> None:
+        if name in shapes:
+            masks.setdefault(name, torch.ones(shapes[name], dtype=torch.bool))[places] = False
+
     for group in groups:
-        for name in (f"{group.layer}.bias", *(f"{norm}.{kind}" for norm in group.norms for kind in ("weight", "bias"))):
-            if name in shapes:
-                masks[name] = torch.ones(shapes[name], dtype=torch.bool)
-    for group in groups:
-        kept = keep[group.layer].cpu()
-        masks[f"{group.layer}.weight"][~kept] = False
-        masks[f"{group.consumer}.weight"][:, ~kept.repeat_interleave(group.positions)] = False
-        for name in (f"{group.layer}.bias", *(f"{norm}.{kind}" for norm in group.norms for kind in ("weight", "bias"))):
-            if name in masks:
-                masks[name][~kept] = False
+        leaves = ~keep[group.name].cpu()
+        for layer, places in (*group.makers.items(), *group.norms.items()):
+            for kind in ("weight", "bias"):
+                remove(f"{layer}.{kind}", places[leaves])
+        for layer, inputs in group.readers.items():
+            masks[f"{layer}.weight"][:, inputs[leaves].flatten()] = False
     return masks
 
 
-def keep_best_units(model: nn.Module, scores: Mapping[str, Tensor], level: float, distribution: str) -> Masks:
+def keep_best_units(
+    model: nn.Module, scores: Mapping[str, Tensor], level: float, distribution: str, floor: float
+) -> Masks:
     """Masks without the units of lowest score: as few of them as bring the survivors down to the level.
 
-    No layer loses its last unit, so that a level may be out of reach.
+    No group loses its last unit, so that a level may be out of reach.
 
     Args:
-        scores: layer -> score of each unit [count].
-        distribution: ``global``, or ``layerwise``: the same share of each layer's units.
+        scores: group -> score of each unit [count].
+        level: share of what the masks name that is removed.
+        distribution: ``global``, or ``layerwise``: the same share of each group's units.
+        floor: with ``global``, share of each group's units under which none falls before all are there; from there on
+            the same share of each leaves. Scores of different layers are not of one scale, and a layer of one or two
+            units spoils a net, however many the others have.
     """
     groups = units_of(model)
-    ranks = {}
-    for group in groups:
-        score = scores[group.layer].detach().double().cpu()
-        order = score.sort(stable=True).indices
-        place = torch.empty(group.count, dtype=torch.float64)
-        place[order] = torch.arange(group.count, dtype=torch.float64)
-        rank = place / group.count if distribution == "layerwise" else score
-        rank[order[-1]] = torch.inf
-        ranks[group.layer] = rank
-    candidates = torch.cat([ranks[group.layer] for group in groups])
-    leaving = candidates.sort(stable=True).indices[: int(candidates.isfinite().sum())]
+    ranked = torch.cat([_ranks(scores[group.name], distribution, floor) for group in groups], dim=1)
+    leaving = ranked[1].sort(stable=True).indices
+    leaving = leaving[ranked[0, leaving].sort(stable=True).indices]
+    leaving = leaving[: int(ranked[1].isfinite().sum())]
 
     def without(number: int) -> Masks:
-        kept = torch.ones(len(candidates), dtype=torch.bool)
+        kept = torch.ones(ranked.shape[1], dtype=torch.bool)
         kept[leaving[:number]] = False
         parts = kept.split([group.count for group in groups])
-        return unit_masks(model, groups, {group.layer: part for group, part in zip(groups, parts, strict=True)})
+        return unit_masks(model, groups, {group.name: part for group, part in zip(groups, parts, strict=True)})
 
     _, size = count(without(0))
     asked = survivors_at(level, size)
@@ -89,7 +91,30 @@ def keep_best_units(model: nn.Module, scores: Mapping[str, Tensor], level: float
     return without(low)
 
 
+def _ranks(scores: Tensor, distribution: str, floor: float) -> Tensor:
+    """Phase and rank of a group's units [2, count]: who leaves first has the lower phase, then the lower rank."""
+    score = scores.detach().double().cpu()
+    order = score.sort(stable=True).indices
+    place = torch.empty_like(score)
+    place[order] = torch.arange(len(score), dtype=score.dtype)
+    held = place >= len(score) - math.ceil(floor * len(score))
+    if distribution == "layerwise":
+        held = torch.zeros_like(held)
+    even = place / len(score)
+    rank = even if distribution == "layerwise" else torch.where(held, even, score)
+    last = order[-1]
+    held[last], rank[last] = True, torch.inf
+    return torch.stack([held.double(), rank])
+
+
 def incoming(model: nn.Module, groups: Sequence[Units]) -> dict[str, Tensor]:
-    """The incoming weights of each unit, [count, weights], by layer."""
-    parameters = dict(model.named_parameters())
-    return {group.layer: parameters[f"{group.layer}.weight"].detach().flatten(1) for group in groups}
+    """The incoming weights of each unit, [count, weights], by group: of all layers that make it."""
+    return {
+        group.name: torch.cat([_weight(model, layer)[places] for layer, places in group.makers.items()], dim=1)
+        for group in groups
+    }
+
+
+def _weight(model: nn.Module, layer: str) -> Tensor:
+    """The weights of a layer [outputs, weights], without a graph."""
+    return model.get_parameter(f"{layer}.weight").detach().flatten(1)

@@ -40,9 +40,11 @@ class Tightening(SearchPolicy):
         if self.steps not in self._due:
             return
         run, settings = self._run, self._settings
-        sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gradual", "sample"))
+        sample = draw_sample(
+            run.training, settings.samples_per_class, generator(run.seed, "gradual", "sample", self.steps)
+        )
         draws = generator(run.seed, "gradual", "draws", self.steps)
-        candidate = Candidate(flat.model, self.masks, sample, draws, settings.probes)
+        candidate = Candidate(flat.model, self.masks, sample, draws, settings.batches)
         self.masks = keep_scored(CRITERIA[settings.criterion], candidate, self._due[self.steps], settings.distribution)
         flat.set_masks(self.masks)
 

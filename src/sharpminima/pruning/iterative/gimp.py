@@ -13,6 +13,12 @@ special cases:
 - `lr_rewinding` (0, 1, 1): Renda, Frankle, Carbin, "Comparing rewinding and fine-tuning", ICLR 2020;
 - `sgimp` (.75, 1, 1): Mikler.
 
+A round sets weights back by ``rewind`` from the end of the training before it, as the thesis does: the first round
+in the dense training, each further one in the round before, to its state after epoch ``retrain - rewind``. Where
+``rewind`` is not shorter than ``retrain``, that is where the round before began, so that all rounds begin at the same
+state of the dense training: stable weight rewinding. Sparsity does not come back by it, since the state after that
+epoch had the masks of its round.
+
 The thesis counts steps; we count whole epochs, since states are kept after those: .95 of ten is nine, not ten, which
 would be another method. Any criterion and distribution may take the place of magnitude. Rounds are common to all
 levels down to the last, which takes a smaller step.
@@ -39,21 +45,16 @@ from sharpminima.training import FlatModel, RecipePolicy
 
 
 class Round(Trained):
-    """What a round's training returns."""
+    """What the full training and each round's return."""
 
     last: dict[str, Tensor]  # the state after it
-
-
-class Dense(Round):
-    """What the full training returns."""
-
-    origin: dict[str, Tensor]  # the state to rewind to
+    origin: dict[str, Tensor]  # the state to which the next round rewinds
 
 
 class Excerpt(RecipePolicy):
     """The recipe from one epoch to another; keeps the state after one of them (``origin``) and after the last."""
 
-    def __init__(self, recipe: RecipeSettings, first: int, epochs: int, origin: int = 0) -> None:
+    def __init__(self, recipe: RecipeSettings, first: int, epochs: int, origin: int) -> None:
         super().__init__(recipe)
         self._recipe, self._first, self.max_epochs, self._origin = recipe, first, epochs, origin
         self.kept: dict[str, dict[str, Tensor]] = {}
@@ -84,35 +85,45 @@ class Excerpt(RecipePolicy):
         self.kept = state["kept"]
 
 
-def train_dense(run: Run, settings: GimpSettings, resume: ResumeFile | None) -> Dense:
+def train_dense(run: Run, settings: GimpSettings, resume: ResumeFile | None) -> Round:
     """The full training, from the run's W0."""
-    recipe = settings.recipe
-    origin = recipe.max_epochs - whole_epochs(settings.rewind, recipe.max_epochs)
-    initial = {name: tensor.detach().cpu().clone() for name, tensor in run.model.state_dict().items()}
+    start = {name: tensor.detach().cpu().clone() for name, tensor in run.model.state_dict().items()}
     flat = FlatModel(copy.deepcopy(run.model))
-    policy = Excerpt(recipe, 0, recipe.max_epochs, origin)
-    trained = _fit(run, flat, policy, recipe, "dense", resume)
-    kept = policy.kept.get("origin")
-    return Dense(**trained, origin=initial if kept is None else flat.state_dict(kept))
+    return _fit(run, settings, flat, 0, settings.recipe.max_epochs, start, "dense", resume)
 
 
 def train_round(
     run: Run, settings: GimpSettings, start: dict[str, Tensor], masks: Masks, resume: ResumeFile | None
 ) -> Round:
     """One round's training from ``start`` at fixed masks."""
-    recipe = settings.recipe
+    full = settings.recipe.max_epochs
     flat = FlatModel(at(run, start), compaction=run.compaction)
     flat.set_masks(masks)
-    first = recipe.max_epochs - whole_epochs(settings.rewind_lr, recipe.max_epochs)
-    policy = Excerpt(recipe, first, whole_epochs(settings.retrain, recipe.max_epochs))
-    return _fit(run, flat, policy, recipe, "round", resume)
+    first = full - whole_epochs(settings.rewind_lr, full)
+    return _fit(run, settings, flat, first, whole_epochs(settings.retrain, full), start, "round", resume)
 
 
 def _fit(
-    run: Run, flat: FlatModel, policy: Excerpt, recipe: RecipeSettings, role: str, resume: ResumeFile | None
+    run: Run,
+    settings: GimpSettings,
+    flat: FlatModel,
+    first: int,
+    epochs: int,
+    start: dict[str, Tensor],
+    role: str,
+    resume: ResumeFile | None,
 ) -> Round:
+    """The recipe's epochs from ``first`` on; the next round begins ``rewind`` before their end, or at ``start``."""
+    recipe = settings.recipe
+    origin = epochs - whole_epochs(settings.rewind, recipe.max_epochs)
+    policy = Excerpt(recipe, first, epochs, origin)
     trained = fit_best(run, flat, policy, recipe, ("gimp", role), resume)
-    return Round(**trained, last=flat.state_dict(policy.kept["last"]))
+    kept = policy.kept.get("origin")
+    return Round(
+        **trained,
+        last=flat.state_dict(policy.kept["last"]),
+        origin=start if kept is None else flat.state_dict(kept),
+    )
 
 
 def prune(run: Run, settings: GimpSettings) -> Pruned:
@@ -122,18 +133,17 @@ def prune(run: Run, settings: GimpSettings) -> Pruned:
     masks = all_masks(run.model)
     _, size = count(masks)
     asked = {level: survivors_at(level, size) for level in run.levels}
-    sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gimp", "sample"))
     history = list(dense["history"])
     levels: dict[float, LevelState] = {}
     spent, number, left = len(dense["history"]), 0, size
-    latest: Round = dense
+    latest = dense
 
     def prune_round(name: str, survivors: int) -> tuple[Masks, Round]:
+        sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "gimp", "sample", name))
         draws = generator(run.seed, "gimp", "draws", name)
-        candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.probes)
+        candidate = Candidate(at(run, latest["last"]), masks, sample, draws, settings.batches)
         smaller = keep_scored(CRITERIA[settings.criterion], candidate, survivors, settings.distribution)
-        start = latest["last"] if settings.rewind == 0 else dense["origin"]
-        trained = trainings.run(name, partial(train_round, run, settings, start, smaller))
+        trained = trainings.run(name, partial(train_round, run, settings, latest["origin"], smaller))
         history.extend(trained["history"])
         return smaller, trained
 

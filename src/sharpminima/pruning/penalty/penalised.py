@@ -51,8 +51,9 @@ def search_units(
     flat = FlatModel(copy.deepcopy(run.model))
     history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)
     weights = incoming(flat.model, units_of(flat.model))
-    scores = {layer: weight.square().mean(1).sqrt() for layer, weight in weights.items()}
-    return found(flat, keep_best_units(flat.model, scores, level, settings.distribution), history)
+    scores = {group: weight.square().mean(1).sqrt() for group, weight in weights.items()}
+    masks = keep_best_units(flat.model, scores, level, settings.distribution, settings.floor)
+    return found(flat, masks, history)
 
 
 def prune_weights(run: Run, settings: Any, name: str, policy: type[Penalised]) -> Pruned:
@@ -66,13 +67,18 @@ def prune_units(run: Run, settings: Any, name: str, policy: type[Penalised]) -> 
 
 
 @contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """A second forward pass of a mini-batch must not count twice in BatchNorm's statistics."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    yield
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(before[name])
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """In eval mode for a while: an image's outputs are its own, and BatchNorm counts no mini-batch twice.
+
+    In training mode BatchNorm takes from each output what the others of the mini-batch feel, so that a derivative of
+    their sum is not one of any image.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def sensitivities(outputs: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:

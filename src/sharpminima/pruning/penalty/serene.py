@@ -4,15 +4,18 @@ Tartaglione, Bragagnolo, Odierna, Fiandrotti, Grangetto, "SeReNe: sensitivity-ba
 structured sparsity in neural networks", TNNLS 2022. The sensitivity of a neuron is S = 1/C sum_k |dy_k / dp|, the
 outputs' reaction to its post-synaptic potential p, averaged over the batch and the positions of a map; after an SGD
 step the incoming weights of a neuron decay, w <- w - lambda w max(0, 1 - S) (the form that the authors' public code
-calls full). Theirs also divides by the batch size once more, by taking the outputs' mean; ours does not.
+calls full). Theirs also divides by the batch size once more, by taking the outputs' mean; ours does not. Ours is
+measured in eval mode, BatchNorm being part of the function.
 """
 
+from functools import partial
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpminima.catalogue.methods.penalty import SereneSettings
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.penalty.penalised import Penalised, buffers_kept, sensitivities
+from sharpminima.pruning.penalty.penalised import Penalised, evaluating, sensitivities
 from sharpminima.training import FlatModel
 
 
@@ -26,11 +29,13 @@ class NeuronDecay(Penalised):
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Measure, on the mini-batch."""
         potentials: dict[str, Tensor] = {}
-        hooks = [
-            layer.register_forward_hook(lambda _layer, _inputs, output, name=name: potentials.update({name: output}))
-            for name, layer in self._layers.items()
-        ]
-        with buffers_kept(flat.model):
+
+        def noted(name: str, _layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            potentials[name] = output
+            return output.clone()  # a ReLU in place acts on this
+
+        hooks = [layer.register_forward_hook(partial(noted, name)) for name, layer in self._layers.items()]
+        with evaluating(flat.model):
             outputs = flat.network(images).sum(0)  # a sample's potentials act on its own outputs only
             found = sensitivities(outputs, [potentials[name] for name in self.names])
         for hook in hooks:

@@ -1,12 +1,16 @@
 """Network slimming: Liu et al., "Learning efficient convolutional networks through network slimming", ICCV 2017.
 
 An L1 penalty on the scale (gamma) of BatchNorm, one a unit; then the units with the smallest scale of all leave.
-Where a layer has no BatchNorm, its units get a gate in the same place, which starts at 1 and is multiplied into the
-weights at the end.
+Where units pass no BatchNorm they get a gate, which starts at 1 and is multiplied into the weights at the end; this is
+ours. A gate alone has no scale, since the weights before it may grow as it falls: such units are ranked by the gate
+times the L2 norm of their incoming weights, which is of the size of 1 at the start in any layer, as gamma is. Where
+residual additions join filters, a unit has the scales of several BatchNorms, and is ranked by their mean (ours; the
+authors let each block select channels of its own).
 """
 
-from torch import Tensor, ones
+from torch import Tensor, no_grad, ones, stack
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.methods.penalty import SlimmingSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
@@ -14,40 +18,69 @@ from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised
 from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.total import total
 from sharpminima.pruning.engine.trainings import fit
-from sharpminima.pruning.engine.units import keep_best_units, units_of
+from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
 from sharpminima.training import FlatModel
 
 
 class Gated(Reparametrised):
-    """The net with a gate a unit where there is no BatchNorm."""
+    """The net with a gate a unit where there is no BatchNorm.
+
+    Raises:
+        ConfigError: units pass a BatchNorm that has no scale.
+    """
 
     def __init__(self, run: Run, strength: float) -> None:
         super().__init__(run, "slimming")
         self._strength = strength
         self.groups = units_of(self.model)
         for group in self.groups:
+            for norm in group.norms:
+                if not self.model.get_submodule(norm).affine:
+                    raise ConfigError(
+                        f"slimming ranks units by the scale of BatchNorm, and {norm!r} has none: build it with "
+                        "affine=True, or take another method"
+                    )
             if not group.norms:
-                weight = self.base(f"{group.layer}.weight")
-                self.add(group.layer, ones(group.count, dtype=weight.dtype, device=weight.device))
+                weight = self.base(f"{next(iter(group.makers))}.weight")
+                self.add(group.name, ones(group.count, dtype=weight.dtype, device=weight.device))
 
-    def scales(self) -> dict[str, Tensor]:
-        """Gamma or gate [count], by layer."""
-        return {g.layer: self.base(f"{g.norms[0]}.weight") if g.norms else self.of(g.layer) for g in self.groups}
+    def scales(self) -> dict[str, list[Tensor]]:
+        """Gammas, or the gate [count], by group."""
+        return {
+            g.name: [self.base(f"{norm}.weight")[places] for norm, places in g.norms.items()] or [self.of(g.name)]
+            for g in self.groups
+        }
 
     def weights(self) -> dict[str, Tensor]:
         """Gates times weights and biases."""
-        gated = {}
+        factors: dict[str, Tensor] = {}
         for group in self.groups:
             if not group.norms:
-                for name in (f"{group.layer}.weight", f"{group.layer}.bias"):
-                    if name in dict(self.model.named_parameters()):
-                        gate, parameter = self.of(group.layer), self.base(name)
-                        gated[name] = parameter * gate.view(-1, *[1] * (parameter.ndim - 1))
-        return gated
+                gate = self.of(group.name)
+                for layer, places in group.makers.items():
+                    factor = factors.get(layer, gate.new_ones(len(self.base(f"{layer}.weight"))))
+                    factors[layer] = factor.index_copy(0, places.to(gate.device), gate)
+        parameters = dict(self.model.named_parameters())
+        return {
+            name: parameters[name] * factor.view(-1, *[1] * (parameters[name].ndim - 1))
+            for layer, factor in factors.items()
+            for name in (f"{layer}.weight", f"{layer}.bias")
+            if name in parameters
+        }
+
+    @no_grad()
+    def scores(self) -> dict[str, Tensor]:
+        """Mean |gamma|, or |gate| times the L2 norm of incoming weights [count], by group."""
+        norms = {group: weight.norm(dim=1) for group, weight in incoming(self.model, self.groups).items()}
+        return {
+            g.name: stack([scale.abs() for scale in self.scales()[g.name]]).mean(0)
+            * (1.0 if g.norms else norms[g.name])
+            for g in self.groups
+        }
 
     def penalty(self) -> Tensor:
         """lambda times the sum over all units of |scale| []; lambda is the setting ``strength``."""
-        return self._strength * total(scale.abs().sum() for scale in self.scales().values())
+        return self._strength * total(scale.abs().sum() for scales in self.scales().values() for scale in scales)
 
 
 def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFile | None) -> Found:
@@ -55,6 +88,5 @@ def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFil
     net = Gated(run, settings.strength)
     flat = FlatModel(net)
     history = fit(run, flat, Learning(run, settings, flat), settings, ("slimming", "search"), resume)
-    scores = {layer: scale.abs() for layer, scale in net.scales().items()}
-    masks = keep_best_units(net.model, scores, level, settings.distribution)
+    masks = keep_best_units(net.model, net.scores(), level, settings.distribution, settings.floor)
     return Found(net.folded(), masks, history)

@@ -23,17 +23,18 @@ from sharpminima.runtime.rng import generator
 
 
 def find_masks(model: nn.Module, criterion: Criterion, level: float, settings: ScoredSettings, run: Run) -> Masks:
-    """The mask of a level: ``rounds`` scorings, each of what the one before has left.
+    """The mask of a level: ``rounds`` scorings, each of what the one before has left, on images of its own.
 
     Exactly `survivors_at` weights survive.
     """
     masks = all_masks(model, biases=settings.biases)
     _, size = count(masks)
     final = survivors_at(level, size)
-    sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, criterion.name, "sample"))
+    samples = generator(run.seed, criterion.name, "sample")
     draws = generator(run.seed, criterion.name, "draws")
     for survivors in survivor_counts(settings.schedule, size, final, settings.rounds):
-        candidate = Candidate(model, masks, sample, draws, settings.probes)
+        sample = draw_sample(run.training, settings.samples_per_class, samples)
+        candidate = Candidate(model, masks, sample, draws, settings.batches)
         masks = keep_scored(criterion, candidate, survivors, settings.distribution)
     return masks
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sharpminima.nets.masks import Masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Pruned, Run
 from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
@@ -24,12 +25,16 @@ class UnitScores(SearchPolicy, ABC):
         self.groups = units_of(flat.model)
 
     def incoming(self, flat: FlatModel) -> dict[str, Tensor]:
-        """The incoming weights of each unit [count, weights], by layer."""
+        """The incoming weights of each unit [count, weights], by group."""
         return incoming(flat.model, self.groups)
 
     @abstractmethod
     def scores(self, flat: FlatModel) -> dict[str, Tensor]:
-        """Layer -> score of each unit [count]; the lowest leave."""
+        """Group -> score of each unit [count]; the lowest leave."""
+
+    def best(self, flat: FlatModel, level: float) -> Masks:
+        """Masks of the net at ``level``, by the scores as they are now."""
+        return keep_best_units(flat.model, self.scores(flat), level, self.settings.distribution, self.settings.floor)
 
 
 def search(
@@ -39,8 +44,7 @@ def search(
     flat = FlatModel(copy.deepcopy(run.model))
     scoring = policy(run, settings, flat, level)
     history = fit(run, flat, scoring, settings, (name, "search"), resume)
-    masks = keep_best_units(flat.model, scoring.scores(flat), level, settings.distribution)
-    return found(flat, masks, history)
+    return found(flat, scoring.best(flat, level), history)
 
 
 def prune(run: Run, settings: Any, name: str, policy: type[UnitScores]) -> Pruned:
