@@ -20,7 +20,15 @@ from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.rng import generator
-from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, Sgd, train_replicas
+from sharpminima.training import (
+    HISTORY_COLUMNS,
+    FlatModel,
+    FlatReplicas,
+    Group,
+    Optimiser,
+    RecipePolicy,
+    train_replicas,
+)
 from sharpminima.training import flat as flat_module
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 
@@ -178,7 +186,7 @@ def test_removed_weights_gradients_and_momentum_are_exactly_zero() -> None:
     flat = FlatReplicas(models, compaction=True)
     split = images_of("convolutional", 60, 0)
     images, labels = split.images.view(3, 20, 1, 8, 8), split.labels.view(3, 20)
-    sgd = Sgd(flat, momentum=0.9, weight_decay=1e-2)
+    sgd = Optimiser(flat, [Group(momentum=0.9, weight_decay=1e-2)])
     masks = [draw_masks(model, place) for place, model in enumerate(models)]
     for step in range(6):
         if step == 2:  # momentum is not zero any more
@@ -193,7 +201,7 @@ def test_removed_weights_gradients_and_momentum_are_exactly_zero() -> None:
         if step >= 2:
             for place, each in enumerate(masks):
                 for name, keep in each.items():
-                    for vector in (flat.values, flat.gradients, sgd.buffer):
+                    for vector in (flat.values, flat.gradients, sgd.first):
                         assert not flat.view(vector[place], name)[~keep].any()
 
 
