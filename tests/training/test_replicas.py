@@ -163,6 +163,17 @@ def test_replicas_stop_by_themselves(kind: str) -> None:
         assert_same(state, history, states[replica], histories[replica])
 
 
+@pytest.mark.parametrize("changes", [{"optimiser": "adam", "lr": 0.003}, {"nesterov": True}], ids=["adam", "nesterov"])
+def test_replicas_have_the_optimiser_of_their_recipe(changes: dict[str, Any]) -> None:
+    settings = STOPPING.model_copy(update=changes)
+    states, histories = run("linear", [0, 1, 2], settings)
+    for replica in range(3):
+        (state,), (history,) = run("linear", [replica], settings, alone=True)
+        assert_same(state, history, states[replica], histories[replica])
+    (plain,), _ = run("linear", [0], STOPPING, alone=True)
+    assert not all(torch.equal(plain[name], states[0][name]) for name in plain)
+
+
 def test_companions_do_not_matter() -> None:
     states, histories = run("batchnorm", [5, 1, 3], STOPPING)
     fewer, fewer_histories = run("batchnorm", [1, 3], STOPPING)

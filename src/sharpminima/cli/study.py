@@ -14,6 +14,7 @@ commands = typer.Typer()
 
 _REMOVES = {
     "weights": "single weights, to exactly the number asked for",
+    "at most": "single weights, to the number asked for or beyond it",
     "units": "filters and hidden units, to the number asked for within one; the model must have such",
     "none": "what its strengths or thresholds find; levels have what was reached",
 }

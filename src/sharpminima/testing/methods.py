@@ -63,6 +63,10 @@ def _check_survivors(method: Method, level: float, state: LevelState) -> None:
     match method.dial:
         case "weights":
             demand(survivors == asked and state.reached, f"{where}: {survivors} weights survive, {asked} asked for")
+        case "at most":
+            demand(
+                0 < survivors <= asked and state.reached, f"{where}: {survivors} weights survive, at most {asked} may"
+            )
         case "units":
             fits = asked - UNIT < survivors <= asked
             demand(fits, f"{where}: {survivors} weights survive, {asked} asked for, or less by a unit of {UNIT}")

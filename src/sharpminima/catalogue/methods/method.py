@@ -9,8 +9,9 @@ from typing import Any, Literal
 from sharpminima.base.settings import Settings
 from sharpminima.catalogue.registry import Code, loaded
 
-Dial = Literal["weights", "units", "none"]
-"""What is removed to the number asked for; none: methods that have strengths."""
+Dial = Literal["weights", "at most", "units", "none"]
+"""What is removed to the number asked for; at most: weights, of which fewer may be left; none: methods that have
+strengths."""
 
 
 class MethodSettings(Settings, ABC):
