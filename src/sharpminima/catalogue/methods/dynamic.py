@@ -7,6 +7,7 @@ from pydantic import Field
 from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Method
+from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.methods.search import LearnedSettings, SearchSettings, SweepSettings, swept_method
 from sharpminima.catalogue.registry import Code
 
@@ -40,6 +41,8 @@ class DsrSettings(DynamicSettings):
 class SparseMomentumSettings(DynamicSettings):
     """As in the authors' code."""
 
+    published = PUBLISHED["sparse_momentum"]
+
     revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     distribution: Distribution = Field("layerwise", description="of the random mask at the start")
     drop: Share = Field(0.5, description="share of a layer's connections that leave, at first")
@@ -55,6 +58,8 @@ class RiglSettings(DynamicSettings):
 
 class DstSettings(SweepSettings, LearnedSettings):
     """As in the authors' code for MNIST, whose alpha is 5e-4."""
+
+    published = PUBLISHED["dst"]
 
     revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     epochs: PositiveInt = Field(20, description="of the search")

@@ -7,6 +7,7 @@ from pydantic import Field
 from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Dial, Method
+from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.methods.search import (
     LearnedSettings,
     LrSchedule,
@@ -21,6 +22,8 @@ from sharpminima.catalogue.registry import Code
 
 class L0Settings(SweepSettings, LearnedSettings):
     """beta, gamma, zeta and where gates start are the authors'; the rate of gates is ours, theirs is 1e-3."""
+
+    published = PUBLISHED["l0"]
 
     revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     strengths: tuple[Strength, ...] = (0.1, 0.3, 1.0)
@@ -37,6 +40,8 @@ class VariationalDropoutSettings(SweepSettings, LearnedSettings):
 
     The weights need Adam as well: the pull of KL on them, as 1 / w, throws small ones far beyond 0 by SGD.
     """
+
+    published = PUBLISHED["variational_dropout"]
 
     revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")

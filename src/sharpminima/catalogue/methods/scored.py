@@ -8,6 +8,7 @@ from pydantic import Field, create_model
 from sharpminima.base.settings import PositiveInt
 from sharpminima.catalogue.methods.choices import CRITERIA, Criterion, Distribution, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
+from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.recipes import RecipeSettings
 
 
@@ -40,6 +41,7 @@ def criterion_method(criterion: Criterion) -> Method:
         for key, known in fields.items()
     }
     settings = create_model(f"{criterion.name.capitalize()}Settings", __base__=ScoredSettings, **defaults)
+    settings.published = PUBLISHED.get(criterion.name)
     family = "sharpminima.pruning.scored.by_criterion:prune"
     return Method(criterion.name, settings, criterion.paper, "scored", code=criterion, family=family)
 
