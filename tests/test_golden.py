@@ -38,6 +38,8 @@ METHOD_SETTINGS = {
     **dict.fromkeys(CRITERIA, _SHORT),
     **dict.fromkeys((method.name for method in ITERATIVE), _ROUNDS),
     **{name: _SEARCH for name, method in METHODS.items() if issubclass(method.settings, SearchSettings)},
+    "dsr": {**_SEARCH, "every": 10, "threshold": 1e-2},
+    "l0": {**_SEARCH, "gate_lr": 0.1},
 }
 
 

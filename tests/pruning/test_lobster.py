@@ -17,7 +17,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.gradual.lobster import _Lobster, largest_threshold
 from sharpminima.testing.task import small_net, small_split
-from sharpminima.training import FlatModel, Sgd
+from sharpminima.training import FlatModel, Optimiser
 
 SETTINGS = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 2, "max_epochs": 60, "batch_size": 20})
 
@@ -39,7 +39,7 @@ def test_the_step_is_sgd_then_decay_of_insensitive_weights() -> None:
     """w <- w - eta g; w <- w - lambda w relu(1 - |g|), with the gradient of the same mini-batch."""
     run = a_run()
     flat = FlatModel(run.model)
-    policy, sgd = _Lobster(run, SETTINGS, flat), Sgd(flat)
+    policy, sgd = _Lobster(run, SETTINGS, flat), Optimiser(flat)
     images, labels = 5.0 * run.training.images[:10], run.training.labels[:10]  # some |g| exceed 1
     F.cross_entropy(flat.model(images), labels).backward()
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}

@@ -35,11 +35,12 @@ _COMMON = {  # what of these a method has
 }
 _OWN = {
     "lobster": {"lambda": 1e-2, "twt": 1.0, "pwe": 2, "max_epochs": 60},
-    "dessilbi": {"nu": 1.0},
-    "l0": {"strengths": [1.0, 1.5]},
-    "variational_dropout": {"strengths": [1.0, 3.0], "rate": 30, "log_sigma2": -4.0},
-    "dst": {"strengths": [0.03, 0.1]},
-    "continuous_sparsification": {"strengths": [1e-4, 1e-3], "rate": 30},
+    "dessilbi": {"nu": 1.0, "lr_schedule": "constant"},
+    "l0": {"strengths": [0.3, 1.0], "gate_lr": 0.1},
+    "variational_dropout": {"strengths": [1.0, 3.0], "lr": 0.01, "gate_lr": 0.3, "log_sigma2": -4.0},
+    "dsr": {"every": 8},
+    "dst": {"strengths": [0.05, 0.1], "lr": 0.1, "momentum": 0.0, "added_momentum": 0.0},
+    "continuous_sparsification": {"strengths": [5e-5, 5e-4], "rate": 30},
 }
 
 

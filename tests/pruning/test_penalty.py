@@ -11,7 +11,6 @@ from sharpminima.base.errors import ConfigError
 from sharpminima.data import Split
 from sharpminima.nets.models.resnet import ResNetCifar
 from sharpminima.pruning import METHODS, Run
-from sharpminima.pruning.path.dessilbi import Path, prox
 from sharpminima.pruning.penalty.group_lasso import GroupLasso
 from sharpminima.pruning.penalty.l1 import Lasso
 from sharpminima.pruning.penalty.penalised import Penalised
@@ -19,10 +18,7 @@ from sharpminima.pruning.penalty.sensitivity import SensitivityDecay
 from sharpminima.pruning.penalty.serene import NeuronDecay
 from sharpminima.pruning.penalty.slimming import Gated
 from sharpminima.pruning.penalty.swd import SelectiveDecay
-from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel
-
-from .test_methods import pruned_by
 
 IMAGES, LABELS = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 0.0]]]]), torch.tensor([0, 1])
 
@@ -186,33 +182,3 @@ def test_slimming_without_scales_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, affine=False), nn.Flatten(), nn.Linear(4, 2))
     with pytest.raises(ConfigError, match="'1' has none: build it with affine=True"):
         a_gated(model)
-
-
-def test_prox_by_hand() -> None:
-    assert prox(torch.tensor([[3.0, -1.5, 0.5]])).tolist() == [[2.0, -0.5, 0.0]]
-    filters = torch.tensor([[3.0, 4.0], [0.3, 0.4]]).view(2, 1, 1, 2)
-    assert prox(filters).flatten().tolist() == pytest.approx([3 * 0.8, 4 * 0.8, 0.0, 0.0])
-
-
-def test_dessilbi_step_by_hand() -> None:
-    """lr .5, nu 2, kappa 1, no loss: W falls by a quarter of W - Gamma, Z rises by it, before W's own step."""
-    policy, flat = a_policy(lambda run, settings, flat, level: Path(run, settings, flat), "dessilbi", lr=0.5, nu=2.0)
-    policy.before_step(flat, IMAGES, LABELS)
-    policy.after_step(flat)
-    assert flat.view(flat.values, "1.weight")[0].tolist() == pytest.approx([3 - 0.75, 4 - 1.0])
-    assert policy.support(flat)["1.weight"].sum() == 0  # Z = .75 and 1
-    policy.before_step(flat, IMAGES, LABELS)
-    policy.after_step(flat)  # Z = .75 + .5625 = 1.3125 and 1 + .75
-    assert flat.view(policy._gamma, "1.weight").flatten().tolist() == pytest.approx([0.3125, 0.75, 0.0, 0.0])
-    assert flat.view(flat.values, "1.weight")[0].tolist() == pytest.approx([2.25 - 0.5625, 3 - 0.75])
-
-
-def test_the_path_of_dessilbi_grows_and_levels_are_points_of_it() -> None:
-    pruned = pruned_by("dessilbi")
-    survivors = [event["survivors"] for event in pruned.events]
-    assert survivors == sorted(survivors)
-    assert len(survivors) == 6
-    for level, state in pruned.levels.items():
-        kept = sum(int(mask.sum()) for mask in state.masks.values())
-        assert 0 < kept <= (1 - level) * 804
-    assert small_run().levels == tuple(pruned.levels)

@@ -17,7 +17,7 @@ from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.pruning import METHODS, Run
 from sharpminima.runtime.rng import generator
-from sharpminima.training import FlatModel, RecipePolicy, Sgd, train
+from sharpminima.training import FlatModel, Group, Optimiser, RecipePolicy, train
 from sharpminima.training import flat as flat_module
 
 from .cases import NETS, build, images_of
@@ -145,7 +145,7 @@ def test_parameters_of_dead_units_go_on_decaying() -> None:
     assert len(flat.network.get_submodule("1").bias) == 15
     before = model[1].weight[4].clone()
     split = images_of("linear", 20, 0)
-    sgd = Sgd(flat, weight_decay=0.5)
+    sgd = Optimiser(flat, [Group(weight_decay=0.5)])
     flat.backward(F.cross_entropy(flat.network(split.images), split.labels))
     sgd.step(0.1)
     torch.testing.assert_close(model[1].weight[4], before * (1 - 0.1 * 0.5))

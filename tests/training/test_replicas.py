@@ -20,7 +20,15 @@ from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.rng import generator
-from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, Sgd, train_replicas
+from sharpminima.training import (
+    HISTORY_COLUMNS,
+    FlatModel,
+    FlatReplicas,
+    Group,
+    Optimiser,
+    RecipePolicy,
+    train_replicas,
+)
 from sharpminima.training import flat as flat_module
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 
@@ -155,6 +163,17 @@ def test_replicas_stop_by_themselves(kind: str) -> None:
         assert_same(state, history, states[replica], histories[replica])
 
 
+@pytest.mark.parametrize("changes", [{"optimiser": "adam", "lr": 0.003}, {"nesterov": True}], ids=["adam", "nesterov"])
+def test_replicas_have_the_optimiser_of_their_recipe(changes: dict[str, Any]) -> None:
+    settings = STOPPING.model_copy(update=changes)
+    states, histories = run("linear", [0, 1, 2], settings)
+    for replica in range(3):
+        (state,), (history,) = run("linear", [replica], settings, alone=True)
+        assert_same(state, history, states[replica], histories[replica])
+    (plain,), _ = run("linear", [0], STOPPING, alone=True)
+    assert not all(torch.equal(plain[name], states[0][name]) for name in plain)
+
+
 def test_companions_do_not_matter() -> None:
     states, histories = run("batchnorm", [5, 1, 3], STOPPING)
     fewer, fewer_histories = run("batchnorm", [1, 3], STOPPING)
@@ -178,7 +197,7 @@ def test_removed_weights_gradients_and_momentum_are_exactly_zero() -> None:
     flat = FlatReplicas(models, compaction=True)
     split = images_of("convolutional", 60, 0)
     images, labels = split.images.view(3, 20, 1, 8, 8), split.labels.view(3, 20)
-    sgd = Sgd(flat, momentum=0.9, weight_decay=1e-2)
+    sgd = Optimiser(flat, [Group(momentum=0.9, weight_decay=1e-2)])
     masks = [draw_masks(model, place) for place, model in enumerate(models)]
     for step in range(6):
         if step == 2:  # momentum is not zero any more
@@ -193,7 +212,7 @@ def test_removed_weights_gradients_and_momentum_are_exactly_zero() -> None:
         if step >= 2:
             for place, each in enumerate(masks):
                 for name, keep in each.items():
-                    for vector in (flat.values, flat.gradients, sgd.buffer):
+                    for vector in (flat.values, flat.gradients, sgd.first):
                         assert not flat.view(vector[place], name)[~keep].any()
 
 

@@ -1,5 +1,6 @@
 """How a net with a fixed mask is trained, and its BatchNorm."""
 
+import operator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,13 +18,20 @@ class BatchNormSettings(Settings):
 
 
 class RecipeSettings(Settings):
-    """How a net is trained with a fixed mask (dense training and all retraining)."""
+    """How a net is trained with a fixed mask (dense training and all retraining).
+
+    What came after the first records, `nesterov` and `optimiser`, is recorded where it is not the default.
+    """
 
     revision: Literal[1] = 1
     batch_size: PositiveInt = 100
     lr: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    nesterov: bool = Field(False, exclude_if=operator.not_, description="momentum looked ahead")
+    optimiser: Literal["sgd", "adam"] = Field(
+        "sgd", exclude_if="sgd".__eq__, description="adam: with its usual means, and no momentum"
+    )
     max_epochs: PositiveInt = 200
     schedule: Literal["plateau", "steps", "constant"] = Field(
         "plateau",

@@ -12,6 +12,7 @@ commands = typer.Typer()
 
 _REMOVES = {
     "weights": "single weights, to exactly the number asked for",
+    "at most": "single weights, to the number asked for or beyond it",
     "units": "filters and hidden units, to the number asked for within one; the model must have such",
     "none": "what its strengths or thresholds find; levels have what was reached",
 }
@@ -19,14 +20,24 @@ _REMOVES = {
 
 @commands.command()
 def methods() -> None:
-    """List the pruning methods: name, kind, paper, what they remove, and settings with their defaults."""
+    """List the pruning methods: name, kind, paper, what they remove, settings with their defaults, published recipe."""
     from sharpminima.catalogue.methods import METHODS
 
     for name, method in METHODS.items():
-        defaults = method.settings().model_dump(mode="json", by_alias=True, exclude={"revision", "dense", "recipe"})
+        settings = method.settings()
+        # Not their dump, which leaves out what was added to settings since and is at its default.
+        shown = type(settings).model_fields.keys() - {"revision", "dense", "recipe"}
+        fields = [(key, field) for key, field in type(settings).model_fields.items() if key in shown]
+        defaults = ", ".join(f"{field.alias or key}: {_shown(getattr(settings, key))}" for key, field in fields)
         typer.echo(f"{name} ({method.kind}): {method.paper}")
         typer.echo(f"  removes {_REMOVES[method.dial]}")
-        typer.echo("  " + ", ".join(f"{key}: {value}" for key, value in defaults.items()))
+        typer.echo(f"  {defaults}")
+        published = settings.published
+        typer.echo(f"  recipe: published ({published.source})" if published else "  recipe: published is not offered")
+
+
+def _shown(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @commands.command()

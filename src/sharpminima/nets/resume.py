@@ -14,7 +14,7 @@ from torch import Tensor
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.checkpoint import load_tree, save_tree
 
-_LAYOUT = 2  # raised when the engine saves other keys; files of another layout are ignored
+_LAYOUT = 3  # raised when the engine saves other keys; files of another layout are ignored
 
 
 def fingerprint_of(settings: Mapping[str, Any], tensors: Iterable[Tensor]) -> str:

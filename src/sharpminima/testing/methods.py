@@ -19,7 +19,7 @@ from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
 from sharpminima.testing._checks import demand
 from sharpminima.testing.task import BEATS_CHANCE, LEVELS, UNIT, small_net, small_run
-from sharpminima.training.flat import Sgd
+from sharpminima.training import Optimiser
 
 _BATCHES = 10  # of an epoch of the small task, with a batch size of 20
 
@@ -63,6 +63,10 @@ def _check_survivors(method: Method, level: float, state: LevelState) -> None:
     match method.dial:
         case "weights":
             demand(survivors == asked and state.reached, f"{where}: {survivors} weights survive, {asked} asked for")
+        case "at most":
+            demand(
+                0 < survivors <= asked and state.reached, f"{where}: {survivors} weights survive, at most {asked} may"
+            )
         case "units":
             fits = asked - UNIT < survivors <= asked
             demand(fits, f"{where}: {survivors} weights survive, {asked} asked for, or less by a unit of {UNIT}")
@@ -111,9 +115,9 @@ def check_resumes(method: Method, settings: Any, pruned: Pruned) -> None:
 @contextmanager
 def _stopping_at(*steps: int) -> Iterator[None]:
     """Ask the process to stop at these steps of training, counted over all trainings."""
-    step, seen = Sgd.step, 0
+    step, seen = Optimiser.step, 0
 
-    def stopping(self: Sgd, lr: float | torch.Tensor) -> None:
+    def stopping(self: Optimiser, lr: float | torch.Tensor) -> None:
         nonlocal seen
         step(self, lr)
         seen += 1
@@ -121,7 +125,7 @@ def _stopping_at(*steps: int) -> Iterator[None]:
             STOP.raised = True
 
     try:
-        with patch.object(Sgd, "step", stopping):
+        with patch.object(Optimiser, "step", stopping):
             yield
     finally:
         STOP.raised = False

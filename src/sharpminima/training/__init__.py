@@ -1,7 +1,8 @@
 """Training: one loop, policies for what differs."""
 
 from sharpminima.training.engine import HISTORY_COLUMNS, train, train_replicas
-from sharpminima.training.flat import FlatModel, Sgd
+from sharpminima.training.flat import FlatModel
+from sharpminima.training.optimiser import Group, Optimiser
 from sharpminima.training.policy import Best, Policy, RecipePolicy
 from sharpminima.training.replicas import FlatReplicas
 
@@ -10,9 +11,10 @@ __all__ = [
     "Best",
     "FlatModel",
     "FlatReplicas",
+    "Group",
+    "Optimiser",
     "Policy",
     "RecipePolicy",
-    "Sgd",
     "train",
     "train_replicas",
 ]

@@ -14,7 +14,8 @@ from sharpminima.base.stop import STOP
 from sharpminima.data import Split
 from sharpminima.nets.resume import ResumeFile, save_or_stop
 from sharpminima.training.augment import draw_crops, pad_crop_flip
-from sharpminima.training.flat import FlatModel, Sgd
+from sharpminima.training.flat import FlatModel
+from sharpminima.training.optimiser import Group, Optimiser
 from sharpminima.training.policy import Policy
 
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "validation_loss", "validation_error_percent", "sparsity"]
@@ -79,6 +80,7 @@ def train_replicas(
         validation: what the policies decide by, after each epoch.
         policies: one a replica. Those of `FlatReplicas` may not change the net.
         batch_size: images a step; the last batch of an epoch may be smaller.
+        momentum, weight_decay: of plain SGD, where the first policy has no `Policy.update_groups` of its own.
         streams: one a replica: epoch number (from 0) -> the generator of that epoch's order and crops. It must
             depend on nothing else, so that a training resumes from the middle of an epoch without generator state.
         augment: pad by 4, crop and flip at random (CIFAR-10).
@@ -92,7 +94,8 @@ def train_replicas(
         TrainingError: the loss is NaN or infinite.
         Stopped: SIGTERM came; the resume file holds the state.
     """
-    under_way = _Training.from_start(flat, Sgd(flat, momentum=momentum, weight_decay=weight_decay), policies)
+    groups = policies[0].update_groups or (Group(momentum=momentum, weight_decay=weight_decay),)
+    under_way = _Training.from_start(flat, Optimiser(flat, groups), policies)
     if resume is not None and (saved := resume.load()) is not None:
         under_way.restore(saved)
         if progress is not None:
@@ -120,7 +123,7 @@ class _Training:
     """A training under way: all that changes from step to step, and what a resume file holds of it."""
 
     flat: FlatModel
-    sgd: Sgd
+    optimiser: Optimiser
     policies: Sequence[Policy]  # of all replicas
     histories: list[list[dict[str, Any]]]  # of all replicas
     live: list[int]  # who still trains, in the order of the rows of `flat`
@@ -129,10 +132,10 @@ class _Training:
     step: int = 0  # steps of the next one that are done
 
     @classmethod
-    def from_start(cls, flat: FlatModel, sgd: Sgd, policies: Sequence[Policy]) -> "_Training":
+    def from_start(cls, flat: FlatModel, optimiser: Optimiser, policies: Sequence[Policy]) -> "_Training":
         """Before the first step."""
         loss_sum = torch.zeros(flat.values.shape[:-1], dtype=torch.float64, device=flat.values.device)
-        return cls(flat, sgd, policies, [[] for _ in policies], list(range(len(policies))), loss_sum)
+        return cls(flat, optimiser, policies, [[] for _ in policies], list(range(len(policies))), loss_sum)
 
     def state(self) -> dict[str, Any]:
         """What a resume file holds."""
@@ -144,7 +147,7 @@ class _Training:
             "histories": self.histories,
             "model": self.flat.snapshot(),
             "mask": self.flat.mask,
-            "momentum": self.sgd.buffer,
+            "optimiser": self.optimiser.state(),
             "policies": [policy.state() for policy in self.policies],
         }
 
@@ -156,13 +159,12 @@ class _Training:
         if len(saved["live"]) < len(self.live):
             self.live = saved["live"]
             self.flat.keep(self.live)
-            self.sgd.keep(self.live)
+            self.optimiser.keep(self.live)
         self.loss_sum = saved["loss_sum"].to(self.loss_sum.device)
         if saved["mask"] is not None:
             self.flat.set_mask_vector(saved["mask"])
         self.flat.restore(saved["model"])
-        if self.sgd.buffer is not None:
-            self.sgd.buffer.copy_(saved["momentum"])
+        self.optimiser.restore(saved["optimiser"])
 
     def drop_done(self) -> bool:
         """Take the replicas whose policy is done out of the model; whether any is left."""
@@ -170,7 +172,7 @@ class _Training:
         if 0 < len(staying) < len(self.live):
             self.live = [self.live[place] for place in staying]
             self.flat.keep(staying)
-            self.sgd.keep(staying)
+            self.optimiser.keep(staying)
             self.loss_sum = self.loss_sum[staying]
         return bool(staying)
 
@@ -212,7 +214,7 @@ def _epoch(
         flat.backward(loss)
         for policy, net in nets:
             policy.before_step(net, images, labels)
-        under_way.sgd.step(lr)
+        under_way.optimiser.step(lr)
         for policy, net in nets:
             policy.after_step(net)
         flat.push()

@@ -1,4 +1,4 @@
-"""All parameters of a model as one vector, the net that stands for them, and plain SGD."""
+"""All parameters of a model as one vector, and the net that stands for them."""
 
 from collections.abc import Sequence
 
@@ -119,7 +119,7 @@ class FlatModel:
         return one
 
     def joined_rates(self, each: Sequence[float]) -> float | Tensor:
-        """The learning rates of `replicas` as `Sgd.step` takes them."""
+        """The learning rates of `replicas` as `Optimiser.step` takes them."""
         (one,) = each
         return one
 
@@ -137,6 +137,18 @@ class FlatModel:
             filters, channels, height, width = shape
             return part.view(*leading, filters, height, width, channels).movedim(-1, -3)
         return part.view(*leading, *shape)
+
+    def spans(self, names: Sequence[str] | None) -> list[slice]:
+        """Where the parameters ``names`` lie in a vector [..., P], neighbours as one; None: the whole vector."""
+        if names is None:
+            return [slice(0, self.values.shape[-1])]
+        edges = [start for start, _ in self._slices.values()] + [self.values.shape[-1]]
+        spans: list[slice] = []
+        for start, stop, name in zip(edges, edges[1:], self._slices, strict=False):
+            if name in names:
+                first = spans.pop().start if spans and spans[-1].stop == start else start
+                spans.append(slice(first, stop))
+        return spans
 
     def indicator(self, names: list[str]) -> Tensor:
         """1.0 at the parameters ``names``, else 0.0 [P]."""
@@ -267,37 +279,3 @@ class _Small:
     def push_buffers(self) -> None:
         for small, full, rows in self._buffers:
             small.copy_(full[..., rows])
-
-
-class Sgd:
-    """SGD with momentum and weight decay, the same arithmetic as ``torch.optim.SGD``, on a `FlatModel`.
-
-    Removed parameters have no gradient, so weights and momentum stay zero there as well.
-    """
-
-    def __init__(self, flat: FlatModel, *, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
-        self._flat = flat
-        self._momentum = momentum
-        self._weight_decay = weight_decay
-        self.buffer = torch.zeros_like(flat.values) if momentum else None
-
-    @torch.no_grad()
-    def step(self, lr: float | Tensor) -> None:
-        """One update at learning rate ``lr``, a number or one a replica [R, 1]."""
-        flat, update = self._flat, self._flat.gradients
-        if self._weight_decay:
-            update = update.add(flat.values, alpha=self._weight_decay)
-        if self.buffer is not None:
-            update = self.buffer.mul_(self._momentum).add_(update)
-            if flat.mask is not None:
-                # A mask set since the last step must not leave momentum that would revive a weight.
-                update.mul_(flat.mask)
-        if isinstance(lr, Tensor):
-            flat.values.addcmul_(update, lr, value=-1)
-        else:
-            flat.values.add_(update, alpha=-lr)
-
-    def keep(self, places: list[int]) -> None:
-        """Go on with some of the replicas, as `FlatReplicas.keep`."""
-        if self.buffer is not None:
-            self.buffer = self.buffer[places]

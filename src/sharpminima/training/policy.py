@@ -1,6 +1,7 @@
 """What a training does beyond SGD: learning rate, best state, when to stop. Gradual methods are policies too."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.training.flat import FlatModel
+from sharpminima.training.optimiser import Group
 
 
 class Policy(ABC):
@@ -19,6 +21,9 @@ class Policy(ABC):
     lr: float  # of the coming epoch
     done: bool  # no further epoch
     max_epochs: int  # at most, for the progress line
+    update_groups: Sequence[
+        Group
+    ] = ()  # how parameters move; none: all alike, by the training's momentum and weight decay
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:  # noqa: B027
         """Before each SGD step, when ``flat.gradients`` are those of its mini-batch; a penalty adds its own here."""
@@ -75,6 +80,8 @@ class RecipePolicy(Policy):
         self.max_epochs = settings.max_epochs
         self.done = False
         self.best = Best()
+        if settings.nesterov or settings.optimiser != "sgd":
+            self.update_groups = (Group.of(settings),)
         self._waited = 0  # epochs since the best one or the last reduction
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:

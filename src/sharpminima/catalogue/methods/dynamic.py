@@ -1,11 +1,14 @@
 """Dynamic sparse training: connections leave and others come while the net trains."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Method
-from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings, swept_method
+from sharpminima.catalogue.methods.published import PUBLISHED
+from sharpminima.catalogue.methods.search import LearnedSettings, SearchSettings, SweepSettings, swept_method
 from sharpminima.catalogue.registry import Code
 
 
@@ -21,10 +24,15 @@ class DynamicSettings(SearchSettings):
 class SetSettings(DynamicSettings):
     """As in the paper."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+
 
 class DsrSettings(DynamicSettings):
-    """`drop` is what is aimed at, of all survivors."""
+    """As in the authors' code, but for `drop`: what is aimed at, of all survivors, depends on the net there."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    distribution: Distribution = Field("layerwise", description="of the random mask at the start")
+    every: PositiveInt | None = Field(100, description="steps between two rewirings; null: an epoch")
     drop: Share = Field(0.1, description="share of all connections that should leave at a rewiring")
     threshold: float = Field(1e-3, gt=0, description="on |w|, at the start")
     tolerance: Share = Field(0.1, description="delta, by which the number that left may differ from that aimed at")
@@ -33,6 +41,10 @@ class DsrSettings(DynamicSettings):
 class SparseMomentumSettings(DynamicSettings):
     """As in the authors' code."""
 
+    published = PUBLISHED["sparse_momentum"]
+
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    distribution: Distribution = Field("layerwise", description="of the random mask at the start")
     drop: Share = Field(0.5, description="share of a layer's connections that leave, at first")
     smoothing: float = Field(0.9, ge=0, lt=1, description="of the momentum that places are chosen by")
 
@@ -44,10 +56,18 @@ class RiglSettings(DynamicSettings):
     until: Share = Field(0.75, description="share of the steps after which the mask stays")
 
 
-class DstSettings(SweepSettings):
-    """The strengths are ours, to be tuned."""
+class DstSettings(SweepSettings, LearnedSettings):
+    """As in the authors' code for MNIST, whose alpha is 5e-4."""
 
-    strengths: tuple[Strength, ...] = (1e-4, 3e-4, 1e-3)
+    published = PUBLISHED["dst"]
+
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    epochs: PositiveInt = Field(20, description="of the search")
+    lr: Strength = 0.01
+    batch_size: PositiveInt = 64
+    momentum: float = Field(0.9, ge=0, lt=1)
+    added_momentum: float = Field(0.9, ge=0, lt=1, description="of the thresholds")
+    strengths: tuple[Strength, ...] = (1e-4, 5e-4, 2e-3)
 
 
 def dynamic_method(name: str, policy: Code, settings: type[DynamicSettings], paper: str) -> Method:

@@ -9,6 +9,7 @@ from pydantic import Field, create_model, field_validator
 from sharpminima.base.settings import PositiveInt
 from sharpminima.catalogue.methods.choices import CriterionName, Distribution, MiniBatches
 from sharpminima.catalogue.methods.method import Method, MethodSettings
+from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.recipes import RecipeSettings
 
 Rewind = Annotated[float, Field(ge=0, le=1)]
@@ -60,6 +61,7 @@ def _case(name: str, paper: str, **numbers: float) -> Method:
         key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
     }
     settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)
+    settings.published = PUBLISHED.get(name)
     return Method(name, settings, paper, "iterative", code="sharpminima.pruning.iterative.gimp:prune")
 
 

@@ -4,17 +4,52 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from sharpminima.base.settings import Settings
+from sharpminima.catalogue.methods.published import Published
 from sharpminima.catalogue.registry import Code, loaded
 
-Dial = Literal["weights", "units", "none"]
-"""What is removed to the number asked for; none: methods that have strengths."""
+_PUBLISHED = "published"
+
+Dial = Literal["weights", "at most", "units", "none"]
+"""What is removed to the number asked for; at most: weights, of which fewer may be left; none: methods that have
+strengths."""
 
 
 class MethodSettings(Settings, ABC):
-    """Base of the settings of all methods."""
+    """Base of the settings of all methods.
+
+    ``recipe: published`` stands for what the authors trained with, where that is `published`: it gives several
+    settings at once, all of which are recorded, and any of which may be given beside it.
+    """
+
+    published: ClassVar[Published | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, given: Any) -> Any:
+        if not (isinstance(given, dict) and given.get("recipe") == _PUBLISHED):
+            return given
+        if cls.published is None:
+            raise ValueError(
+                "recipe: published is not offered for this method, since no figure of its authors for LeNet-300 or "
+                "LeNet-5 is known here (sharpminima methods tells which have one); give a recipe's settings"
+            )
+        return {**cls.published.settings, **{name: value for name, value in given.items() if name != "recipe"}}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """For pydantic: the schema, with ``recipe: published`` where that is offered."""
+        found = handler.resolve_ref_schema(handler(schema))
+        if cls.published is not None:
+            recipe = found["properties"]["recipe"]
+            said = {key: recipe.pop(key) for key in ("description", "default") if key in recipe}
+            found["properties"]["recipe"] = {"anyOf": [{"const": _PUBLISHED}, *recipe.get("anyOf", [recipe])], **said}
+        return found
 
     @abstractmethod
     def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:

@@ -1,38 +1,51 @@
 """Settings of methods that search for structure and weights, and then train with the masks they found."""
 
+import operator
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from sharpminima.base.settings import PositiveInt, Strength
+from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.method import Dial, Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.catalogue.registry import Code
 
+LrSchedule = Literal["constant", "steps", "linear", "cosine"]
+
 
 class SearchSettings(MethodSettings):
-    """Of the search, and of the training that follows it."""
+    """Of the search, and of the training that follows it.
+
+    What came after the first records, from `nesterov` to `lr_falls`, is recorded where it is not the default.
+    """
 
     revision: Literal[1] = 1
-    epochs: PositiveInt = Field(40, description="of the search, at constant rate")
+    epochs: PositiveInt = Field(40, description="of the search")
     lr: Annotated[float, Field(gt=0)] = 0.1
     batch_size: PositiveInt = 100
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    recipe: RecipeSettings = Field(RecipeSettings(), description="training with the masks that were found")
-
-    @property
-    def training(self) -> RecipeSettings | None:
-        """`recipe`; None where the search is all, see `SubnetSettings`."""
-        return self.recipe
+    nesterov: bool = Field(False, exclude_if=operator.not_, description="momentum looked ahead")
+    optimiser: Literal["sgd", "adam"] = Field(
+        "sgd", exclude_if="sgd".__eq__, description="of the weights; adam: with its usual means, and no momentum"
+    )
+    lr_schedule: LrSchedule = Field(
+        "constant",
+        exclude_if="constant".__eq__,
+        description="of the search, by epochs; steps: lr / 10 after each share in `lr_falls`; linear and cosine: to 0",
+    )
+    lr_falls: tuple[Share, ...] = Field((), exclude_if=operator.not_, description="shares of the epochs")
+    recipe: RecipeSettings | None = Field(
+        RecipeSettings(), description="training with the masks that were found; null: none, the search is all"
+    )
 
     def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
         """A search for each level, each followed by a training."""
         return self._planned(len(levels))
 
     def _planned(self, trainings: int) -> tuple[float, float]:
-        expected, at_most = (0, 0) if self.training is None else self.training.planned_epochs()
+        expected, at_most = (0, 0) if self.recipe is None else self.recipe.planned_epochs()
         return trainings * (self.epochs + expected), trainings * (self.epochs + at_most)
 
 
@@ -56,9 +69,14 @@ class SweepSettings(SearchSettings):
 class SubnetSettings(SearchSettings):
     """Of methods whose result is a part of the untrained net, which stays as it is."""
 
-    recipe: RecipeSettings | None = Field(  # type: ignore[assignment] # who reads it asks for `training`
-        None, description="training of what was found; null: none"
-    )
+    recipe: RecipeSettings | None = Field(None, description="training of what was found; null: none")
+
+
+class LearnedSettings(SearchSettings):
+    """Of methods that train something beside the weights: gates, scores, variances, thresholds."""
+
+    added_momentum: float = Field(0.0, ge=0, lt=1, description="of what is added")
+    added_weight_decay: float = Field(0.0, ge=0, description="of what is added")
 
 
 def searched_method(

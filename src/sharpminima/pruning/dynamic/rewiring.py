@@ -39,7 +39,7 @@ class Dynamic(SearchPolicy, ABC):
         draws = self.draws()
         scores = {key: torch.rand(mask.shape, generator=draws, dtype=torch.float64) for key, mask in masks.items()}
         self._names = list(masks)
-        flat.set_masks(keep_best(scores, survivors_at(level, size), settings.distribution))
+        flat.set_masks(none_empty(keep_best(scores, survivors_at(level, size), settings.distribution), scores))
 
     def draws(self) -> torch.Generator:
         """The random numbers of this step."""
@@ -82,6 +82,25 @@ class Dynamic(SearchPolicy, ABC):
             name: torch.rand(mask.shape, generator=draws, dtype=torch.float64).to(mask.device)
             for name, mask in masks.items()
         }
+
+
+def none_empty(masks: Masks, scores: Parts) -> Masks:
+    """The masks with the best place of each tensor that has none, in place of the worst of the fullest tensor.
+
+    A tensor without a weight makes the net a constant; most ways to rewire would leave it so for ever.
+
+    >>> masks = {"a": torch.tensor([True, True]), "b": torch.tensor([False])}
+    >>> none_empty(masks, {"a": torch.tensor([0.5, 0.1]), "b": torch.tensor([0.3])})
+    {'a': tensor([ True, False]), 'b': tensor([True])}
+    """
+    found = dict(masks)
+    for name in [name for name, mask in masks.items() if not mask.any()]:
+        fullest = max(found, key=lambda key: int(found[key].sum()))
+        if int(found[fullest].sum()) > 1:
+            found[name] = keep_best({name: scores[name]}, 1, "global")[name]
+            rest = {fullest: scores[fullest].masked_fill(~found[fullest], -torch.inf)}
+            found |= keep_best(rest, int(found[fullest].sum()) - 1, "global")
+    return found
 
 
 def drop_smallest(weights: Parts, masks: Masks, counts: dict[str, int]) -> Masks:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sharpminima.catalogue.methods.search import LearnedSettings, SearchSettings
 from sharpminima.nets.masks import Masks, all_masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.search import SearchPolicy
 from sharpminima.pruning.engine.trainings import fit
 from sharpminima.runtime.rng import generator
-from sharpminima.training import FlatModel
+from sharpminima.training import FlatModel, Group
 
 
 class Reparametrised(nn.Module, ABC):
@@ -93,35 +94,52 @@ Net = TypeVar("Net", bound=Reparametrised)
 
 
 class Learning(SearchPolicy, Generic[Net]):
-    """Trains a `Reparametrised` net: with its penalty; ``rate`` times the learning rate for what was added.
+    """Trains a `Reparametrised` net with its penalty: the weights as the settings say, what was added by itself.
 
     Gates and scores see gradients that are smaller than those of weights by the size of a weight or by the number of
-    images; the authors' codes meet that with Adam, which has no place in a loop of plain SGD.
+    images: they have a rate of their own, or Adam. Momentum and weight decay of the weights are not theirs.
+
+    Args:
+        added: how what was added moves; its ``rate`` is times the learning rate. None: by plain SGD at that rate.
+        frozen: whether all of the net's own parameters stay as they are, to the bit.
     """
 
-    def __init__(self, run: Run, settings: Any, flat: FlatModel, *, rate: float = 1.0, frozen: bool = False) -> None:
+    def __init__(
+        self, run: Run, settings: SearchSettings, flat: FlatModel, *, added: Group | None = None, frozen: bool = False
+    ) -> None:
         super().__init__(run, settings)
         names = [name for name, _ in flat.model.named_parameters()]
-        self.added = flat.indicator([name for name in names if name.startswith("added.")])
-        own = flat.indicator([name for name in names if name.startswith("model.")])
-        self.scale = rate * self.added + (0.0 if frozen else 1.0) * own  # of gradients
+        self.own = Group.of(settings, [name for name in names if name.startswith("model.")])
+        self.own.frozen = frozen
+        self.added = added or Group()
+        self.added.names = tuple(name for name in names if name.startswith("added."))
+        self.update_groups = (self.own, self.added)
 
     def net(self, flat: FlatModel) -> Net:
         """The net that is trained, as what it is."""
         return cast(Net, flat.model)
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
-        """Add the penalty's gradient, scale all."""
+        """Add the penalty's gradient."""
         penalty = self.net(flat).penalty()
         if penalty is not None:
             penalty.backward()  # accumulates in ``flat.gradients``
-        flat.gradients.mul_(self.scale)
+
+
+def by_sgd(settings: LearnedSettings, rate: float = 1.0) -> Group:
+    """What is added moves by SGD at ``rate`` times the learning rate."""
+    return Group(rate=rate, momentum=settings.added_momentum, weight_decay=settings.added_weight_decay)
+
+
+def by_adam(settings: LearnedSettings, lr: float) -> Group:
+    """What is added moves by Adam, at ``lr`` as long as the search is at its first rate."""
+    return Group(kind="adam", rate=lr / settings.lr, weight_decay=settings.added_weight_decay)
 
 
 def learn(
     run: Run,
     net: Reparametrised,
-    settings: Any,
+    settings: SearchSettings,
     name: str,
     resume: ResumeFile | None,
     policy: type[Learning[Any]],

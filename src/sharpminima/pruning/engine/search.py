@@ -1,10 +1,10 @@
 """What most methods share: a search, for a fixed number of epochs, finds structure and weights; then the recipe.
 
-The search is what a method is. It runs at constant rate with the method's own policy (`SearchPolicy`), and ends with
-a state and masks. From there on all methods do the same: the net is trained with those masks by the recipe, and its
-best-validation state is the level's. So the epochs of the final training are equal for all, and those in all are
-recorded. A method with a density dial searches once for each level, and ends with exactly the survivors asked for; one
-without searches once for each of its strengths (`prune_by_sweep`).
+The search is what a method is. It runs with the method's own policy (`SearchPolicy`), and ends with a state and masks.
+From there on all methods do the same: the net is trained with those masks by the recipe, and its best-validation state
+is the level's. So the epochs of the final training are equal for all, and those in all are recorded. A method with a
+density dial searches once for each level, and ends with exactly the survivors asked for; one without searches once for
+each of its strengths (`prune_by_sweep`).
 """
 
 import math
@@ -22,14 +22,38 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
 from sharpminima.pruning.engine.trainings import Trained, Trainings, at, fit_recipe, level_state
-from sharpminima.training import FlatModel, Policy
+from sharpminima.training import FlatModel, Group, Policy
+
+
+def rate_after(settings: SearchSettings, epochs: int) -> float:
+    """The share of its first learning rate that a search trains at after so many epochs.
+
+    >>> [rate_after(SearchSettings(epochs=4, lr_schedule="linear"), epoch) for epoch in range(4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    done = epochs / settings.epochs
+    match settings.lr_schedule:
+        case "constant":
+            return 1.0
+        case "steps":
+            return 10.0 ** -sum(epochs >= max(1, round(share * settings.epochs)) for share in settings.lr_falls)
+        case "linear":
+            return 1.0 - done
+        case "cosine":
+            return (1.0 + math.cos(math.pi * done)) / 2
 
 
 class SearchPolicy(Policy):
-    """A training of so many epochs at constant rate; counts its steps."""
+    """A training of so many epochs with the settings' optimiser and schedule; counts its steps.
 
-    def __init__(self, run: Run, settings: SearchSettings) -> None:
-        self.lr, self.max_epochs, self.done = settings.lr, settings.epochs, False
+    Args:
+        lr: at first; None: that of the settings.
+    """
+
+    def __init__(self, run: Run, settings: SearchSettings, lr: float | None = None) -> None:
+        self._search, self._first_lr = settings, settings.lr if lr is None else lr
+        self.lr, self.max_epochs, self.done = self._first_lr, settings.epochs, False
+        self.update_groups = (Group.of(settings),)
         self.steps_per_epoch = math.ceil(len(run.training.labels) / settings.batch_size)
         self.total_steps = self.steps_per_epoch * settings.epochs
         self.steps = 0  # done so far
@@ -39,16 +63,17 @@ class SearchPolicy(Policy):
         self.steps += 1
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
-        """Stop after the last epoch; the validation decides nothing."""
+        """Set the coming epoch's rate, stop after the last; the validation decides nothing."""
+        self.lr = self._first_lr * rate_after(self._search, epoch)
         self.done = epoch >= self.max_epochs
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
-        return {"done": self.done, "steps": self.steps}
+        return {"done": self.done, "steps": self.steps, "lr": self.lr}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, to the same bits."""
-        self.done, self.steps = state["done"], state["steps"]
+        self.done, self.steps, self.lr = state["done"], state["steps"], state["lr"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +98,7 @@ class SweepEvent(Event):
     """The event of a sweep: a strength, and what came of it."""
 
     strength: float
-    validation_loss: float  # the best of the training with the masks
+    validation_loss: float  # the best of the training with the masks; without one, the last of the search
 
 
 def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Search) -> Pruned:
@@ -104,7 +129,8 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
         masks, trained, rows = _search_and_train(run, settings, trainings, name, search, strength)
         nets.append((masks, trained, len(rows)))
         survivors, size = count(masks)
-        loss = min(row["validation_loss"] for row in trained["history"])
+        rows_of_net = trained["history"] or rows[-1:]
+        loss = min(row["validation_loss"] for row in rows_of_net)
         events.append(
             {
                 "event": number,
@@ -126,14 +152,20 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
 def _search_and_train(
     run: Run, settings: SearchSettings, trainings: Trainings, name: str, search: Search, target: float
 ) -> tuple[Masks, Trained, list[dict[str, Any]]]:
-    """The masks for one level or strength, what `fit_recipe` makes of them, and the rows of all epochs."""
+    """The masks for one level or strength, what `train_found` makes of them, and the rows of all epochs."""
     got = Found(**trainings.run(f"search-{target!r}", lambda resume: vars(search(run, target, settings, resume))))
-    masks = got.masks
-    model = at(run, got.state, masks)
-    if settings.training is None:
+    trained = train_found(run, settings, trainings, name, got, target)
+    return got.masks, trained, [*got.history, *trained["history"]]
+
+
+def train_found(
+    run: Run, settings: SearchSettings, trainings: Trainings, name: str, got: Found, target: float
+) -> Trained:
+    """What `fit_recipe` makes of a search's net; where the settings have no recipe, the net as it was found."""
+    model = at(run, got.state, got.masks)
+    if settings.recipe is None:
         norm = gradient_norm(model, run.training.images, run.training.labels)
-        trained = Trained(state=got.state, history=[], epoch=len(got.history), gradient_norm=norm)
-    else:
-        work = partial(fit_recipe, run, model, masks, settings.training, (name, "mask"))
-        trained = trainings.run(f"level-{target!r}", work)
-    return masks, trained, [*got.history, *trained["history"]]
+        state = {key: tensor.detach().to("cpu", copy=True) for key, tensor in model.state_dict().items()}
+        return Trained(state=state, history=[], epoch=len(got.history), gradient_norm=norm)
+    work = partial(fit_recipe, run, model, got.masks, settings.recipe, (name, "mask"))
+    return trainings.run(f"level-{target!r}", work)

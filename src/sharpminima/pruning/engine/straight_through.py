@@ -22,6 +22,17 @@ class StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
+def with_ties(scores: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Scores (float64) among which, of equal ones, those of the larger weights are the higher.
+
+    What training never touched has the score it started with, which is many a time the same everywhere.
+
+    >>> with_ties({"w": torch.zeros(2)}, {"w": torch.tensor([1.0, -2.0])})["w"].argmax().item()
+    1
+    """
+    return {name: score.detach().double() + 1e-9 * weights[name].detach().abs() for name, score in scores.items()}
+
+
 def masked(state: dict[str, Tensor], masks: Masks) -> dict[str, Tensor]:
     """A state dict without what the masks remove."""
     return {name: tensor * masks[name] if name in masks else tensor for name, tensor in state.items()}

@@ -2,8 +2,9 @@
 NeurIPS 2020.
 
 A weight acts as w sigmoid(beta s) / sigmoid(s0); beta grows from 1 to 200 exponentially in a round, so that the gate
-hardens, and between rounds s <- min(beta s, s0). Beside the loss stands lambda times the sum of sigmoid(beta s). What
-has s > 0 at the end stays. The strength is lambda.
+hardens, and between rounds s <- min(beta s, s0). Beside the loss stands lambda times the sum of those gates, which
+pulls what no image pulls below 0. What has s > 0 at the end stays. The strength is lambda; the authors keep it at 1e-8
+and steer the sparsity by s0, a setting here.
 """
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from sharpminima.catalogue.methods.mask_learning import ContinuousSparsificationSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
 from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.total import total
 from sharpminima.training import FlatModel
@@ -42,8 +43,9 @@ class Hardening(Reparametrised):
         return {name: self.base(name) * gate / start for name, gate in gates.items()}
 
     def penalty(self) -> Tensor:
-        """lambda times the sum over all weights of sigmoid(beta s) []; lambda is the strength."""
-        return self._strength * total((self.beta * self.of(name)).sigmoid().sum() for name in self.names)
+        """lambda times the sum over all weights of sigmoid(beta s) / sigmoid(s0) []; lambda is the strength."""
+        start = torch.tensor(self.settings.s0).sigmoid().item()
+        return self._strength / start * total((self.beta * self.of(name)).sigmoid().sum() for name in self.names)
 
 
 class Rounds(Learning[Hardening]):
@@ -62,5 +64,6 @@ class Rounds(Learning[Hardening]):
 def search(run: Run, strength: float, settings: ContinuousSparsificationSettings, resume: ResumeFile | None) -> Found:
     """Train weights and scores from W0."""
     net = Hardening(run, settings, strength)
-    history = learn(run, net, settings, "continuous_sparsification", resume, Rounds, rate=settings.rate)
+    added = by_sgd(settings, settings.rate)
+    history = learn(run, net, settings, "continuous_sparsification", resume, Rounds, added=added)
     return Found(net.folded(), net.masks(), history)

@@ -2,8 +2,12 @@
 network?", CVPR 2020.
 
 The weights stay at W0. Each has a score; in every layer the share k with the highest scores acts, and the gradient
-of the mask goes straight to the scores. Weights are divided by sqrt(k), which keeps the variance of activations. The
-result is a part of the untrained net; no training follows unless a recipe is given.
+of the mask goes straight to the scores, whose rate falls by a cosine. Weights are divided by sqrt(k), which keeps the
+variance of activations. The result is a part of the untrained net; no training follows unless a recipe is given.
+
+W0 is the net's own, with its biases, which stay too. The authors have no biases, and draw weights as Kaiming normals
+or, their best, as signed constants; theirs decay scores and give them momentum (`added_momentum`,
+`added_weight_decay`). The best scores act in training too, so that what no image ever pulled is read out as it acted.
 """
 
 import math
@@ -15,7 +19,7 @@ from sharpminima.catalogue.methods.mask_learning import EdgePopupSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
 from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked
 from sharpminima.runtime.rng import generator
@@ -55,6 +59,7 @@ class Popup(Reparametrised):
 def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> Found:
     """Train the scores of frozen W0; the masks are the best of them in the number asked for."""
     net = Popup(run, settings, level)
-    history = learn(run, net, settings, "edge_popup", resume, Learning, rate=settings.rate, frozen=True)
+    added = by_sgd(settings, settings.rate)
+    history = learn(run, net, settings, "edge_popup", resume, Learning, added=added, frozen=True)
     masks = net.found()
     return Found(masked(net.folded(), masks), masks, history)

@@ -2,8 +2,9 @@
 
 The net is trained for 10 % of the steps; then its weights stay, and each has b: it acts where a draw c of
 Bernoulli(sigmoid(b)) is 1, and b <- clip(b - alpha clip(dL/dc, -.1, .1), -15, 15). The highest b in the number asked
-for stay, and the training follows. The thesis says that a penalty is usually needed and gives neither it nor the
-start of b, alpha or the length: ours are an L1 of strength lambda on c, and settings to be tuned.
+for stay, as the thesis has it, of equal ones those of the larger weights, and the training follows. The thesis says
+that a penalty is usually needed and gives neither it nor the start of b, alpha or the length: ours are an L1 of
+strength lambda on c, and settings to be tuned.
 """
 
 import torch
@@ -13,9 +14,9 @@ from sharpminima.catalogue.methods.mask_learning import OptimalMasksSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
 from sharpminima.pruning.engine.search import Found
-from sharpminima.pruning.engine.straight_through import StraightThrough, masked
+from sharpminima.pruning.engine.straight_through import StraightThrough, masked, with_ties
 from sharpminima.training import FlatModel
 
 _CLIP, _LIMIT = 0.1, 15.0  # of the gradient, of b
@@ -47,16 +48,17 @@ class Tossing(Learning[Coins]):
     """Trains the weights for the first tenth of the steps, then b alone."""
 
     def __init__(self, run: Run, settings: OptimalMasksSettings, flat: FlatModel) -> None:
-        super().__init__(run, settings, flat)
+        super().__init__(run, settings, flat, added=by_sgd(settings, settings.alpha / settings.lr))
         self.settings = settings
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
-        """Clip and scale the gradients of b; leave the weights where they are."""
+        """Freeze what is not trained at this step; add the penalty's gradient to those of b, and clip them."""
         net = self.net(flat)
-        if int(net.step) > net.pretraining:
-            settings = self.settings
-            pull = (flat.gradients + settings.strength).clamp_(-_CLIP, _CLIP)
-            flat.gradients.copy_(pull * self.added * (settings.alpha / self.lr))
+        tossing = int(net.step) > net.pretraining
+        self.own.frozen, self.added.frozen = tossing, not tossing
+        if tossing:
+            for name in self.added.names or ():
+                flat.view(flat.gradients, name).add_(self.settings.strength).clamp_(-_CLIP, _CLIP)
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:
@@ -73,6 +75,7 @@ def search(run: Run, level: float, settings: OptimalMasksSettings, resume: Resum
     history = learn(run, net, settings, "optimal_masks", resume, Tossing)
     scores = {name: net.of(name).detach() for name in net.names}
     survivors = survivors_at(level, sum(score.numel() for score in scores.values()))
-    masks = keep_best(scores, survivors, settings.distribution)
+    weights = {name: net.base(name) for name in net.names}
+    masks = keep_best(with_ties(scores, weights), survivors, settings.distribution)
     state = {name: tensor.detach().cpu() for name, tensor in net.model.state_dict().items()}
     return Found(masked(state, masks), masks, history)

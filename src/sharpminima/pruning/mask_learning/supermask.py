@@ -2,8 +2,11 @@
 
 The weights stay at W0. Each has a score s; in a step it acts with probability sigmoid(s), and the gradient passes the
 draw as if it were sigmoid(s). Weights are divided by the share that acts in their tensor (the paper's dynamic weight
-rescaling). The paper's density is what comes out; ours is asked for: scores start at the logit of the density, and
-the highest in that number stay. No training follows unless a recipe is given.
+rescaling). What acts more often than not, s > 0, is the mask, as in the authors' code. Their scores start at a logit
+of 0, and the density is what comes out. Ours is asked for: scores start at the logit of the density, and where more
+than that number have s > 0, the highest stay. Fewer may: a weight that training never pulled up is no part of the mask,
+and filling up with such to the number asked for ruins the net. W0 and biases are the net's own; the authors' best
+masks are over weights of one magnitude a layer. No training follows unless a recipe is given.
 """
 
 import math
@@ -15,9 +18,9 @@ from sharpminima.catalogue.methods.mask_learning import SupermaskSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
 from sharpminima.pruning.engine.search import Found
-from sharpminima.pruning.engine.straight_through import StraightThrough, masked
+from sharpminima.pruning.engine.straight_through import StraightThrough, masked, with_ties
 
 
 class Bernoulli(Reparametrised):
@@ -33,9 +36,11 @@ class Bernoulli(Reparametrised):
             self.add(name, torch.full_like(self.base(name), math.log(density / max(1 - density, 1e-6))))
 
     def found(self) -> dict[str, Tensor]:
-        """Masks (CPU) of the highest scores, in the number asked for; of equal scores the larger weights'."""
-        scores = {name: self.of(name).detach().double() + 1e-9 * self.base(name).detach().abs() for name in self.names}
-        return keep_best(scores, self._survivors, self._distribution)
+        """Masks (CPU) of the scores above 0, the highest in the number asked for; of equal ones the larger weights'."""
+        scores = {name: self.of(name).detach() for name in self.names}
+        ranked = with_ties(scores, {name: self.base(name) for name in self.names})
+        best = keep_best(ranked, self._survivors, self._distribution)
+        return {name: best[name] & (score > 0).cpu() for name, score in scores.items()}
 
     def weights(self) -> dict[str, Tensor]:
         """W0 where the draw, or in eval mode the score, says so, rescaled."""
@@ -54,8 +59,9 @@ class Bernoulli(Reparametrised):
 
 
 def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> Found:
-    """Train the scores of frozen W0; the masks are the best of them in the number asked for."""
+    """Train the scores of frozen W0; the masks are the best of them, at most the number asked for."""
     net = Bernoulli(run, settings, level)
-    history = learn(run, net, settings, "supermask", resume, Learning, rate=settings.rate, frozen=True)
+    added = by_sgd(settings, settings.rate)
+    history = learn(run, net, settings, "supermask", resume, Learning, added=added, frozen=True)
     masks = net.found()
     return Found(masked(net.folded(), masks), masks, history)

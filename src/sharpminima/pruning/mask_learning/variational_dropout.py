@@ -6,7 +6,12 @@ log alpha = log sigma^2 - log w^2, in [-8, 8], beside the loss stands 1/N of the
 
     KL = -(.63576 sigmoid(1.8732 + 1.48695 log alpha) - .5 log(1 + 1 / alpha) - .63576),
 
-warmed up linearly. Weights with log alpha >= 3 are removed. The strength multiplies KL.
+with a weight of 0 in the first epochs that then grows linearly. Weights with log alpha >= 3 are removed. The strength
+multiplies KL.
+
+As in the authors' code weights and log sigma^2 move by Adam, whose rate falls linearly, and what has log alpha >= 3 is
+zero in training too, its KL a constant; a convolution then has no noise from it, a linear layer has. Ours: log sigma^2
+has a rate of its own, ten times theirs unless asked, since searches are shorter (`recipe: published` has theirs).
 """
 
 from functools import partial
@@ -18,7 +23,7 @@ from torch.nn import functional as F
 from sharpminima.catalogue.methods.mask_learning import VariationalDropoutSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_adam, learn
 from sharpminima.pruning.engine.search import Found
 from sharpminima.pruning.engine.total import total
 
@@ -38,7 +43,8 @@ class NoisyWeights(Reparametrised):
         super().__init__(run, "variational_dropout")
         self._strength = strength / len(run.training.labels)
         steps = settings.epochs * -(-len(run.training.labels) // settings.batch_size)
-        self._warm_up = settings.warm_up * steps
+        self._wait, self._warm_up = settings.wait * steps, settings.warm_up * steps
+        self._clip = settings.train_clip
         for name in self.names:
             self.add(name, torch.full_like(self.base(name), settings.log_sigma2))
             layer = self.model.get_submodule(name.rpartition(".")[0])
@@ -48,11 +54,21 @@ class NoisyWeights(Reparametrised):
         """log sigma^2 - log w^2 of each weight, in bounds."""
         return (self.of(name) - (self.base(name).square() + _TINY).log()).clamp(-_LIMIT, _LIMIT)
 
+    def kept(self, name: str) -> Tensor:
+        """True where log alpha is below the threshold."""
+        return self.log_alpha(name) < _REMOVED
+
+    def variance(self, name: str) -> Tensor:
+        """sigma^2 of each weight as it acts in training, log alpha in bounds."""
+        weight = self.base(name)
+        found = (self.log_alpha(name) + (weight.square() + _TINY).log()).exp()
+        return found * self.kept(name) if self._clip and weight.ndim == 4 else found
+
     def _sampled(self, name: str, layer: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         """The layer's output as a draw from its distribution."""
         if not self.training:
             return output
-        squares, variance = inputs[0].square(), (self.log_alpha(name) + (self.base(name).square() + _TINY).log()).exp()
+        squares, variance = inputs[0].square(), self._variances[name]
         if isinstance(layer, nn.Linear):
             spread = F.linear(squares, variance)
         else:
@@ -61,20 +77,24 @@ class NoisyWeights(Reparametrised):
         return output + (spread + _TINY).sqrt() * draws
 
     def weights(self) -> dict[str, Tensor]:
-        """Means; in eval mode without those removed."""
+        """Means, without those removed; in training those too, unless they are clipped."""
         self._draws = self.noise()
-        if self.training:
-            return {name: self.base(name) for name in self.names}
-        return {name: self.base(name) * (self.log_alpha(name) < _REMOVED) for name in self.names}
+        if self.training:  # the layers, when they run, hold what is returned here, no more their own weights
+            self._variances = {name: self.variance(name) for name in self.names}
+            if not self._clip:
+                return {name: self.base(name) for name in self.names}
+        return {name: self.base(name) * self.kept(name) for name in self.names}
 
     def penalty(self) -> Tensor:
-        """KL / N, as far as it is warm."""
-        warmth = min(1.0, int(self.step) / self._warm_up)
-        return self._strength * warmth * total(kl(self.log_alpha(name)).sum() for name in self.names)
+        """KL / N, as far as it is warm; what is clipped has a constant one, which is left out."""
+        warmth = min(1.0, max(0.0, (int(self.step) - self._wait) / self._warm_up))
+        terms = ((kl(self.log_alpha(name)), self.kept(name)) for name in self.names)
+        return self._strength * warmth * total((term * kept if self._clip else term).sum() for term, kept in terms)
 
 
 def search(run: Run, strength: float, settings: VariationalDropoutSettings, resume: ResumeFile | None) -> Found:
     """Train means and variances from W0."""
     net = NoisyWeights(run, settings, strength)
-    history = learn(run, net, settings, "variational_dropout", resume, Learning, rate=settings.rate)
+    added = by_adam(settings, settings.gate_lr)
+    history = learn(run, net, settings, "variational_dropout", resume, Learning, added=added)
     return Found(net.folded(), net.masks(), history)

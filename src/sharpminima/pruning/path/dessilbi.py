@@ -6,9 +6,14 @@ paths", ICML 2020. Beside the weights W run Z and Gamma, both 0 at the start:
     W <- W - kappa lr (g + (W - Gamma) / nu),  Z <- Z + (lr / nu) (W - Gamma),  Gamma <- kappa Prox(Z)
 
 with Prox the soft threshold at 1 for fully connected layers, and Z max(0, 1 - 1 / ||Z||) for each filter of a
-convolution. As in the authors' code, a momentum buffer stands in the place of g, and Z moves by the W before its own
-step. The sparse model is W where Gamma is not zero; what matters enters first. A level is the last point of the path
-at which the share asked for was still out; the path, a row an epoch, is among the run's events.
+convolution. As in the authors' code, a momentum buffer stands in the place of g, Z moves by the W before its own step,
+and lr falls to a tenth after each third. What matters enters first; the path, a row an epoch, is among the run's
+events.
+
+A level is of the weights at the end. As in the authors' code each tensor by itself keeps, to the share asked for, the
+highest of |w| - e, e the first epoch after which Gamma was not zero; what never entered comes after all. Theirs removes
+whole filters of a convolution by ||w|| - e of the filter; ours single weights, so that levels are of weights. Filters
+enter whole, and early: with one order over all tensors the first fully connected layer of LeNet-5 would be empty.
 """
 
 import copy
@@ -22,10 +27,13 @@ from sharpminima.catalogue.methods.path import DessilbiSettings
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.masks import Masks, all_masks, count, sparsity
 from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
-from sharpminima.pruning.engine.search import SearchPolicy
-from sharpminima.pruning.engine.trainings import Trainings, at, fit, fit_recipe, level_state
+from sharpminima.pruning.engine.search import Found, SearchPolicy, train_found
+from sharpminima.pruning.engine.trainings import Trainings, fit, level_state
 from sharpminima.training import FlatModel
+
+_NEVER = 1e4  # an epoch after all
 
 
 def prox(z: Tensor) -> Tensor:
@@ -34,13 +42,6 @@ def prox(z: Tensor) -> Tensor:
         return z.sign() * (z.abs() - 1).relu()
     norms = torch.linalg.vector_norm(z, dim=(1, 2, 3), keepdim=True)
     return torch.where(norms > 1, z * (1 - 1 / norms), 0.0)
-
-
-class Point(TypedDict):
-    """A point of the path."""
-
-    state: dict[str, Tensor]  # state dict, CPU
-    masks: Masks  # where Gamma is not zero, CPU
 
 
 class PathEvent(Event):
@@ -53,55 +54,50 @@ class PathEvent(Event):
 class FoundPath(TypedDict):
     """What the search returns."""
 
-    levels: dict[str, Point]  # repr of the level -> the last point before it was passed
+    state: dict[str, Tensor]  # at the end; state dict, CPU
+    order: dict[str, Tensor]  # of each weight; the highest matter most, CPU
     events: list[PathEvent]
     history: list[dict[str, Any]]  # one row an epoch
 
 
 class Path(SearchPolicy):
-    """Z and Gamma beside the weights; keeps the state at which each level was passed."""
+    """Z and Gamma beside the weights; records when each weight entered."""
 
     def __init__(self, run: Run, settings: DessilbiSettings, flat: FlatModel) -> None:
-        super().__init__(run, settings)
-        self._settings, self._levels = settings, run.levels
-        self.lr = settings.kappa * settings.lr
+        super().__init__(run, settings, settings.kappa * settings.lr)
+        self._settings = settings
         self.names = list(all_masks(flat.model))
         self._z, self._gamma = torch.zeros_like(flat.values), torch.zeros_like(flat.values)
         self._coupled = flat.indicator(self.names)
-        self.passed: dict[str, Point] = {}
+        self._entered = torch.full_like(flat.values, _NEVER)  # the first epoch after which Gamma was not zero
         self.events: list[PathEvent] = []
 
     def support(self, flat: FlatModel) -> Masks:
         """Masks (CPU): True where Gamma is not zero."""
         return {name: (flat.view(self._gamma, name) != 0).cpu() for name in self.names}
 
-    def here(self, flat: FlatModel) -> Point:
-        """The net and its masks as they are at this step."""
-        return {"state": flat.state_dict(flat.snapshot()), "masks": self.support(flat)}
+    def order(self, flat: FlatModel) -> dict[str, Tensor]:
+        """|w| less the epoch of entry, of each weight, by name (CPU)."""
+        found = flat.values.abs().double() - self._entered
+        return {name: flat.view(found, name).cpu() for name in self.names}
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Move Z by the weights as they are."""
         self._pull = (flat.values - self._gamma).mul_(self._coupled)
-        self._z.add_(self._pull, alpha=self._settings.lr / self._settings.nu)
+        self._z.add_(self._pull, alpha=self.lr / self._settings.kappa / self._settings.nu)
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:
         """Pull the weights to Gamma, then let Gamma follow Z."""
         flat.values.add_(self._pull, alpha=-self.lr / self._settings.nu)
-        gamma = torch.zeros_like(self._gamma)
         for name in self.names:
-            flat.view(gamma, name).copy_(self._settings.kappa * prox(flat.view(self._z, name)))
-        if (gamma != 0).count_nonzero() != (self._gamma != 0).count_nonzero():
-            share_out = 1.0 - int((gamma != 0).count_nonzero()) / int(self._coupled.sum())
-            for level in self._levels:
-                if repr(level) not in self.passed and share_out < level:
-                    self.passed[repr(level)] = self.here(flat)
-        self._gamma = gamma
+            flat.view(self._gamma, name).copy_(self._settings.kappa * prox(flat.view(self._z, name)))
         super().after_step(flat)
 
     def after_epoch(self, flat: FlatModel, epoch: int, validation: Evaluation) -> None:
-        """Record the path's density, whole and by layer; stop after the last epoch."""
+        """Record what has entered, and the path's density, whole and by layer; stop after the last epoch."""
         super().after_epoch(flat, epoch, validation)
+        self._entered[(self._gamma != 0) & (self._entered == _NEVER)] = epoch
         support = self.support(flat)
         self.events.append(
             {
@@ -115,28 +111,24 @@ class Path(SearchPolicy):
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
-        mine = {"z": self._z, "gamma": self._gamma, "passed": self.passed, "events": self.events}
+        mine = {"z": self._z, "gamma": self._gamma, "entered": self._entered, "events": self.events}
         return {**super().state(), **mine}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, to the same bits."""
         super().restore(state)
-        self._z.copy_(state["z"])
-        self._gamma.copy_(state["gamma"])
-        self.passed, self.events = state["passed"], state["events"]
+        for mine, saved in ((self._z, "z"), (self._gamma, "gamma"), (self._entered, "entered")):
+            mine.copy_(state[saved])
+        self.events = state["events"]
 
 
 def search(run: Run, settings: DessilbiSettings, resume: ResumeFile | None) -> FoundPath:
-    """The path from W0; a level that is never passed has the last state."""
+    """The path from W0 to its end."""
     flat = FlatModel(copy.deepcopy(run.model))
     policy = Path(run, settings, flat)
     history = fit(run, flat, policy, settings, ("dessilbi", "search"), resume)
-    last = policy.here(flat)
-    return {
-        "levels": {repr(level): policy.passed.get(repr(level), last) for level in run.levels},
-        "events": policy.events,
-        "history": history,
-    }
+    state = flat.state_dict(flat.snapshot())
+    return {"state": state, "order": policy.order(flat), "events": policy.events, "history": history}
 
 
 def prune(run: Run, settings: DessilbiSettings) -> Pruned:
@@ -146,10 +138,10 @@ def prune(run: Run, settings: DessilbiSettings) -> Pruned:
     history = list(path["history"])
     levels: dict[float, LevelState] = {}
     for number, level in enumerate(run.levels, start=1):
-        masks = path["levels"][repr(level)]["masks"]
-        model = at(run, path["levels"][repr(level)]["state"], masks)
-        work = partial(fit_recipe, run, model, masks, settings.recipe, ("dessilbi", "mask"))
-        trained = trainings.run(f"level-{level!r}", work)
+        survivors = survivors_at(level, sum(order.numel() for order in path["order"].values()))
+        masks = keep_best(path["order"], survivors, settings.distribution)
+        got = Found(path["state"], masks, path["history"])
+        trained = train_found(run, settings, trainings, "dessilbi", got, level)
         spent = len(path["history"]) + len(trained["history"])
         levels[level] = level_state(run, level, number, masks, trained, spent)
         history += trained["history"]
