@@ -1,0 +1,78 @@
+"""Finding what `normalised` replaces in the graph of a net."""
+
+import copy
+import operator
+
+import torch
+from torch import fx, nn
+
+from sharpminima.nets.compaction.graph import NotCompactable, kind_of, traced
+from sharpminima.nets.fused.normalise import normalised
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """The same net with one operation in place of each BatchNorm and the ReLU behind it, with an addition between.
+
+    Its modules and parameters, and their names, are the model's own. A net whose graph cannot be traced, or differs
+    between training and evaluation, is returned as it is.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
+    >>> [node.op for node in fused(net).graph.nodes if node.op.startswith("call")]
+    ['call_module', 'call_function']
+    """
+    graph = _graph_of(model)
+    if graph is None:
+        return model
+    found = False
+    for norm in list(graph.graph.nodes):
+        if kind_of(graph, norm) is nn.BatchNorm2d and len(norm.users) == 1:
+            found |= _replace(graph, norm)
+    if not found:
+        return model
+    graph.graph.lint()
+    fused_net = fx.GraphModule(model, graph.graph)
+    fused_net.train(model.training)
+    return fused_net
+
+
+def _graph_of(model: nn.Module) -> fx.GraphModule | None:
+    """Traced from a copy: what its forward pass does to itself stays there."""
+    try:
+        if isinstance(model, fx.GraphModule):
+            return fx.GraphModule(model, copy.deepcopy(model.graph))
+        graphs = [traced(copy.deepcopy(model).train(mode)) for mode in (True, False)]
+    except NotCompactable:
+        return None
+    return graphs[0] if graphs[0].code == graphs[1].code else None
+
+
+def _replace(graph: fx.GraphModule, norm: fx.Node) -> bool:
+    """Put `normalised` in place of a BatchNorm that one node reads, if a ReLU follows; whether it does."""
+    (last,) = norm.users
+    other = None
+    if _adds(last) and len(last.users) == 1:
+        first, second = last.args
+        other = second if first is norm else first
+        if not isinstance(other, fx.Node) or other is norm:
+            return False
+        (last,) = last.users
+    if kind_of(graph, last) is not nn.ReLU and not _is_relu(last):
+        return False
+    with graph.graph.inserting_before(last):
+        module = graph.graph.get_attr(str(norm.target))
+        whole = graph.graph.call_function(normalised, (norm.args[0], module, other))
+    last.replace_all_uses_with(whole)
+    for node in (last, *((next(iter(norm.users)),) if other is not None else ()), norm):
+        graph.graph.erase_node(node)
+    return True
+
+
+def _adds(node: fx.Node) -> bool:
+    return node.op == "call_function" and node.target in (operator.add, torch.add) and not node.kwargs
+
+
+def _is_relu(node: fx.Node) -> bool:
+    functions = (torch.relu, nn.functional.relu)
+    return (node.op == "call_function" and node.target in functions) or (
+        node.op == "call_method" and node.target == "relu"
+    )
