@@ -11,6 +11,7 @@ from sharpminima.pruning.gradual.lobster import largest_threshold
 from sharpminima.runtime.precision import set_precision
 from sharpminima.testing.task import small_split
 from sharpminima.training import FlatModel, FlatReplicas, Sgd
+
 from .cases import NETS, images_of
 
 CPU = torch.device("cpu")
