@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from sharpminima.catalogue.models import MODELS
 from sharpminima.nets.compaction import compact
-from sharpminima.nets.fused import fused, normalised
+from sharpminima.nets.fused import fused, normalised, normalised_twice
 from sharpminima.nets.models import build_model
 
 HALF = torch.bfloat16
@@ -54,6 +54,21 @@ def test_values_gradients_and_statistics_are_those_of_the_three_operations(shape
         torch.testing.assert_close(mine.grad.double(), its.grad, rtol=1e-4, atol=1e-3)
     for mine, its in zip(norm.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(mine.to(its.dtype), its, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradients_of_two_readers_are_added() -> None:
+    shape = (3, 20, 5, 7)
+    slopes = [maps(shape, 3), maps(shape, 4)]
+    found = []
+    for slope in ([*slopes], [(slopes[0].float() + slopes[1].float()).to(HALF)], [slopes[0], None], [None, slopes[0]]):
+        norm, features = a_norm(20), maps(shape, 1).requires_grad_()
+        both = normalised_twice(features, norm)
+        read = [(values, each) for values, each in zip(both, slope, strict=False) if each is not None]
+        torch.autograd.backward(*zip(*read, strict=True))
+        found.append([features.grad, *(parameter.grad for parameter in norm.parameters())])
+    for one, same in ((found[0], found[1]), (found[2], found[3])):
+        assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not torch.equal(found[0][0], found[2][0])
 
 
 def test_a_cumulative_average_of_the_statistics_is_kept() -> None:
@@ -107,13 +122,21 @@ def test_it_takes_its_place_in_the_nets_and_changes_none_of_their_names(name: st
     net = build_model(name, seed=1)
     found = fused(net)
     graph = getattr(found, "graph", None)
-    assert sum(node.target is normalised for node in graph.nodes) == places if places else found is net
+    assert (
+        sum(node.target in (normalised, normalised_twice) for node in graph.nodes) == places if places else found is net
+    )
     assert found.state_dict().keys() == net.state_dict().keys()
     assert all(a is b for a, b in zip(net.parameters(), found.parameters(), strict=True))
     images = torch.randn(2, *MODELS[name].shape, generator=torch.Generator().manual_seed(0))
     for mode in (True, False):
         twin = copy.deepcopy(net).train(mode)
         assert torch.equal(found.train(mode)(images), twin(images))
+
+
+def places_in(net: nn.Module) -> int:
+    """How often it takes the place of three operations."""
+    nodes = getattr(net, "graph", fx.Graph()).nodes
+    return sum(node.target in (normalised, normalised_twice) for node in nodes)
 
 
 class Functional(nn.Module):
@@ -133,7 +156,7 @@ class Functional(nn.Module):
 def test_a_net_of_functions_takes_it_too() -> None:
     net = Functional()
     found = fused(net)
-    assert sum(node.target is normalised for node in found.graph.nodes) == 1  # no ReLU is behind `between`
+    assert places_in(found) == 1  # no ReLU is behind `between`
     images = torch.randn(2, 1, 5, 5)
     assert torch.equal(found(images), copy.deepcopy(net)(images))
 
@@ -162,6 +185,6 @@ def test_a_compacted_net_takes_it() -> None:
     masks["stage1.0.conv1.weight"][3] = False
     small = compact(net, masks).model
     found = fused(small)
-    assert sum(node.target is normalised for node in found.graph.nodes) == 31
+    assert places_in(found) == 31
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(found(images), copy.deepcopy(small)(images))

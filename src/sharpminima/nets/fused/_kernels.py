@@ -135,7 +135,7 @@ def normalise(data: Any) -> None:
 
 
 @_contracted
-def _rectify_slopes(
+def _pass_slopes(
     slopes: np.ndarray,
     y: np.ndarray,
     x: np.ndarray,
@@ -158,20 +158,46 @@ def _rectify_slopes(
         at += tile
 
 
+@_contracted
+def _pass_both_slopes(
+    slopes: np.ndarray,
+    others: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    at: int,
+    end: int,
+    mean: np.ndarray,
+    passed: np.ndarray,
+    sums: np.ndarray,
+    products: np.ndarray,
+) -> None:
+    tile, nothing = len(mean), np.uint16(0)
+    while at < end:
+        first, size = unsigned(at), unsigned(min(tile, end - at))
+        for j in range(size):
+            both = narrowed(widened(slopes[first + j]) + widened(others[first + j]))
+            slope = both if y[first + j] != nothing else nothing
+            passed[first + j] = slope
+            value = widened(slope)
+            sums[j] += value
+            products[j] += value * (widened(x[first + j]) - mean[j])
+        at += tile
+
+
 def rectify_slopes(data: Any) -> None:
     """What the ReLU passes of the gradient, and what BatchNorm needs of it: sums [parts, 2, channels], float64.
 
-    The sums are those of the gradient and of its products with x - mean. Addresses: the gradient of y; y; x; mean and
-    1 / deviation [2, channels]; to be written: what passes, like y, and the sums.
+    The sums are those of the gradient and of its products with x - mean. Addresses: the gradient of y; another to be
+    added to it, or 0; y; x; mean and 1 / deviation [2, channels]; to be written: what passes, like y, and the sums.
     """
-    a = carray(data, (_OWN + 6,), np.int64)
+    a = carray(data, (_OWN + 7,), np.int64)
     part, size, channels, tile = a[_PART], a[_SIZE], a[_CHANNELS], a[_TILE]
     slopes = carray(pointer(a[_OWN]), (size,), np.uint16)
-    y = carray(pointer(a[_OWN + 1]), (size,), np.uint16)
-    x = carray(pointer(a[_OWN + 2]), (size,), np.uint16)
-    kept = carray(pointer(a[_OWN + 3]), (2, channels), np.float32)
-    passed = carray(pointer(a[_OWN + 4]), (size,), np.uint16)
-    found = carray(pointer(a[_OWN + 5]), (a[PARTS], 2, channels), np.float64)
+    y = carray(pointer(a[_OWN + 2]), (size,), np.uint16)
+    x = carray(pointer(a[_OWN + 3]), (size,), np.uint16)
+    kept = carray(pointer(a[_OWN + 4]), (2, channels), np.float32)
+    passed = carray(pointer(a[_OWN + 5]), (size,), np.uint16)
+    found = carray(pointer(a[_OWN + 6]), (a[PARTS], 2, channels), np.float64)
     while True:
         number = next_part(data)
         if number >= a[PARTS]:
@@ -180,8 +206,12 @@ def rectify_slopes(data: Any) -> None:
         for j in range(tile):
             mean[j] = kept[0, j % channels]
         sums, products = np.zeros(tile, np.float32), np.zeros(tile, np.float32)
-        last = min(size, (number + 1) * part)
-        _rectify_slopes(slopes, y, x, number * part, last, mean, passed, sums, products)
+        first, last = number * part, min(size, (number + 1) * part)
+        if a[_OWN + 1] == 0:
+            _pass_slopes(slopes, y, x, first, last, mean, passed, sums, products)
+        else:
+            others = carray(pointer(a[_OWN + 1]), (size,), np.uint16)
+            _pass_both_slopes(slopes, others, y, x, first, last, mean, passed, sums, products)
         found[number] = 0.0
         _by_channel(sums, found[number, 0])
         _by_channel(products, found[number, 1])

@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from sharpminima.nets.compaction.graph import NotCompactable, kind_of, traced
-from sharpminima.nets.fused.normalise import normalised
+from sharpminima.nets.fused.normalise import normalised, normalised_twice
 
 
 def fused(model: nn.Module) -> nn.Module:
@@ -59,9 +59,13 @@ def _replace(graph: fx.GraphModule, norm: fx.Node) -> bool:
     if kind_of(graph, last) is not nn.ReLU and not _is_relu(last):
         return False
     with graph.graph.inserting_before(last):
-        module = graph.graph.get_attr(str(norm.target))
-        whole = graph.graph.call_function(normalised, (norm.args[0], module, other))
-    last.replace_all_uses_with(whole)
+        arguments = (norm.args[0], graph.graph.get_attr(str(norm.target)), other)
+        if len(last.users) == 2:
+            both = graph.graph.call_function(normalised_twice, arguments)
+            for place, reader in enumerate(list(last.users)):
+                reader.replace_input_with(last, graph.graph.call_function(operator.getitem, (both, place)))
+        else:
+            last.replace_all_uses_with(graph.graph.call_function(normalised, arguments))
     for node in (last, *((next(iter(norm.users)),) if other is not None else ()), norm):
         graph.graph.erase_node(node)
     return True

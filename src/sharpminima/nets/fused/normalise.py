@@ -33,14 +33,23 @@ def normalised(features: Tensor, norm: nn.BatchNorm2d, other: Tensor | None = No
     tensor([[0., 0.],
             [1., 0.]], grad_fn=<RoundBackward0>)
     """
+    return normalised_twice(features, norm, other)[0]
+
+
+def normalised_twice(features: Tensor, norm: nn.BatchNorm2d, other: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`normalised` for two readers, each with a tensor of its own over the same memory.
+
+    So the backward pass adds their gradients as it goes, which else is a pass by itself.
+    """
     if not _is_offered(features, norm, other):
         values = norm(features)
-        return F.relu(values if other is None else values + other)
+        found = F.relu(values if other is None else values + other)
+        return found, found
     assert norm.num_batches_tracked is not None  # of `_is_offered`
     norm.num_batches_tracked.add_(1)
     share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    found: Tensor = _Normalised.apply(features, norm.weight, norm.bias, other, norm, share)
-    return found
+    both: tuple[Tensor, Tensor] = _Normalised.apply(features, norm.weight, norm.bias, other, norm, share)
+    return both
 
 
 def _is_offered(features: Tensor, norm: nn.BatchNorm2d, other: Tensor | None) -> bool:
@@ -63,7 +72,7 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, norm: nn.BatchNorm2d, share: float
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         layout = _layout(x)
@@ -90,20 +99,24 @@ class _Normalised(torch.autograd.Function):
         )
         ctx.save_for_backward(x, weight, y, kept)
         ctx.adds = other is not None
-        return y
+        ctx.set_materialize_grads(False)
+        return y, y.detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = [each.contiguous(memory_format=torch.channels_last) for each in gradients if each is not None]
+        if not given:
+            return (None,) * 6
         x, weight, y, kept = ctx.saved_tensors
         layout = _layout(x)
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
         passed, to_x = torch.empty_like(x), torch.empty_like(x)  # in one place they would not be vectorised
         to_parameters = torch.empty_like(kept)
         sums = torch.empty(layout[0], 2, x.shape[1], dtype=torch.float64)
         _RECTIFY(
             *layout,
-            gradient.data_ptr(),
+            given[0].data_ptr(),
+            given[1].data_ptr() if len(given) == 2 else 0,
             y.data_ptr(),
             x.data_ptr(),
             kept.data_ptr(),
