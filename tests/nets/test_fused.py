@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from sharpminima.catalogue.models import MODELS
-from sharpminima.nets.compaction import compact
+from sharpminima.nets.compaction import compact, reordered
 from sharpminima.nets.fused import fused, normalised, normalised_twice
 from sharpminima.nets.models import build_model
 
@@ -121,16 +121,17 @@ def test_the_threads_make_no_difference() -> None:
 def test_it_takes_its_place_in_the_nets_and_changes_none_of_their_names(name: str, places: int) -> None:
     net = build_model(name, seed=1)
     found = fused(net)
-    graph = getattr(found, "graph", None)
-    assert (
-        sum(node.target in (normalised, normalised_twice) for node in graph.nodes) == places if places else found is net
-    )
+    assert places_in(found) == places_in(fused(reordered(net))) == places
+    assert places > 0 or found is net
     assert found.state_dict().keys() == net.state_dict().keys()
     assert all(a is b for a, b in zip(net.parameters(), found.parameters(), strict=True))
     images = torch.randn(2, *MODELS[name].shape, generator=torch.Generator().manual_seed(0))
     for mode in (True, False):
         twin = copy.deepcopy(net).train(mode)
-        assert torch.equal(found.train(mode)(images), twin(images))
+        pooled_first = fused(reordered(copy.deepcopy(twin)))
+        expected = copy.deepcopy(twin)(images)
+        assert torch.equal(found.train(mode)(images), expected)
+        assert torch.equal(pooled_first(images), expected)
 
 
 def places_in(net: nn.Module) -> int:

@@ -47,16 +47,29 @@ def _graph_of(model: nn.Module) -> fx.GraphModule | None:
 
 
 def _replace(graph: fx.GraphModule, norm: fx.Node) -> bool:
-    """Put `normalised` in place of a BatchNorm that one node reads, if a ReLU follows; whether it does."""
+    """Put `normalised` in place of a BatchNorm that one node reads, if a ReLU follows; whether it does.
+
+    A max-pooling between them goes behind: relu(max(z)) is max(relu(z)).
+    """
     (last,) = norm.users
     other = None
+    if kind_of(graph, last) is nn.MaxPool2d and len(last.users) == 1:
+        pool = last
+        (relu,) = pool.users
+        if not _is_relu(graph, relu):
+            return False
+        relu.replace_all_uses_with(pool)
+        with graph.graph.inserting_before(pool):
+            last = graph.graph.call_function(torch.relu, (norm,))
+        pool.replace_input_with(norm, last)
+        graph.graph.erase_node(relu)
     if _adds(last) and len(last.users) == 1:
         first, second = last.args
         other = second if first is norm else first
         if not isinstance(other, fx.Node) or other is norm:
             return False
         (last,) = last.users
-    if kind_of(graph, last) is not nn.ReLU and not _is_relu(last):
+    if not _is_relu(graph, last):
         return False
     with graph.graph.inserting_before(last):
         arguments = (norm.args[0], graph.graph.get_attr(str(norm.target)), other)
@@ -75,8 +88,7 @@ def _adds(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target in (operator.add, torch.add) and not node.kwargs
 
 
-def _is_relu(node: fx.Node) -> bool:
-    functions = (torch.relu, nn.functional.relu)
-    return (node.op == "call_function" and node.target in functions) or (
-        node.op == "call_method" and node.target == "relu"
-    )
+def _is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if kind_of(graph, node) is nn.ReLU or (node.op == "call_method" and node.target == "relu"):
+        return True
+    return node.op == "call_function" and node.target in (torch.relu, nn.functional.relu)
