@@ -116,7 +116,7 @@ def test_the_threads_make_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "places"), [("resnet32", 31), ("wrn16-4", 13), ("lenet5-bn", 2), ("vgg16", 13), ("lenet5", 0)]
+    ("name", "places"), [("resnet32", 31), ("wrn16-4", 13), ("lenet5-bn", 2), ("vgg16", 13), ("lenet300", 0)]
 )
 def test_it_takes_its_place_in_the_nets_and_changes_none_of_their_names(name: str, places: int) -> None:
     net = build_model(name, seed=1)

@@ -1,4 +1,4 @@
-"""Finding what `normalised` replaces in the graph of a net."""
+"""Finding what `normalised` and `pooled` replace in the graph of a net."""
 
 import copy
 import operator
@@ -8,13 +8,14 @@ from torch import fx, nn
 
 from sharpminima.nets.compaction.graph import NotCompactable, kind_of, traced
 from sharpminima.nets.fused.normalise import normalised, normalised_twice
+from sharpminima.nets.fused.pool import pooled
 
 
 def fused(model: nn.Module) -> nn.Module:
     """The same net with one operation in place of each BatchNorm and the ReLU behind it, with an addition between.
 
-    Its modules and parameters, and their names, are the model's own. A net whose graph cannot be traced, or differs
-    between training and evaluation, is returned as it is.
+    Likewise of each max-pooling and a ReLU on either side of it. Its modules and parameters, and their names, are the
+    model's own. A net whose graph cannot be traced, or differs between training and evaluation, is returned as it is.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
     >>> [node.op for node in fused(net).graph.nodes if node.op.startswith("call")]
@@ -26,7 +27,10 @@ def fused(model: nn.Module) -> nn.Module:
     found = False
     for norm in list(graph.graph.nodes):
         if kind_of(graph, norm) is nn.BatchNorm2d and len(norm.users) == 1:
-            found |= _replace(graph, norm)
+            found |= _normalise(graph, norm)
+    for pool in list(graph.graph.nodes):
+        if kind_of(graph, pool) is nn.MaxPool2d:
+            found |= _pool(graph, pool)
     if not found:
         return model
     graph.graph.lint()
@@ -46,7 +50,7 @@ def _graph_of(model: nn.Module) -> fx.GraphModule | None:
     return graphs[0] if graphs[0].code == graphs[1].code else None
 
 
-def _replace(graph: fx.GraphModule, norm: fx.Node) -> bool:
+def _normalise(graph: fx.GraphModule, norm: fx.Node) -> bool:
     """Put `normalised` in place of a BatchNorm that one node reads, if a ReLU follows; whether it does.
 
     A max-pooling between them goes behind: relu(max(z)) is max(relu(z)).
@@ -80,6 +84,28 @@ def _replace(graph: fx.GraphModule, norm: fx.Node) -> bool:
         else:
             last.replace_all_uses_with(graph.graph.call_function(normalised, arguments))
     for node in (last, *((next(iter(norm.users)),) if other is not None else ()), norm):
+        graph.graph.erase_node(node)
+    return True
+
+
+def _pool(graph: fx.GraphModule, pool: fx.Node) -> bool:
+    """Put `pooled` in place of a max-pooling with a ReLU right before or behind; whether it does."""
+    (before,), behind = pool.args, next(iter(pool.users), None)
+    assert isinstance(before, fx.Node)  # what a module without other arguments is called with
+    maps, replaced = before, [pool]
+    if before.target is normalised:  # ends with a ReLU
+        pass
+    elif _is_relu(graph, before) and len(before.users) == 1:
+        (maps,) = before.all_input_nodes
+        replaced = [pool, before]
+    elif behind is not None and len(pool.users) == 1 and _is_relu(graph, behind):
+        replaced = [behind, pool]
+    else:
+        return False
+    with graph.graph.inserting_before(replaced[0]):
+        whole = graph.graph.call_function(pooled, (maps, graph.graph.get_attr(str(pool.target))))
+    replaced[0].replace_all_uses_with(whole)
+    for node in replaced:
         graph.graph.erase_node(node)
     return True
 
