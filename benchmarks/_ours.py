@@ -27,11 +27,19 @@ class Ours:
         mask: a checkpoint with masks, from which `reinit` starts; None: a dense net.
         replicas: nets, each trained on an order of its own.
         way: a key of `WAYS`.
+        precision: of training, as in ``config.yaml``.
     """
 
-    def __init__(self, setup: Setup, mask: Path | None = None, replicas: int = 1, way: str = "loop") -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        mask: Path | None = None,
+        replicas: int = 1,
+        way: str = "loop",
+        precision: str = "float32",
+    ) -> None:
         self._setup = setup
-        device = configure(setup.device, setup.threads)
+        device = configure(setup.device, setup.threads, precision)
         data = setup.images()
         self._training, self._validation = (data.split(part, device=device) for part in ("train", "validation"))
         masks = None if mask is None else load_checkpoint(mask).masks

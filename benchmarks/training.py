@@ -1,4 +1,4 @@
-"""Seconds an epoch and images a second: the usual way, ours dense, ours at LOBSTER's masks, ours with replicas.
+"""Seconds an epoch and images a second: the usual way, ours dense (in float32 and in bfloat16), at masks, in replicas.
 
 ``python -m benchmarks.training`` from the root of the checkout. Each variant lives in a process of its own, and all
 of a model take turns, one epoch each, so that what else the machine does hits them alike.
@@ -29,6 +29,7 @@ from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.counts import count_net
 from sharpminima.nets.masks import Masks, sparsity
 from sharpminima.nets.models import MODELS, build_model
+from sharpminima.study.costs import BFLOAT16, DENSE
 
 LEVELS = ("90", "98", "99.57")  # percent
 REPLICAS_LEVEL = "99.57"
@@ -234,7 +235,8 @@ def _variants(setup: Setup, options: argparse.Namespace) -> tuple[list[Variant],
     variants = [
         Variant(f"usual, {workers} workers", Usual, (setup, workers), dense, usual=True) for workers in options.workers
     ]
-    variants.append(Variant("ours, dense", Ours, (setup,), dense))
+    variants.append(Variant(DENSE, Ours, (setup,), dense))
+    variants.append(Variant(BFLOAT16, Ours, (setup, None, 1, "loop", "bfloat16"), dense))
     for level in LEVELS:
         path = options.masks / f"{model}-{level}.safetensors"
         found = _mask(path, setup, level, notes)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from sharpminima.base.files import write_text
 from sharpminima.data import prepare_dataset
 from sharpminima.nets.checkpoint import save_checkpoint
+from sharpminima.runtime.precision import set_precision
 from sharpminima.study.jobs import Job, Layout
 from sharpminima.study.read import load_config
 
@@ -54,6 +55,14 @@ def _save_net(job: Job, path: str) -> None:
     metadata = {"dataset_sha256": "d" * 64, "seed": 0, "strategy": job.rule, "settings": job.settings}
     masks = None if job.rule in ("init", "dense") else [{"weight": keep}]
     save_checkpoint(path, [{"weight": weight}], masks=masks, metadata=metadata)
+
+
+@pytest.fixture
+def in_bfloat16() -> Iterator[None]:
+    """Trainings of this process compute in bfloat16."""
+    set_precision("bfloat16", torch.device("cpu"))
+    yield
+    set_precision("float32", torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,7 @@ def test_every_variant_has_finite_positive_numbers(quick: tuple[str, dict[str, A
     table, found = quick
     measured = found["models"]["lenet300"]
     names = [row["name"] for row in measured["variants"]]
-    assert {"usual, 0 workers", "ours, dense"} <= set(names)
+    assert {"usual, 0 workers", "ours, dense", "ours, dense, bfloat16"} <= set(names)
     tracked = [level for level in LEVELS if (ROOT / "benchmarks" / "masks" / f"lenet300-{level}.safetensors").exists()]
     assert {f"ours, {level} %" for level in tracked} <= set(names)
     assert len(names) == len(set(names))
@@ -80,6 +80,7 @@ def test_plans_take_its_numbers(quick: tuple[str, dict[str, Any]], tmp_path: Pat
     throughput = Throughput.from_benchmark(path)
     rows = {row["name"]: row["epoch_images_per_second"] for row in quick[1]["models"]["lenet300"]["variants"]}
     assert throughput.images_per_s == {"lenet300": rows["ours, dense"]}
+    assert throughput.bfloat16_per_s == {"lenet300": rows["ours, dense, bfloat16"]}
     assert throughput.batched_per_s == {"lenet300": rows["ours, 99.57 %, R = 2, batched"]}
     assert throughput.origin == f"1 threads of {quick[1]['machine']['processor']} ({path})"
 
@@ -96,7 +97,12 @@ def test_levels_without_a_mask_are_said_and_left_out(tmp_path: Path, capsys: pyt
     options = ["--workers", "0", "--masks", str(tmp_path), "--data", str(tmp_path), "--json", str(target)]
     assert main([*QUICK, *options]) == 0
     measured = json.loads(target.read_text())["models"]["lenet300"]
-    assert [row["name"] for row in measured["variants"]] == ["usual, 0 workers", "ours, dense", "ours, 90 %"]
+    assert [row["name"] for row in measured["variants"]] == [
+        "usual, 0 workers",
+        "ours, dense",
+        "ours, dense, bfloat16",
+        "ours, 90 %",
+    ]
     table = capsys.readouterr().out
     assert "less than the level: not measured" in table
     assert "99.57 %: no mask yet" in table

@@ -69,6 +69,18 @@ def test_survivors_are_as_asked_and_the_net_is_not_dead(name: str) -> None:
     check_levels(METHODS[name], pruned_by(name))
 
 
+@pytest.mark.usefixtures("in_bfloat16")
+@pytest.mark.parametrize("name", METHODS)
+def test_it_prunes_in_bfloat16_too(name: str) -> None:
+    check_levels(METHODS[name], METHODS[name].prune(small_run(), settings_of(name)))
+
+
+@pytest.mark.usefixtures("in_bfloat16")
+def test_a_stopped_run_of_lobster_in_bfloat16_goes_on_to_the_same_bits() -> None:
+    lobster, settings = METHODS["lobster"], settings_of("lobster")
+    check_resumes(lobster, settings, lobster.prune(small_run(), settings))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_equal_runs_give_equal_bits_and_leave_the_start_alone(name: str) -> None:
     pruned, run = pruned_by(name), small_run()

@@ -20,6 +20,7 @@ from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.models import build_model
+from sharpminima.runtime.precision import set_precision
 from sharpminima.runtime.usage import read_usage
 from sharpminima.steps import dense, job, prune, retrain, tables
 from sharpminima.study.schema import MethodChoice
@@ -293,6 +294,23 @@ def test_tf32_on_a_cpu_is_an_error(run: Path, digits: Path, tmp_path: Path) -> N
     runtime = job.Runtime("cpu", 1, precision="tf32")
     with pytest.raises(SharpminimaError, match="precision: tf32 asked for, which CPUs do not have"):
         dense.dense(digits, run / "init", RECIPE, tmp_path, runtime)
+
+
+def test_dense_in_bfloat16_says_so_and_measures_in_float32(run: Path, digits: Path, tmp_path: Path) -> None:
+    options = ("--settings", RECIPE.model_dump_json(), "--out", tmp_path, "--device", "cpu", "--precision", "bfloat16")
+    try:
+        command("dense", "--data", digits, "--init", run / "init", *options)
+    finally:
+        set_precision("float32", torch.device("cpu"))
+    checkpoint, usual = (load_checkpoint(f / "checkpoint.safetensors") for f in (tmp_path, run / "dense"))
+    assert checkpoint.metadata["runtime"]["precision"] == "bfloat16"
+    net = checkpoint.load_into(build_model("lenet300"))
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    test = load_prepared(digits).split("test")
+    (found,), (expected,) = checkpoint.metadata["metrics"], usual.metadata["metrics"]
+    assert found["test_loss"] == evaluate(net, test.images, test.labels).loss
+    assert found["test_loss"] != expected["test_loss"]
+    assert found["test_loss"] == pytest.approx(expected["test_loss"], rel=0.05)
 
 
 @pytest.mark.gpu

@@ -80,6 +80,27 @@ def test_replicas_as_one_model_take_its_measured_time() -> None:
     )
 
 
+def test_bfloat16_makes_trainings_shorter_and_analyses_not() -> None:
+    usual, coarser = costs_of("resnet32"), costs_of("resnet32", precision="bfloat16")
+    assert coarser.dense(**RESNET).expected_s < 0.5 * usual.dense(**RESNET).expected_s
+    assert coarser.prune(**RESNET).expected_s < 0.5 * usual.prune(**RESNET).expected_s
+    assert any("bfloat16" in line for line in coarser.assumptions())
+    assert not any("bfloat16" in line for line in usual.assumptions())
+    usual, coarser = costs_of(), costs_of(precision="bfloat16")
+    assert coarser.analyse("psp", **LENET5) == usual.analyse("psp", **LENET5)
+
+
+def test_a_throughput_with_bfloat16_is_taken_where_a_study_trains_in_it() -> None:
+    rates = dict.fromkeys(MEASURED.images_per_s, 1000.0)
+    measured = Throughput("a CPU", rates, {}, {"lenet5": 4000.0})
+    usual, coarser = (costs_of(throughput=measured, precision=each) for each in ("float32", "bfloat16"))
+    start = costs_module._START_S
+    expected = (usual.dense(**LENET5).expected_s - start) / 4
+    assert coarser.dense(**LENET5).expected_s - start == pytest.approx(expected)
+    assert coarser.dense(**LENET300) == usual.dense(**LENET300)
+    assert "bfloat16 was not measured for lenet300: counted as float32" in coarser.assumptions()
+
+
 def test_a_throughput_without_a_model_of_the_study_is_an_error() -> None:
     with pytest.raises(ConfigError, match="a GPU has none of lenet300; measure lenet300 lenet5"):
         costs_of(throughput=Throughput("a GPU", {"lenet5": 1.0}, {}))

@@ -97,6 +97,18 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert history_a == history_b
 
 
+@pytest.mark.usefixtures("in_bfloat16")
+def test_it_learns_in_bfloat16() -> None:
+    _, history = run(RecipePolicy(RECIPE))
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+
+
+@pytest.mark.usefixtures("in_bfloat16")
+@pytest.mark.parametrize("steps", [8, 25])
+def test_a_stopped_training_in_bfloat16_resumes_to_the_same_bits(tmp_path: Path, steps: int) -> None:
+    test_a_stopped_training_resumes_to_the_same_bits(tmp_path, steps)
+
+
 # 7 steps an epoch: in the middle of the first, at an epoch's last step, just after one, in the middle of a later one.
 @pytest.mark.parametrize("steps", [3, 7, 8, 25])
 def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, steps: int) -> None:

@@ -44,7 +44,8 @@ ReplicaStrategy = Annotated[
     typer.Option("--replica-strategy", help="Train replicas in a loop, or as one batched model (auto: on CUDA)."),
 ]
 Precision = Annotated[
-    Literal["float32", "tf32"], typer.Option("--precision", help="Of training on CUDA; tf32 is faster and coarser.")
+    Literal["float32", "tf32", "bfloat16"],
+    typer.Option("--precision", help="Of training; tf32 (CUDA) and bfloat16 are faster and coarser."),
 ]
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]

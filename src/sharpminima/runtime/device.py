@@ -9,6 +9,7 @@ import torch
 
 from sharpminima.base.errors import TrainingError
 from sharpminima.runtime.gpus import take_gpu
+from sharpminima.runtime.precision import set_precision
 
 
 def configure(device: str, threads: int, precision: str = "float32") -> torch.device:
@@ -17,7 +18,7 @@ def configure(device: str, threads: int, precision: str = "float32") -> torch.de
     Args:
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         threads: CPU threads of the numerical library. Results depend on it in the last bits.
-        precision: of CUDA's products: ``float32``, or ``tf32``, which keeps 10 bits of a mantissa.
+        precision: of training, as for `sharpminima.runtime.precision.set_precision`.
 
     Raises:
         TrainingError: ``cuda`` asked for where there is none, or ``tf32`` on a CPU.
@@ -34,22 +35,19 @@ def configure(device: str, threads: int, precision: str = "float32") -> torch.de
             "device: cuda asked for, but torch sees no CUDA device here; "
             "install a CUDA build of torch (make TORCH_INDEX=...), ask for a GPU node, or set device: auto"
         )
-    if precision == "tf32" and (device == "cpu" or not cuda):
-        raise TrainingError("precision: tf32 asked for, which CPUs do not have; set precision: float32, or use CUDA")
-    if device == "cpu" or not cuda:
+    chosen = torch.device("cuda" if cuda and device != "cpu" else "cpu")
+    set_precision(precision, chosen)
+    if chosen.type == "cpu":
         if device == "auto" and os.environ.get("CUDA_VISIBLE_DEVICES"):
             warnings.warn(
                 f"this job holds a GPU slot (CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}) "
                 "but runs on the CPU: torch sees no CUDA device",
                 stacklevel=2,
             )
-        return torch.device("cpu")
+        return chosen
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    # Off unless asked for: too coarse for eigenvalues, and results would differ from the CPU's.
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    return torch.device("cuda")
+    return chosen
 
 
 def _keep_freed_memory() -> None:

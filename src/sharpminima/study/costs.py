@@ -13,8 +13,8 @@ AMD EPYC (AVX-512, torch 2.13) whose other core was busy:
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from sharpminima.study.jobs import Layout
 from sharpminima.study.schema import Experiment
 
 _IMAGES_PER_S = {"lenet300": 56_800.0, "lenet5": 4_060.0, "mlp3x400": 21_600.0, "resnet32": 196.0}
+_BFLOAT16_TIMES = {"lenet300": 0.8, "lenet5": 1.9, "resnet32": 2.1}
+"""Model -> how many times faster training is in bfloat16 than in float32: one thread of a Xeon with AMX."""
 _NET_MB = {"lenet300": 50.0, "lenet5": 220.0, "mlp3x400": 50.0, "resnet32": 650.0}
 """Model -> parameters, activations and gradients of one mini-batch."""
 _PSP_KB = {"lenet300": 0.0, "lenet5": 27.0, "mlp3x400": 0.0, "resnet32": 27.0}
@@ -76,6 +78,7 @@ class Throughput:
     origin: str  # which machine, measured where
     images_per_s: Mapping[str, float]  # model -> training images of an epoch with its validation, dense net
     batched_per_s: Mapping[str, float]  # model -> the same, of all replicas of one batched model together
+    bfloat16_per_s: Mapping[str, float] = field(default_factory=dict)  # as `images_per_s`, trained in bfloat16
 
     @classmethod
     def from_benchmark(cls, path: Path) -> "Throughput":
@@ -84,23 +87,27 @@ class Throughput:
         Raises:
             ConfigError: the file is not of that kind.
         """
-        single, batched = {}, {}
+        single, batched, coarser = {}, {}, {}
         try:
             benchmark = read_json(path)
             machine, settings = benchmark["machine"], benchmark["settings"]
             for model, measured in benchmark["models"].items():
                 for row in measured["variants"]:
-                    if row["name"] == "ours, dense":
+                    if row["name"] == DENSE:
                         single[model] = row["epoch_images_per_second"]
+                    elif row["name"] == BFLOAT16:
+                        coarser[model] = row["epoch_images_per_second"]
                     elif row["replicas"] > 1 and row["name"].endswith("batched"):
                         batched[model] = row["epoch_images_per_second"]
             cpu = f"{settings['threads']} threads of {machine['processor']}"
             device = machine["gpu"] if settings["device"] == "cuda" else cpu
         except (SharpminimaError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: is no file that `python -m benchmarks.training --json FILE` wrote") from error
-        return cls(f"{device} ({path})", single, batched)
+        return cls(f"{device} ({path})", single, batched, coarser)
 
 
+DENSE, BFLOAT16 = "ours, dense", "ours, dense, bfloat16"
+"""Lines of ``python -m benchmarks.training``, from which `Throughput.from_benchmark` reads."""
 MEASURED = Throughput("1 thread of an AMD EPYC", _IMAGES_PER_S, {})
 
 
@@ -119,8 +126,11 @@ class Costs:
             config.replica_strategy == "auto" and config.device == "cuda"
         )
         models = {experiment.model for experiment in layout.study.experiments}
+        self._bfloat16 = config.precision == "bfloat16"
         if throughput is MEASURED:
-            self._throughput = replace(MEASURED, images_per_s={model: _images_per_s(model) for model in models})
+            rates = {model: _images_per_s(model) for model in models}
+            coarser = {model: rate * _bfloat16_times(model) for model, rate in rates.items()}
+            self._throughput = replace(MEASURED, images_per_s=rates, bfloat16_per_s=coarser)
         elif missing := models - set(throughput.images_per_s):
             raise ConfigError(
                 f"throughput: {throughput.origin} has none of {', '.join(sorted(missing))}; "
@@ -194,9 +204,14 @@ class Costs:
         images = replicas * self._images(dataset)["train"]
         together = replicas > 1 and self._batched and not looped
         rates = self._throughput.batched_per_s if together else {}
-        epoch_s = images / rates.get(model, self._throughput.images_per_s[model])
+        epoch_s = images / rates.get(model, self._trained_per_s(model))
         expected, at_most = (_START_S + (count + _EVALUATIONS) * epoch_s for count in epochs)
         return Cost(expected, at_most, self._memory_mb(dataset, model, replicas if together else 1), self._gpu)
+
+    def _trained_per_s(self, model: str) -> float:
+        """Images of one dense net; those of float32 where bfloat16 was not measured."""
+        coarser = self._throughput.bfloat16_per_s if self._bfloat16 else {}
+        return coarser.get(model, self._throughput.images_per_s[model])
 
     def _memory_mb(self, dataset: str, model: str, replicas: int = 1) -> float:
         # The images once as bytes and once as float32.
@@ -212,12 +227,13 @@ class Costs:
         """What the numbers rest on, a line each."""
         models = sorted({experiment.model for experiment in self._layout.study.experiments})
         unmeasured = sorted(set(models) - set(_IMAGES_PER_S)) if self._throughput.origin == MEASURED.origin else []
-        rates = ", ".join(f"{model} {self._throughput.images_per_s[model]:,.0f}" for model in models)
+        rates = ", ".join(f"{model} {self._trained_per_s(model):,.0f}" for model in models)
         known = self._throughput.batched_per_s if self._batched else {}
         together = ", ".join(f"{model} {known[model]:,.0f}" for model in models if model in known)
         return [
             f"images a second, trained, of one dense net: {rates}; measured on {self._throughput.origin}",
             *(f"{model} was not measured: estimated from its multiplications" for model in unmeasured),
+            *self._of_bfloat16(models),
             "no speed-up of pruned nets, which have had up to 6 times these rates",
             f"replicas as one model: {together} images a second, all together"
             if together
@@ -227,6 +243,14 @@ class Costs:
             "levels that share a state are retrained once, but counted here",
             "no waiting in the queue, no start of Snakemake in each job (about 10 s), nothing done twice",
         ]
+
+    def _of_bfloat16(self, models: Sequence[str]) -> list[str]:
+        if not self._bfloat16:
+            return []
+        if self._throughput.origin == MEASURED.origin:
+            return ["bfloat16: that many times float32's rate as on a CPU with AMX; slower than float32 on one without"]
+        unknown = [model for model in models if model not in self._throughput.bfloat16_per_s]
+        return [f"bfloat16 was not measured for {', '.join(unknown)}: counted as float32"] if unknown else []
 
     # Disk -------------------------------------------------------------------------------------------------------
 
@@ -279,6 +303,11 @@ def _images_per_s(model: str) -> float:
         return _IMAGES_PER_S[model]
     slowest = min(rate * MODELS[known].facts.multiplications for known, rate in _IMAGES_PER_S.items())
     return slowest / MODELS[model].facts.multiplications
+
+
+def _bfloat16_times(model: str) -> float:
+    """Measured, or the least that was measured."""
+    return _BFLOAT16_TIMES.get(model, min(_BFLOAT16_TIMES.values()))
 
 
 def _net_mb(model: str) -> float:

@@ -402,8 +402,10 @@ class Config(Settings):
         description="replicas of a retraining: loop, one after the other; batched, as one model with a replica axis; "
         "auto: batched on CUDA, loop on CPU",
     )
-    precision: Literal["float32", "tf32"] = Field(
-        "float32", description="of training on CUDA; tf32 is faster and coarser, and its results are not comparable"
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="of training; tf32 (CUDA alone) and bfloat16 are faster and coarser, and their results are not "
+        "comparable with those of float32",
     )
     data: DataLocation = DataLocation()
     results: Annotated[str, AfterValidator(_folder)] = "results"

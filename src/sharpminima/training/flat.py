@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 from sharpminima.nets.compaction import Compacted, compact, reordered
 from sharpminima.nets.evaluation import Evaluation, evaluate
+from sharpminima.nets.fused import fused
 from sharpminima.nets.masks import Masks
+from sharpminima.runtime.precision import is_bfloat16, passes
 
 _WORTH = 0.8  # a compacted net with more of the parameters than this costs more in traffic than it saves
 _SPARSE = (nn.Conv2d, nn.Linear)  # layers that compute with their survivors only, where they are few
@@ -38,9 +40,12 @@ class FlatModel:
     mask: Tensor | None
     unmasked: Tensor | None
     _small: "_Small | None"
+    _net: nn.Module
 
     def __init__(self, model: nn.Module, *, compaction: bool = False, dense_gradients: bool = False) -> None:
         self._lay_out(model, (), compaction and not dense_gradients)
+        if is_bfloat16() and self.values.device.type == "cpu":
+            self._net = fused(self._net)
         if dense_gradients:
             self.unmasked = torch.zeros_like(self.values)
         for name, parameter in model.named_parameters():
@@ -159,7 +164,9 @@ class FlatModel:
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy [] of images [N, C, H, W] with labels [N]."""
-        return F.cross_entropy(self.network(images), labels)
+        with passes(images.device):
+            logits = self.network(images)
+        return F.cross_entropy(logits.to(self.values.dtype), labels)
 
     def backward(self, loss: Tensor) -> None:
         """Set `gradients` to those of ``loss``, which `network` has computed."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from sharpminima.nets.compaction import Compacted, compact
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.masks import Masks
+from sharpminima.runtime.precision import passes
 from sharpminima.training.flat import FlatModel
 
 _BATCH = 1000  # images of all replicas together in a pass of an evaluation
@@ -83,7 +84,8 @@ class FlatReplicas(FlatModel):
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of each replica [R] on images [R, N, C, H, W] of its own, with labels [R, N]."""
-        logits = self._logits(images, shared=False)
+        with passes(images.device):
+            logits = self._logits(images, shared=False).to(self.values.dtype)
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
 
     def backward(self, loss: Tensor) -> None:

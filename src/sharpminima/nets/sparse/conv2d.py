@@ -40,6 +40,7 @@ class SparseConv2d(nn.Module):
         padded = (height + 2 * vertical, width + 2 * horizontal)
         if padded not in self._taps:
             self._taps[padded] = Taps(self._mask, padded, self._stride, self._dilation)
+        images = images.to(self.weight.dtype)  # there are no kernels of a coarser one
         channels = images.flatten(1).T.contiguous().view(*images.shape[1:], -1)  # no copy where the batch is last
         if any(self._padding):
             channels = F.pad(channels, (0, 0, horizontal, horizontal, vertical, vertical))

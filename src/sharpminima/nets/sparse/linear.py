@@ -92,5 +92,6 @@ class SparseLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, inputs] to [N, outputs], the batch as the last axis in memory."""
-        outputs = _Product.apply(features, self.weight, self._pattern)
+        with torch.autocast(features.device.type, enabled=False):  # there are no products of a coarser dtype
+            outputs = _Product.apply(features.to(self.weight.dtype), self.weight, self._pattern)
         return outputs if self.bias is None else outputs + self.bias
