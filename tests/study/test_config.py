@@ -6,12 +6,14 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import typer
 import yaml
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import read_json
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.cli import options
 from sharpminima.study.read import STUDIES, load_config, parse_settings, study_schema
 from sharpminima.study.schema import Config, Study
 
@@ -159,7 +161,7 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
             {"experiments__0__levels": [1e-7, 0.5]},
             "levels.0: 1e-07 given; input should be greater than or equal to 0.000001",
         ),
-        ({"experiments__0__levels": [0.5, 0.5000001]}, "levels must ascend without repetition"),
+        ({"experiments__0__levels": [0.5, 0.5000001]}, "level 0.5000001 would lie in a folder of the name of 0.5"),
         (
             {
                 "experiments__0__dense": {"lr": 0.007},
@@ -291,3 +293,35 @@ def test_experiments_that_share_w0_have_one_batchnorm() -> None:
     study = {"title": "t", "experiments": [{**one, "method": {"name": "snip"}}, two]}
     with pytest.raises(ConfigError, match="share their W0"):
         parse_settings(Study, json.dumps(study), "study")
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ([0.9, 0.9000001], "level 0.9000001 would lie in a folder of the name of 0.9; round it to 0.9"),
+        ([0.9999999], "less than or equal to 0.999999"),
+        ([0.1234567], "level 0.1234567 would lie in a folder of the name of 0.123457; round it"),
+    ],
+)
+def test_levels_that_share_a_name_are_refused(tmp_path: Path, levels: list[float], said: str) -> None:
+    assert any(said in fault for fault in faults(tmp_path, experiments__0__levels=levels))
+    with pytest.raises(typer.BadParameter):
+        options._ascending(levels)
+    assert options._ascending([0.5, 0.9957, 0.999999]) == [0.5, 0.9957, 0.999999]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": [True, 2]},
+        {"data": {"seed": True}},
+        {"experiments__0__dense__max_epochs": True},
+        {"experiments__0__levels": [True]},
+        {"experiments__0__method": {"name": "lobster", "pwe": False}},
+    ],
+)
+def test_a_truth_value_is_no_number(tmp_path: Path, changes: dict) -> None:
+    (fault,) = faults(tmp_path, **changes)
+    assert "given, as which YAML reads yes and no too: write a number" in fault
+    with pytest.raises(ConfigError, match="threads: True given"):
+        load_config({"study": "demo", "threads": True})

@@ -10,6 +10,7 @@ from snakemake.logging import logger
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import COMPRESSED
+from sharpminima.base.yaml_input import read_yaml
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES
 from sharpminima.catalogue.plugins import PATTERNS
@@ -23,6 +24,8 @@ from sharpminima.study.read import load_config
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(file)  # Snakemake's own reader takes what ours refuses: 010 for 8, a key that stands twice
     LAYOUT = Layout(*load_config(config))
 except ConfigError as error:
     # One readable list of faults instead of a traceback through Snakemake.

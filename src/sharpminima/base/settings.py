@@ -1,14 +1,28 @@
 """Settings: typed, frozen, and closed to unknown keys."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
     """Base of all settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, given: Any) -> Any:
+        """Refuse ``yes``, ``no``, ``on`` and ``off``, which YAML reads as truth values, where they would be 1 and 0."""
+        for name, field in cls.model_fields.items() if isinstance(given, dict) else ():
+            value = given.get(field.alias or name)
+            if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])) and not any(
+                allowed in str(field.annotation) for allowed in ("bool", "True", "Any")
+            ):
+                raise ValueError(
+                    f"{name}: {value!r} given, as which YAML reads yes, no, on and off too; write a number"
+                )
+        return given
 
 
 PositiveInt = Annotated[int, Field(gt=0)]

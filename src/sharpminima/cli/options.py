@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sharpminima.base.names import checked_level
+
 if TYPE_CHECKING:
     from sharpminima.study.jobs import Layout
 
@@ -21,7 +23,10 @@ def _ascending(levels: list[float]) -> list[float]:
     if not all(0 < level < 1 for level in levels) or levels != sorted(set(levels)):
         given = ", ".join(f"{level:g}" for level in levels)
         raise typer.BadParameter(f"{given} given; shares in (0, 1) are needed, ascending, such as 0.5 and 0.9")
-    return levels
+    try:
+        return [checked_level(level) for level in levels]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Levels = Annotated[

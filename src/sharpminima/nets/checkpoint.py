@@ -109,7 +109,8 @@ def save_checkpoint(
         predictions: of the replicas without weights, the class of each test image (uint8 [R - W, images]).
 
     Raises:
-        CheckpointError: replicas that differ in shape or number, a removed value that is not zero, a NaN or infinity.
+        CheckpointError: replicas that differ in shape or number, a removed value that is not zero, a NaN or infinity,
+            a colon in a tensor's name.
         SharpminimaError: the file cannot be written.
 
     >>> weight, mask = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([False, True, False])
@@ -131,7 +132,12 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: has {replicas} replicas, and masks of {len(masks)}")
     if masks is None and states and predictions is not None:
         raise CheckpointError(f"{path}: has {replicas} replicas, and masks of 0")
-    for name in states[0] if states else masks[0] if masks else ():
+    names = states[0] if states else masks[0] if masks else {}
+    if unfit := [name for name in names if ":" in name]:
+        raise CheckpointError(
+            f"{path}: {unfit[0]!r} has a colon, which divides a tensor's name from its parts; rename it"
+        )
+    for name in names:
         values = torch.stack([state[name].detach().cpu() for state in states]) if states else None
         if values is not None and values.is_floating_point() and not bool(torch.isfinite(values).all()):
             raise CheckpointError(f"{path}: {name} holds NaN or infinity and is not saved; the training diverged")

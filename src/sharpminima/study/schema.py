@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from sharpminima.base.names import DENSE, GRADUAL
+from sharpminima.base.names import DENSE, FINEST_LEVEL, GRADUAL, checked_level
 from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
@@ -37,8 +37,11 @@ from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.registry import NameIn
 from sharpminima.catalogue.strategies import STRATEGIES
 
-_FINEST = 1e-6  # levels stand in paths as percentages of four decimals
-Level = Annotated[float, Field(ge=_FINEST, le=1 - _FINEST, description="share of prunable parameters removed")]
+Level = Annotated[
+    float,
+    Field(ge=FINEST_LEVEL, le=1 - FINEST_LEVEL, description="share of prunable parameters removed"),
+    AfterValidator(checked_level),
+]
 DatasetName = Annotated[str, NameIn(DATASETS)]
 ModelName = Annotated[str, NameIn(MODELS)]
 StrategyName = Annotated[str, NameIn(STRATEGIES)]
@@ -208,7 +211,7 @@ class Experiment(Settings):
     @field_validator("levels")
     @classmethod
     def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        if any(above - below < _FINEST / 2 for below, above in itertools.pairwise(levels)):
+        if any(above - below < FINEST_LEVEL / 2 for below, above in itertools.pairwise(levels)):
             raise ValueError(f"levels must ascend without repetition; {list(levels)} given")
         return levels
 
