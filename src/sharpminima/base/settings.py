@@ -1,6 +1,6 @@
 """Settings: typed, frozen, and closed to unknown keys."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,9 +16,8 @@ class Settings(BaseModel):
         """Refuse ``yes``, ``no``, ``on`` and ``off``, which YAML reads as truth values, where they would be 1 and 0."""
         for name, field in cls.model_fields.items() if isinstance(given, dict) else ():
             value = given.get(field.alias or name)
-            if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])) and not any(
-                allowed in str(field.annotation) for allowed in ("bool", "True", "Any")
-            ):
+            found = any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
+            if found and not _takes_truth(field.annotation):
                 raise ValueError(
                     f"{name}: {value!r} given, as which YAML reads yes, no, on and off too; write a number"
                 )
@@ -28,3 +27,8 @@ class Settings(BaseModel):
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Strength = Annotated[float, Field(gt=0)]
+
+
+def _takes_truth(annotation: Any) -> bool:
+    """Whether a truth value may stand somewhere in a setting."""
+    return annotation in (bool, Any) or annotation is True or any(map(_takes_truth, get_args(annotation)))
