@@ -18,9 +18,7 @@ class Settings(BaseModel):
             value = given.get(field.alias or name)
             found = any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
             if found and not _takes_truth(field.annotation):
-                raise ValueError(
-                    f"{name}: {value!r} given, as which YAML reads yes, no, on and off too; write a number"
-                )
+                raise ValueError(f"{name}: {value!r} given, as which YAML reads yes and no too: write a number")
         return given
 
 
