@@ -321,7 +321,7 @@ def test_levels_that_share_a_name_are_refused(tmp_path: Path, levels: list[float
     ],
 )
 def test_a_truth_value_is_no_number(tmp_path: Path, changes: dict) -> None:
-    (fault,) = faults(tmp_path, **changes)
-    assert "given, as which YAML reads yes and no too: write a number" in fault
+    said = "given, as which YAML reads yes and no too: write a number"
+    assert any(said in fault for fault in faults(tmp_path, **changes))
     with pytest.raises(ConfigError, match="threads: True given"):
         load_config({"study": "demo", "threads": True})
