@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -22,6 +22,22 @@ class Settings(BaseModel):
         return given
 
 
+def distinct(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values, if none stands twice.
+
+    Raises:
+        ValueError: one does.
+    """
+    if twice := [value for place, value in enumerate(given) if value in given[:place]]:
+        raise ValueError(f"{twice[0]!r} stands twice; give each once")
+    return given
+
+
+Distinct = AfterValidator(distinct)
+"""Marks a setting in which no value may stand twice."""
+HIGHEST_SEED = 2**63 - 1
+Seed = Annotated[int, Field(ge=0, le=HIGHEST_SEED)]
+MOST_THREADS, MOST_REPLICAS = 1024, 1000  # more are a slip of the keyboard
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Strength = Annotated[float, Field(gt=0)]

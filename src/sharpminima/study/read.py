@@ -31,9 +31,10 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     namesake = STUDIES / f"{path.stem}.yaml"
     elsewhere = checked is not None and checked.results != Config.model_fields["results"].default
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", path.stem):
         faults.append(
-            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"
+            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -, "
+            "a letter or digit first"
         )
     elif namesake.is_file() and path.is_file() and not path.samefile(namesake) and not elsewhere:
         faults.append(

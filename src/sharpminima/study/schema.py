@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from sharpminima.base.names import DENSE, FINEST_LEVEL, GRADUAL, checked_level
-from sharpminima.base.settings import PositiveInt, Settings
+from sharpminima.base.settings import MOST_REPLICAS, MOST_THREADS, Distinct, Seed, Settings
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, OfFocus, PathEvents, Transfers
@@ -128,7 +128,7 @@ class DataSettings(Settings):
     """How the training images are split."""
 
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    seed: int = 0
+    seed: Seed = 0
 
 
 def _known_runs(given: int | str) -> int | str:
@@ -147,7 +147,7 @@ Runs = Annotated[
 class StrategySettings(Settings):
     """How a retraining strategy is replicated."""
 
-    replicas: PositiveInt = 1
+    replicas: Annotated[int, Field(gt=0, le=MOST_REPLICAS)] = 1
     seeds: Annotated[Runs, Field(description="the runs whose masks are retrained: the first so many")] = "first"
     levels: Literal["all", "highest"] = "all"
 
@@ -160,10 +160,12 @@ class TransferSettings(Settings):
     modes: Annotated[
         tuple[Literal["probe", "finetune"], ...],
         Field(min_length=1, description="probe: only the last layer is trained; finetune: everything that survives"),
+        Distinct,
     ] = ("probe", "finetune")
     sources: Annotated[
         tuple[Annotated[str, NameIn(STRATEGIES, before=(DENSE, GRADUAL))], ...],
         Field(min_length=1, description="at the highest level"),
+        Distinct,
     ] = (DENSE, GRADUAL, "rewind", "random-structure")
     probe: RecipeSettings = Field(RecipeSettings(lr=10.0), description="on features of mean squared norm 1")
     finetune: RecipeSettings | None = Field(None, description="null: the recipe of the experiment's dense training")
@@ -228,6 +230,11 @@ class Experiment(Settings):
                 f"{self.method.name} removes filters and hidden units, and {self.model} has none that can be left out; "
                 "take another model, or a method that removes single weights"
             )
+        if self.batchnorm is not None and not MODELS[self.model].facts.has_batchnorm:
+            raise ValueError(f"batchnorm: {self.model} has none; leave it out, or take another model")
+        for name, wanted_ranks in self._eigenvalues():
+            if wanted_ranks > (most := round(MODELS[self.model].facts.prunable * (1 - self.levels[-1]))):
+                raise ValueError(f"analysis.{name}.eigenvalues: {wanted_ranks} given; about {most} parameters survive")
         for name, settings in self.strategies.items():
             if settings.replicas > 1 and not STRATEGIES[name].draws:
                 raise ValueError(
@@ -248,6 +255,12 @@ class Experiment(Settings):
                 raise ValueError(f"transfer.sources: {', '.join(sorted(absent))} given, which strategies does not name")
         return self
 
+    def _eigenvalues(self) -> Iterator[tuple[str, int]]:
+        """Each analysis that finds eigenvalues, and how many."""
+        for name, settings in self.analysis or ():
+            if (wanted := getattr(settings, "eigenvalues", None)) is not None:
+                yield name, wanted
+
 
 class Focus(Settings):
     """The experiment that Fig. 2-5 show."""
@@ -261,14 +274,14 @@ class Study(Settings):
 
     title: str
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...],
+        tuple[Seed, ...],
         Field(min_length=1, description="whole runs: W0, dense, method, rewind"),
     ] = (0,)
     data: DataSettings = DataSettings()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
-    figures: tuple[FigureName, ...] = PAPER_FIGURES[:5]
+    figures: Annotated[tuple[FigureName, ...], Distinct] = PAPER_FIGURES[:5]
     focus: Focus | None = None
-    plugins: tuple[str, ...] = Field(
+    plugins: Annotated[tuple[str, ...], Distinct] = Field(
         (), description="files, from the study's folder, that bring methods, models, datasets, analyses and figures"
     )
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
@@ -369,7 +382,9 @@ class Config(Settings):
 
     study: str = Field("demo", description="a name in workflow/studies, or the path of a study file")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt = Field(1, description="CPU threads of one training or analysis; part of the result")
+    threads: int = Field(
+        1, gt=0, le=MOST_THREADS, description="CPU threads of one training or analysis; part of the result"
+    )
     compaction: bool = Field(True, description="train without the dead units of a mask; exact up to rounding")
     replica_strategy: Literal["auto", "loop", "batched"] = Field(
         "auto",

@@ -14,7 +14,7 @@ from sharpminima.catalogue.columns import (
     HESSIAN_COLUMNS,
     RELATIVE,
 )
-from sharpminima.steps.analyse._nets import finished_parts, images_of, load_ends
+from sharpminima.steps.analyse._nets import check_eigenvalues, finished_parts, images_of, load_ends
 from sharpminima.steps.job import Runtime
 
 
@@ -25,6 +25,7 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
     """
     ends, dataset, device = load_ends(data, gradual, rewind, runtime)
     split = images_of(dataset, settings, device)
+    check_eigenvalues(ends, settings.eigenvalues)
     finished = finished_parts(out, ends, dataset, settings)
     spaces = (("all", False, None), ("surviving", True, None), (RELATIVE, True, "parameter"))
     for end, (space, masked, scaling) in list(product(ends, spaces))[len(finished.parts) :]:

@@ -20,7 +20,15 @@ from sharpminima.catalogue.columns import (
     LINE_COLUMNS,
     SURFACE_COLUMNS,
 )
-from sharpminima.steps.analyse._nets import finished_parts, images_of, load_ends, pair_key, point_progress, resume_path
+from sharpminima.steps.analyse._nets import (
+    check_eigenvalues,
+    finished_parts,
+    images_of,
+    load_ends,
+    pair_key,
+    point_progress,
+    resume_path,
+)
 from sharpminima.steps.job import Runtime
 
 SURFACE_MEASURES = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2")
@@ -62,6 +70,7 @@ def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: P
     """Largest eigenvalues along the line from G (x = 0) to 1-S (x = 1), in both spaces."""
     (center, target), dataset, device = load_ends(data, gradual, rewind, runtime)
     split = images_of(dataset, settings, device)
+    check_eigenvalues((center, target), settings.eigenvalues)
     finished = finished_parts(out, (center, target), dataset, settings)
     for space, masks in [("all", None), ("surviving", center.masks)][len(finished.parts) :]:
         found = hessian_along_line(
