@@ -21,7 +21,7 @@ from sharpminima.study.paths import CLAIMS, PAPER_SOURCES
 from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.read import load_config
-from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
+from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold
 
 try:
     for file in workflow.configfiles:
@@ -60,7 +60,7 @@ if workflow.is_main_process:
 
 onstart:
     planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    if message := dvc_at_work() or data_to_make_first(LAYOUT, planned):
+    if message := dvc_at_work() or data_to_make_first(LAYOUT, planned) or hold(LAYOUT.root):
         raise WorkflowError(message)
 
 
