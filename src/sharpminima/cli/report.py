@@ -44,12 +44,12 @@ def ranking(
     out: OutFile,
 ) -> None:
     """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
-    from sharpminima.base.files import write_csv
+    from sharpminima.base.sums import write_table
     from sharpminima.catalogue.columns import RANKING_COLUMNS
     from sharpminima.report import tables
 
     ranked = tables.ranking(tables.read_table("results", results))
-    write_csv(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
+    write_table(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
 
 
 @commands.command()
@@ -81,6 +81,7 @@ def numbers(
 ) -> None:
     """Summarise the tables as the numbers that the paper's text and tables show."""
     from sharpminima.base.files import read_json, write_json
+    from sharpminima.base.sums import note_sum
     from sharpminima.base.yaml_input import parse_mapping
     from sharpminima.report.metrics import main_numbers
     from sharpminima.report.numbers import summarise
@@ -88,6 +89,7 @@ def numbers(
     facts = parse_mapping(study, "--study")
     more = {"barrier": barrier or [], "line": line or [], "transfer": transfer or []}
     summarise(results, psp or [], hessian or [], surface or [], claims, facts, out, **more)
+    note_sum(out)
     if metrics is not None:
         write_json(metrics, main_numbers(read_json(out)))
 

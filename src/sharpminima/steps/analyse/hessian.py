@@ -6,7 +6,7 @@ from pathlib import Path
 from sharpminima.analysis import (
     hessian_eigenvalues,
 )
-from sharpminima.base.files import write_csv
+from sharpminima.base.sums import write_table
 from sharpminima.catalogue.analyses import (
     HessianSettings,
 )
@@ -56,5 +56,5 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
                 for index in range(settings.eigenvalues)
             ]
         )
-    write_csv(out, (row for part in finished.parts for row in part), HESSIAN_COLUMNS)
+    write_table(out, (row for part in finished.parts for row in part), HESSIAN_COLUMNS)
     finished.remove()
