@@ -1,5 +1,6 @@
 # Paths and settings of the study: everything comes from sharpminima.study.jobs, so that the rules only name it.
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -50,6 +51,11 @@ onsuccess:
     if whole and not workflow.output_settings.quiet:
         logger.info(outcome())
 
+
+if workflow.is_main_process and workflow.non_local_exec:
+    # Jobs inherit them: a compute node may have no home that one can write to.
+    for variable in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR"):
+        os.environ.setdefault(variable, str(Path(".snakemake/cache", variable.lower()).absolute()))
 
 if workflow.is_main_process:
     # Files that DVC has brought come with the record of what made them.

@@ -29,12 +29,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sharpminima.base.errors import CheckpointError
-from sharpminima.base.files import atomic_path
 from sharpminima.nets.masks import Masks, pack_bits, unpack_bits
+from sharpminima.runtime.tensors import save_tensors
 
 FORMAT_VERSION = 2
 FORMAT_RELEASE = "0.1.0"
@@ -164,8 +163,7 @@ def save_checkpoint(
     header["packed"] = {name: [str(value.numpy().dtype), *value.shape] for name, value in tensors.items()}
     packed = {name: _packed(value) for name, value in tensors.items()}
     header["content_sha256"] = _content_sha256(packed, header)
-    with atomic_path(path) as scratch:
-        save_file(packed, scratch, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+    save_tensors(path, packed, {_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -311,8 +309,7 @@ def save_tree(path: str | os.PathLike[str], tree: Any, *, fingerprint: str) -> N
 
     header = {"tree": strip(tree), "fingerprint": fingerprint}
     header["sha256"] = _content_sha256(tensors, header)
-    with atomic_path(path) as scratch:
-        save_file(tensors, scratch, metadata={_KEY: json.dumps(header)})
+    save_tensors(path, tensors, {_KEY: json.dumps(header)})
 
 
 def load_tree(path: str | os.PathLike[str], *, fingerprint: str) -> Any | None:
