@@ -205,6 +205,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path}: cannot be read ({error}); {_REMADE}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint of sharpminima; {_REMADE}") from error
+    if header.get("kind") == "dataset":
+        raise CheckpointError(f"{path}: is a prepared dataset; give a net here, and the data by --data")
     if header.get("format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format {header.get('format')}, this version reads {FORMAT_VERSION}; "

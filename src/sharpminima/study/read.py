@@ -16,6 +16,7 @@ from sharpminima.study.schema import Config, Study
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
+_PATH = re.compile(r"\S*[./\\]\S*")  # what was meant as a file, rather than as settings
 
 
 def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
@@ -51,7 +52,14 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
             study = validated(Study, value, str(path), faults, places)
     else:
         known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
-        faults.append(f"config.yaml: study: {name!r} given; there are {', '.join(known)}{nearest(str(name), known)}")
+        there = (
+            f"there are {', '.join(known)}"
+            if known
+            else f"{STUDIES} is not here: run this in the checkout's top folder"
+        )
+        if path.parent != STUDIES:
+            there = f"there is no such file in {Path.cwd()}"
+        faults.append(f"config.yaml: study: {name!r} given; {there}{nearest(str(name), known)}")
     if faults or checked is None or study is None:
         # A fault of what several experiments share is one fault.
         raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
@@ -94,6 +102,10 @@ def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
         ConfigError: with one line a fault.
     """
     value = read_yaml(Path(text)) if Path(text[:255]).is_file() else parse_yaml(text, origin)
+    if isinstance(value, str) and _PATH.fullmatch(value):
+        raise ConfigError(f"{origin}: there is no file {value}; give one, or settings as in '{{lr: 0.1}}'")
+    if not isinstance(value, dict):
+        raise ConfigError(f"{origin}: {value!r} given; names with values are needed, as in '{{lr: 0.1}}'")
     faults: list[str] = []
     checked = validated(model, value, origin, faults)
     if faults:
