@@ -3,17 +3,25 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from sharpminima import cli
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import write_json, write_text
+from sharpminima.base.stop import STOP
+from sharpminima.nets.resume import FinishedParts
+from sharpminima.steps.init import init
+from sharpminima.study import read
 from sharpminima.study.jobs import Layout
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._record import read_record
+from sharpminima.training import RecipePolicy
 
 KERNEL = """
 import sys
@@ -21,66 +29,77 @@ sys.path.insert(0, {folder!r})
 from kernel import add
 print(int(add(2, 3)))
 """
-# Whatever the process writes beyond these bytes of one file fails, as on a full disk.
-FULL = """
-import resource, sys
-import torch, numba
-from sharpminima import cli
-from sharpminima.cli import training, analysis
-import sharpminima.steps.dense, sharpminima.steps.prune, sharpminima.steps.analyse.hessian
-resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
-{patch}
-sys.argv = ["sharpminima", *{arguments!r}]
-cli.main()
-"""
 RECIPE = {"batch_size": 50, "max_epochs": 2}
-STOPS = """
-from sharpminima.base.stop import STOP
-from sharpminima.training import RecipePolicy
-def after_step(self, flat):
-    STOP.raised = True
-RecipePolicy.after_step = after_step
-"""
 
 
-def on_a_full_disk(*arguments: object, room: int = 100, patch: str = "") -> str:
-    """What a command prints that must end in one line and status 1."""
-    source = FULL.format(bytes=room, patch=patch, arguments=[str(argument) for argument in arguments])
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stderr.splitlines()[-1]
+def on_a_full_disk(*arguments: object, room: int = 100) -> str:
+    """What a command says that must end in one line: whatever it writes beyond ``room`` bytes of a file fails."""
+    reader, writer = os.pipe()
+    child = os.fork()  # all modules are loaded, and the limit is the child's own
+    if child == 0:
+        os.close(reader)
+        said = "no error"
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+            sys.argv = ["sharpminima", *map(str, arguments)]
+            cli.main()
+        except SystemExit as end:
+            said = str(end.code)
+        except BaseException as error:
+            said = repr(error)
+        finally:
+            os.write(writer, said.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    return found
 
 
 @pytest.fixture(scope="module")
 def w0(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("w0") / "w0"
-    command = [sys.executable, "-m", "sharpminima", "init", "--data", digits, "--model", "lenet300"]
-    subprocess.run([*map(str, command), "--seed", "0", "--out", str(path)], check=True)
+    init(digits, "lenet300", 0, path)
     return path
 
 
-@pytest.mark.slow
-def test_each_step_ends_in_one_line_on_a_full_disk(digits: Path, w0: Path, tmp_path: Path) -> None:
-    full = r"error: .*{}: cannot be written \(.*File too large.*\); free some space"
-    init = ("init", "--data", digits, "--model", "lenet300", "--seed", 0, "--out", tmp_path / "init")
-    assert re.match(full.format("init"), on_a_full_disk(*init))
+def full(name: str) -> str:
+    """What is said of a file."""
+    return rf"error: .*{name}: cannot be written \(.*File too large.*\); free some space"
+
+
+def test_each_step_ends_in_one_line_on_a_full_disk(
+    digits: Path, w0: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     common = ("--data", digits, "--init", w0, "--device", "cpu")
     dense = ("dense", *common, "--settings", json.dumps(RECIPE), "--out", tmp_path / "dense")
-    assert re.match(full.format("(history.csv|usage.json)"), on_a_full_disk(*dense))
-    assert re.match(full.format("checkpoint.safetensors"), on_a_full_disk(*dense, room=10_000))
-    assert re.match(full.format("resume.safetensors"), on_a_full_disk(*dense, room=10_000, patch=STOPS))
-    method = {"name": "magnitude", "dense": RECIPE, "recipe": RECIPE}
+    assert re.match(full("(history.csv|usage.json)"), on_a_full_disk(*dense))
+    assert re.match(full("checkpoint.safetensors"), on_a_full_disk(*dense, room=10_000))
+    method = {"name": "snip", "recipe": RECIPE}
     prune = ("prune", *common, "--settings", json.dumps(method), "--level", 0.5, "--out", tmp_path / "prune")
-    assert re.match(full.format("checkpoint.safetensors"), on_a_full_disk(*prune, room=10_000))
+    assert re.match(full("checkpoint.safetensors"), on_a_full_disk(*prune, room=10_000))
+    monkeypatch.setattr(RecipePolicy, "after_step", lambda *_: setattr(STOP, "raised", True))
+    try:
+        assert re.match(full("resume.safetensors"), on_a_full_disk(*dense, room=10_000))
+    finally:
+        STOP.raised = False
     assert not list(tmp_path.rglob("*.safetensors"))
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_step_without_room_for_w0_ends_in_one_line(digits: Path, tmp_path: Path) -> None:
-    init = ("init", "--data", digits, "--model", "lenet300", "--seed", 0, "--out", tmp_path / "init")
-    said = on_a_full_disk(*init)
-    assert re.match(r"error: .*init: cannot be written \(.*File too large.*\); free some space", said)
+def test_finished_parts_and_w0_need_room(digits: Path, tmp_path: Path) -> None:
+    command = ("init", "--data", digits, "--model", "lenet300", "--seed", 0, "--out", tmp_path / "init")
+    assert re.match(full("init"), on_a_full_disk(*command))
+    assert list(tmp_path.iterdir()) == []
+    parts = FinishedParts(tmp_path / "parts.safetensors", fingerprint="a")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(SharpminimaError, match=r"parts.safetensors: cannot be written \(.*File too large"):
+            parts.add([{"eigenvalue": 0.5}] * 50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,14 +160,14 @@ def test_a_damaged_record_is_named(synthetic: Layout, content: str) -> None:
     assert read_record(synthetic, "runs") == []
 
 
-def test_no_command_says_only_that_it_was_aborted(tmp_path: Path) -> None:
-    source = "import sys\nfrom sharpminima import cli\nfrom sharpminima.cli import study\n"
-    source += "def ends(*_, **__):\n    raise EOFError('Ran out of input')\n"
-    source += "import sharpminima.study.read\nsharpminima.study.read.read_config = ends\n"
-    source += "sys.argv = ['sharpminima', 'plan', 'demo']\ncli.main()\n"
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: a file that was read ends too early (Ran out of input); remove")
+def test_no_command_says_only_that_it_was_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(*_: object) -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr(read, "read_config", ends)
+    done = CliRunner().invoke(cli.app, ["plan", "demo"])
+    assert isinstance(done.exception, SharpminimaError)
+    assert str(done.exception).startswith("a file that was read ends too early (Ran out of input); remove")
 
 
 @pytest.mark.parametrize("profile", ["slurm", "generic"])

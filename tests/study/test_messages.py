@@ -47,7 +47,7 @@ def test_a_study_that_is_not_here_says_where_to_look(tmp_path: Path, monkeypatch
     with pytest.raises(ConfigError, match=f"study: 'own.yaml' given; there is no such file in {tmp_path}"):
         load_config({"study": "own.yaml"})
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ConfigError, match="study: 'dmo' given; there are .*; did you mean demo"):
+    with pytest.raises(ConfigError, match=r"study: 'dmo' given; there are .*; did you mean demo"):
         load_config({"study": "dmo"})
 
 
