@@ -8,6 +8,10 @@ from sharpminima.base.yaml_input import parse_mapping, parse_yaml, read_yaml
 FAULTS = [
     (b"levels: [0.5", r": is not YAML: "),
     (b"title: a\n? [seeds]\n: 1\n", r": is not YAML: .*found unhashable key"),
+    (b"epochs: 010\n", r": is not YAML: 010 is 8 in YAML 1\.1, and 10 elsewhere"),
+    (b"seeds: [0, 0017]\n", r": is not YAML: 0017 is 15 in YAML 1\.1"),
+    (b"epochs: 1:30\n", r": is not YAML: 1:30 is a number of base 60 in YAML 1\.1"),
+    (b"lr: 1:30.5\n", r": is not YAML: 1:30\.5 is a number of base 60"),
     (b"inner: {a: 1, b: 2, a: 3}\n", r": is not YAML: the key 'a' stands twice"),
 ]
 NO_TEXT = (b"title: caf\xe9\n", r": is not UTF-8 text \(invalid continuation byte at byte 10\); save it as UTF-8")
@@ -36,6 +40,13 @@ def test_an_option_with_a_fault_is_named(content, fault):
 def test_an_option_that_is_no_mapping_is_refused(text):
     with pytest.raises(ConfigError, match="--parameters: "):
         parse_mapping(text, "--parameters")
+
+
+def test_numbers_that_all_readers_read_alike_are_numbers():
+    assert parse_yaml("[0, 10, 0x10, 1_000, 0.5, .5, -0, '010', '1:30']", "x") == [
+        *(0, 10, 16, 1000, 0.5, 0.5, 0),
+        *("010", "1:30"),
+    ]
 
 
 def test_json_is_read_too():

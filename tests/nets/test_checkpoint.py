@@ -251,6 +251,14 @@ def test_a_resume_file_whose_numbers_were_changed_is_not_gone_on_from(tmp_path: 
     assert FinishedParts(tmp_path / "parts.safetensors", fingerprint="a").parts == []
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_colon_in_a_tensors_name_is_refused(tmp_path: Path, masked: bool) -> None:
+    masks = [{"block:0.weight": torch.ones(2, dtype=torch.bool)}] if masked else None
+    with pytest.raises(CheckpointError, match=r"'block:0\.weight' has a colon, which divides"):
+        save_checkpoint(tmp_path / "c", [{"block:0.weight": torch.ones(2)}], masks=masks)
+    assert not (tmp_path / "c").exists()
+
+
 def escaped(text: str) -> bytes:
     """As it stands in a JSON string."""
     return text.replace('"', '\\"').encode()

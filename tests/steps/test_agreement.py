@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from sharpminima.base.errors import CheckpointError, DataError, SharpminimaError
+from sharpminima.base.errors import AnalysisError, CheckpointError, ConfigError, DataError, SharpminimaError
 from sharpminima.catalogue.analyses import ANALYSES
-from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.initial import save_initial
@@ -18,6 +18,7 @@ from sharpminima.nets.masks import prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import generator
 from sharpminima.steps import dense, init, prune, retrain, transfer
+from sharpminima.steps.analyse import hessian, plane
 from sharpminima.steps.job import Runtime
 from sharpminima.study.schema import MethodChoice, TransferSettings
 
@@ -132,6 +133,19 @@ def test_every_analysis_wants_g_and_1_s_of_one_cell(files: Files, name: str, oth
     assert not (files.folder / "table.csv").exists()
 
 
+@pytest.mark.parametrize("name", ["hessian", "line"])
+def test_more_eigenvalues_than_survivors_are_refused_before_the_first(
+    files: Files, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, function in ((hessian, "hessian_eigenvalues"), (plane, "hessian_along_line")):
+        monkeypatch.setattr(module, function, lambda *_, **__: pytest.fail("looked for eigenvalues"))
+    entry = ANALYSES[name]
+    nets = files.net("G", "gradual"), files.net("1-S", "rewind")
+    settings = entry.settings(eigenvalues=50_000)
+    with pytest.raises(AnalysisError, match=r"eigenvalues: 50000 wanted, \d+ parameters survive; ask for fewer"):
+        entry.load()(files.data, *nets, settings, files.folder / "table.csv", CPU)
+
+
 def test_a_transfer_goes_to_the_data_that_its_settings_name(files: Files, tmp_path: Path) -> None:
     prepare_dataset("digits-low", tmp_path / "low", progress=lambda _: None)
     settings = TransferSettings(to="digits-high")
@@ -142,5 +156,7 @@ def test_a_transfer_goes_to_the_data_that_its_settings_name(files: Files, tmp_pa
 def test_a_model_that_takes_other_images_gets_no_w0(files: Files) -> None:
     with pytest.raises(DataError, match=r"resnet32 takes images \(3, 32, 32\), digits has \(1, 28, 28\)"):
         init.init(files.data, "resnet32", 0, files.folder / "w0")
+    with pytest.raises(ConfigError, match="--batchnorm: lenet300 has none"):
+        init.init(files.data, "lenet300", 0, files.folder / "w0", batchnorm=BatchNormSettings())
     with pytest.raises(SharpminimaError, match="lenet301"):
         init.init(files.data, "lenet301", 0, files.folder / "w0")

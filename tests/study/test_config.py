@@ -1,17 +1,20 @@
 """The config: every shipped study is valid, all faults are reported at once, and the schemas are in step."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
+import typer
 import yaml
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import read_json
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.cli import options
 from sharpminima.study.read import STUDIES, load_config, parse_settings, study_schema
 from sharpminima.study.schema import Config, Study
 
@@ -159,7 +162,7 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
             {"experiments__0__levels": [1e-7, 0.5]},
             "levels.0: 1e-07 given; input should be greater than or equal to 0.000001",
         ),
-        ({"experiments__0__levels": [0.5, 0.5000001]}, "levels must ascend without repetition"),
+        ({"experiments__0__levels": [0.5, 0.5000001]}, "level 0.5000001 would lie in a folder of the name of 0.5"),
         (
             {
                 "experiments__0__dense": {"lr": 0.007},
@@ -200,8 +203,6 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
     ],
 )
 def test_inconsistent_studies_are_refused(tmp_path: Path, changes: dict, expected: str) -> None:
-    import re
-
     assert any(re.search(expected, line) for line in faults(tmp_path, **changes))
 
 
@@ -294,3 +295,92 @@ def test_experiments_that_share_w0_have_one_batchnorm() -> None:
     study = {"title": "t", "experiments": [{**one, "method": {"name": "snip"}}, two]}
     with pytest.raises(ConfigError, match="share their W0"):
         parse_settings(Study, json.dumps(study), "study")
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ([0.9, 0.9000001], "level 0.9000001 would lie in a folder of the name of 0.9; round it to 0.9"),
+        ([0.9999999], "less than or equal to 0.999999"),
+        ([0.1234567], "level 0.1234567 would lie in a folder of the name of 0.123457; round it"),
+    ],
+)
+def test_levels_that_share_a_name_are_refused(tmp_path: Path, levels: list[float], said: str) -> None:
+    assert any(said in fault for fault in faults(tmp_path, experiments__0__levels=levels))
+    with pytest.raises(typer.BadParameter):
+        options._ascending(levels)
+    assert options._ascending([0.5, 0.9957, 0.999999]) == [0.5, 0.9957, 0.999999]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": [True, 2]},
+        {"data": {"seed": True}},
+        {"experiments__0__dense__max_epochs": True},
+        {"experiments__0__levels": [True]},
+        {"experiments__0__method": {"name": "lobster", "pwe": False}},
+    ],
+)
+def test_a_truth_value_is_no_number(tmp_path: Path, changes: dict) -> None:
+    said = "given, as which YAML reads yes and no too: write a number"
+    assert any(said in fault for fault in faults(tmp_path, **changes))
+    with pytest.raises(ConfigError, match="threads: True given"):
+        load_config({"study": "demo", "threads": True})
+
+
+NONSENSE = [
+    ({"experiments__0__dense": {"schedule": "steps"}}, "schedule: steps needs milestones"),
+    (
+        {"experiments__0__dense": {"milestones": [5]}},
+        r"milestones: \[5\] given, which schedule plateau does not look",
+    ),
+    (
+        {"experiments__0__dense": {"schedule": "steps", "milestones": [9, 5]}},
+        r"milestones: \[9, 5\] given; they ascend, each below max_epochs 200",
+    ),
+    (
+        {"experiments__0__dense": {"schedule": "steps", "milestones": [5], "max_epochs": 5}},
+        "each below max_epochs 5",
+    ),
+    ({"figures": ["fig1", "fig1"]}, "figures: 'fig1' stands twice; give each once"),
+    ({"experiments__0__analysis": {"psp": {"parts": ["test", "test"]}}}, "psp.parts: 'test' stands twice"),
+    (
+        {"experiments__0__transfer": {"to": "digits-high", "modes": ["probe", "probe"]}},
+        "transfer.modes: 'probe' stands twice",
+    ),
+    (
+        {"experiments__0__transfer": {"to": "digits-high", "sources": ["dense", "dense"]}},
+        "transfer.sources: 'dense' stands twice",
+    ),
+    ({"experiments__0__batchnorm": {}}, "batchnorm: lenet300 has none; leave it out"),
+    ({"data": {"seed": -1}}, "data.seed: -1 given; input should be greater than or equal to 0"),
+    ({"seeds": [2**63]}, "seeds.0: 9223372036854775808 given; .* less than"),
+    ({"experiments__0__strategies": {"reinit": {"replicas": 1001}}}, "reinit.replicas: 1001 given; .*1000"),
+    ({"experiments__0__analysis": {"surface": {"span": [1, 0]}}}, r"surface.span: \[1.0, 0.0\] given; the lower end"),
+    ({"experiments__0__analysis": {"surface": {"span": [1, 1]}}}, "surface.span: .*the lower end comes first"),
+    (
+        {"experiments__0__analysis": {"hessian": {"eigenvalues": 100_000}}},
+        r"analysis.hessian.eigenvalues: 100000 given; about \d+ parameters survive",
+    ),
+    ({"experiments__0__analysis": {"line": {"eigenvalues": 100_000}}}, "analysis.line.eigenvalues: 100000 given"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), NONSENSE)
+def test_what_would_be_done_twice_or_not_at_all_is_refused(tmp_path: Path, changes: dict, said: str) -> None:
+    found = faults(tmp_path, **changes)
+    assert any(re.search(said, fault) for fault in found), found
+
+
+@pytest.mark.parametrize("name", ["...yaml", "..yaml", ".hidden.yaml", "-x.yaml", "a b.yaml"])
+def test_a_studys_name_is_no_folder_above_and_no_option(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    target.write_text((STUDIES / "demo.yaml").read_text())
+    with pytest.raises(ConfigError, match="its name stands in paths: rename it"):
+        load_config({"study": str(target), "results": str(tmp_path)})
+
+
+def test_threads_have_a_limit() -> None:
+    with pytest.raises(ConfigError, match=r"threads: 1025 given; .*1024"):
+        load_config({"study": "demo", "threads": 1025})

@@ -1,5 +1,6 @@
 # Paths and settings of the study: everything comes from sharpminima.study.jobs, so that the rules only name it.
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from snakemake.logging import logger
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import COMPRESSED
+from sharpminima.base.yaml_input import read_yaml
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES
 from sharpminima.catalogue.plugins import PATTERNS
@@ -20,9 +22,11 @@ from sharpminima.study.paths import CLAIMS, PAPER_SOURCES
 from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.read import load_config
-from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work
+from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(file)  # Snakemake's own reader takes what ours refuses: 010 for 8, a key that stands twice
     LAYOUT = Layout(*load_config(config))
 except ConfigError as error:
     # One readable list of faults instead of a traceback through Snakemake.
@@ -48,6 +52,11 @@ onsuccess:
         logger.info(outcome())
 
 
+if workflow.is_main_process and workflow.non_local_exec:
+    # Jobs inherit them: a compute node may have no home that one can write to.
+    for variable in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR"):
+        os.environ.setdefault(variable, str(Path(".snakemake/cache", variable.lower()).absolute()))
+
 if workflow.is_main_process:
     # Files that DVC has brought come with the record of what made them.
     adopt(LAYOUT)
@@ -57,7 +66,7 @@ if workflow.is_main_process:
 
 onstart:
     planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    if message := dvc_at_work() or data_to_make_first(LAYOUT, planned):
+    if message := dvc_at_work() or data_to_make_first(LAYOUT, planned) or hold(LAYOUT.root):
         raise WorkflowError(message)
 
 

@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -36,7 +37,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
-        cure = "free some space or choose another folder" if error.errno == 28 else "check the folder"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cure = "free some space or choose another folder" if full else "check the folder"
         raise SharpminimaError(f"{path}: cannot be written ({error.strerror or error}); {cure}") from error
     finally:
         with contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
 """YAML from files and from command lines, with one clear error for whatever is wrong with it."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     """The content of a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is not UTF-8 or not YAML, or gives a key twice.
+        ConfigError: it cannot be read, is not UTF-8 or not YAML, gives a key twice, or writes a number in a way that
+            YAML 1.1 reads as another one.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -34,7 +36,11 @@ def parse_yaml(text: str, origin: str) -> Any:
         origin: what to call the text in an error.
 
     Raises:
-        ConfigError: it is not YAML, or gives a key twice.
+        ConfigError: it is not YAML, gives a key twice, or writes a number in a way that YAML 1.1 reads as another one.
+
+    >>> parse_yaml("lr: 010", "--settings")
+    Traceback (most recent call last):
+    sharpminima.base.errors.ConfigError: --settings: is not YAML: 010 is 8 in YAML 1.1, and 10 elsewhere; write ...
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -55,7 +61,19 @@ def parse_mapping(text: str, origin: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which the last would count."""
+    """Refuses a key that stands twice, of which the last would count, and numbers of base 8 and 60."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        digits = str(value).lstrip("+-").replace("_", "")
+        fault = None
+        if node.tag == "tag:yaml.org,2002:int" and re.fullmatch("0+[1-7][0-7]*", digits):
+            fault = f"is {int(digits, 8)} in YAML 1.1, and {int(digits)} elsewhere; write the one that is meant"
+        elif node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and ":" in digits:
+            fault = "is a number of base 60 in YAML 1.1; write it out, or quote it"
+        if fault is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{value} {fault}", node.start_mark)
+        return value
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from sharpminima.base.settings import PositiveInt, Settings
+from sharpminima.base.settings import Distinct, PositiveInt, Settings
 from sharpminima.catalogue.columns import (
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
@@ -39,7 +39,7 @@ class AnalysisData(Settings):
 class _SeveralParts(Settings):
     """What an analysis of several parts looks at."""
 
-    parts: Annotated[tuple[Part, ...], Field(min_length=1)] = ("train", "test")
+    parts: Annotated[tuple[Part, ...], Field(min_length=1), Distinct] = ("train", "test")
     images: Annotated[PositiveInt | None, Field(description="class-balanced images of each part; null: all")] = None
 
     @property
@@ -76,13 +76,19 @@ class HessianSettings(_Eigenvalues):
     revision: Literal[2] = 2
 
 
+def _ascending(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] >= span[1]:
+        raise ValueError(f"{list(span)} given; the lower end comes first, as in [-0.5, 1.5]")
+    return span
+
+
 class SurfaceSettings(AnalysisData):
     """The map of Fig. 2-4. A grid of 41 points over the default span holds both ends, one of 51 neither."""
 
     revision: Literal[1] = 1
     images: PositiveInt | None = 10_000
     grid: Annotated[int, Field(ge=3)] = 41
-    span: tuple[float, float] = (-0.5, 1.5)
+    span: Annotated[tuple[float, float], AfterValidator(_ascending)] = (-0.5, 1.5)
     definition: Literal["joint", "agreement"] = "joint"
 
     @property

@@ -24,6 +24,11 @@ class NetFacts:
     outputs: int  # of an image, of layers with weights
     has_units: bool  # filters or hidden units that can be left out
 
+    @property
+    def has_batchnorm(self) -> bool:
+        """Whether it has a BatchNorm, which keeps statistics beside its parameters."""
+        return self.state > self.parameters
+
 
 @dataclass(frozen=True, eq=False)
 class Model:

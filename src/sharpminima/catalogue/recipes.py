@@ -3,7 +3,7 @@
 import operator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sharpminima.base.settings import PositiveInt, Settings
 
@@ -41,6 +41,17 @@ class RecipeSettings(Settings):
     patience: PositiveInt = 10
     stop_after: PositiveInt = 20
     milestones: tuple[PositiveInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _milestones_of_steps(self) -> "RecipeSettings":
+        milestones = list(self.milestones)
+        if self.schedule == "steps" and not milestones:
+            raise ValueError("schedule: steps needs milestones, the epochs after which the rate falls: [100, 150]")
+        if self.schedule != "steps" and milestones:
+            raise ValueError(f"milestones: {milestones} given, which schedule {self.schedule} does not look at")
+        if milestones != sorted(set(milestones)) or (milestones and milestones[-1] >= self.max_epochs):
+            raise ValueError(f"milestones: {milestones} given; they ascend, each below max_epochs {self.max_epochs}")
+        return self
 
     def planned_epochs(self) -> tuple[float, float]:
         """Expected, and at most."""

@@ -1,11 +1,13 @@
 """The command line: each step of the pipeline is a command; the rules of Snakemake call these and nothing else."""
 
+import errno
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 import sharpminima
 from sharpminima.base.errors import ConfigError, SharpminimaError
@@ -13,8 +15,24 @@ from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue import plugins
 from sharpminima.cli import analysis, report, study, tracking, training
 
+
+class _Group(typer.core.TyperGroup):
+    """The commands; what Typer would print as "Aborted!" says what has happened."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override] # typer's own base takes its copy of click's
+        """For Typer."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise SharpminimaError(
+                f"a file that was read ends too early ({error or 'EOFError'}); remove what was written last, so that "
+                "it is made again"
+            ) from error
+
+
 app = typer.Typer(
     name="sharpminima",
+    cls=_Group,
     help="Sharp minima of gradually pruned nets: training, pruning, analysis and figures, step by step.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -74,6 +92,10 @@ def main() -> None:
         app(arguments)
     except SharpminimaError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        sys.exit(f"error: {error.filename or 'a file'}: cannot be written ({error.strerror}); free some space")
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name not in _EXTRAS:

@@ -1,9 +1,13 @@
 """What commands share: their options, and the study that these name."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from sharpminima.base.names import checked_level
+from sharpminima.base.settings import HIGHEST_SEED, MOST_THREADS
 
 if TYPE_CHECKING:
     from sharpminima.study.jobs import Layout
@@ -18,9 +22,38 @@ def known_studies() -> list[str]:
 
 DataFile = Annotated[Path, typer.Option("--data", help="Prepared dataset (sharpminima prepare).")]
 InitFile = Annotated[Path, typer.Option("--init", help="W0 of the run (sharpminima init).")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the whole run.")]
-OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder for checkpoint.safetensors and history.csv.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=HIGHEST_SEED, help="Seed of the whole run.")]
+
+
+def _writable(out: Path) -> Path:
+    """An output's path, looked at before hours of work: its folder, or the one that it will be made in."""
+    above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if above == out.absolute() and not out.is_dir():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{out} cannot be written ({above} is no folder you may write to); choose another")
+    return out
+
+
+def _writable_file(out: Path) -> Path:
+    if out.is_dir():
+        raise typer.BadParameter(f"{out} is a folder; name a file in it")
+    return _writable(out)
+
+
+def _writable_folder(out: Path) -> Path:
+    if out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"{out} is a file; name a folder")
+    return _writable(out)
+
+
+def out_folder(help_text: str) -> Any:
+    """The option of a folder that a command writes into."""
+    return typer.Option("--out", callback=_writable_folder, help=help_text)
+
+
+OutFile = Annotated[Path, typer.Option("--out", callback=_writable_file, help="File to write.")]
+OutFolder = Annotated[Path, out_folder("Folder for checkpoint.safetensors and history.csv.")]
 SettingsText = Annotated[str, typer.Option("--settings", help="Settings as YAML or JSON text, or a file of them.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where it computes.")]
 
@@ -29,13 +62,16 @@ def _ascending(levels: list[float]) -> list[float]:
     if not all(0 < level < 1 for level in levels) or levels != sorted(set(levels)):
         given = ", ".join(f"{level:g}" for level in levels)
         raise typer.BadParameter(f"{given} given; shares in (0, 1) are needed, ascending, such as 0.5 and 0.9")
-    return levels
+    try:
+        return [checked_level(level) for level in levels]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Levels = Annotated[
     list[float], typer.Option("--level", callback=_ascending, help="Requested sparsity in (0, 1); repeat, ascending.")
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; part of the result.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, max=MOST_THREADS, help="CPU threads; part of the result.")]
 Compaction = Annotated[
     bool, typer.Option("--compaction/--no-compaction", help="Train without the dead units of a mask; exact.")
 ]

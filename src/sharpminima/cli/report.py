@@ -45,12 +45,12 @@ def ranking(
     out: OutFile,
 ) -> None:
     """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
-    from sharpminima.base.files import write_csv
+    from sharpminima.base.sums import write_table
     from sharpminima.catalogue.columns import RANKING_COLUMNS
     from sharpminima.report import tables
 
     ranked = tables.ranking(tables.read_table("results", results))
-    write_csv(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
+    write_table(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
 
 
 @commands.command()
@@ -81,12 +81,14 @@ def numbers(
 ) -> None:
     """Summarise the tables as the numbers that the paper's text and tables show."""
     from sharpminima.base.files import read_json, write_json
+    from sharpminima.base.sums import note_sum
     from sharpminima.base.yaml_input import parse_mapping
     from sharpminima.report.metrics import main_numbers
     from sharpminima.report.numbers import summarise, tables_by_name
 
     facts = parse_mapping(study, "--study")
     summarise(results, tables_by_name(measured or []), claims, facts, out, transfer=transfer or [])
+    note_sum(out)
     if metrics is not None:
         write_json(metrics, main_numbers(read_json(out)))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from sharpminima.base.errors import ConfigError
+from sharpminima.base.settings import HIGHEST_SEED, MOST_REPLICAS
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.strategies import STRATEGIES
@@ -22,6 +23,7 @@ from sharpminima.cli.options import (
     Seed,
     SettingsText,
     Threads,
+    out_folder,
 )
 
 commands = typer.Typer()
@@ -36,7 +38,7 @@ def prepare(
         Path | None,
         typer.Option("--root", help="Folder of raw files; default: SHARPMINIMA_DATA, else data/downloads."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the validation split.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=HIGHEST_SEED, help="Seed of the validation split.")] = 0,
     validation_share: Annotated[float, typer.Option("--validation-share")] = 0.1,
 ) -> None:
     """Find or download a dataset, check it, split it, and write it as one file."""
@@ -92,7 +94,7 @@ def prune(
     data: DataFile,
     init: InitFile,
     level: Levels,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the method: gets level-L/gradual/seed-S/, run/.")],
+    out: Annotated[Path, out_folder("Folder of the method: gets level-L/gradual/seed-S/, run/.")],
     settings: SettingsText = _LOBSTER,
     device: Device = "auto",
     threads: Threads = 1,
@@ -118,7 +120,7 @@ def tune(
     data: DataFile,
     init: InitFile,
     level: Levels,
-    out: Annotated[Path, typer.Option("--out", help="Folder for trials.csv and the trials.")],
+    out: Annotated[Path, out_folder("Folder for trials.csv and the trials.")],
     grid: Annotated[
         str | None, typer.Option("--grid", help="Settings to try as YAML or JSON: name -> list of values.")
     ] = None,
@@ -161,7 +163,7 @@ def retrain(
         typer.Option("--strategy", help="rewind, reinit, random-structure, ...", autocompletion=lambda: [*STRATEGIES]),
     ],
     out: OutFolder,
-    replicas: Annotated[int, typer.Option("--replicas", min=1)] = 1,
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=MOST_REPLICAS)] = 1,
     settings: SettingsText = "{}",
     device: Device = "auto",
     threads: Threads = 1,
@@ -181,6 +183,8 @@ def retrain(
 
     if strategy not in STRATEGIES:
         raise ConfigError(f"--strategy: {strategy!r} given, allowed: {', '.join(STRATEGIES)}")
+    if replicas > 1 and not STRATEGIES[strategy].draws:
+        raise ConfigError(f"--replicas: {replicas} given; {strategy} draws nothing, so 1 is all")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
     runtime = Runtime(device, threads, compaction, replica_strategy, precision)
     retrain_step(data, init, pruned, strategy, replicas, recipe, out, runtime, weights=weights)

@@ -6,15 +6,14 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from sharpminima.base.errors import DataError
-from sharpminima.base.files import atomic_path
 from sharpminima.catalogue.datasets import Report
+from sharpminima.data._check import check_raw
 from sharpminima.data._registry import dataset_named
 from sharpminima.data.prepared import FORMAT_VERSION, KEY, KIND, PARTS, content_sha256
 from sharpminima.runtime.rng import generator
+from sharpminima.runtime.tensors import save_tensors
 
 ROOT_VARIABLE = "SHARPMINIMA_DATA"
 """Environment variable that names the root of raw files."""
@@ -45,13 +44,17 @@ def prepare_dataset(
         progress: takes lines of progress; default: prints them to standard error.
 
     Raises:
-        DataError: no such dataset; a share that leaves a split empty; raw files damaged, or not to be had.
+        DataError: no such dataset; a share that leaves a split empty; raw files damaged, or not to be had; images or
+            labels that are not what the dataset's facts say.
         SharpminimaError: ``out`` cannot be written.
     """
     report = progress or _print
     dataset = dataset_named(name)
     folder = Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
+    if not 0 < validation_share < 1:  # NaN, too
+        raise DataError(f"--validation-share: {validation_share:g} given; one between 0 and 1 is needed, such as 0.1")
     raw = dataset.load(folder, download, report)
+    check_raw(dataset, raw)
     train = len(raw.train_labels)
     validation = round(validation_share * train)
     if not 0 < validation < train:
@@ -81,12 +84,7 @@ def prepare_dataset(
         "validation_share": validation_share,
         "content_sha256": content,
     }
-    with atomic_path(out) as scratch:
-        try:
-            # One entry: the order of several is not fixed.
-            save_file(tensors, scratch, metadata={KEY: json.dumps(header, sort_keys=True)})
-        except SafetensorError as error:
-            raise DataError(f"{out}: cannot be written ({error}); free some space or choose another folder") from error
+    save_tensors(out, tensors, {KEY: json.dumps(header, sort_keys=True)})
     sizes = ", ".join(f"{len(tensors[f'{part}_indices']):,} {part}" for part in PARTS)
     report(f"{name}: {sizes} images in {out}, content {content[:12]}")
 

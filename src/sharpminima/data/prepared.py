@@ -127,7 +127,7 @@ def load_prepared(path: str | os.PathLike[str]) -> ImageDataset:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[KEY])
-            if header["kind"] != KIND or not set(_HEADER) <= header.keys():
+            if not isinstance(header, dict) or header["kind"] != KIND or not set(_HEADER) <= header.keys():
                 raise KeyError(KIND)
             if header["format"] != FORMAT_VERSION:
                 raise DataError(f"{path}: has format {header['format']}, this version reads {FORMAT_VERSION}; {_CURE}")
@@ -158,6 +158,8 @@ def _check(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any])
     spec = DATASETS.get(header["name"])
     if spec is None:
         raise DataError(f"{path}: holds dataset {header['name']!r}, which this version does not know; {_CURE}")
+    if tuple(header["class_names"]) != spec.class_names:
+        raise DataError(f"{path}: its classes are not those of {spec.name}; {_CURE}")
     if images.shape[1:] != spec.shape or labels.shape != images.shape[:1]:
         shapes = f"images {list(images.shape)} and labels {list(labels.shape)}"
         raise DataError(f"{path}: holds {shapes}, expected [N, {', '.join(map(str, spec.shape))}] and [N]; {_CURE}")

@@ -29,12 +29,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sharpminima.base.errors import AnalysisError, CheckpointError
-from sharpminima.base.files import atomic_path
 from sharpminima.nets.masks import Masks, checked_masks, pack_bits, unpack_bits
+from sharpminima.runtime.tensors import save_tensors
 
 FORMAT_VERSION = 2
 FORMAT_RELEASE = "0.1.0"
@@ -110,7 +109,7 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: replicas that differ in shape or number, a mask that does not fit its state or has no tensor
-            there, a removed value that is not zero, a NaN or infinity.
+            there, a removed value that is not zero, a NaN or infinity, a colon in a tensor's name.
         SharpminimaError: the file cannot be written.
 
     >>> weight, mask = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([False, True, False])
@@ -134,7 +133,12 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: has {replicas} replicas, and masks of 0")
     if masks is not None:
         masks = _fitting(path, masks, states)
-    for name in states[0] if states else masks[0] if masks else ():
+    names = states[0] if states else masks[0] if masks else {}
+    if unfit := [name for name in names if ":" in name]:
+        raise CheckpointError(
+            f"{path}: {unfit[0]!r} has a colon, which divides a tensor's name from its parts; rename it"
+        )
+    for name in names:
         values = torch.stack([state[name].detach().cpu() for state in states]) if states else None
         if values is not None and values.is_floating_point() and not bool(torch.isfinite(values).all()):
             raise CheckpointError(f"{path}: {name} holds NaN or infinity and is not saved; the training diverged")
@@ -163,8 +167,7 @@ def save_checkpoint(
     }
     packed = {name: _packed(value) for name, value in tensors.items()}
     header["content_sha256"] = _content_sha256(packed, header)
-    with atomic_path(path) as scratch:
-        save_file(packed, scratch, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+    save_tensors(path, packed, {_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
 def _fitting(
@@ -221,6 +224,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path}: cannot be read ({error}); {_REMADE}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint of sharpminima; {_REMADE}") from error
+    if header.get("kind") == "dataset":
+        raise CheckpointError(f"{path}: is a prepared dataset; give a net here, and the data by --data")
     if header.get("format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format {header.get('format')}, this version reads {FORMAT_VERSION}; "
@@ -325,8 +330,7 @@ def save_tree(path: str | os.PathLike[str], tree: Any, *, fingerprint: str) -> N
 
     header = {"tree": strip(tree), "fingerprint": fingerprint}
     header["sha256"] = _content_sha256(tensors, header)
-    with atomic_path(path) as scratch:
-        save_file(tensors, scratch, metadata={_KEY: json.dumps(header)})
+    save_tensors(path, tensors, {_KEY: json.dumps(header)})
 
 
 def load_tree(path: str | os.PathLike[str], *, fingerprint: str) -> Any | None:

@@ -10,6 +10,7 @@ import typst
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import atomic_path
+from sharpminima.base.sums import check_sum
 
 _SOURCES = ("*.typ", "*.bib", "published/*.csv")
 
@@ -30,8 +31,10 @@ def compile_paper(
 
     Raises:
         FigureError: a file is missing, or the source does not compile.
+        SharpminimaError: the numbers were cut off or edited after they were made.
     """
     source = Path(source)
+    check_sum(numbers)
     with tempfile.TemporaryDirectory(prefix="sharpminima-") as folder:
         root = Path(folder)
         given = {"figures": [Path(path) for path in figures], "provenance": [Path(path) for path in provenance]}

@@ -10,6 +10,7 @@ import pandas as pd
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import read_json
 from sharpminima.base.names import DENSE, GRADUAL, REWIND
+from sharpminima.base.sums import check_sum
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.columns import (
     ALL,
@@ -36,11 +37,13 @@ def read_table(kind: str, paths: str | os.PathLike[str] | Iterable[str | os.Path
 
     Raises:
         FigureError: a table is missing, empty, or lacks columns.
+        SharpminimaError: a table was cut off or edited after it was made.
     """
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     wanted = columns_of(kind)
     frames = []
     for path in paths:
+        check_sum(path)
         try:
             frame = pd.read_csv(Path(path))
         except (OSError, EOFError, ValueError) as error:
@@ -122,6 +125,7 @@ def path(events: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> p
     """
     rows = []
     for run, file in enumerate([events] if isinstance(events, str | os.PathLike) else events):
+        check_sum(file)
         recorded = read_json(file)
         try:
             for event in recorded:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import BatchNormSettings
 from sharpminima.data import load_prepared
@@ -16,10 +17,13 @@ def init(data: Path, model_name: str, seed: int, out: Path, *, batchnorm: BatchN
 
     Raises:
         DataError: the model takes images of another shape.
+        ConfigError: the model has no BatchNorm, and ``batchnorm`` is given.
     """
     dataset = load_prepared(data)
     if model_name in MODELS:  # else the net's builder names those that are
         check_shape(model_name, dataset)
+        if batchnorm is not None and not MODELS[model_name].facts.has_batchnorm:
+            raise ConfigError(f"--batchnorm: {model_name} has none; leave it out, or take another model")
     net = {"model": model_name, **({} if batchnorm is None else {"batchnorm": batchnorm.model_dump()})}
     facts = {"dataset": dataset.name, "dataset_sha256": dataset.sha256, "num_classes": dataset.num_classes}
     save_initial(out, {**net, **facts, "seed": seed})

@@ -7,6 +7,7 @@ from typing import Literal
 from sharpminima.base.files import write_csv, write_json
 from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.base.progress import Progress
+from sharpminima.base.sums import note_sum
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.nets.agreement import INIT, check_data, check_strategy
 from sharpminima.nets.checkpoint import save_checkpoint
@@ -70,6 +71,7 @@ def prune(
         highest = {state.facts["event"]: level for level, state in sorted(pruned.levels.items())}
         write_csv(record / "history.csv", pruned.history, HISTORY_COLUMNS)
         write_json(record / "events.json", pruned.events)
+        note_sum(record / "events.json")
         for level, state in pruned.levels.items():
             metadata = {
                 **job.facts,

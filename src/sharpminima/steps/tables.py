@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpminima.base.errors import CheckpointError
-from sharpminima.base.files import write_csv
 from sharpminima.base.names import CELL, GRADUAL, RUN
+from sharpminima.base.sums import write_table
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
 from sharpminima.nets.agreement import check_place
 from sharpminima.nets.checkpoint import read_metadata
@@ -26,8 +26,8 @@ def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
         CheckpointError: a file is damaged, holds no trained net, lies where another's should, or stands twice.
     """
     found = [(metadata, replica) for _, metadata, replica in _all_nets(checkpoints)]
-    write_csv(out, (_row(metadata, replica) for metadata, replica in found), RESULT_COLUMNS)
-    write_csv(density, (row for metadata, replica in found for row in _densities(metadata, replica)), DENSITY_COLUMNS)
+    write_table(out, (_row(metadata, replica) for metadata, replica in found), RESULT_COLUMNS)
+    write_table(density, (row for metadata, replica in found for row in _densities(metadata, replica)), DENSITY_COLUMNS)
 
 
 def measures(checkpoints: Sequence[Path], out: Path) -> None:
@@ -39,7 +39,7 @@ def measures(checkpoints: Sequence[Path], out: Path) -> None:
         CheckpointError: as for `results`.
     """
     rows = (_measures(*net) for net in list(_all_nets(checkpoints)))
-    write_csv(out, rows, MEASURE_COLUMNS)
+    write_table(out, rows, MEASURE_COLUMNS)
 
 
 def _all_nets(checkpoints: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any], int]]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.base.errors import CheckpointError
-from sharpminima.base.files import write_csv
 from sharpminima.base.progress import Progress
+from sharpminima.base.sums import write_table
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
@@ -96,7 +96,7 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
             }
         )
         resume.remove()
-    write_csv(out, done.parts, TRANSFER_COLUMNS)
+    write_table(out, done.parts, TRANSFER_COLUMNS)
     done.remove()
 
 

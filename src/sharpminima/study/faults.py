@@ -42,6 +42,12 @@ def _fault(model: type[BaseModel], item: Any, origin: str, places: Sequence[Plac
         return f"{origin}: {path}.name: {context['tag']!r} given, allowed: {', '.join(METHODS)}" + nearest(
             context["tag"], list(METHODS)
         )
+    if kind == "union_tag_not_found":
+        return f"{origin}: {path}: has no name; add name: one of {', '.join(METHODS)}"
+    if kind in ("tuple_type", "list_type"):
+        return f"{origin}: {path}: {given!r} given; a list is needed, as in [{given}]"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{origin}: {path}: {given!r} given; names with values are needed"
     if kind == "missing":
         return f"{origin}: {path}: is missing"
     if kind == "value_error":

@@ -16,6 +16,7 @@ from sharpminima.study.schema import Config, Study
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
+_PATH = re.compile(r"\S*[./\\]\S*")  # what was meant as a file, rather than as settings
 
 
 def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
@@ -31,9 +32,10 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     namesake = STUDIES / f"{path.stem}.yaml"
     elsewhere = checked is not None and checked.results != Config.model_fields["results"].default
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", path.stem):
         faults.append(
-            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -"
+            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -, "
+            "a letter or digit first"
         )
     elif namesake.is_file() and path.is_file() and not path.samefile(namesake) and not elsewhere:
         faults.append(
@@ -50,7 +52,14 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
             study = validated(Study, value, str(path), faults, places)
     else:
         known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
-        faults.append(f"config.yaml: study: {name!r} given; there are {', '.join(known)}{nearest(str(name), known)}")
+        there = (
+            f"there are {', '.join(known)}"
+            if known
+            else f"{STUDIES} is not here: run this in the checkout's top folder"
+        )
+        if path.parent != STUDIES:
+            there = f"there is no such file in {Path.cwd()}"
+        faults.append(f"config.yaml: study: {name!r} given; {there}{nearest(str(name), known)}")
     if faults or checked is None or study is None:
         # A fault of what several experiments share is one fault.
         raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
@@ -93,6 +102,10 @@ def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
         ConfigError: with one line a fault.
     """
     value = read_yaml(Path(text)) if Path(text[:255]).is_file() else parse_yaml(text, origin)
+    if isinstance(value, str) and _PATH.fullmatch(value):
+        raise ConfigError(f"{origin}: there is no file {value}; give one, or settings as in '{{lr: 0.1}}'")
+    if not isinstance(value, dict):
+        raise ConfigError(f"{origin}: {value!r} given; names with values are needed, as in '{{lr: 0.1}}'")
     faults: list[str] = []
     checked = validated(model, value, origin, faults)
     if faults:

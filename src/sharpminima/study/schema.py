@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from sharpminima.base.names import DENSE, GRADUAL
-from sharpminima.base.settings import PositiveInt, Settings
+from sharpminima.base.names import DENSE, FINEST_LEVEL, GRADUAL, checked_level
+from sharpminima.base.settings import MOST_REPLICAS, MOST_THREADS, Distinct, Seed, Settings
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, OfFocus, PathEvents, Transfers
@@ -37,8 +37,11 @@ from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.registry import NameIn
 from sharpminima.catalogue.strategies import STRATEGIES
 
-_FINEST = 1e-6  # levels stand in paths as percentages of four decimals
-Level = Annotated[float, Field(ge=_FINEST, le=1 - _FINEST, description="share of prunable parameters removed")]
+Level = Annotated[
+    float,
+    Field(ge=FINEST_LEVEL, le=1 - FINEST_LEVEL, description="share of prunable parameters removed"),
+    AfterValidator(checked_level),
+]
 DatasetName = Annotated[str, NameIn(DATASETS)]
 ModelName = Annotated[str, NameIn(MODELS)]
 StrategyName = Annotated[str, NameIn(STRATEGIES)]
@@ -125,7 +128,7 @@ class DataSettings(Settings):
     """How the training images are split."""
 
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    seed: int = 0
+    seed: Seed = 0
 
 
 RunChoice = int | str | tuple[int, ...]
@@ -154,7 +157,7 @@ Runs = Annotated[
 class Retraining(Settings):
     """Of what, and how often, a strategy retrains."""
 
-    replicas: PositiveInt = 1
+    replicas: Annotated[int, Field(gt=0, le=MOST_REPLICAS)] = 1
     levels: Literal["all", "highest"] = "all"
 
 
@@ -180,10 +183,12 @@ class TransferSettings(Settings):
     modes: Annotated[
         tuple[Literal["probe", "finetune"], ...],
         Field(min_length=1, description="probe: only the last layer is trained; finetune: everything that survives"),
+        Distinct,
     ] = ("probe", "finetune")
     sources: Annotated[
         tuple[Annotated[str, NameIn(STRATEGIES, before=(DENSE, GRADUAL))], ...],
         Field(min_length=1, description="at the highest level"),
+        Distinct,
     ] = (DENSE, GRADUAL, "rewind", "random-structure")
     probe: RecipeSettings = Field(RecipeSettings(lr=10.0), description="on features of mean squared norm 1")
     finetune: RecipeSettings | None = Field(None, description="null: the recipe of the experiment's dense training")
@@ -234,7 +239,7 @@ class Experiment(Settings):
     @field_validator("levels")
     @classmethod
     def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        if any(above - below < _FINEST / 2 for below, above in itertools.pairwise(levels)):
+        if any(above - below < FINEST_LEVEL / 2 for below, above in itertools.pairwise(levels)):
             raise ValueError(f"levels must ascend without repetition; {list(levels)} given")
         return levels
 
@@ -251,6 +256,11 @@ class Experiment(Settings):
                 f"{self.method.name} removes filters and hidden units, and {self.model} has none that can be left out; "
                 "take another model, or a method that removes single weights"
             )
+        if self.batchnorm is not None and not MODELS[self.model].facts.has_batchnorm:
+            raise ValueError(f"batchnorm: {self.model} has none; leave it out, or take another model")
+        for name, wanted_ranks in self._eigenvalues():
+            if wanted_ranks > (most := round(MODELS[self.model].facts.prunable * (1 - self.levels[-1]))):
+                raise ValueError(f"analysis.{name}.eigenvalues: {wanted_ranks} given; about {most} parameters survive")
         for name, settings in self.strategies.items():
             if settings.most_replicas > 1 and not STRATEGIES[name].draws:
                 raise ValueError(
@@ -271,6 +281,12 @@ class Experiment(Settings):
                 raise ValueError(f"transfer.sources: {', '.join(sorted(absent))} given, which strategies does not name")
         return self
 
+    def _eigenvalues(self) -> Iterator[tuple[str, int]]:
+        """Each analysis that finds eigenvalues, and how many."""
+        for name, settings in self.analysis or ():
+            if (wanted := getattr(settings, "eigenvalues", None)) is not None:
+                yield name, wanted
+
 
 class Focus(Settings):
     """The experiment that Fig. 2-5 show."""
@@ -284,14 +300,14 @@ class Study(Settings):
 
     title: str
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...],
+        tuple[Seed, ...],
         Field(min_length=1, description="whole runs: W0, dense, method, rewind"),
     ] = (0,)
     data: DataSettings = DataSettings()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
-    figures: tuple[FigureName, ...] = PAPER_FIGURES[:5]
+    figures: Annotated[tuple[FigureName, ...], Distinct] = PAPER_FIGURES[:5]
     focus: Focus | None = None
-    plugins: tuple[str, ...] = Field(
+    plugins: Annotated[tuple[str, ...], Distinct] = Field(
         (), description="files, from the study's folder, that bring methods, models, datasets, analyses and figures"
     )
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
@@ -395,7 +411,9 @@ class Config(Settings):
 
     study: str = Field("demo", description="a name in workflow/studies, or the path of a study file")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt = Field(1, description="CPU threads of one training or analysis; part of the result")
+    threads: int = Field(
+        1, gt=0, le=MOST_THREADS, description="CPU threads of one training or analysis; part of the result"
+    )
     compaction: bool = Field(True, description="train without the dead units of a mask; exact up to rounding")
     replica_strategy: Literal["auto", "loop", "batched"] = Field(
         "auto",

@@ -6,7 +6,7 @@ Snakemake's notes (`write_record`) and given back to Snakemake where DVC has put
 """
 
 from sharpminima.tracking._adopt import adopt, data_to_make_first
-from sharpminima.tracking._locks import dvc_at_work, snakemake_is_at_work
+from sharpminima.tracking._locks import dvc_at_work, hold, snakemake_is_at_work
 from sharpminima.tracking._record import write_record, write_settings
 from sharpminima.tracking._restore import restore
 from sharpminima.tracking._track import track, track_finished, tracked_studies
@@ -15,6 +15,7 @@ __all__ = [
     "adopt",
     "data_to_make_first",
     "dvc_at_work",
+    "hold",
     "restore",
     "snakemake_is_at_work",
     "track",

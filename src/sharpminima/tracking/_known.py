@@ -3,16 +3,29 @@
 import os
 from pathlib import Path
 
+from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import read_json, sha256_file, write_json
 
 _CACHE = Path(".snakemake/sharpminima.json")
+
+
+def _read() -> dict[str, list[int | str]]:
+    """What was seen the last time; nothing where the file is damaged, so that all files are hashed anew."""
+    try:
+        found = read_json(_CACHE) if _CACHE.is_file() else {}
+    except SharpminimaError:
+        return {}
+    fits = isinstance(found, dict) and all(
+        isinstance(facts, list) and [type(fact) for fact in facts] == [int, int, str] for facts in found.values()
+    )
+    return found if fits else {}
 
 
 class Known:
     """The files of this checkout as they were last seen."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[int | str]] = read_json(_CACHE) if _CACHE.is_file() else {}
+        self._seen = _read()
         self._earlier: dict[str, int] = {}
         self._before = {path: list(facts) for path, facts in self._seen.items()}
 

@@ -42,12 +42,14 @@ def read_record(layout: Layout, stage: str) -> list[Entry]:
     """The entries of a stage's record, each after those whose files it reads; empty where there is no record.
 
     Raises:
-        SharpminimaError: the record has another format.
+        SharpminimaError: the record has another format, or is damaged.
     """
     path = Path(layout.record(stage))
     if not path.is_file():
         return []
     found = read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("jobs", []), list):
+        raise SharpminimaError(f"{path}: is no record of a stage; `dvc checkout {path}` brings it back, or remove it")
     if found.get("format") != FORMAT:
         raise SharpminimaError(f"{path}: has format {found.get('format')}, this version reads {FORMAT}; `make track`")
     return list(found["jobs"])

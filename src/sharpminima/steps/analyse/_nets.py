@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sharpminima.base.errors import CheckpointError
+from sharpminima.base.errors import AnalysisError, CheckpointError
 from sharpminima.base.files import COMPRESSED
 from sharpminima.base.names import GRADUAL, REWIND
 from sharpminima.base.progress import Progress
@@ -21,7 +21,7 @@ from sharpminima.catalogue.columns import (
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.nets.agreement import CELL, check_agreement, check_data, check_masks, check_place, check_strategy
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
-from sharpminima.nets.masks import Masks
+from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.models import build_recorded
 from sharpminima.nets.resume import FinishedParts, fingerprint_of
 from sharpminima.runtime.device import configure
@@ -77,6 +77,19 @@ def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
         raise CheckpointError(f"{path}: holds an untrained start; give the cell of level {level:g}")
     check_place(path, checkpoint.metadata)
     check_data((path, checkpoint.metadata), dataset.name, dataset.sha256)
+
+
+def check_eigenvalues(ends: tuple[End, End], wanted: int) -> None:
+    """Refuse to look for more eigenvalues than surviving parameters, before those of all parameters are found.
+
+    Raises:
+        AnalysisError: a net has fewer.
+    """
+    for end in ends:
+        kept, masked = count(end.masks)
+        survivors = kept + sum(parameter.numel() for parameter in end.model.parameters()) - masked
+        if wanted > survivors:
+            raise AnalysisError(f"eigenvalues: {wanted} wanted, {survivors} parameters survive; ask for fewer")
 
 
 def images_of(dataset: ImageDataset, wanted: AnalysisData, device: torch.device) -> Split:

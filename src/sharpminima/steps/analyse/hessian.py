@@ -6,7 +6,7 @@ from pathlib import Path
 from sharpminima.analysis import (
     hessian_eigenvalues,
 )
-from sharpminima.base.files import write_csv
+from sharpminima.base.sums import write_table
 from sharpminima.catalogue.analyses import (
     HessianSettings,
 )
@@ -14,7 +14,7 @@ from sharpminima.catalogue.columns import (
     HESSIAN_COLUMNS,
     RELATIVE,
 )
-from sharpminima.steps.analyse._nets import finished_parts, images_of, load_ends
+from sharpminima.steps.analyse._nets import check_eigenvalues, finished_parts, images_of, load_ends
 from sharpminima.steps.job import Runtime
 
 
@@ -25,6 +25,7 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
     """
     ends, dataset, device = load_ends(data, gradual, rewind, runtime)
     split = images_of(dataset, settings, device)
+    check_eigenvalues(ends, settings.eigenvalues)
     finished = finished_parts(out, ends, dataset, settings)
     spaces = (("all", False, None), ("surviving", True, None), (RELATIVE, True, "parameter"))
     for end, (space, masked, scaling) in list(product(ends, spaces))[len(finished.parts) :]:
@@ -55,5 +56,5 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
                 for index in range(settings.eigenvalues)
             ]
         )
-    write_csv(out, (row for part in finished.parts for row in part), HESSIAN_COLUMNS)
+    write_table(out, (row for part in finished.parts for row in part), HESSIAN_COLUMNS)
     finished.remove()

@@ -8,7 +8,7 @@ from sharpminima.analysis import (
     loss_barrier,
     loss_surface,
 )
-from sharpminima.base.files import write_csv
+from sharpminima.base.sums import write_table
 from sharpminima.catalogue.analyses import (
     AnalysisData,
     BarrierSettings,
@@ -20,7 +20,15 @@ from sharpminima.catalogue.columns import (
     LINE_COLUMNS,
     SURFACE_COLUMNS,
 )
-from sharpminima.steps.analyse._nets import finished_parts, images_of, load_ends, pair_key, point_progress, resume_path
+from sharpminima.steps.analyse._nets import (
+    check_eigenvalues,
+    finished_parts,
+    images_of,
+    load_ends,
+    pair_key,
+    point_progress,
+    resume_path,
+)
 from sharpminima.steps.job import Runtime
 
 SURFACE_MEASURES = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2")
@@ -55,13 +63,14 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
     for i, y in enumerate(found.y.tolist()):
         for j, x in enumerate(found.x.tolist()):
             rows.append(row("grid", x, y, {name: float(v[i, j]) for name, v in found.values.items()}))
-    write_csv(out, rows, SURFACE_COLUMNS)
+    write_table(out, rows, SURFACE_COLUMNS)
 
 
 def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: Path, runtime: Runtime) -> None:
     """Largest eigenvalues along the line from G (x = 0) to 1-S (x = 1), in both spaces."""
     (center, target), dataset, device = load_ends(data, gradual, rewind, runtime)
     split = images_of(dataset, settings, device)
+    check_eigenvalues((center, target), settings.eigenvalues)
     finished = finished_parts(out, (center, target), dataset, settings)
     for space, masks in [("all", None), ("surviving", center.masks)][len(finished.parts) :]:
         found = hessian_along_line(
@@ -94,7 +103,7 @@ def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: P
                 for index in range(settings.eigenvalues)
             ]
         )
-    write_csv(out, (row for part in finished.parts for row in part), LINE_COLUMNS)
+    write_table(out, (row for part in finished.parts for row in part), LINE_COLUMNS)
     finished.remove()
 
 
@@ -118,4 +127,4 @@ def barrier(data: Path, gradual: Path, rewind: Path, settings: BarrierSettings, 
         columns = (found.x, found.loss, found.error, found.loss_excess, found.error_excess)
         for values in zip(*(column.tolist() for column in columns), strict=True):
             rows.append(common | dict(zip(BARRIER_COLUMNS[-len(values) :], values, strict=True)))
-    write_csv(out, rows, BARRIER_COLUMNS)
+    write_table(out, rows, BARRIER_COLUMNS)

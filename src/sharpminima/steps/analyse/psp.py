@@ -8,7 +8,7 @@ from sharpminima.analysis import (
     psp_entropy,
     psp_statistics,
 )
-from sharpminima.base.files import write_csv
+from sharpminima.base.sums import write_table
 from sharpminima.catalogue.analyses import (
     AnalysisData,
     NeuronSettings,
@@ -34,7 +34,7 @@ def psp(data: Path, gradual: Path, rewind: Path, settings: PspSettings, out: Pat
     chosen = [AnalysisData(part=part, images=settings.images) for part in settings.parts]
     splits = [(data.part, images_of(dataset, data, device)) for data in chosen]
     rows = (row for part, split in splits for end in ends for row in _psp_rows(end, part, split, dataset.class_names))
-    write_csv(out, rows, PSP_COLUMNS)
+    write_table(out, rows, PSP_COLUMNS)
 
 
 def _psp_rows(end: End, part: str, split: Split, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -110,4 +110,4 @@ def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, o
             for neuron in entropies.any(dim=0).nonzero().flatten().tolist():
                 values = " ".join(f"{value + 0.0:.4g}" for value in entropies[:, neuron].tolist())
                 rows.append({**common, "layer": layer, "neuron": neuron, "entropy_1_bits_by_class": values})
-    write_csv(out, rows, NEURON_COLUMNS)
+    write_table(out, rows, NEURON_COLUMNS)
