@@ -30,7 +30,7 @@ class FigureError(SharpminimaError):
 
 
 def stated_in(log: str) -> str:
-    """The error that the log of a failed job states; its last line where it states none.
+    r"""The error that the log of a failed job states; its last line where it states none.
 
     >>> stated_in("reading\nerror: fig1.ipynb: cell In [2] failed: KeyError: 'x'\nsee fig1.failed.html\n")
     "error: fig1.ipynb: cell In [2] failed: KeyError: 'x'"
