@@ -48,7 +48,7 @@ def test_one_that_fits_is_taken(prepare: Callable[..., Path]) -> None:
         (
             raw(train_labels=torch.arange(20) % 3),
             {},
-            r"training: labels from 0 to 2; those of 2 classes are 0 to 1",
+            r"training: labels from 0 to 2; 2 classes are 0 to 1",
         ),
         (raw(test_labels=torch.arange(4) - 1), {}, r"own, test: labels from -1 to 2"),
         (
@@ -77,7 +77,7 @@ def test_what_is_not_as_stated_is_refused(
 
 @pytest.mark.parametrize("share", [float("nan"), 0.0, 1.0, -0.1, float("inf")])
 def test_a_share_that_is_none_is_refused(tmp_path: Path, share: float) -> None:
-    with pytest.raises(DataError, match=r"--validation-share: .* given; one between 0 and 1 is needed"):
+    with pytest.raises(DataError, match=r"digits: a validation share of .* given; choose one that leaves images"):
         prepare_dataset("digits", tmp_path / "d", validation_share=share, progress=lambda _: None)
 
 

@@ -28,7 +28,7 @@ def small(monkeypatch):
         labels = torch.arange(TRAIN + TEST) % 10
         return RawImages(images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:])
 
-    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], code=load))
+    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], code=load, sizes=(TRAIN, TEST)))
     return roots
 
 
@@ -175,7 +175,7 @@ def test_failed_write_leaves_the_old_file(path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = path.read_bytes()
-    monkeypatch.setattr("sharpminima.data.prepare.save_file", fail)
+    monkeypatch.setattr("sharpminima.runtime.tensors.save_file", fail)
     with pytest.raises(Exception, match="No space left on device"):
         prepare_dataset("mnist", path)
     assert path.read_bytes() == before

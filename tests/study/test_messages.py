@@ -41,7 +41,7 @@ def test_a_value_for_a_list_is_told_to_be_one() -> None:
 def test_a_study_that_is_not_here_says_where_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ConfigError, match="study: 'demo' given; workflow/studies is not here; run this in the checkout's"
+        ConfigError, match="study: 'demo' given; workflow/studies is not here: run this in the checkout's"
     ):
         load_config({"study": "demo"})
     with pytest.raises(ConfigError, match=f"study: 'own.yaml' given; there is no such file in {tmp_path}"):

@@ -9,7 +9,7 @@ from shlex import quote
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from sharpminima.base.errors import ConfigError
+from sharpminima.base.errors import ConfigError, stated_in
 from sharpminima.base.files import COMPRESSED
 from sharpminima.base.yaml_input import read_yaml
 from sharpminima.catalogue.analyses import ANALYSES
@@ -42,7 +42,7 @@ onerror:
     if logs:
         print("These jobs failed in all attempts:", file=sys.stderr)
     for path in sorted(logs):
-        print(f"  {path}: {(path.read_text().splitlines() or ['is empty'])[-1]}", file=sys.stderr)
+        print(f"  {path}: {stated_in(path.read_text())}", file=sys.stderr)
 
 
 onsuccess:

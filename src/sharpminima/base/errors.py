@@ -27,3 +27,15 @@ class AnalysisError(SharpminimaError):
 
 class FigureError(SharpminimaError):
     """A notebook or the paper could not be built."""
+
+
+def stated_in(log: str) -> str:
+    r"""The error that the log of a failed job states; its last line where it states none.
+
+    >>> stated_in("reading\nerror: fig1.ipynb: cell In [2] failed: KeyError: 'x'\nsee fig1.failed.html\n")
+    "error: fig1.ipynb: cell In [2] failed: KeyError: 'x'"
+    >>> stated_in("")
+    'is empty'
+    """
+    lines = log.splitlines() or ["is empty"]
+    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])

@@ -52,7 +52,10 @@ def prepare_dataset(
     dataset = dataset_named(name)
     folder = Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
     if not 0 < validation_share < 1:  # NaN, too
-        raise DataError(f"--validation-share: {validation_share:g} given; one between 0 and 1 is needed, such as 0.1")
+        raise DataError(
+            f"{name}: a validation share of {validation_share:g} given; choose one that leaves images on both sides, "
+            "such as 0.1"
+        )
     raw = dataset.load(folder, download, report)
     check_raw(dataset, raw)
     train = len(raw.train_labels)

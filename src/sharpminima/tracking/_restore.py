@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpminima.base.errors import DataError, SharpminimaError
+from sharpminima.base.errors import DataError, SharpminimaError, stated_in
 from sharpminima.base.files import atomic_path
 from sharpminima.study.jobs import Job, Layout
 from sharpminima.tracking._adopt import adopt
@@ -66,7 +66,7 @@ def _prepare(layout: Layout, missing: Sequence[Job]) -> None:
         snakemake(layout, "--cores", "1", "--", "data")
     except SharpminimaError as error:
         logs = [Path(layout.root, "logs", "prepare", f"{job.settings['dataset']}.log") for job in missing]
-        last = [log.read_text(encoding="utf-8").strip().rpartition("\n")[2] for log in logs if log.is_file()]
+        last = [stated_in(log.read_text(encoding="utf-8").strip()) for log in logs if log.is_file()]
         reason = "; ".join(line.removeprefix("error: ") for line in last) or str(error)
         raise DataError(f"settings have changed, so that images are needed again: {reason}") from error
 
