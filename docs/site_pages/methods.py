@@ -11,6 +11,7 @@ from site_pages.text import ROOT, prose
 
 _REMOVES = {
     "weights": "single weights, to exactly the number asked for",
+    "at most": "single weights, to the number asked for or fewer",
     "units": "filters and hidden units, to the number asked for within one",
     "none": "what its strengths or thresholds find; a level gets what was reached",
 }
@@ -49,7 +50,7 @@ def module_of(method: Method) -> str:
 def rows() -> dict[str, str]:
     """Method -> what it does, as the table of docs/methods.md says."""
     page = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
-    found = re.findall(r"^\| `(\w+)` \| [^|]+ \| \w+ \| [^|]+ \| (.+) \|$", page, flags=re.MULTILINE)
+    found = re.findall(r"^\| `(\w+)` \| [^|]+ \| [\w ]+ \| [^|]+ \| (.+) \|$", page, flags=re.MULTILINE)
     return {name: said.replace(r"\|", "|") for name, said in found}
 
 

@@ -61,7 +61,14 @@ def allowed(value: dict[str, Any], definitions: dict[str, Any]) -> str:
     return f"{kind} {bounds}".strip()
 
 
-_SECTIONS = ("RecipeSettings", "BatchNormSettings", "DataSettings", "StrategySettings", "TransferSettings")
+_SECTIONS = (
+    "RecipeSettings",
+    "BatchNormSettings",
+    "DataSettings",
+    "StrategySettings",
+    "Retraining",
+    "TransferSettings",
+)
 _SECTIONS += ("Experiment", "Focus", "DataLocation", "AnalysisSettings")
 """Models that have a section of docs/reference/study.rst, under a label of their name."""
 

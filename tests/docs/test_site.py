@@ -127,7 +127,7 @@ def test_a_method_s_section_says_what_the_page_of_methods_says() -> None:
 
 def test_settings_are_said_in_words() -> None:
     table = settings.table(Study)
-    assert "``seeds``\n     - list of integer ≥ 0\n     - ``[0]``\n     - whole runs" in table
+    assert "``seeds``\n     - list of integer ≥ 0, ≤ 9.22337e+18\n     - ``[0]``\n     - whole runs" in table
     assert "``title``\n     - string\n     - *needed*" in table
 
 

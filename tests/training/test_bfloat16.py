@@ -10,7 +10,7 @@ from sharpminima.nets.models import build_model
 from sharpminima.pruning.gradual.lobster import largest_threshold
 from sharpminima.runtime.precision import set_precision
 from sharpminima.testing.task import small_split
-from sharpminima.training import FlatModel, FlatReplicas, Sgd
+from sharpminima.training import FlatModel, FlatReplicas, Group, Optimiser
 
 from .cases import NETS, images_of
 
@@ -74,8 +74,9 @@ def test_compaction_changes_no_more_than_rounding(kind: str, survivors: float) -
 
 def test_momentum_and_steps_smaller_than_bfloat16_resolves_are_kept() -> None:
     flat = gradients("batchnorm", compaction=False)
-    sgd, before = Sgd(flat, momentum=0.9), flat.values.clone()
-    assert sgd.buffer.dtype == torch.float32
+    sgd, before = Optimiser(flat, [Group(momentum=0.9)]), flat.values.clone()
+    assert sgd.first is not None
+    assert sgd.first.dtype == torch.float32
     sgd.step(1e-6)
     moved, seen = flat.values != before, flat.values.bfloat16() != before.bfloat16()
     assert int(moved.sum()) > 20 * int(seen.sum())

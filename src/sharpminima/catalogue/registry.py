@@ -88,5 +88,9 @@ def loaded(code: Code) -> Any:
 
 def source_file(module: str) -> str:
     """The file of a module of this package: from the top of a checkout, elsewhere where it is installed."""
-    path = f"{module.replace('.', '/')}.py"
+    return packaged(f"{module.replace('.', '/')}.py")
+
+
+def packaged(path: str) -> str:
+    """The same of any file of this package, from the folder that holds the package."""
     return f"src/{path}" if Path("src/sharpminima").is_dir() else str(Path(__file__).parents[2] / path)

@@ -69,6 +69,7 @@ _EXTRAS = {
     "pandas": "report",
     "papermill": "report",
     "plotly": "report",
+    "psutil": "pipeline",
     "scipy": "report",
     "sklearn": "data",
     "snakemake": "pipeline",

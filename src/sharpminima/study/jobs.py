@@ -11,7 +11,7 @@ from typing import Any
 from sharpminima.base.names import CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, File, Numbers, OfFocus, PathEvents, Source, Table, Transfers
-from sharpminima.catalogue.registry import source_file
+from sharpminima.catalogue.registry import packaged, source_file
 from sharpminima.study.paths import CLAIMS, PAPER_SOURCES, Paths
 from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import Runs, experiment_key
@@ -39,7 +39,7 @@ EXPLORE = "explore"
 _EXPLORE = ["chart", "claims", "curves", "document", "errors", "names", "origins", "planes", "spectra"]
 EXPLORE_CODE = (
     *(source_file(f"sharpminima.explore.{name}") for name in _EXPLORE),
-    *(f"src/sharpminima/explore/page/{name}" for name in ("charts.js", "page.css", "page.html", "page.js")),
+    *(packaged(f"sharpminima/explore/page/{name}") for name in ("charts.js", "page.css", "page.html", "page.js")),
     source_file("sharpminima.figures.fig1"),
     source_file("sharpminima.figures.methods"),
     source_file("sharpminima.figures.scales"),
