@@ -50,7 +50,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 # Tests: what each target leaves out, the next one runs. Workers take tests from each other, and wait for Snakemake.
-.PHONY: help check test test-bench test-slurm test-slurm-demo test-all
+.PHONY: help check test test-long test-bench test-slurm test-slurm-demo test-all
 PYTEST := $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 help: ## this list
@@ -60,7 +60,10 @@ check: lint ## linters, types and the quick tests, in two minutes
 	$(PYTEST) -m "not slow and not bench and not slurm"
 
 test: setup ## set-up if needed, then the tests
-	$(PYTEST) -m "not bench and not slurm"
+	$(PYTEST) -m "not long and not bench and not slurm"
+
+test-long: setup ## the tests that train studies of their own
+	$(PYTEST) -m "long and not slurm"
 
 test-bench: setup ## the tests of the benchmarks
 	$(PYTEST) -m bench
@@ -68,10 +71,10 @@ test-bench: setup ## the tests of the benchmarks
 test-slurm: setup ## a small study through a Slurm that is started and broken for it (by root, where Slurm is)
 	$(RUN) pytest -m slurm tests/workflow/test_slurm.py
 
-test-slurm-demo: setup ## the default study through that Slurm
-	$(RUN) SLURM_STUDY=demo pytest -m slurm tests/workflow/test_slurm.py
+test-slurm-demo: setup ## the default study through that Slurm, and the tutorial of the cluster
+	$(RUN) SLURM_STUDY=demo pytest -m slurm tests/workflow/test_slurm.py tests/docs/test_tutorials.py
 
-test-all: test test-bench test-slurm test-slurm-demo ## every test: before a release, and after a large change
+test-all: test test-long test-bench test-slurm test-slurm-demo ## every test: before a release, and after a large change
 
 track: setup ## after a run: the tracked studies recorded in DVC (docs/dvc.md)
 	$(RUN) sharpminima track

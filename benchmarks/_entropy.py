@@ -29,7 +29,7 @@ _ROWS = 512  # of a block of pairs that the float way forms at once
 
 
 def entropy(
-    levels: Sequence[str] = (DENSE, "98", "99.57"),
+    level_names: Sequence[str] = (DENSE, "98", "99.57"),
     *,
     images: int = 10_000,
     repeats: int = 3,
@@ -43,18 +43,24 @@ def entropy(
     """Rows of the tables: orders 1 and 2 at each level, and growth on random states.
 
     Args:
-        levels: percent removed; `DENSE` for the whole net.
+        level_names: percent removed; `DENSE` for the whole net.
         slow_ways: matrix products too, which take a minute at `DENSE`.
         growth: a factor on the neurons of the growth table; 0 leaves it out.
     """
     options: dict[str, Any] = {"data": data, "masks": masks, "device": device, "threads": threads}
     rows: list[dict[str, Any]] = []
-    for level in levels:
-        net = load_pruned("98" if level == DENSE else level, images, **options)
-        model = build_model("lenet5", seed=1).to(net.split.images.device).eval() if level == DENSE else net.model
+    for level_name in level_names:
+        net = load_pruned("98" if level_name == DENSE else level_name, images, **options)
+        model = build_model("lenet5", seed=1).to(net.split.images.device).eval() if level_name == DENSE else net.model
         for row in (*_first_order(model, net.split, repeats), *_second_order(model, net.split, repeats, slow_ways)):
             rows.append(
-                {"level": level, "device": device, "threads": threads, "images": images, "synthetic": net.synthetic}
+                {
+                    "level": level_name,
+                    "device": device,
+                    "threads": threads,
+                    "images": images,
+                    "synthetic": net.synthetic,
+                }
                 | row
             )
             print(_line(rows[-1]), file=sys.stderr, flush=True)
@@ -69,12 +75,10 @@ def entropy(
 def _first_order(model: nn.Module, split: Split, repeats: int) -> Iterator[dict[str, Any]]:
     """Seconds from images to entropies: the usual way once, ours and the forward pass alone at their best."""
     usual_seconds, usual = timed(lambda: _hooks_and_loops(model, split))
-    seconds, found = min(
-        (timed(lambda: psp_entropy(model, split.images, split.labels)) for _ in range(repeats)), key=_0
-    )
+    seconds, ours = min((timed(lambda: psp_entropy(model, split.images, split.labels)) for _ in range(repeats)), key=_0)
     forward = min(timed(lambda: evaluate(model, split.images, split.labels))[0] for _ in range(repeats))
-    assert found.per_neuron is not None
-    worst = max(float((found.per_neuron[name] - values).abs().max()) for name, values in usual.items())
+    assert ours.per_neuron is not None
+    worst = max(float((ours.per_neuron[name] - values).abs().max()) for name, values in usual.items())
     yield {"table": "first order", "way": "hooks and loops", "seconds": usual_seconds, "difference_bits": None}
     yield {"table": "first order", "way": "ours", "seconds": seconds, "difference_bits": worst}
     yield {"table": "first order", "way": "the forward pass alone", "seconds": forward, "difference_bits": None}
@@ -99,7 +103,7 @@ def _hooks_and_loops(model: nn.Module, split: Split) -> dict[str, Tensor]:
         model(batch)
     for hook in hooks:
         hook.remove()
-    found = {}
+    by_layer = {}
     for name, batches in kept.items():
         z = torch.cat(batches)
         entropies = torch.zeros(int(split.labels.max()) + 1, z.shape[1], dtype=torch.float64)
@@ -110,8 +114,8 @@ def _hooks_and_loops(model: nn.Module, split: Split) -> dict[str, Tensor]:
                 for share in (p, 1 - p):
                     if share > 0:
                         entropies[label, neuron] -= share * math.log2(share)
-        found[name] = entropies
-    return found
+        by_layer[name] = entropies
+    return by_layer
 
 
 # Second order -----------------------------------------------------------------------------------------------------
@@ -224,13 +228,13 @@ def _line(row: dict[str, Any]) -> str:
 def render(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = []
-    for level in dict.fromkeys(row["level"] for row in rows if "level" in row):
+    for level_name in dict.fromkeys(row["level"] for row in rows if "level" in row):
         for table, title in (
             ("first order", "First order, from the images to all entropies"),
             ("second order", "Second order, joint, all pairs: from the states on"),
         ):
-            chosen = [row for row in rows if row.get("level") == level and row["table"] == table]
-            note = " (freshly initialised, dense)" if level == DENSE else ""
+            chosen = [row for row in rows if row.get("level") == level_name and row["table"] == table]
+            note = " (freshly initialised, dense)" if level_name == DENSE else ""
             lines += ["", f"{title}: {described(chosen[0])}{note}", *(f"  {_line(row)}" for row in chosen)]
             if table == "first order":
                 usual, ours, forward = (row["seconds"] for row in chosen)

@@ -26,7 +26,7 @@ WANTED = 5
 
 
 def hessian(
-    level: str = "98",
+    level_name: str = "98",
     *,
     images: int = 10_000,
     product_images: int = 1_000,
@@ -38,9 +38,9 @@ def hessian(
 ) -> list[dict[str, Any]]:
     """Rows of both tables: `_product_rows`, on ``product_images``, and `_eigenvalue_rows`, on ``images``."""
     options: dict[str, Any] = {"data": data, "masks": masks, "device": device, "threads": threads}
-    rows = _product_rows(load_pruned(level, product_images, **options), repeats)
-    rows += _eigenvalue_rows(load_pruned(level, images, **options))
-    return [{"level": level, "device": device, "threads": threads, **row} for row in rows]
+    rows = _product_rows(load_pruned(level_name, product_images, **options), repeats)
+    rows += _eigenvalue_rows(load_pruned(level_name, images, **options))
+    return [{"level": level_name, "device": device, "threads": threads, **row} for row in rows]
 
 
 # Products ---------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _eigenvalue_rows(net: Pruned) -> list[dict[str, Any]]:
     images, labels = net.split.images, net.split.labels
     for masks in (None, net.masks):
         operator = HessianVectorProduct(net.model, images, labels, masks=masks)
-        ways: dict[str, Callable[[], _Found]] = {
+        ways: dict[str, Callable[[], _Eigenpairs]] = {
             "ours": lambda masks=masks, operator=operator: _ours(net, operator, masks),
             f"scipy eigsh, tol {TOLERANCE:g}": lambda operator=operator: _arpack(operator),
             f"power iteration, {STEPS} steps": lambda operator=operator: _power_iteration(operator),
@@ -155,20 +155,20 @@ def _eigenvalue_rows(net: Pruned) -> list[dict[str, Any]]:
     return rows
 
 
-_Found = tuple[Tensor, Tensor, int]  # eigenvalues [k], eigenvectors [k, dimension], products (0: as counted)
+_Eigenpairs = tuple[Tensor, Tensor, int]  # eigenvalues [k], eigenvectors [k, dimension], products (0: as counted)
 
 
-def _ours(net: Pruned, operator: HessianVectorProduct, masks: Masks | None) -> _Found:
+def _ours(net: Pruned, operator: HessianVectorProduct, masks: Masks | None) -> _Eigenpairs:
     # Relative to the largest of them, the residuals of the others must be smaller.
-    found = hessian_eigenvalues(
+    spectrum = hessian_eigenvalues(
         net.model, net.split.images, net.split.labels, k=WANTED, masks=masks, tol=0.3 * TOLERANCE
     )
-    vectors = found.eigenvectors.to(operator.device)
+    vectors = spectrum.eigenvectors.to(operator.device)
     kept = operator.expand(torch.ones(operator.dimension, device=operator.device)) > 0
-    return found.eigenvalues.to(operator.device), vectors[:, kept], found.hvps
+    return spectrum.eigenvalues.to(operator.device), vectors[:, kept], spectrum.hvps
 
 
-def _arpack(operator: HessianVectorProduct) -> _Found:
+def _arpack(operator: HessianVectorProduct) -> _Eigenpairs:
     def product(vector: np.ndarray) -> np.ndarray:
         return operator(torch.from_numpy(vector.reshape(-1)).to(operator.device)).cpu().numpy()
 
@@ -185,22 +185,22 @@ def _arpack(operator: HessianVectorProduct) -> _Found:
     )
 
 
-def _power_iteration(operator: HessianVectorProduct) -> _Found:
+def _power_iteration(operator: HessianVectorProduct) -> _Eigenpairs:
     """Each vector is multiplied `STEPS` times, and kept orthogonal to those found before."""
     draws = generator(0, "benchmark", "power")
-    found: list[Tensor] = []
+    vectors: list[Tensor] = []
     values = []
     for _ in range(WANTED):
         vector = torch.randn(operator.dimension, generator=draws, dtype=torch.float64).to(operator.device)
         for _ in range(STEPS):
-            for other in found:
+            for other in vectors:
                 vector = vector - (other @ vector) * other
             vector = vector / vector.norm()
             image = operator(vector)
             value, previous, vector = vector @ image, vector, image
-        found.append(previous)
+        vectors.append(previous)
         values.append(value)
-    return torch.stack(values), torch.stack(found), 0
+    return torch.stack(values), torch.stack(vectors), 0
 
 
 # Output -----------------------------------------------------------------------------------------------------------

@@ -38,10 +38,10 @@ class Peak:
 
 def peak_memory() -> dict[str, float]:
     """MiB that this process has held at most, and on the GPU where there is one; processes of a loader not counted."""
-    found = {"peak_memory_mib": _peak_resident_kib() / 1024}
+    peaks = {"peak_memory_mib": _peak_resident_kib() / 1024}
     if torch.cuda.is_initialized():
-        found["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
-    return found
+        peaks["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return peaks
 
 
 def _peak_resident_kib() -> float:
@@ -59,7 +59,7 @@ def _peak_resident_kib() -> float:
 
 def describe(device: str) -> dict[str, Any]:
     """What the numbers depend on."""
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -69,12 +69,12 @@ def describe(device: str) -> dict[str, Any]:
         "sharpminima": __version__,
     }
     if hasattr(os, "getloadavg"):
-        found["load_average_at_start"] = round(os.getloadavg()[0], 2)
+        facts["load_average_at_start"] = round(os.getloadavg()[0], 2)
     if hasattr(os, "sysconf"):
-        found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     if device == "cuda":
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
 
 
 def _processor() -> str:

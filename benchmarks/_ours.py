@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks._setup import Setup
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import Split
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import Evaluation
@@ -28,6 +29,7 @@ class Ours:
         replicas: nets, each trained on an order of its own.
         way: a key of `WAYS`.
         precision: of training, as in ``config.yaml``.
+        psp_entropy: a part of what is minimised.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class Ours:
         replicas: int = 1,
         way: str = "loop",
         precision: str = "float32",
+        psp_entropy: PspEntropySettings | None = None,
     ) -> None:
-        self._setup = setup
+        self._setup, self._psp_entropy = setup, psp_entropy
         device = configure(setup.device, setup.threads, precision)
         data = setup.images()
         self._training, self._validation = (data.split(part, device=device) for part in ("train", "validation"))
@@ -63,6 +66,7 @@ class Ours:
             "momentum": recipe.momentum,
             "weight_decay": recipe.weight_decay,
             "augment": self._setup.spec.augment,
+            "psp_entropy": self._psp_entropy,
         }
         start = time.perf_counter()
         evaluation = self._train(training, self._validation, recipe.lr, epoch, options)
@@ -112,9 +116,9 @@ class _Stopwatch:
 
     def __call__(self, *split: torch.Tensor) -> list[Evaluation]:
         start = time.perf_counter()
-        found = self._evaluate(*split)
+        evaluations = self._evaluate(*split)
         self.seconds += time.perf_counter() - start
-        return found
+        return evaluations
 
     def read(self) -> float:
         """The seconds since the last reading."""

@@ -30,12 +30,12 @@ class Pruned:
     synthetic: bool  # were the raw files not found?
 
 
-def load_pruned(level: str, images: int, *, data: Path, masks: Path, device: str, threads: int) -> Pruned:
+def load_pruned(level_name: str, images: int, *, data: Path, masks: Path, device: str, threads: int) -> Pruned:
     """The net at a level (percent, as in the file's name) and so many images."""
     where = configure(device, threads)
     root = find_root("mnist", data)
     dataset = Setup("lenet5", RECIPES["lenet5"], root, device, threads).images()
-    checkpoint = load_checkpoint(masks / f"lenet5-{level}.safetensors")
+    checkpoint = load_checkpoint(masks / f"lenet5-{level_name}.safetensors")
     assert checkpoint.masks is not None
     return Pruned(
         model=checkpoint.load_into(build_model("lenet5")).to(where).eval(),
@@ -48,10 +48,10 @@ def load_pruned(level: str, images: int, *, data: Path, masks: Path, device: str
 def timed(way: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of a call, the device's work included, and what it returns."""
     start = time.perf_counter()
-    found = way()
+    returned = way()
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
-    return time.perf_counter() - start, found
+    return time.perf_counter() - start, returned
 
 
 def described(row: dict[str, Any]) -> str:

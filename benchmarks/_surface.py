@@ -25,7 +25,7 @@ FULL = 51 * 51  # points of the map that the times are scaled to
 
 
 def surface(
-    level: str = "99.57",
+    level_name: str = "99.57",
     *,
     images: int = 10_000,
     points: int = 4,
@@ -35,7 +35,7 @@ def surface(
     threads: int = 1,
 ) -> list[dict[str, Any]]:
     """Seconds a point, by what is measured: the median over a grid of ``points`` x 2 of the usual span."""
-    net = load_pruned(level, images, data=data, masks=masks, device=device, threads=threads)
+    net = load_pruned(level_name, images, data=data, masks=masks, device=device, threads=threads)
     target = _another(net)
     rows = []
     for name, measures in MEASURES.items():
@@ -57,7 +57,7 @@ def surface(
         rows.append(
             {
                 "table": "surface",
-                "level": level,
+                "level": level_name,
                 "device": device,
                 "threads": threads,
                 "images": images,

@@ -35,7 +35,7 @@ A_RUN = 2 + len(LEVELS) * len(STRATEGIES)  # trainings of an experiment and a se
 
 
 @dataclass(frozen=True)
-class Found:
+class DryRunCost:
     """One dry run."""
 
     jobs: int
@@ -68,7 +68,7 @@ def generate(trainings: int) -> dict[str, Any]:
     }
 
 
-def dry_run(trainings: int, *options: str) -> Found:
+def dry_run(trainings: int, *options: str) -> DryRunCost:
     """Run ``snakemake --dry-run`` with ``options`` for a study of so many trainings.
 
     Raises:
@@ -99,7 +99,7 @@ def dry_run(trainings: int, *options: str) -> Found:
     table = printed.partition("Job stats:")[2]
     counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
     trained = sum(n for name, n in counts.items() if name in ("dense", "retrain") or name.startswith("prune_"))
-    return Found(counts["total"], trained, seconds, computed, peak)
+    return DryRunCost(counts["total"], trained, seconds, computed, peak)
 
 
 def _usage(process: psutil.Process) -> tuple[float, float]:
@@ -122,12 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     print(f"{'trainings':>10} {'jobs':>8} {'seconds':>8} {'CPU s':>8} {'peak MB':>8}")
     for trainings in chosen.trainings:
-        found = dry_run(trainings, *chosen.options)
+        cost = dry_run(trainings, *chosen.options)
         print(
-            f"{found.trainings:>10,} {found.jobs:>8,} {found.seconds:>8.1f} {found.cpu_s:>8.1f} {found.peak_mb:>8.0f}",
+            f"{cost.trainings:>10,} {cost.jobs:>8,} {cost.seconds:>8.1f} {cost.cpu_s:>8.1f} {cost.peak_mb:>8.0f}",
             flush=True,
         )
-        for value, limit in ((found.seconds, chosen.at_most_seconds), (found.peak_mb, chosen.at_most_mb)):
+        for value, limit in ((cost.seconds, chosen.at_most_seconds), (cost.peak_mb, chosen.at_most_mb)):
             if limit is not None and value > limit:
                 print(f"  more than {limit:g}", flush=True)
                 status = 1

@@ -24,6 +24,7 @@ from benchmarks._setup import RECIPES, Setup, find_root
 from benchmarks._usual import Usual
 from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import write_json
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data.prepare import DEFAULT_ROOT, ROOT_VARIABLE
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.counts import count_net
@@ -31,8 +32,9 @@ from sharpminima.nets.masks import Masks, sparsity
 from sharpminima.nets.models import MODELS, build_model
 from sharpminima.study.costs import BFLOAT16, DENSE
 
-LEVELS = ("90", "98", "99.57")  # percent
-REPLICAS_LEVEL = "99.57"
+LEVEL_NAMES = ("90", "98", "99.57")  # percent
+REPLICAS_LEVEL_NAME = "99.57"
+ENTROPY = "ours, dense, PSP-entropy"
 MASKS = Path(__file__).with_name("masks")
 TITLES = {"lenet300": "LeNet-300", "lenet5": "LeNet-5", "resnet32": "ResNet-32"}
 
@@ -236,30 +238,31 @@ def _variants(setup: Setup, options: argparse.Namespace) -> tuple[list[Variant],
         Variant(f"usual, {workers} workers", Usual, (setup, workers), dense, usual=True) for workers in options.workers
     ]
     variants.append(Variant(DENSE, Ours, (setup,), dense))
+    variants.append(Variant(ENTROPY, Ours, (setup, None, 1, "loop", "float32", PspEntropySettings(beta=0.03)), dense))
     variants.append(Variant(BFLOAT16, Ours, (setup, None, 1, "loop", "bfloat16"), dense))
-    for level in LEVELS:
-        path = options.masks / f"{model}-{level}.safetensors"
-        found = _mask(path, setup, level, notes)
-        if found is None:
-            if level == REPLICAS_LEVEL:
-                notes.append(f"replicas not measured: they take the mask at {level} %")
+    for level_name in LEVEL_NAMES:
+        path = options.masks / f"{model}-{level_name}.safetensors"
+        loaded = _mask(path, setup, level_name, notes)
+        if loaded is None:
+            if level_name == REPLICAS_LEVEL_NAME:
+                notes.append(f"replicas not measured: they take the mask at {level_name} %")
             continue
-        masks, facts = found
+        masks, facts = loaded
         flops = count_net(build_model(model), shape, masks=masks).flops_effective
-        variants.append(Variant(f"ours, {level} %", Ours, (setup, path), flops, facts=facts))
-        if level == REPLICAS_LEVEL:
+        variants.append(Variant(f"ours, {level_name} %", Ours, (setup, path), flops, facts=facts))
+        if level_name == REPLICAS_LEVEL_NAME:
             variants += [
-                Variant(f"ours, {level} %, R = {count}, {way}", Ours, (setup, path, count, way), flops, count)
+                Variant(f"ours, {level_name} %, R = {count}, {way}", Ours, (setup, path, count, way), flops, count)
                 for way in WAYS
                 for count in options.replicas
             ]
     return variants, notes
 
 
-def _mask(path: Path, setup: Setup, level: str, notes: list[str]) -> tuple[Masks, dict[str, Any]] | None:
+def _mask(path: Path, setup: Setup, level_name: str, notes: list[str]) -> tuple[Masks, dict[str, Any]] | None:
     """A LOBSTER mask and where it comes from; None, and a note, where it has not reached the level."""
     if not path.exists():
-        notes.append(f"{level} %: no mask yet ({path.name}), not measured")
+        notes.append(f"{level_name} %: no mask yet ({path.name}), not measured")
         return None
     checkpoint = load_checkpoint(path)
     known = checkpoint.metadata
@@ -267,17 +270,17 @@ def _mask(path: Path, setup: Setup, level: str, notes: list[str]) -> tuple[Masks
         raise SharpminimaError(f"{path}: is not a LOBSTER mask of {setup.model}; put one there, or remove it")
     masks = checkpoint.masks[0]
     facts = {
-        "level_percent": float(level),
+        "level_percent": float(level_name),
         "sparsity": sparsity(masks),
         "dataset": known["dataset"],
         "settings": known["settings"],
     }
     shown = ", ".join(f"{key} {facts['settings'].get(key)}" for key in ("lr", "lambda", "twt", "pwe"))
-    line = f"{level} %: LOBSTER on {known['dataset']} ({shown}) removed {100 * facts['sparsity']:.3f} %"
+    line = f"{level_name} %: LOBSTER on {known['dataset']} ({shown}) removed {100 * facts['sparsity']:.3f} %"
     if "note" in known:
         line += f"; {known['note']}"
         facts["note"] = known["note"]
-    reached = round(100 * facts["sparsity"], 9) >= float(level)
+    reached = round(100 * facts["sparsity"], 9) >= float(level_name)
     notes.append(line if reached else f"{line}, less than the level: not measured")
     return (masks, facts) if reached else None
 
@@ -344,8 +347,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
         seconds = [
-            f"{found['minimum']:>8.2f} ({found['median']:>7.2f})"
-            for found in (row["train_seconds"], row["epoch_seconds"])
+            f"{times['minimum']:>8.2f} ({times['median']:>7.2f})"
+            for times in (row["train_seconds"], row["epoch_seconds"])
         ]
         lines.append(
             f"  {row['name']:{width}}  {seconds[0]:>19}  {seconds[1]:>19}  {row['train_images_per_second']:>9,.0f}"

@@ -43,13 +43,13 @@ def imports(folder: Path) -> dict[str, set[str]]:
     Args:
         folder: of the package.
     """
-    found: dict[str, set[str]] = {}
+    graph: dict[str, set[str]] = {}
     parts = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     for path in sorted(folder.rglob("*.py")):
         part = path.relative_to(folder).parts[0].removesuffix(".py")
         if not part.startswith("__"):
-            found.setdefault(part, set()).update((set(_imported(path)) & parts) - {part})
-    return found
+            graph.setdefault(part, set()).update((set(_imported(path)) & parts) - {part})
+    return graph
 
 
 def _imported(path: Path) -> Iterator[str]:
@@ -70,13 +70,13 @@ def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
     Raises:
         ValueError: parts import each other in a circle.
     """
-    found: dict[str, int] = {}
-    while len(found) < len(graph):
-        ready = {part for part, below in graph.items() if part not in found and below <= found.keys()}
+    floor_of: dict[str, int] = {}
+    while len(floor_of) < len(graph):
+        ready = {part for part, below in graph.items() if part not in floor_of and below <= floor_of.keys()}
         if not ready:
-            raise ValueError(f"these import each other, or one that does: {', '.join(sorted(graph.keys() - found))}")
-        found |= {part: 1 + max((found[other] for other in graph[part]), default=-1) for part in ready}
-    return found
+            raise ValueError(f"these import each other, or one that does: {', '.join(sorted(graph.keys() - floor_of))}")
+        floor_of |= {part: 1 + max((floor_of[other] for other in graph[part]), default=-1) for part in ready}
+    return floor_of
 
 
 def page(folder: Path) -> str:

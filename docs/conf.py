@@ -41,6 +41,7 @@ python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 maximum_signature_line_length = 80
 
+html_math_renderer = "pictures"  # of site_pages
 html_theme = "furo"
 html_title = f"sharpminima {release}"
 html_static_path = ["static"]

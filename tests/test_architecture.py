@@ -16,6 +16,7 @@ def test_the_page_is_what_the_imports_say() -> None:
     assert architecture.PAGE.read_text() == made, "`make docs` writes it anew"
 
 
+@pytest.mark.slow
 def test_every_part_says_what_it_is_for() -> None:
     rows = [line for line in architecture.PAGE.read_text().splitlines() if line.startswith("| ")][2:]
     assert len(rows) == len(architecture.imports(ROOT / "src/sharpminima"))

@@ -228,6 +228,7 @@ def test_a_device_that_there_is_not_is_refused(tmp_path: Path) -> None:
     assert "'gpu' is not one of 'auto', 'cpu', 'cuda'" in " ".join(wrong.stderr.split())
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path: Path) -> None:
     assert command("--version").stdout.strip() == sharpminima.__version__
     helped = command("--help")

@@ -36,7 +36,7 @@ def completed(line: str, folder: Path = ROOT) -> list[str]:
         ("sharpminima claims --study paper-a", ["paper-authors"]),
         ("sharpminima doctor thesis", ["thesis-table31"]),
         ("sharpminima prepare fashion", ["fashion-mnist"]),
-        ("sharpminima provenance fig", [f"fig{number}" for number in range(1, 7)]),
+        ("sharpminima provenance fig", [f"fig{number}" for number in range(1, 8)]),
         ("sharpminima init --model resnet1", [name for name in MODELS if name.startswith("resnet1")]),
         ("sharpminima retrain --strategy re", [name for name in STRATEGIES if name.startswith("re")]),
         ("sharpminima init --batch", ["--batchnorm"]),

@@ -69,6 +69,7 @@ def full(name: str) -> str:
     return rf"error: .*{name}: cannot be written \(.*File too large.*\); free some space"
 
 
+@pytest.mark.slow
 def test_each_step_ends_in_one_line_on_a_full_disk(
     digits: Path, w0: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

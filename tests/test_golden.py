@@ -19,7 +19,7 @@ from sharpminima.base.files import read_json, write_json
 from sharpminima.catalogue.analyses import HessianSettings, PspSettings, SurfaceSettings
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.catalogue.methods.iterative import ITERATIVE
-from sharpminima.catalogue.methods.search import SearchSettings
+from sharpminima.catalogue.methods.search import FromTrainedSettings, SearchSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.data.prepared import ImageDataset, Split
@@ -33,13 +33,22 @@ GOLDEN = Path(__file__).with_name("golden.json")
 _SHORT = {"recipe": {"batch_size": 50, "max_epochs": 2}, "dense": {"batch_size": 50, "max_epochs": 2}, "batches": 3}
 _ROUNDS = {"recipe": {"batch_size": 50, "max_epochs": 2, "schedule": "constant"}, "keep": 0.4}
 _SEARCH = {"recipe": _SHORT["recipe"], "batch_size": 50, "epochs": 2}
+_FROM_TRAINED = {**_SEARCH, "dense": _SHORT["dense"]}
 METHOD_SETTINGS = {
     "lobster": {"batch_size": 50, "lambda": 4e-3, "twt": 0.5, "pwe": 2, "max_epochs": 14},
     **dict.fromkeys(CRITERIA, _SHORT),
     **dict.fromkeys((method.name for method in ITERATIVE), _ROUNDS),
     **{name: _SEARCH for name, method in METHODS.items() if issubclass(method.settings, SearchSettings)},
+    **{name: _FROM_TRAINED for name, method in METHODS.items() if issubclass(method.settings, FromTrainedSettings)},
+    "obs": {**_SHORT, "rounds": 2},
+    "soft_weight_sharing": {**_FROM_TRAINED, "strengths": [0.03], "mixture_lr": 0.2},
     "dsr": {**_SEARCH, "every": 10, "threshold": 1e-2},
+    "learned_agents": {**_FROM_TRAINED, "strengths": [0.1], "updates": 10, "samples_per_class": 20},
+    "amc": {**_FROM_TRAINED, "episodes": 12, "warm_up": 6, "lr": 0.01, "recipe": {**_SHORT["recipe"], "lr": 0.01}},
     "l0": {**_SEARCH, "gate_lr": 0.1},
+    "bayesian_compression": {**_SEARCH, "strengths": [1.0], "lr": 0.01, "noise_lr": 0.1},
+    "structured_bayesian": {**_FROM_TRAINED, "strengths": [1.0], "lr": 0.01, "noise_lr": 0.3},
+    "dcp": {**_FROM_TRAINED, "samples_per_class": 5},
 }
 
 
@@ -111,7 +120,7 @@ def measure(digits: Path) -> dict[str, Any]:
         "revision": PspSettings().revision,
         "values": [first.norm, first.norm_with_output, first.mean, first.mean_live, joint.mean, agreement.mean],
     }
-    eigenvalues = hessian_eigenvalues(net, images, labels, k=3, tol=1e-5).eigenvalues
+    eigenvalues = hessian_eigenvalues(net, images, labels, k=3, tol=1e-5, basis=torch.float64).eigenvalues
     found["hessian"] = {"revision": HessianSettings().revision, "eigenvalues": eigenvalues.tolist()}
     other = _net(1)
     plane = loss_surface(net, other, images, labels, grid=(3, 2), span=(-0.5, 1.5))
@@ -129,6 +138,7 @@ def close(found: Any, expected: Any) -> bool:
     return found == pytest.approx(expected, rel=1e-3) if isinstance(expected, float) else found == expected
 
 
+@pytest.mark.slow
 def test_numbers_change_only_with_their_revision(digits: Path) -> None:
     found, expected = measure(digits), read_json(GOLDEN)
     changed = [name for name in expected if not close(found.get(name), expected[name])]

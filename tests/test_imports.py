@@ -22,7 +22,8 @@ FAMILIES = (
 )
 TRAINED = ("base", "catalogue", "runtime", "nets", "data", "training")
 PRUNED = (*TRAINED, "pruning.engine")
-MEASURED = ("base", "runtime", "nets", "analysis._inputs", "analysis._reduced")
+MEASURED = ("base", "runtime", "nets", "analysis._inputs", "analysis._reduced", "analysis._results")
+LOSSES = ("analysis._structure", "analysis._loss")
 STEPS = (*PRUNED, "pruning", "study", *("analysis", "analysis.psp", "analysis.hessian", "analysis.plane"))
 BELOW: dict[str, tuple[str, ...]] = {
     "base": (),
@@ -37,9 +38,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     "pruning": (*PRUNED, *FAMILIES),
     "analysis._inputs": ("base", "nets"),
     "analysis._reduced": ("base", "nets"),
+    "analysis._results": ("base", "nets"),
     "analysis.psp": MEASURED,
-    "analysis.hessian": MEASURED,
-    "analysis.plane": (*MEASURED, "analysis.psp", "analysis.hessian"),
+    "analysis._structure": (),
+    "analysis._loss": ("base", "nets", "analysis._inputs", "analysis._structure"),
+    "analysis.hessian": (*MEASURED, *LOSSES),
+    "analysis.plane": (*MEASURED, *LOSSES, "analysis.psp", "analysis.hessian"),
     "analysis": (*MEASURED, "analysis.psp", "analysis.hessian", "analysis.plane"),
     "testing": (*TRAINED, "pruning.engine"),
     "report": ("base", "catalogue", "study", "nets"),

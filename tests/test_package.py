@@ -29,6 +29,7 @@ RAN = {"ipykernel"}
 """Distributions that are run and not imported."""
 
 
+@pytest.mark.slow
 def test_the_top_level_loads_no_torch_until_a_name_is_asked_for() -> None:
     code = """
 import sys

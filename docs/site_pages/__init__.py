@@ -8,9 +8,10 @@ import posixpath
 from collections.abc import Callable
 from typing import Any
 
+import ziamath
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxTranslator
 
 from site_pages import api, commands, floors, methods, settings, text
 
@@ -26,6 +27,15 @@ def _directive(text_of: Callable[..., str]) -> type[SphinxDirective]:
             return self.parse_text_to_nodes(text_of(*self.arguments), allow_section_headings=True)
 
     return Made
+
+
+def _formula(writer: SphinxTranslator, node: nodes.math | nodes.math_block) -> None:
+    """A formula as a picture in the page: no script and no font is fetched where it is read."""
+    block, latex = isinstance(node, nodes.math_block), node.astext()
+    picture = ziamath.Latex(latex, size=18 if block else 16, inline=not block, color="currentColor").svg()
+    kind = "formula block" if block else "formula"
+    writer.body.append(f'<span class="{kind}" role="img" aria-label="{writer.attval(latex)}">{picture}</span>')
+    raise nodes.SkipNode
 
 
 class Mermaid(SphinxDirective):
@@ -61,6 +71,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     }.items():
         app.add_directive(name, _directive(text_of))
     app.add_directive("mermaid", Mermaid)
+    app.add_html_math_renderer("pictures", inline_renderers=(_formula, None), block_renderers=(_formula, None))
+    ziamath.config.svg2 = False  # no symbols, whose names would stand in a page as often as its formulas
     app.connect("source-read", _link_pages)
     app.connect("autodoc-process-docstring", _escape_bars)
     return {"parallel_read_safe": True}

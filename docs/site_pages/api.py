@@ -51,10 +51,10 @@ def names() -> str:
 
 def public(module: str, *chosen: str) -> str:
     """Directives of autodoc for what a module offers (``__all__``), or for the chosen names of it."""
-    found = importlib.import_module(module)
+    imported = importlib.import_module(module)
     parts = []
-    for name in chosen or sorted(found.__all__, key=lambda name: (_rank(getattr(found, name)), name)):
-        value, full = getattr(found, name), f"{module}.{name}"
+    for name in chosen or sorted(imported.__all__, key=lambda name: (_rank(getattr(imported, name)), name)):
+        value, full = getattr(imported, name), f"{module}.{name}"
         if inspect.isclass(value):
             parts.append(f".. autoclass:: {full}\n   :members:{_hidden(value)}\n\n{_indented(fields(value))}")
         elif inspect.isfunction(value):
@@ -123,9 +123,9 @@ def constant_doc(module: str, name: str) -> str:
         LookupError: there is none; every public constant needs one.
     """
     value = getattr(importlib.import_module(module), name)
-    loaded = [found for key, found in sys.modules.items() if key.startswith("sharpminima")]
-    for found in loaded:
-        if getattr(found, name, None) is value and (said := _below(found, name)):
+    loaded = [candidate for key, candidate in sys.modules.items() if key.startswith("sharpminima")]
+    for candidate in loaded:
+        if getattr(candidate, name, None) is value and (said := _below(candidate, name)):
             return inspect.cleandoc(said)
     raise LookupError(f"{module}.{name}: nothing says what it is; put a string below it")
 

@@ -80,8 +80,8 @@ def _places(floor: dict[str, int], ways: list[list[str]]) -> tuple[float, dict[s
         beside = below if turn // (top + 1) % 2 == 0 else above
 
         def middle(name: str, beside: dict[str, list[str]] = beside) -> float:
-            found = [x[other] for other in beside[name] if other in x]
-            return sum(found) / len(found) if found else x.get(name, 0.0)
+            neighbours = [x[other] for other in beside[name] if other in x]
+            return sum(neighbours) / len(neighbours) if neighbours else x.get(name, 0.0)
 
         rows[number].sort(key=middle)
         spare, edge = (width - sizes[number]) / len(rows[number]), 0.0

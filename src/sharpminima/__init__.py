@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     # An alias offers a name to type checkers; sorted, each would be an import of its own.
     # isort: off
     from sharpminima.analysis import (
+        FisherVectorProduct as FisherVectorProduct,
+        GaussNewtonVectorProduct as GaussNewtonVectorProduct,
         HessianDensity as HessianDensity,
+        HessianDiagonal as HessianDiagonal,
         HessianEigenvalues as HessianEigenvalues,
         HessianTrace as HessianTrace,
         HessianVectorProduct as HessianVectorProduct,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
         PspStatistics as PspStatistics,
         hessian_along_line as hessian_along_line,
         hessian_density as hessian_density,
+        hessian_diagonal as hessian_diagonal,
         hessian_eigenvalues as hessian_eigenvalues,
         hessian_trace as hessian_trace,
         loss_barrier as loss_barrier,
@@ -49,7 +53,10 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "sharpminima.analysis": (
+        "FisherVectorProduct",
+        "GaussNewtonVectorProduct",
         "HessianDensity",
+        "HessianDiagonal",
         "HessianEigenvalues",
         "HessianTrace",
         "HessianVectorProduct",
@@ -60,6 +67,7 @@ _NAMES = {
         "PspStatistics",
         "hessian_along_line",
         "hessian_density",
+        "hessian_diagonal",
         "hessian_eigenvalues",
         "hessian_trace",
         "loss_barrier",

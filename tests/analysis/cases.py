@@ -10,7 +10,7 @@ from sharpminima.nets.models.resnet import ResNetCifar
 
 
 class ConvNet(nn.Module):
-    """A convolution of 2 x 3 x 2 neurons and 5 units, both with in-place ReLUs; 3 classes, 97 parameters."""
+    """A convolution of 2 x 3 x 2 neurons and 5 units, both with in-place ReLUs; 3 classes, 93 parameters."""
 
     def __init__(self) -> None:
         super().__init__()

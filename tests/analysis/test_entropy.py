@@ -101,6 +101,7 @@ def test_first_order_by_hand():
     assert (result.order, result.definition) == (1, "joint")
 
 
+@pytest.mark.slow
 def test_joint_by_hand():
     result = identity(STATES, LABELS, order=2)
     both = 2 + QUARTER
@@ -188,6 +189,7 @@ def labelled_states(draw):
     return draw(st.lists(row, min_size=len(labels), max_size=len(labels))), labels
 
 
+@pytest.mark.slow
 @given(labelled_states())
 @settings(max_examples=60)
 def test_any_states_against_plain_loops(case):
@@ -286,6 +288,7 @@ def test_batch_size_and_order_of_images_do_not_matter():
             assert result.norm == pytest.approx(reference.norm, rel=1e-13)
 
 
+@pytest.mark.slow
 def test_lenet5_and_one_pass_for_all():
     net = cases.lenet5()
     images, labels = cases.data_for("lenet5", 40)
@@ -427,6 +430,7 @@ def test_samples_follow_their_seed(crowded, monkeypatch):
     assert first.mean != other.mean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [3, 5])
 def test_samples_are_unbiased_and_their_error_is_calibrated(crowded, monkeypatch, order):
     states, labels = crowded
@@ -434,7 +438,7 @@ def test_samples_are_unbiased_and_their_error_is_calibrated(crowded, monkeypatch
     statistics = psp_statistics(net, cases.images_of_states(torch.tensor(states)), torch.tensor(labels), pairs=True)
     exact = statistics.entropy(order)
     monkeypatch.setattr(entropy, "MAX_STATES", 0)
-    draws = [statistics.entropy(order, samples=30, seed=seed) for seed in range(400)]
+    draws = [statistics.entropy(order, samples=30, seed=seed) for seed in range(1000)]
     for value, error in (("mean", "standard_error_mean"), ("mean_live", "standard_error_mean_live")):
         found = np.array([getattr(draw, value) for draw in draws])
         squared_errors = np.array([getattr(draw, error) ** 2 for draw in draws])

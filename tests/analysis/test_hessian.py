@@ -220,6 +220,7 @@ def test_blocks_find_the_same_eigenvalues_in_fewer_steps(block_size):
     assert (alone.block_size, found.block_size) == (1, block_size)
 
 
+@pytest.mark.slow
 def test_a_block_finds_a_multiple_eigenvalue_at_once():
     # The 3 is double among a spread of others: a single vector sees one copy of it.
     matrix = rotated(np.r_[[3, 3, 2.5], np.linspace(0, 1, 300)])
@@ -255,6 +256,7 @@ def test_batchnorm_uses_its_running_statistics_and_keeps_them():
     np.testing.assert_allclose(result.eigenvalues, expected[:3], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_resnet_in_one_batch_and_in_many():
     model = cases.resnet8()
     images, labels = cases.data(4, (3, 32, 32), 10)
@@ -274,6 +276,7 @@ def test_resnet_in_one_batch_and_in_many():
     assert (difference - whole).norm() < 1e-5 * whole.norm()
 
 
+@pytest.mark.slow
 def test_lenet5_converges_in_float32():
     model = cases.lenet5()
     images, labels = cases.data_for("lenet5", 20)
@@ -284,6 +287,7 @@ def test_lenet5_converges_in_float32():
     torch.testing.assert_close(result.eigenvalues, again.eigenvalues, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_layers_of_survivors_have_the_second_derivatives_of_dense_ones():
     masks = load_checkpoint(MASKS / "lenet5-99.57.safetensors").masks[0]
     model = build_model("lenet5", seed=0).double()
@@ -370,6 +374,7 @@ def rotated(spectrum, seed=0):
     return basis * np.asarray(spectrum) @ basis.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [1, 2, 3, 8])
 @pytest.mark.parametrize(
     "spectrum",

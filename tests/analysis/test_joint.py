@@ -28,11 +28,7 @@ def plain_histogram(states, order):
 
 
 def bit_histogram(states, order):
-    histogram = np.zeros(len(states) + 1, np.int64)
-    columns = _bits.transpose(pack(states).numpy(), states.shape[1])
-    neurons = states.shape[1]
-    _bits.add_tuples(columns.T.copy(), columns, len(states), order, 0, neurons, histogram)
-    return histogram[1:].tolist()
+    return joint_states(states)._tuple_histogram(order)[1:].tolist()
 
 
 def joint_states(states):
@@ -46,6 +42,21 @@ def test_counts_against_plain_loops(samples, order):
     assert bit_histogram(states, order) == plain_histogram(states, order)
 
 
+@pytest.mark.parametrize("samples", [1, 5, 64, 130])
+@pytest.mark.parametrize("order", [2, 3])
+def test_counts_of_neurons_with_the_same_or_opposite_states(samples, order):
+    few = random_states(samples, 4, samples)
+    states = torch.cat([few, ~few[:, :2], few[:, 1:], torch.ones(samples, 2, dtype=torch.bool)], dim=1)
+    assert bit_histogram(states, order) == plain_histogram(states, order)
+
+
+def test_of_equal_and_opposite_rows_one_stands_for_all():
+    rows = np.array([[0b01], [0b10], [0b01], [0b11]], np.uint64)
+    alike, weights = _bits.distinct(rows, 2)
+    assert sorted(zip(alike[:, 0].tolist(), weights.tolist(), strict=True)) == [(0b01, 3), (0b11, 1)]
+
+
+@pytest.mark.slow
 def test_matrix_products_give_the_same_counts(monkeypatch):
     for samples, neurons in ((1, 2), (31, 37), (100, 70), (257, 100)):
         states = random_states(samples, neurons, neurons)
@@ -66,6 +77,7 @@ def test_cuda_gives_the_same_sums():
         assert on_cuda.entropy_sum(order) == joint_states(states).entropy_sum(order)
 
 
+@pytest.mark.slow
 def test_more_neurons_than_a_row_meets_at_once():
     states = random_states(70, _bits._COLUMNS + 300)
     together = states.double().T @ states.double()

@@ -1,6 +1,7 @@
 """Nets, images and masks as users give them: the right value, or one error that says what is wrong."""
 
 import re
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -186,7 +187,58 @@ class Noisy(nn.Module):
         return self.out(F.relu(x.flatten(1))) * (1 + self.calls % 2)
 
 
+IN_PLACE = "changes its images in place, so the measure would see other images"
+
+
+class Interrupted(nn.Module):
+    """Another thread draws from torch's generator in its first passes."""
+
+    def __init__(self, draws):
+        super().__init__()
+        self.out, self.draws = nn.Linear(36, 3), draws
+
+    def forward(self, x):
+        if self.draws > 0:
+            self.draws -= 1
+            thread = Thread(target=torch.rand, args=(1,))
+            thread.start()
+            thread.join()
+        return self.out(F.relu(x.flatten(1)))
+
+
+@pytest.mark.parametrize("measure", ["eigenvalues", "entropy"])
+def test_draws_of_another_thread_do_not_refuse_a_net(measure):
+    draws = 3  # the first trial of a measure, its repetition, and the next trial
+    net = cases.seeded(lambda: Interrupted(draws), 0)
+    found = MEASURES[measure](net, *samples())
+    assert net.draws == 0
+    assert torch.equal(found, MEASURES[measure](cases.seeded(lambda: Interrupted(0), 0), *samples()))
+
+
+def test_draws_of_another_thread_do_not_refuse_a_loss_of_ones_own():
+    x, y = samples()
+    net = cases.seeded(lambda: Interrupted(2), 0)
+    assert hessian_eigenvalues(net, x, y, k=1, criterion=nn.CrossEntropyLoss()).converged.all()
+    with pytest.raises(AnalysisError, match="the model or its loss draws random numbers in eval mode"):
+        hessian_eigenvalues(Interrupted(10**6).double(), x, y, k=1, criterion=nn.CrossEntropyLoss())
+
+
+def test_losses_of_ones_own_must_leave_what_they_take():
+    (x, y), net = samples(), usual()
+    before = x.clone()
+    with pytest.raises(AnalysisError, match=f"the model or its loss {IN_PLACE}"):
+        hessian_eigenvalues(
+            net, [(x, y)], k=1, loss_fn=lambda net, batch: F.cross_entropy(net(batch[0].mul_(0.5)), batch[1])
+        )
+    halving = Of(lambda net, x: net.out(F.relu(x.mul_(0.5)).flatten(1)), out=nn.Linear(36, 3)).double()
+    with pytest.raises(AnalysisError, match=IN_PLACE):
+        hessian_eigenvalues(halving, x, y, k=1, criterion=nn.CrossEntropyLoss())
+    assert torch.equal(x, before)
+
+
 REFUSED = {
+    "in place": (lambda: Of(lambda net, x: net.out(F.relu(x.mul_(0.5)).flatten(1)), out=nn.Linear(36, 3)), IN_PLACE),
+    "always drawing": (lambda: Interrupted(10**6), "the model draws random numbers in eval mode"),
     "dropout": (
         lambda: Of(lambda net, x: net.out(F.dropout(F.relu(x.flatten(1)), 0.5)), out=nn.Linear(36, 3)),
         "random",
@@ -228,7 +280,7 @@ def test_nets_that_cannot_be_measured_are_refused_with_the_reason(what, measure)
     state = torch.get_rng_state()
     with pytest.raises(AnalysisError, match=message):
         measures[measure](net, *samples())
-    if what != "dropout":
+    if what not in ("dropout", "always drawing"):
         assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -423,3 +475,49 @@ def test_eigenvalues_of_a_net_with_a_hook_are_those_of_what_it_computes():
     hooked = hessian_eigenvalues(net, images, labels, k=1, tol=1e-8).eigenvalues[0]
     expected = np.linalg.eigvalsh(cases.full_hessian(net, images, labels))[-1]
     assert float(hooked) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frozen_parameters_count_unless_others_are_chosen():
+    net, (images, labels) = usual(), samples()
+    whole = HessianVectorProduct(net, images, labels)
+    net[0].requires_grad_(False)
+    frozen = HessianVectorProduct(net, images, labels)
+    vector = torch.ones(whole.dimension)
+    assert torch.equal(frozen(vector), whole(vector))
+    assert not any(parameter.requires_grad for parameter in net[0].parameters())
+    trainable = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+    chosen = HessianVectorProduct(net, images, labels, parameters=trainable)
+    rest = torch.cat([torch.full((p.numel(),), p.requires_grad) for p in net.parameters()])
+    assert chosen.dimension == int(rest.sum()) < whole.dimension
+    expected = torch.from_numpy(cases.full_hessian(net.requires_grad_(), images, labels))[rest][:, rest]
+    torch.testing.assert_close(chosen(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("scaling", [None, "parameter"])
+def test_a_weight_of_minus_zero_is_zero(scaling, masked):
+    images, labels = samples()
+    products = []
+    for zero in (0.0, -0.0):
+        net = usual()
+        with torch.no_grad():
+            net[0].weight[1] = zero  # a filter that is removed
+            net[0].bias[1] = zero
+            net[-1].weight[:, 4:8] = zero
+            net[-1].weight[0, 0] = zero
+        masks = {"0.weight": torch.ones(4, 1, 3, 3).index_fill(0, torch.tensor([1]), zero)} if masked else None
+        product = HessianVectorProduct(net, images, labels, masks=masks, scaling=scaling)
+        products.append(product(torch.eye(product.dimension).double()))
+    assert torch.equal(*products)
+    assert products[0].norm() > 1e-3
+
+
+def test_masks_may_remove_a_layer_but_not_all():
+    net, (images, labels) = usual(), samples()
+    none = {name: torch.zeros_like(parameter) for name, parameter in net.named_parameters()}
+    with pytest.raises(AnalysisError, match="no parameter survives; there is nothing to analyse"):
+        HessianVectorProduct(net, images, labels, masks=none)
+    layer = {name: mask for name, mask in none.items() if name.startswith("0.")}
+    expected = masked_hessian(net, images, labels, layer)
+    product = HessianVectorProduct(net, images, labels, masks=layer)
+    torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-13)

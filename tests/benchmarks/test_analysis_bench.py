@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import _entropy, _hessian, _surface
+from benchmarks import _entropy, _hessian, _large, _others, _surface
 from benchmarks.analysis import main
 
 pytestmark = pytest.mark.bench
@@ -19,6 +19,7 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # curvlinops, where it is installed
 def test_hessian(nothing: Path) -> None:
     rows = _hessian.hessian("99.57", images=40, product_images=20, repeats=1, data=nothing)
     products = {row["way"]: row for row in rows if row["table"] == "product"}
@@ -42,6 +43,40 @@ def test_hessian(nothing: Path) -> None:
     text = _hessian.render(rows)
     assert "SYNTHETIC" in text
     assert all(way in text for _, way in found)
+
+
+@pytest.mark.slow
+def test_others(nothing: Path) -> None:
+    rows = list(_others.others(["lenet5"], images=20, data=nothing))
+    assert [row["way"] for row in rows] == list(_others.WAYS)
+    ours = rows[0]
+    assert ours["residual"] <= _others.TOLERANCE
+    for row in rows:
+        assert (row["net"], row["images"]) == ("lenet5", 20)
+        if "residual" not in row:  # not installed
+            continue
+        assert row["cpu_seconds"] > 0
+        assert row["memory_mib"] > 0
+        if row["way"] != "PyHessian":  # power iteration does not get as far
+            assert row["residual"] <= 2 * _others.TOLERANCE
+            assert row["eigenvalues"] == pytest.approx(ours["eigenvalues"], rel=1e-2)
+    text = _others.render(rows)
+    assert "SYNTHETIC" in text
+    assert "(1.00 x)" in text
+    assert sum(parameter.numel() for parameter in _others.build("resnet18").parameters()) == 11_173_962
+
+
+@pytest.mark.slow
+def test_large() -> None:
+    rows = list(_large.large(images=16, size=32))
+    assert [row["way"] for row in rows] == list(_large.WAYS)
+    _, whole, by_class = rows
+    assert whole["mean_bits"] == pytest.approx(by_class["mean_bits"], rel=1e-12)
+    assert 0 < whole["mean_bits"] < _large.CLASSES
+    assert all(row["cpu_seconds"] > 0 for row in rows)
+    text = _large.render(rows)
+    assert all(way in text for way in _large.WAYS)
+    assert sum(parameter.numel() for parameter in _large.build().parameters()) == 25_557_032
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks._setup import RECIPES, Setup, find_root
-from benchmarks.training import LEVELS, main
+from benchmarks.training import LEVEL_NAMES, main
 from sharpminima.base.files import write_json
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.study.costs import Throughput
@@ -52,8 +52,8 @@ def test_every_variant_has_finite_positive_numbers(quick: tuple[str, dict[str, A
     measured = found["models"]["lenet300"]
     names = [row["name"] for row in measured["variants"]]
     assert {"usual, 0 workers", "ours, dense", "ours, dense, bfloat16"} <= set(names)
-    tracked = [level for level in LEVELS if (ROOT / "benchmarks" / "masks" / f"lenet300-{level}.safetensors").exists()]
-    assert {f"ours, {level} %" for level in tracked} <= set(names)
+    tracked = [name for name in LEVEL_NAMES if (ROOT / "benchmarks/masks" / f"lenet300-{name}.safetensors").exists()]
+    assert {f"ours, {name} %" for name in tracked} <= set(names)
     assert len(names) == len(set(names))
     for row in measured["variants"]:
         assert row["name"] in table

@@ -1,9 +1,11 @@
 """Plug-ins: their entries are known while they are in use, and faults are one line each."""
 
 import re
+import sys
 from collections.abc import Iterator
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import plugin_page
@@ -274,8 +276,11 @@ def test_an_installed_one_is_there_for_every_study(study: Path, monkeypatch: pyt
     assert "norms" not in str(found.facts())
 
 
-def test_the_checks_of_the_page_hold() -> None:
-    found: dict[str, Any] = {"__file__": "mine.py"}
-    exec(plugin_page.entries(), found)
-    exec(plugin_page.blocks()["test_mine.py"][0], found)
-    assert {check_method, check_model, check_dataset} <= {value for value in found.values() if callable(value)}
+def test_the_checks_of_the_page_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = ModuleType("mine")
+    mine.__file__ = "mine.py"
+    exec(plugin_page.entries(), vars(mine))
+    monkeypatch.setitem(sys.modules, "mine", mine)
+    names: dict[str, Any] = {}
+    exec(plugin_page.blocks()["test_mine.py"][0], names)
+    assert {check_method, check_model, check_dataset} <= {value for value in names.values() if callable(value)}

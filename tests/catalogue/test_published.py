@@ -65,6 +65,9 @@ def test_editors_and_the_list_of_methods_know_of_it() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if issubclass(METHODS[name].settings, SearchSettings)])
 def test_the_searches_of_authors_run(name: str) -> None:
-    pruned = PRUNING[name].prune(small_run(), METHODS[name].settings(recipe="published", epochs=2))
+    beside = {
+        key: value for key, value in {"epochs": 2, "dense": None}.items() if key in METHODS[name].settings.model_fields
+    }
+    pruned = PRUNING[name].prune(small_run(), METHODS[name].settings(recipe="published", **beside))
     assert pruned.epochs == 2
     check_is_written(PRUNING[name], pruned)

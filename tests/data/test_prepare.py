@@ -47,6 +47,7 @@ def rewrite(path, *, header=(), **tensors):
     save_file(kept, path, metadata={"sharpminima": json.dumps(metadata)})
 
 
+@pytest.mark.slow
 def test_importing_the_registry_loads_no_heavy_module():
     code = "import sys, sharpminima.data as d; sys.exit(bool({'torchvision', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -27,12 +27,14 @@ def prepared(request, real_root, tmp_path_factory):
     path.unlink()
 
 
+@pytest.mark.slow
 def test_content(prepared):
     assert prepared.sha256 == CONTENT[prepared.name]
     assert len(prepared.indices["test"]) == 10_000
     assert len(prepared.indices["validation"]) * 9 == len(prepared.indices["train"])
 
 
+@pytest.mark.slow
 def test_same_images_and_labels_as_torchvision(prepared, real_root):
     for train in (True, False):
         theirs = getattr(import_torchvision_datasets(), CLASSES[prepared.name])(real_root, train=train)
@@ -80,6 +82,7 @@ def test_truncated_archive_without_network(archives, tmp_path, no_network):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_torchvision_downloads_what_is_missing(archives, tmp_path, monkeypatch, capsys):
     """A fake server has one archive, which is cut short here."""
     archive = archives / "MNIST/raw/t10k-labels-idx1-ubyte.gz"

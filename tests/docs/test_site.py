@@ -21,7 +21,7 @@ from sharpminima.cli import app
 from sharpminima.study.read import read_config
 from sharpminima.study.schema import Study
 from site_pages import api, floors, settings, text
-from site_pages.methods import rows
+from site_pages.methods import formulas, rows
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"
@@ -86,6 +86,8 @@ def test_every_command_and_every_method_has_a_section_with_its_settings(site: Pa
         plain = re.sub(r"<[^>]+>", "", section).replace("&amp;", "&")
         assert method.paper in plain, name
         assert method.kind in plain, name
+        (formula,) = re.findall(r'<span class="formula block"[^>]*><svg[^>]* height="([\d.]+)"', section)
+        assert 10 < float(formula) < 90, name  # a bracket that grew without end has shown
         fields = {field.alias or key for key, field in method.settings.model_fields.items()} - {"revision"}
         assert [key for key in fields if f">{key}<" not in section] == [], name
 
@@ -122,6 +124,9 @@ def test_every_public_object_has_an_example(full: str) -> None:
 
 def test_a_method_s_section_says_what_the_page_of_methods_says() -> None:
     assert rows().keys() == METHODS.keys()
+    assert formulas().keys() == METHODS.keys()
+    sized = [name for name, said in formulas().items() if re.search(r"\\[Bb]ig+[lr]?\\", said["formula"])]
+    assert sized == [], "what sets formulas shows \\Big before a command as letters: plain, or \\left and \\right"
     assert rows()["snip"] == "keeps the largest |g w| at initialisation"
 
 

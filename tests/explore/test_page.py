@@ -13,7 +13,7 @@ from sharpminima.base.errors import FigureError
 from sharpminima.base.files import read_json
 from sharpminima.explore import write_page
 from sharpminima.explore.chart import short
-from sharpminima.report.claims import measured
+from sharpminima.report.claims import measured_text
 from sharpminima.report.tables import distinct, errors, read_table
 
 from . import cases
@@ -156,7 +156,7 @@ def test_claims_have_the_comparisons_behind_their_verdicts(there: Page) -> None:
         assert claim["says"] in section
         assert f'data-verdict="{claim["verdict"]}"' in section
     for result in compared:
-        assert measured(result) in section
+        assert measured_text(result) in section
         assert f"LeNet-5 on digits, lobster<td>{result['detail']}" in section
 
 

@@ -11,10 +11,12 @@ from sharpminima.report.claims import (
     as_markdown,
     as_text,
     judge,
+    judge_settings,
     read_ledger,
+    settings_text,
 )
 from sharpminima.report.claims._ledger import Ledger
-from sharpminima.report.claims._text import measured
+from sharpminima.report.claims._text import measured_text
 from sharpminima.report.numbers import summarise
 
 from . import cases
@@ -81,6 +83,50 @@ def test_replicas_are_compared_as_groups(experiments):
 
 def test_the_other_sign_is_not_reproduced(experiments):
     assert judged(experiments, claim({**NETS, "is": "below"}))[0]["verdict"] == NOT_REPRODUCED
+
+
+def test_of_several_experiments_in_one_place_the_first_that_is_there_decides(experiments):
+    several = claim(NETS, stated_for=[("mnist/lenet5@low", "mnist/lenet5"), "mnist/lenet300"])
+    (one,) = judged(experiments, several)
+    assert one["stated_for"] == ["mnist/lenet5", "mnist/lenet300"]
+    low = [{**e, "model": "lenet5@low"} for e in experiments if e["model"] == "lenet5"]
+    (one,) = judged([*experiments, *low], several)
+    assert one["stated_for"] == ["mnist/lenet5@low", "mnist/lenet300"]
+    assert {result["model"]: result["stated"] for result in one["results"]} == {
+        "lenet5@low": True,
+        "lenet300": True,
+        "lenet5": False,
+    }
+    (absent,) = judged(low, claim(NETS, stated_for=[("cifar10/resnet32@short", "cifar10/resnet32")]))
+    assert absent["verdict"] == ABSENT
+
+
+def test_an_experiment_with_a_label_is_shown_only_where_a_claim_names_it(experiments):
+    low = [{**e, "model": "lenet5@low"} for e in experiments if e["model"] == "lenet5"]
+    (one,) = judged([*experiments, *low], claim(NETS))
+    assert {result["model"] for result in one["results"]} == {"lenet5", "lenet300"}
+
+
+def test_a_net_by_another_setting_is_judged_by_itself_beside_the_usual_verdict(experiments):
+    usual = [e for e in experiments if e["model"] == "lenet5"]
+    text = json.dumps([{**e, "model": "lenet5@authors"} for e in usual])
+    other = json.loads(text.replace('"rewind"', '"x"').replace('"gradual"', '"rewind"').replace('"x"', '"gradual"'))
+    both = ("mnist/lenet5", "mnist/lenet300")
+    carry = claim({"kind": "carry-over", "claims": ["one"]}, stated_for=both, name="carry")
+    elsewhere = claim(NETS, stated_for=["cifar10/resnet32"], name="elsewhere")
+    setting = {"label": "authors", "says": "theirs"}
+    ledger = {"claims": [claim(NETS, stated_for=both), elsewhere, carry], "other_settings": [setting]}
+    (found,) = judge_settings(Ledger.model_validate(ledger), [*experiments, *other])
+    assert {**found, "claims": None} == {**setting, "dataset": "mnist", "model": "lenet5", "claims": None}
+    (one,) = found["claims"]  # not what carries over, nor what is said of another net
+    assert (one["id"], one["usual"], one["verdict"]) == ("one", REPRODUCED, NOT_REPRODUCED)
+    assert one["results"][0]["interval"]["mean"] == pytest.approx(-5.15)
+    assert {result["model"] for result in one["results"]} == {"lenet5"}
+    assert judge_settings(Ledger.model_validate(ledger), experiments) == []
+    heading, verdict, comparison = settings_text([found]).splitlines()
+    assert heading == "LeNet-5 on MNIST by theirs:"
+    assert verdict == "  not reproduced (by the study's setting: reproduced): something [one]"
+    assert comparison.startswith("    - test error, highest level")
 
 
 def test_the_best_of_several_strategies_counts(experiments):
@@ -302,7 +348,7 @@ def test_transfers_are_compared_by_run_and_with_draws_by_groups(experiments):
     ],
 )
 def test_a_spread_has_the_decimals_of_its_mean(value, expected):
-    assert measured({"values": [{"name": "1-S", "n": 3, **value}], "interval": None}) == expected
+    assert measured_text({"values": [{"name": "1-S", "n": 3, **value}], "interval": None}) == expected
 
 
 MARGINS = {"test_error": {"mnist": 6.0, "others": 6.0}, "relative": 0.05, "epochs": 0.1}

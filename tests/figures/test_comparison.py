@@ -1,53 +1,143 @@
 """Methods beside each other."""
 
+import itertools
 import json
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sharpminima.base.errors import FigureError
-from sharpminima.figures import methods, modifications, path
+from sharpminima.catalogue.methods import METHODS
+from sharpminima.figures import methods, modifications, path, scales
+from sharpminima.figures.style import styled
 from sharpminima.report import tables
+from sharpminima.report.titles import title_of_method
 
 from . import cases
 
+ROOT = Path(__file__).parents[2]
 
-def test_methods_stand_in_the_order_of_their_error() -> None:
+
+NAMES = {title_of_method(name) for name in METHODS}
+
+
+def every_method(models: Sequence[str] = ("lenet300", "lenet5"), dataset: str = "mnist") -> pd.DataFrame:
+    """Made-up nets of all methods at two levels; those with strengths end where they like."""
+    draw = random.Random(0)
+    rows = []
+    for model, name, level, seed in itertools.product(models, METHODS, (0.95, 0.98), (0, 1)):
+        swept = METHODS[name].dial == "none"
+        share = 1 - (1 - level) * draw.uniform(0.3, 1) if swept else level
+        values = {"sparsity": share, "test_error_percent": draw.lognormvariate(1, 0.8), "epochs": draw.choice([9, 120])}
+        key = {"dataset": dataset, "model": model, "method": name, "level": level, "seed": seed}
+        rows.append(cases.result(**key, **values, reached=not swept or draw.random() < 0.8))
+    return pd.DataFrame(rows)
+
+
+def names(axes: Axes) -> list[str]:
+    """The names beside a panel, from above, without epochs."""
+    return [text.get_text().split("  ")[0] for text in sorted(axes.texts, key=lambda text: -text.xyann[1])]
+
+
+def test_methods_of_a_family_are_named_in_the_order_of_their_error() -> None:
     rows = [
-        cases.result(method=method, level=level, test_error_percent=error, reached=reached, epochs=epochs)
-        for method, level, error, reached, epochs in [
-            ("snip", 0.9, 2.0, True, 20),
-            ("snip", 0.98, 4.0, True, 20),
-            ("l0", 0.9, 5.0, True, 40),
-            ("l0", 0.98, 6.0, False, 40),
+        cases.result(method=method, level=level, test_error_percent=error, epochs=epochs, **values)
+        for method, level, error, epochs, values in [
+            ("snip", 0.9, 2.0, 20, {}),
+            ("snip", 0.98, 4.0, 20, {"sparsity": 0.98}),
+            ("l0", 0.9, 5.0, 40, {}),
+            ("l0", 0.98, 6.0, 40, {"reached": False}),
+            ("random", 0.98, 90.0, 20, {"sparsity": 0.98, "flops_effective": 0}),
         ]
     ]
-    figure = methods.methods_compared(pd.DataFrame(rows))
-    left, right, below = figure.axes
-    assert [tick.get_text() for tick in left.get_yticklabels()] == ["l0", "snip"]
-    assert left.get_xlabel() == "test error (%)"
-    drawn = {(line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor() for line in left.lines}
-    assert set(drawn) == {(2.0, 1), (4.0, 1), (5.0, 0), (6.0, 0)}
-    assert [point for point, face in drawn.items() if face == "white"] == [(6.0, 0)]
-    assert {tuple(line.get_xydata()[0]) for line in below.lines} == {(20, 2.0), (20, 4.0), (40, 5.0), (40, 6.0)}
-    assert right.xaxis_inverted()
-    # Of the lowest error at its density or below; snip beats l0 in both.
-    assert {text.get_text() for axes in (right, below) for text in axes.texts} == {"snip"}
-
-
-def test_names_of_neighbours_do_not_overlap() -> None:
-    # Two that no other beats, beside each other on both axes.
-    points = [("continuous_sparsification", 0.9938, 1.10), ("lr_rewinding", 0.98, 0.87), ("snip", 0.5, 90.0)]
-    rows = [
-        cases.result(method=method, level=0.98, sparsity=share, test_error_percent=error)
-        for method, share, error in points
+    (axes,) = methods.methods_compared(pd.DataFrame(rows)).axes
+    assert [text.get_text() for text in sorted(axes.texts, key=lambda text: -text.xyann[1])] == [
+        "Random  20",
+        "L0  40",
+        "SNIP  20",
     ]
-    figure = methods.methods_compared(pd.DataFrame(rows))
-    FigureCanvasAgg(figure).draw()
-    first, second = (text.get_window_extent() for text in figure.axes[1].texts)
-    assert not first.overlaps(second)
+    assert axes.get_title(loc="left") == "Scored, mask learning"
+    assert axes.xaxis_inverted()
+    drawn = {
+        (round(line.get_xdata()[0]), line.get_ydata()[0]): (line.get_marker(), line.get_markerfacecolor())
+        for line in axes.lines
+        if line.get_marker() not in ("None", ".")
+    }
+    assert {point: marker for point, (marker, _) in drawn.items()} == {
+        (10, 2.0): "o",
+        (2, 4.0): "s",
+        (10, 5.0): "o",
+        (10, 6.0): "s",
+        (2, 90.0): "x",
+    }
+    assert [point for point, (_, face) in drawn.items() if face == "white"] == [(10, 6.0)]
+    # What has no rank is named in grey.
+    assert [text.get_text()[:2] for text in axes.texts if text.get_color() == "0.55"] == ["L0", "Ra"]
+
+
+def test_published_errors_are_stars_of_nets_on_mnist() -> None:
+    theirs = tables.read_table("published_errors", ROOT / "paper/published/mnist-pruned.csv")
+    for dataset, expected in (("mnist", {(2.0, 2.4), (5.0, 1.6)}), ("digits", set())):
+        rows = [
+            cases.result(dataset=dataset, model="lenet300", method=name, sparsity=share, test_error_percent=3.0)
+            for name, share in (("snip", 0.95), ("rigl", 0.9), ("l_half", 0.9))  # l_half: no error is published
+        ]
+        (axes,) = methods.methods_compared(pd.DataFrame(rows), theirs).axes
+        stars = {tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() == "*"}
+        assert stars == expected
+        low, high = sorted(axes.get_xlim())
+        assert all(low < x < high for x, _ in stars)
+
+
+@pytest.mark.slow  # a figure of 122 curves
+def test_sixty_methods_are_named_on_a_page_and_no_text_overlaps() -> None:
+    theirs = tables.read_table("published_errors", ROOT / "paper/published/mnist-pruned.csv")
+    figure = methods.methods_compared(every_method(), theirs)
+    assert figure.get_figheight() < 9.4  # of the 9.8 inches of the paper's page, beside its caption
+    with styled():
+        FigureCanvasAgg(figure).draw()
+    labels = [text for axes in figure.axes for text in axes.texts]
+    assert {name for axes in figure.axes for name in names(axes)} == NAMES
+    assert len(labels) == 2 * len(METHODS)
+    ticks = [
+        tick
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in (*axis.get_ticklabels(), axis.label)
+        if tick.get_visible() and tick.get_text()
+    ]
+    told = [*labels, *ticks, *figure.texts, *(axes.title for axes in figure.axes), *figure.legends[0].get_texts()]
+    assert min(text.get_fontsize() for text in told) >= 8
+    places = [Text.get_window_extent(text) for text in told]  # of an annotation without its line
+    for first, second in itertools.combinations(places, 2):
+        assert not first.padded(-0.75).overlaps(second.padded(-0.75))
+    whole = figure.bbox
+    outside = [
+        text.get_text()
+        for text, place in zip(told, places, strict=True)
+        if place.x0 < whole.x0 or place.x1 > whole.x1 or place.y0 < whole.y0 or place.y1 > whole.y1
+    ]
+    assert outside == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0.8, 90.0, [1, 10, 100]), (2.5, 3.0, [2.6, 2.8, 3.0]), (0.0, 3.0, [0, 1.5, 3.0]), (2.0, 2.0, [1.8, 1.95, 2.1])],
+)
+def test_an_axis_has_as_many_numbers_as_it_has_room_for(low: float, high: float, ticks: list[float]) -> None:
+    figure = Figure(figsize=(2, 1))
+    axes = figure.add_axes((0.2, 0.2, 0.7, 0.6))
+    scales.fitted_log_scale(axes, "y", pd.Series([low, high]), size=8)
+    below, above = axes.get_ylim()
+    shown = [tick for tick in axes.get_yticks() if below <= tick <= above]
+    assert shown == pytest.approx(ticks)
 
 
 def test_modifications_stand_beside_the_published_ones_of_the_highest_level() -> None:

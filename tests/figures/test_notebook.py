@@ -90,6 +90,7 @@ def test_a_figure_that_did_not_appear_is_an_error(tmp_path):
     assert not (tmp_path / "f.svg").exists()
 
 
+@pytest.mark.slow
 def test_a_figure_from_the_command_line_without_a_home(tmp_path, monkeypatch):
     """This interpreter runs the kernel, whatever kernelspecs the home holds; no message reaches the log."""
     spec = tmp_path / "home" / ".local" / "share" / "jupyter" / "kernels" / "python3"

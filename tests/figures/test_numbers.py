@@ -34,6 +34,7 @@ def numbers(files):
     return json.loads(_summary(files).read_text())
 
 
+@pytest.mark.slow
 def test_equal_tables_give_equal_bytes(files, numbers):
     assert _summary(files, "again.json").read_bytes() == _summary(files).read_bytes()
     assert numbers["study"] == {"title": "a study"}

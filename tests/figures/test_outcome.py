@@ -4,7 +4,19 @@ from sharpminima.report.outcome import outcome
 
 
 def claims(**verdicts: str) -> list[dict]:
-    return [{"id": name.replace("_", "-"), "verdict": verdict} for name, verdict in verdicts.items()]
+    return [{"id": name.replace("_", "-"), "verdict": verdict, "results": []} for name, verdict in verdicts.items()]
+
+
+def compared(verdict: str, dataset: str = "mnist", *, stated: bool = False, reading: str = "") -> dict:
+    net = {"model": "lenet5", "dataset": dataset, "method": "lobster"}
+    return {
+        **net,
+        "stated": stated,
+        "sensitivity": bool(reading),
+        "detail": reading,
+        "verdict": verdict,
+        "remark": None,
+    }
 
 
 def test_each_verdict_has_its_sentence():
@@ -20,8 +32,29 @@ def test_what_the_study_lacks_is_left_out_and_a_sentence_may_begin_with_its_seco
     said = outcome(claims(sharper="not in this study", generalises_well="not reproduced"))
     assert said == [
         "These minima do not generalise well.",
-        "Of the paper's 2 claims 0 are reproduced, 1 not reproduced and 0 undecided; 1 is outside this study.",
+        "Of the paper's 2 claims 0 are reproduced, 1 not reproduced and 0 undecided; 1 is outside this study. "
+        "0 of these verdicts survive Holm's correction over all claims.",
     ]
+
+
+def test_what_is_judged_on_one_net_says_how_the_others_came_out_and_what_speaks_against_it():
+    (claim,) = claims(sharper="reproduced")
+    claim["holm"] = True
+    claim["results"] = [compared("reproduced", stated=True), compared("undecided", "fashion-mnist")]
+    sharper = (
+        "The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian of all parameters"
+    )
+    assert outcome([claim]) == [
+        f"{sharper} (judged on LeNet-5 on MNIST; undecided on 1 other).",
+        "Of the paper's 1 claims 1 is reproduced, 0 not reproduced and 0 undecided. "
+        "1 of these verdicts survives Holm's correction over all claims.",
+    ]
+    claim["results"][1] = compared("not reproduced", stated=True, reading="surviving parameters")
+    assert outcome([claim])[0] == f"{sharper} (not reproduced by another reading: surviving parameters)."
+    claim["results"][1]["remark"] = "no difference that matters"
+    assert "by another reading: surviving parameters (no difference that matters))" in outcome([claim])[0]
+    claim["results"] = [compared("reproduced", stated=True), compared("undecided", stated=True, reading="relative")]
+    assert outcome([claim])[0] == f"{sharper}."
 
 
 def test_two_parts_are_one_sentence():

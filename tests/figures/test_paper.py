@@ -13,8 +13,8 @@ from sharpminima.figures import fig1, fig2, fig3, fig4, fig5, fig6, style
 from sharpminima.report import tables
 from sharpminima.report.numbers import summarise
 from sharpminima.report.paper import compile_paper
-from sharpminima.study.paths import CLAIMS
 from sharpminima.study.read import load_config
+from sharpminima.study.schema import CLAIMS
 
 from . import cases
 
@@ -51,6 +51,7 @@ def whole(tmp_path_factory, study):
     return folder
 
 
+@pytest.mark.slow
 def test_the_paper_of_a_whole_study_is_the_same_twice(whole, tmp_path):
     figures = [whole / f"fig{index}.svg" for index in (1, 2, 3, 4, 5, 6)]
     for name in ("first", "second"):
@@ -80,7 +81,7 @@ def test_notes_claims_and_what_others_published_stand_beside_the_results(whole, 
     cells = [_text(cell["body"]) for cell in found[0]["body"]["children"] if cell["func"] == "cell"]
     shown = {row[2:5] for row in zip(*[iter(cells)] * 6, strict=True)}
     published = pd.read_csv(SOURCE.parent / "published/mnist-pruned.csv", dtype=str)
-    published = published.query("model == 'lenet5' and source != 'dense'")
+    published = published.query("model == 'lenet5' and reference.notna()")
     nearest = {"8.33": "9.00", "2": "1.80", "1": "1.80", "0.90": "1.80"}
     for row in published.itertuples():
         left = nearest.get(row.density_percent, "0.36")
@@ -90,6 +91,52 @@ def test_notes_claims_and_what_others_published_stand_beside_the_results(whole, 
     assert "Chosen on the validation split." in told
     assert "At low compression retraining recovers the original accuracy. Here: undecided." in told  # of Fig. 1
     assert "The PSP norm is lower at G" not in told  # of Fig. 3, which this study lacks
+
+
+@pytest.mark.slow
+def test_a_net_by_another_setting_has_a_table_of_its_own(study, tmp_path):
+    _copy_source(tmp_path)
+    rows = cases.results(dataset="mnist") + cases.results(dataset="mnist", model="lenet5@authors", seeds=(0, 1))
+    summarise(cases.write(tmp_path, "results", rows), {}, CLAIMS, study, tmp_path / "numbers.json")
+    headings = [_text(heading["body"]) for heading in _query(tmp_path, "heading")]
+    assert "LeNet-5 on MNIST by the authors' own setting (TWT 0.05, PWE 20)" in headings
+    (found,) = _query(tmp_path, "<by-authors>")
+    cells = [_text(cell["body"]) for cell in found["body"]["children"] if cell["func"] == "cell"]
+    claims = {row[0]: row[1:3] for row in zip(*[iter(cells)] * 4, strict=True)}
+    gap = "At high compression retraining the pruned structure does not reach the low error of gradual pruning."
+    assert claims[gap] == ("reproduced", "reproduced")
+
+
+@pytest.mark.slow
+def test_what_would_change_a_verdict_is_said_of_each_claim(study, tmp_path):
+    _copy_source(tmp_path)
+    rows = cases.results(dataset="mnist") + cases.results(dataset="mnist", model="lenet300")
+    summarise(cases.write(tmp_path, "results", rows), {}, CLAIMS, study, tmp_path / "numbers.json")
+    (found,) = _query(tmp_path, "<change>")
+    cells = [_text(cell["body"]) for cell in found["body"]["children"] if cell["func"] == "cell"]
+    said = {row[0]: row[1:] for row in zip(*[iter(cells)] * 3, strict=True)}
+    claims = json.loads((tmp_path / "numbers.json").read_text())["claims"]
+    assert list(said) == [claim["says"] for claim in claims]
+    decided = 0
+    for claim in claims:
+        own = [result for result in claim["results"] if result["stated"] and not result["sensitivity"]]
+        verdict, change = said[claim["says"]]
+        assert verdict.startswith(claim["verdict"])
+        if claim["verdict"] == "undecided":
+            assert all(result["needed"]["says"] in change for result in own if result["needed"]), change
+            continue
+        ratios = [
+            abs(interval["mean"] - result["bound"]) / ((interval["high"] - interval["low"]) / 2)
+            for result in own
+            if result["verdict"] == claim["verdict"] and (interval := result["interval"]) and interval["high"]
+            if interval["high"] > interval["low"]
+        ]
+        plain = all(result["side"] != "within" and result["remark"] is None for result in own)
+        if ratios and plain:
+            assert f"an interval {min(ratios):.2f} times as wide" in change
+            assert min(ratios) >= 1
+            decided += 1
+    assert decided
 
 
 def test_the_abstract_says_what_came_out(study, tmp_path):

@@ -227,14 +227,14 @@ def test_fig6_has_a_panel_a_transfer_and_mode(tmp_path):
     figure = fig6.transfer_errors(_table(tmp_path, "transfer", rows))
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert [title.splitlines() for title in titles] == [
-        ["(a) LeNet-5, 95.5 % removed: digits to Fashion-MNIST", "linear probe"],
-        ["(b) LeNet-5, 95.5 % removed: digits to Fashion-MNIST", "fine-tuned"],
-        ["(c) LeNet-5, 95.5 % removed: MNIST to digits", "linear probe"],
-        ["(d) LeNet-5, 95.5 % removed: MNIST to digits", "fine-tuned"],
+        ["(a) LeNet-5, 95.5 % removed", "digits to Fashion-MNIST, linear probe"],
+        ["(b) LeNet-5, 95.5 % removed", "digits to Fashion-MNIST, fine-tuned"],
+        ["(c) LeNet-5, 95.5 % removed", "MNIST to digits, linear probe"],
+        ["(d) LeNet-5, 95.5 % removed", "MNIST to digits, fine-tuned"],
     ]
     probe = figure.axes[0]
     labels = [label.get_text() for label in probe.get_xticklabels()]
-    assert labels == ["dense\nn = 3", "G\nn = 3", "1-S\nn = 3", "random\n-structure\nn = 2"]
+    assert labels == ["dense\nn = 3", "G\nn = 3", "1-S\nn = 3", "random\nstructure\nn = 2"]
     dots = [line.get_ydata() for line in probe.lines if line.get_marker() == "."]
     assert [sorted(values) for values in dots] == [[9, 10, 11], [10, 11, 12], [12, 13, 14], [20, 21]]
 
@@ -298,6 +298,7 @@ style.save_figure(figure, out)
 """
 
 
+@pytest.mark.slow
 def test_equal_tables_give_equal_bytes_in_another_process(tmp_path):
     makers = {"surface": cases.surface, "hessian": cases.hessian, "line": cases.line}
     paths = [cases.write(tmp_path, kind, make()) for kind, make in makers.items()]

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import write_csv
 from sharpminima.catalogue.columns import SURFACE_COLUMNS
-from sharpminima.report import tables
+from sharpminima.cli import app
+from sharpminima.report import methods_table, tables
 
 from . import cases
 
@@ -53,16 +55,68 @@ def test_ranking_orders_methods_by_their_own_nets_at_each_level() -> None:
     rows = [
         cases.result(method="snip", test_error_percent=3.0, seed=0, epochs=10),
         cases.result(method="snip", test_error_percent=5.0, seed=1, epochs=20),
-        cases.result(method="magnitude", test_error_percent=3.5, reached=False),
+        cases.result(method="magnitude", test_error_percent=3.5),
         cases.result(method="magnitude", strategy="rewind", test_error_percent=0.1),
     ]
     found = tables.ranking(pd.DataFrame(rows))
     assert found["method"].tolist() == ["magnitude", "snip"]
-    assert found["reached"].tolist() == [False, True]
     assert found["error_mean"].tolist() == [3.5, 4.0]
     assert found["error_n"].tolist() == [1, 2]
     assert found["epochs_mean"].tolist() == [30.0, 15.0]
     assert found["rank"].tolist() == [1, 2]
+    assert set(found["left"]) == {"as asked"}
     # 4 +- 12.706 * sqrt(2) / sqrt(2): Student's t with one degree of freedom.
     assert found["error_low"].tolist() == pytest.approx([math.nan, 4 - 12.7062], abs=1e-3, nan_ok=True)
     assert found["error_high"].tolist() == pytest.approx([math.nan, 4 + 12.7062], abs=1e-3, nan_ok=True)
+
+
+def test_what_was_not_reached_or_collapsed_has_a_mark_and_no_rank(tmp_path: Path) -> None:
+    rows = [
+        cases.result(method="l0", test_error_percent=1.0, sparsity=0.2, reached=False),
+        cases.result(method="dst", test_error_percent=2.0, sparsity=0.9, seed=0),
+        cases.result(method="dst", test_error_percent=2.0, sparsity=0.7, seed=1, reached=False),
+        cases.result(method="autoprune", test_error_percent=4.0, sparsity=0.97),
+        cases.result(method="snip", test_error_percent=3.0),
+        cases.result(method="random", test_error_percent=2.5, flops_effective=0),
+    ]
+    write_csv(tmp_path / "results.csv", rows, tables.columns_of("results"))
+    out = tmp_path / "ranking.csv"
+    asked = ["ranking", "--results", str(tmp_path / "results.csv"), "--out", str(out), "--markdown"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(out).set_index("method")
+    assert found["rank"].dropna().to_dict() == {"snip": 1, "autoprune": 2}
+    assert list(found.index) == ["snip", "autoprune", "l0", "dst", "random"]
+    assert found["left"].to_dict() == {
+        "snip": "as asked",
+        "autoprune": "sparser",
+        "l0": "denser",
+        "dst": "denser",
+        "random": "as asked",
+    }
+    assert found.index[found["collapsed"]].tolist() == ["random"]
+    assert ",1,snip," in out.read_text()  # a whole number
+    # And as a page shows it.
+    head, _, *lines = done.output.splitlines()
+    assert head == "| method | LeNet-5 on digits, 10 % | epochs |"
+    assert lines == [
+        "| `snip` | 3.00 | 30 |",
+        "| `autoprune` | 4.00 (3 % left) | 30 |",
+        "| `dst` | 2.00 ± 0.00 (20 % left) † | 30 |",
+        "| `l0` | 1.00 (80 % left) † | 30 |",
+        "| `random` | 2.50 ‡ | 30 |",
+    ]
+
+
+def test_a_page_has_a_column_a_net_and_level_and_a_dash_where_a_method_was_not_run() -> None:
+    nets = (("lenet300", 0.9, 20), ("lenet300", 0.98, 30), ("lenet5", 0.9, 8))
+    rows = [
+        cases.result(method="rigl", level=level, model=model, sparsity=level, epochs=epochs)
+        for model, level, epochs in nets
+    ]
+    rows.append(cases.result(method="shift_attention", level=0.9, test_error_percent=1.0, epochs=8))
+    head, _, *lines = methods_table.as_markdown(tables.ranking(pd.DataFrame(rows))).splitlines()
+    assert (
+        head == "| method | LeNet-300 on digits, 10 % | LeNet-300 on digits, 2 % | LeNet-5 on digits, 10 % | epochs |"
+    )
+    assert lines == ["| `shift_attention` | – | – | 1.00 | 8 |", "| `rigl` | 2.00 | 2.00 | 2.00 | 30, 8 |"]

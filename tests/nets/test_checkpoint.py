@@ -107,6 +107,7 @@ def test_replicas_that_share_a_mask_store_it_once(tmp_path: Path) -> None:
     assert_same(load_checkpoint(tmp_path / "ten").states[9], state)
 
 
+@pytest.mark.slow
 def test_replicas_without_weights_keep_masks_and_predictions(tmp_path: Path) -> None:
     nets = [pruned(seed, 0.2, "resnet32") for seed in range(3)]
     predictions = torch.randint(0, 10, (2, 50), dtype=torch.uint8)
@@ -275,6 +276,7 @@ def test_metadata_that_were_changed_are_not_read(tmp_path: Path) -> None:
         read_metadata(tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_a_release_changes_no_bytes(tmp_path: Path) -> None:
     states = [{"fc.weight": torch.tensor([[0.0, 1.5], [0.0, -2.0]])}]
     masks = [{"fc.weight": states[0]["fc.weight"] != 0}]

@@ -220,6 +220,7 @@ def test_layers_that_would_be_counted_wrongly_are_refused(layer):
         count_net(nn.Sequential(layer), (1, 4, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_effective_lies_between_nothing_and_nonzero(name):
     model = build_model(name)

@@ -33,6 +33,7 @@ def a_norm(channels: int, **options: object) -> nn.BatchNorm2d:
 SHAPES = [(4, 16, 8, 8), (3, 20, 5, 7), (2, 7, 1, 9), (2, 600, 2, 2), (130, 16, 16, 16)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_gradients_and_statistics_are_those_of_the_three_operations(shape: tuple[int, ...], adds: bool) -> None:

@@ -20,6 +20,7 @@ def maps(*shape: int) -> Tensor:
     return values.to(HALF).contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "window"),
     [((3, 20, 8, 8), 2), ((2, 5, 9, 7), 2), ((130, 33, 12, 6), (3, 2)), ((1, 1, 2, 2), 2), ((2, 64, 6, 6), (1, 3))],

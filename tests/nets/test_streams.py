@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training.cases import Convolutional, Normalised, dense_net
 
-from sharpminima.nets.compaction import compact, removable_units
+from sharpminima.nets.compaction import compact, removable_pixels, removable_units
 from sharpminima.nets.counts import count_net
 from sharpminima.nets.masks import Masks, apply_masks
 from sharpminima.nets.models.resnet import ResNetCifar
@@ -103,6 +103,7 @@ def test_what_is_not_understood_stays(join: Callable[[Tensor, Tensor], Tensor]) 
     assert [group.name for group in removable_units(Joining(join, 5))] == ["reader"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETS)
 def test_what_is_effective_is_what_the_smaller_net_holds(kind: str) -> None:
     """Path counts against real removal: parameters and FLOPs of a net built without the units."""
@@ -123,6 +124,7 @@ def test_what_is_effective_is_what_the_smaller_net_holds(kind: str) -> None:
     torch.testing.assert_close(compacted.model.eval()(images), model(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETS)
 def test_the_smaller_net_learns_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flat_module, "_WORTH", 1.0)
@@ -159,3 +161,18 @@ def test_a_channel_that_something_still_makes_stays(kind: str) -> None:
         assert compact(kept, masks).parameter_count > size
         images = images_for(kind)
         torch.testing.assert_close(compact(kept, masks).model.eval()(images), kept(images))
+
+
+def test_pixels_are_units_where_a_linear_layer_alone_reads_them() -> None:
+    """Of a net without some of them, the smaller one reads the others."""
+    net = build("linear")
+    (pixels,) = removable_pixels(net)
+    assert (pixels.name, pixels.count, pixels.readers["1"].tolist()) == ("pixels", 64, [[i] for i in range(64)])
+    keep = {"pixels": torch.arange(64) % 3 > 0}
+    masks = unit_masks(net, [pixels], keep)
+    apply_masks(net, masks)
+    small = compact(net, masks)
+    assert small.parameter_count == sum(p.numel() for p in net.parameters()) - 16 * 22
+    images = images_for("linear")
+    torch.testing.assert_close(small.model(images), net(images))
+    assert [removable_pixels(build(kind)) for kind in ("convolutional", "option A")] == [[], []]

@@ -12,14 +12,19 @@ from sharpminima.catalogue.methods.search import SearchSettings
 from sharpminima.data import Split
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.dynamic.dst import LearningThresholds, Step, Thresholded
-from sharpminima.pruning.engine.reparametrised import by_adam
+from sharpminima.pruning.engine.reparametrised import Learning, by_adam, by_sgd
 from sharpminima.pruning.engine.straight_through import with_ties
+from sharpminima.pruning.engine.variational import dropout_kl
+from sharpminima.pruning.mask_learning.autoprune import Indicated
 from sharpminima.pruning.mask_learning.continuous_sparsification import Hardening, Rounds
 from sharpminima.pruning.mask_learning.edge_popup import Popup
-from sharpminima.pruning.mask_learning.l0 import Bounded, HardConcrete
+from sharpminima.pruning.mask_learning.l0 import LIMIT, HardConcrete
+from sharpminima.pruning.mask_learning.network_surgery import Operating, Surgery
 from sharpminima.pruning.mask_learning.optimal_masks import Coins, Tossing
+from sharpminima.pruning.mask_learning.straight_through_gates import DrawnGates
 from sharpminima.pruning.mask_learning.supermask import Bernoulli
-from sharpminima.pruning.mask_learning.variational_dropout import NoisyWeights, kl
+from sharpminima.pruning.mask_learning.variational_dropout import NoisyWeights
+from sharpminima.pruning.penalty.soft_weight_sharing import Mixture, Sharing, merged
 from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel, Optimiser
 
@@ -108,7 +113,8 @@ def test_a_useless_l0_gate_closes_within_the_budget(rate: float) -> None:
     chosen = METHODS["l0"].settings(gate_lr=rate)
     net = HardConcrete(run, chosen, 0.1)
     flat = FlatModel(net)
-    policy = Bounded(run, chosen, flat, added=by_adam(chosen, chosen.gate_lr))
+    added = by_adam(chosen, chosen.gate_lr)
+    policy = Learning(run, chosen, flat, added=added, bounds=(-LIMIT, LIMIT))
     optimiser = Optimiser(flat, policy.update_groups)
 
     def steps_until(lowest: float) -> int:
@@ -144,7 +150,7 @@ def test_variational_dropout_kl_and_what_it_removes() -> None:
     def by_hand(a: float) -> float:
         return -(0.63576 * sigmoid(1.8732 + 1.48695 * a) - 0.5 * math.log(1 + math.exp(-a)) - 0.63576)
 
-    assert kl(torch.tensor(2.9)).item() == pytest.approx(by_hand(2.9), rel=1e-4)
+    assert dropout_kl(torch.tensor(2.9)).item() == pytest.approx(by_hand(2.9), rel=1e-4)
     net.step.fill_(5)  # of 20 steps of warming up
     expected = 2.0 / 10 * 0.25 * sum(by_hand(a) for a in (0.0, 2.9, 3.1, 8.0))
     assert net.penalty().item() == pytest.approx(expected, rel=1e-4)
@@ -157,7 +163,7 @@ def test_variational_dropout_waits_warms_up_and_clips() -> None:
     fill(net, [logs[0], logs[1] + 2.9, logs[2] + 3.1, logs[3] + 20])
     close(net.weights()["1.weight"], [1.0, -2.0, 0.0, 0.0])
     close(net.variance("1.weight"), [1.0, 4 * math.exp(2.9), 9 * math.exp(3.1), 16 * math.exp(8)])
-    both = (kl(torch.tensor(0.0)) + kl(torch.tensor(2.9))).item()
+    both = (dropout_kl(torch.tensor(0.0)) + dropout_kl(torch.tensor(2.9))).item()
     for step, warmth in [(0, 0.0), (5, 0.0), (10, 0.5), (15, 1.0), (20, 1.0)]:
         net.step.fill_(step)
         assert net.penalty().item() == pytest.approx(warmth * both, rel=1e-4)
@@ -248,12 +254,12 @@ def test_supermask_keeps_at_most_the_number_asked_for_and_nothing_that_was_not_p
     """Three of four asked for: two have s > 0; of three that have it and tie, two if two are asked for, the larger."""
     net = Bernoulli(run_of(), settings("supermask"), 0.25).eval()
     fill(net, [-0.1, 0.5, 1e-3, -3.9])
-    assert net.found()["1.weight"].tolist() == [[False, True, True, False]]
+    assert net.best_masks()["1.weight"].tolist() == [[False, True, True, False]]
     close(net.weights()["1.weight"], [0.0, -4.0, 6.0, 0.0])
     net = Bernoulli(run_of(), settings("supermask"), 0.5)
-    assert not net.found()["1.weight"].any()  # at the start, where the density is a half, s = 0
+    assert not net.best_masks()["1.weight"].any()  # at the start, where the density is a half, s = 0
     fill(net, [0.7, 0.7, 0.7, -0.7])
-    assert net.found()["1.weight"].tolist() == [[False, True, True, False]]
+    assert net.best_masks()["1.weight"].tolist() == [[False, True, True, False]]
 
 
 def test_optimal_masks_keep_the_larger_of_equal_scores() -> None:
@@ -311,6 +317,154 @@ def test_optimal_masks_pretrain_then_move_b_alone() -> None:
     policy.after_step(flat)
     close(net.of("1.weight").detach(), [-0.08, 15.0, 15.0, -15.0])
     close(net.base("1.weight").detach(), WEIGHT[0].tolist())
+
+
+def test_network_surgery_cuts_and_splices_by_two_thresholds() -> None:
+    """|w| of 1 to 4: mean 2.5, sigma sqrt(1.25), so that with c = .5 T is 3.06: under 2.75 out, over 3.37 in."""
+    net = Surgery(run_of(), 0.5)
+    assert net.thresholds["1.weight"] == pytest.approx(2.5 + 0.5 * math.sqrt(1.25))
+    assert net.acting("1.weight").tolist() == [[False, False, True, True]]
+    with torch.no_grad():
+        net.base("1.weight").copy_(torch.tensor([[3.0, -3.5, 3.0, -2.7]]))  # between the two nothing changes
+    net.operate("1.weight")
+    assert net.acting("1.weight").tolist() == [[False, True, True, False]]
+    close(net.weights()["1.weight"].detach(), [0.0, -3.5, 3.0, 0.0])
+    net.weights()["1.weight"].sum().backward()
+    close(net.base("1.weight").grad, [1.0] * 4)  # what is cut off is trained too
+    with torch.no_grad():
+        net.base("1.weight").copy_(torch.tensor([[0.1, -0.3, 0.2, 0.0]]))
+    net.operate("1.weight")
+    assert net.acting("1.weight").tolist() == [[False, True, False, False]]  # the largest, for want of others
+
+
+def test_network_surgery_operates_ever_more_seldom_and_stops() -> None:
+    """gamma 1, p 1: with probability 1 / (1 + t) in step t; of 1 to 99 about ln 100 - .42 = 4.2."""
+    chosen = settings("network_surgery", gamma=1.0, stop=100)
+    net = Surgery(run_of(), 0.5)
+    flat = FlatModel(net)
+    policy, operated = Operating(run_of(), chosen, flat), []
+    net.operate = lambda name: operated.append(policy.steps)  # type: ignore[method-assign]
+    for _ in range(300):
+        policy.after_step(flat)
+    assert 1 <= len(operated) <= 10
+    assert max(operated) < 100
+    always = Operating(run_of(), settings("network_surgery", gamma=0.0, stop=100), flat)
+    for _ in range(300):
+        always.after_step(flat)
+    assert len(operated) == pytest.approx(99, abs=10)
+
+
+def test_straight_through_gates_and_their_price() -> None:
+    """lambda_2 .1, lambda_1 .05; draws let 1 act and 0 not, in eval mode at least 1/2 acts; clipped to [0, 1]."""
+    run, chosen = run_of(), settings("straight_through_gates", deciding=0.5, rate=10.0)
+    net = DrawnGates(run, chosen, 0.1)
+    assert net.of("1.weight").tolist() == [[1.0] * 4]
+    fill(net, [1.0, 0.0, 0.5, 0.4])
+    assert net.weights()["1.weight"][0, :2].tolist() == [1.0, 0.0]
+    assert net.penalty().item() == pytest.approx(0.05 * (0.25 + 0.24) + 0.1 * 1.9)
+    net.weights()["1.weight"].sum().backward()
+    close(net.of("1.weight").grad, WEIGHT[0].tolist())
+    close(net.eval().weights()["1.weight"].detach(), [1.0, 0.0, 3.0, 0.0])
+    flat = FlatModel(net)
+    policy = Learning(run, chosen, flat, added=by_sgd(chosen, chosen.rate), bounds=(0.0, 1.0))
+    flat.gradients.zero_()
+    flat.view(flat.gradients, "added.1_weight").copy_(torch.tensor([[-1.0, 1.0, 0.1, 0.0]]))
+    Optimiser(flat, policy.update_groups).step(policy.lr)
+    policy.after_step(flat)
+    close(net.of("1.weight").detach(), [1.0, 0.0, 0.4, 0.4])
+
+
+def test_straight_through_gates_act_as_often_as_they_say() -> None:
+    run = dataclasses.replace(run_of(), model=nn.Sequential(nn.Flatten(), nn.Linear(4, 5000, bias=False)))
+    net = DrawnGates(run, settings("straight_through_gates"), 0.1)
+    with torch.no_grad():
+        net.of("1.weight").fill_(0.3)
+    assert (net.weights()["1.weight"] != 0).double().mean().item() == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_closed_gate_acts_in_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws are 0 once in 2^24, of which a search of LeNet-300 has hundreds; a gate of 1 acts whatever is drawn."""
+    net = DrawnGates(run_of(), settings("straight_through_gates"), 0.1)
+    fill(net, [0.0, 1e-7, 1.0, 1.0])
+    monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.tensor([[0.0, 0.0, 0.0, 1 - 2**-24]]))
+    assert (net.weights()["1.weight"] != 0).tolist() == [[False, True, True, True]]
+
+
+@pytest.mark.parametrize("surrogate", ["softplus", "leaky_relu"])
+def test_autoprune_leaves_the_size_of_weights_out_of_the_gradient(surrogate: str) -> None:
+    """Loss 3 sum t: dL/dm = 3 sign(w) s'(m), and mu s'(m) from the penalty."""
+    net = Indicated(run_of(), settings("autoprune", surrogate=surrogate), 0.2)
+    fill(net, [2.0, 0.5, -1.0, -0.1])
+    acting = net.weights()["1.weight"]
+    close(acting.detach(), [1.0, -2.0, 0.0, 0.0])
+    (3 * acting).sum().backward()
+    close(net.base("1.weight").grad, [3.0, 3.0, 0.0, 0.0])
+    slopes = [sigmoid(m) for m in (2, 0.5, -1, -0.1)] if surrogate == "softplus" else [1.0, 1.0, 0.01, 0.01]
+    signs = [1, -1, 1, -1]
+    close(net.of("1.weight").grad, [3 * sign * slope for sign, slope in zip(signs, slopes, strict=True)])
+    net.of("1.weight").grad = None
+    assert net.penalty().item() == pytest.approx(0.4)
+    net.penalty().backward()
+    close(net.of("1.weight").grad, [0.2 * slope for slope in slopes])
+    assert net.masks()["1.weight"].tolist() == [[True, True, False, False]]
+
+
+def a_mixture() -> Mixture:
+    """At 0 with a share of .9, at .5 and at 2 with .075 and .025; sigma .5, 1 and 2."""
+    net = Mixture(run_of(), settings("soft_weight_sharing", components=3, zero=0.9), 5.0)
+    with torch.no_grad():
+        net.of("means").copy_(torch.tensor([0.5, 2.0]))
+        net.of("log_sigma").copy_(torch.tensor([0.5, 1.0, 2.0]).log())
+        net.of("logits").copy_(torch.tensor([math.log(3), 0.0]))
+    return net
+
+
+def test_soft_weight_sharing_is_a_mixture_and_gamma_priors() -> None:
+    """tau 5, ten images; against torch's own distributions, in which Gamma's constants are left out."""
+    net = a_mixture()
+    components = torch.distributions.Normal(torch.tensor([0.0, 0.5, 2.0]), torch.tensor([0.5, 1.0, 2.0]))
+    shares = torch.distributions.Categorical(torch.tensor([0.9, 0.075, 0.025]))
+    log_p = torch.distributions.MixtureSameFamily(shares, components).log_prob(WEIGHT).sum()
+    precision = torch.tensor([4.0, 1.0, 0.25])
+    shape, rate = torch.tensor([5e3, 250.0, 250.0]), torch.tensor([2.0, 0.1, 0.1])
+    gamma = torch.distributions.Gamma(shape, rate)
+    constants = shape * rate.log() - torch.lgamma(shape)
+    expected = -(log_p + (gamma.log_prob(precision) - constants).sum()) * 5.0 / 10
+    assert net.penalty().item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_soft_weight_sharing_snaps_weights_to_the_likeliest_mean() -> None:
+    """.9 N(1; 0, .5) = .097 is more than .075 N(1; .5, 1) = .026; at -2 that has more than the widest."""
+    assert a_mixture().snapped()["1.weight"].tolist() == [[0.0, 0.5, 2.0, 2.0]]
+    net = a_mixture()
+    with torch.no_grad():
+        net.of("means").fill_(2.0)
+        net.of("log_sigma")[1] = net.of("log_sigma")[2]
+    assert merged(net.means(), net.of("log_sigma")).tolist() == [0, 1, 1]
+    net.of("means").data[1] += 1e-6  # a divergence of 2.5e-13
+    assert merged(net.means(), net.of("log_sigma")).tolist() == [0, 1, 1]
+    assert net.snapped()["1.weight"][0, 2].item() == pytest.approx(2.0)
+    net.of("means").data[1] += 0.1
+    assert merged(net.means(), net.of("log_sigma")).tolist() == [0, 1, 2]
+    assert merged(torch.zeros(2), torch.tensor([0.0, 1e-4])).tolist() == [0, 1]  # 2e-8
+
+
+def test_soft_weight_sharing_trains_each_part_at_its_rate() -> None:
+    """Adam's first step is the rate, whatever the gradient: 3e-3 for log precision, which is -2 log sigma."""
+    run, chosen = run_of(), settings("soft_weight_sharing")
+    net = Mixture(run, chosen, 5.0)
+    flat = FlatModel(net)
+    policy = Sharing(run, chosen, flat)
+    before = {name: value.detach().clone() for name, value in net.named_parameters()}
+    flat.gradients.fill_(1.0)
+    Optimiser(flat, policy.update_groups).step(policy.lr)
+    for name, rate in {
+        "model.1.weight": 5e-4,
+        "added.means": 1e-4,
+        "added.log_sigma": 1.5e-3,
+        "added.logits": 3e-3,
+    }.items():
+        torch.testing.assert_close(net.get_parameter(name).detach(), before[name] - rate)
 
 
 @pytest.mark.parametrize("name", ["supermask", "edge_popup"])

@@ -98,6 +98,25 @@ def test_the_threshold_is_within_tolerance_and_close_to_the_largest() -> None:
         assert max(losses) > bound or abs(max(losses) - after.loss) < 0.05 * bound
 
 
+def test_a_narrow_tolerance_does_not_end_the_search_at_its_first_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Magnitudes 1 to n, the loss 1 + the tenth of what is removed: within 1 % a tenth may go; half of it costs 5 %.
+
+    A first guess that is a hair out of bounds leaves nothing removed by the authors' rule: 0.0495, whose bound is 5 %
+    below that guess.
+    """
+    run = a_run()
+    flat = FlatModel(run.model)
+    flat.values.copy_(torch.arange(1, flat.values.numel() + 1))
+
+    def measured(*_: torch.Tensor) -> Evaluation:
+        return Evaluation(loss=1 + 0.1 * float((flat.values == 0).double().mean()), wrong=0, samples=80)
+
+    monkeypatch.setattr(flat, "evaluate", measured)
+    for tolerance in (0.002, 0.01, 0.04, 0.0495):
+        _, after = largest_threshold(flat, torch.ones_like(flat.values), run.validation, twt=tolerance)
+        assert 1 + tolerance / 2 <= after.loss <= 1 + tolerance
+
+
 def test_an_empty_layer_does_not_break_the_search() -> None:
     run = a_run()
     flat = FlatModel(run.model)

@@ -1,5 +1,6 @@
 """Every registered method on a tiny task: what a method must keep, whoever wrote it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sharpminima.base.files import read_json
 from sharpminima.base.settings import Settings
 from sharpminima.catalogue.methods.choices import Criterion
 from sharpminima.catalogue.methods.search import SubnetSettings
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.nets.masks import count
 from sharpminima.pruning import METHODS
 from sharpminima.pruning.engine import criteria
@@ -40,7 +42,16 @@ _OWN = {
     "variational_dropout": {"strengths": [1.0, 3.0], "lr": 0.01, "gate_lr": 0.3, "log_sigma2": -4.0},
     "dsr": {"every": 8},
     "dst": {"strengths": [0.05, 0.1], "lr": 0.1, "momentum": 0.0, "added_momentum": 0.0},
+    "network_surgery": {"strengths": [0.5, 1.5]},
+    "straight_through_gates": {"strengths": [3e-4, 1e-3]},
+    "soft_weight_sharing": {"strengths": [0.01, 0.1], "lr": 1e-2, "means_lr": 3e-3, "mixture_lr": 0.1},
+    "autoprune": {"strengths": [5e-3, 2e-2], "rate": 10},
+    "amc": {"episodes": 12, "warm_up": 6, "hidden": 16, "samples_per_class": 20},
+    "learned_agents": {"strengths": [0.1, 0.5], "updates": 10, "samples_per_class": 20},
     "continuous_sparsification": {"strengths": [5e-5, 5e-4], "rate": 30},
+    "bayesian_compression": {"strengths": [0.3, 1.0], "lr": 0.03, "noise_lr": 0.1},
+    "structured_bayesian": {"strengths": [0.3, 1.0], "lr": 0.01, "noise_lr": 0.3},
+    "dcp": {"samples_per_class": 20},
 }
 
 
@@ -64,11 +75,25 @@ def pruned_by(name: str) -> Pruned:
     return _CACHE[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_survivors_are_as_asked_and_the_net_is_not_dead(name: str) -> None:
     check_levels(METHODS[name], pruned_by(name))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_training_of_it_minimises_psp_entropy_too_where_it_is_asked_to(name: str) -> None:
+    pruned = METHODS[name].prune(replace(small_run(), psp_entropy=PspEntropySettings(beta=0.1)), settings_of(name))
+    plain = pruned_by(name)
+    assert [row["train_loss"] for row in pruned.history] != [row["train_loss"] for row in plain.history]
+    for level, state in pruned.levels.items():
+        assert state.state.keys() == plain.levels[level].state.keys()
+        assert all(tensor.isfinite().all() for tensor in state.state.values())
+        assert any(not torch.equal(tensor, plain.levels[level].state[key]) for key, tensor in state.state.items())
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_bfloat16")
 @pytest.mark.parametrize("name", METHODS)
 def test_it_prunes_in_bfloat16_too(name: str) -> None:
@@ -81,6 +106,7 @@ def test_a_stopped_run_of_lobster_in_bfloat16_goes_on_to_the_same_bits() -> None
     check_resumes(lobster, settings, lobster.prune(small_run(), settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_equal_runs_give_equal_bits_and_leave_the_start_alone(name: str) -> None:
     pruned, run = pruned_by(name), small_run()
@@ -89,6 +115,7 @@ def test_equal_runs_give_equal_bits_and_leave_the_start_alone(name: str) -> None
         assert all(torch.equal(p, q) for p, q in zip(run.model.parameters(), small_net().parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_stopped_run_goes_on_to_the_same_bits(name: str) -> None:
     check_resumes(METHODS[name], settings_of(name), pruned_by(name))

@@ -18,6 +18,7 @@ from sharpminima.nets.masks import Masks, apply_masks
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.engine.units import unit_masks, units_of
 from sharpminima.pruning.structured.l1_filters import Filters
+from sharpminima.pruning.structured.skeletonization import Relevance
 from sharpminima.pruning.structured.soft_filter import SoftZeros
 from sharpminima.pruning.structured.taylor_channels import TaylorScores
 from sharpminima.pruning.structured.unit_scores import UnitScores, search
@@ -52,6 +53,32 @@ def test_taylor_squares_what_the_loss_loses_without_a_unit() -> None:
     assert policy.scores(flat)["1"].tolist() == pytest.approx([0.25 / 2, 4.0 / 2])
 
 
+def test_relevance_is_what_the_linear_error_loses_with_a_units_output() -> None:
+    """Against a factor on the hidden units; smoothed over two mini-batches by .8 and .2, and whole again."""
+    policy, flat = a_policy(Relevance, "skeletonization", 0.5, every=2, begin=0.5)
+
+    def relevance(images: Tensor, labels: Tensor) -> Tensor:
+        alpha = torch.ones(2, requires_grad=True)
+        net = flat.model
+        outputs = (net[3](net[2](net[1](net[0](images))) * alpha)).softmax(1)
+        targets = F.one_hot(labels, 2)
+        error = (targets - outputs).abs().sum(1).mean()
+        return -torch.autograd.grad(error, alpha)[0]
+
+    batches = [(IMAGES, LABELS), (IMAGES[1:], LABELS[:1])]
+    for step, (images, labels) in enumerate(batches, start=2):
+        policy.steps = step
+        policy.before_step(flat, images, labels)
+    first, second = (relevance(*batch) for batch in batches)
+    expected = (0.8 * 0.2 * first + 0.2 * second) / (1 - 0.8**2)
+    torch.testing.assert_close(policy.scores(flat)["1"], expected)
+    flat_before = flat.values.clone()
+    policy.masks["1.weight"][1] = False
+    scores = policy.scores(flat)["1"]
+    assert scores[1] < scores[0]
+    assert torch.equal(flat.values, flat_before)
+
+
 def one_step(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[TaylorScores, FlatModel]:
     """Importance of one mini-batch, in training mode as the search has it."""
     flat, part = FlatModel(model), Split(images, labels)
@@ -80,6 +107,7 @@ def test_taylor_is_the_gate_behind_batchnorm_and_the_whole_filter_without(kind: 
         torch.testing.assert_close(found[group.name], expected.square())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "steps", "seed", "least"),
     [("batchnorm", 30, 4, 0.9), ("batchnorm", 30, 9, 0.7), ("residual", 5, 9, 0.7)],  # 4: the images it has learnt from
@@ -159,13 +187,17 @@ def test_soft_zeros_recover_without_batchnorm(kind: str) -> None:
     assert revived > 0.3 * sum(int(each.sum()) for each in zeroed[:-1]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.dial == "units"])
 def test_units_leave_a_resnet_down_to_the_level(name: str) -> None:
     """Blocks and shortcuts shrink, and what the level leaves is what the net then holds."""
     model, split = build("residual"), images_of("residual", 30, 1)
     run = Run(model, split, split, split, (0.9,), seed=0, augment=False, compaction=True)
-    short = {"batch_size": 10, "epochs": 1, "recipe": {"batch_size": 10, "max_epochs": 1}}
-    (state,) = METHODS[name].prune(run, METHODS[name].settings(**short)).levels.values()
+    recipe = {"batch_size": 10, "max_epochs": 1}
+    short = {"batch_size": 10, "epochs": 1, "recipe": recipe, "dense": recipe, "episodes": 6, "warm_up": 3}
+    fields = METHODS[name].settings.model_fields
+    chosen = METHODS[name].settings(**{key: value for key, value in short.items() if key in fields})
+    (state,) = METHODS[name].prune(run, chosen).levels.values()
     assert state.reached
     model.load_state_dict(state.state)
     counts = count_net(model, (3, 8, 8))

@@ -7,8 +7,9 @@ from training.cases import NETS, build, images_of
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.nets.compaction import compact
+from sharpminima.nets.counts import count_net
 from sharpminima.nets.masks import apply_masks, count
-from sharpminima.pruning.engine.units import keep_best_units, unit_masks, units_of
+from sharpminima.pruning.engine.units import UnitCosts, keep_best_units, unit_masks, units_of
 
 
 def test_what_a_unit_takes_along() -> None:
@@ -44,6 +45,23 @@ def test_the_smaller_net_computes_the_same(kind: str) -> None:
     assert compacted.parameter_count < sum(p.numel() for p in model.parameters())
     images = images_of(kind, 8, 0).images
     torch.testing.assert_close(compacted.model.eval()(images), model(images))
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_costs_are_those_of_the_masks(kind: str) -> None:
+    """Survivors of random numbers of units, and multiply-adds where no tap falls on padding."""
+    model, images = build(kind), images_of(kind, 1, 0).images
+    groups, draws = units_of(model), torch.Generator().manual_seed(0)
+    costs = UnitCosts(model, groups, images)
+    for _ in range(5):
+        kept = {g.name: int(torch.randint(1, g.count + 1, (), generator=draws)) for g in groups}
+        masks = unit_masks(model, groups, {g.name: torch.arange(g.count) < kept[g.name] for g in groups})
+        assert costs.weights(kept) == count(masks)[0]
+        assert sum(costs.layers(kept).values()) == count({n: m for n, m in masks.items() if m.ndim > 1})[0]
+        if kind in ("linear", "batchnorm"):
+            counted = count_net(model, images.shape[1:], masks)
+            assert 2 * costs.multiplications(kept) == counted.flops_nonzero
+    assert model.training
 
 
 def test_the_fewest_units_that_bring_the_level() -> None:

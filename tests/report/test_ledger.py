@@ -4,6 +4,7 @@ import pytest
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.report.claims import read_ledger
+from sharpminima.study.jobs import NUMBERS_CODE
 
 CLAIM = """
 claims:
@@ -22,6 +23,12 @@ def test_the_papers_ledger_is_whole():
         claim.id for claim in claims
     }
     assert all(claim.says and claim.source for claim in claims)
+
+
+def test_numbers_are_made_anew_when_any_code_that_judges_changes():
+    judging = {path.as_posix() for path in Path("src/sharpminima/report/claims").glob("_*.py")}
+    texts = {f"src/sharpminima/report/claims/{name}.py" for name in ("__init__", "_text")}
+    assert judging - texts <= {str(path) for path in NUMBERS_CODE}
 
 
 def test_what_changed_after_results_is_told_in_order():

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sharpminima.analysis import psp_entropy
 from sharpminima.base.stop import STOP, Stopped
-from sharpminima.catalogue.analyses import HessianSettings, LineSettings, SurfaceSettings
+from sharpminima.catalogue.analyses import ANALYSES, HessianSettings, LineSettings, SurfaceSettings
 from sharpminima.catalogue.columns import (
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
@@ -121,6 +121,30 @@ def test_barrier_on_two_parts(nets: tuple[Path, Path, Path], tmp_path: Path) -> 
     assert (table["distance"] == table["distance"].iloc[0]).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "function", "options"),
+    [("hessian", hessian, "hessian_eigenvalues", {}), ("line", plane, "hessian_along_line", {"points": 2})],
+)
+def test_the_recorded_eigenvalues_keep_the_digits_of_their_basis(
+    nets: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    module: Any,
+    function: str,
+    options: dict[str, int],
+) -> None:
+    def stopped(*_: Any, **given: Any) -> None:
+        raise Stopped(str(given["basis"]))
+
+    monkeypatch.setattr(module, function, stopped)
+    entry = ANALYSES[name]
+    settings = entry.settings(images=40, eigenvalues=2, **options)
+    with pytest.raises(Stopped, match=r"^torch\.float64$"):
+        entry.load()(*nets, settings, tmp_path / "table.csv", CPU)
+
+
+@pytest.mark.slow
 def test_line_holds_both_spaces_and_both_ends(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
     settings = {"images": 40, "eigenvalues": 2, "tolerance": 1e-2}
     table = command("line", nets, tmp_path / "line/line.csv", points=3, **settings)
@@ -137,6 +161,7 @@ def test_line_holds_both_spaces_and_both_ends(nets: tuple[Path, Path, Path], tmp
             assert set(rows["dimension"]) == set(same["dimension"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_signal")
 @pytest.mark.parametrize("points", [1, 5])
 def test_a_stopped_line_goes_on(
@@ -156,6 +181,7 @@ def test_a_stopped_line_goes_on(
     assert [path.name for path in out.parent.iterdir()] == ["line.csv"]
 
 
+@pytest.mark.slow
 def test_stopped_eigenvalues_go_on_with_those_that_are_left(
     nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +257,7 @@ def test_psp_by_layer_and_by_class(nets: tuple[Path, Path, Path], tmp_path: Path
             assert (rows["live_neurons"] <= its_layer["live_neurons"]).all()
 
 
+@pytest.mark.slow
 def test_eigenvalues_of_relative_changes_do_not_depend_on_the_scale_of_layers(
     nets: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

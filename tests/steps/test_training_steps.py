@@ -20,6 +20,7 @@ from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.models import build_model
+from sharpminima.nets.storage import stored_bytes
 from sharpminima.runtime.precision import set_precision
 from sharpminima.runtime.usage import read_usage
 from sharpminima.steps import dense, job, prune, retrain, tables
@@ -54,6 +55,7 @@ def gradual(run: Path, level: str) -> Path:
     return run / f"lobster/level-{level}/gradual/seed-5/checkpoint.safetensors"
 
 
+@pytest.mark.slow
 def test_dense_starts_from_init_and_records_what_it_measured(run: Path, digits: Path) -> None:
     checkpoint = load_checkpoint(run / "dense/checkpoint.safetensors")
     facts = checkpoint.metadata
@@ -131,6 +133,7 @@ def test_weights_of_the_first_replica_alone_leave_the_others_masks_metrics_and_p
     assert wrong == [metrics["test_wrong"] for metrics in whole.metadata["metrics"][1:]]
 
 
+@pytest.mark.slow
 def test_where_the_highest_level_alone_keeps_weights_the_others_keep_all_else(
     run: Path, digits: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_where_the_highest_level_alone_keeps_weights_the_others_keep_all_else(
     assert (len(whole.states), thin.states, thin.metadata) == (1, [], whole.metadata)
 
 
+@pytest.mark.slow
 def test_a_long_retraining_lasts_as_long_as_the_method(run: Path, digits: Path, tmp_path: Path) -> None:
     retrain.retrain(digits, run / "init", gradual(run, "99.99"), "rewind-long", 1, RECIPE, tmp_path, CPU)
     found = load_checkpoint(tmp_path / "checkpoint.safetensors")
@@ -181,6 +185,7 @@ def test_a_replica_does_not_depend_on_its_companions(run: Path, digits: Path, tm
     assert all(torch.equal(alone.states[0][name], value) for name, value in together.states[0].items())
 
 
+@pytest.mark.slow
 def test_an_interrupted_cell_goes_on_with_its_next_replica(
     run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +247,10 @@ def test_the_measures_table(run: Path, tmp_path: Path) -> None:
     assert second.flops_nonzero == 2 * second.nonzero_kernels
     assert (first.job_nets, second.job_nets) == (1, 3)
     assert first.final_epochs_at_most == 3
+    assert first.stored_bytes == 4 * 266_610
+    masks = load_checkpoint(gradual(run, "20")).masks
+    assert masks is not None
+    assert second.stored_bytes == stored_bytes(build_model("lenet300"), masks[0]) < 0.9 * first.stored_bytes
     for row in (first, second):
         assert row.job_wall_s > 0
         assert row.job_cpu_s > 0
@@ -260,6 +269,7 @@ def test_what_is_not_measured_is_empty(run: Path, tmp_path: Path) -> None:
     assert row.test_wrong > 0
 
 
+@pytest.mark.slow
 def test_batchnorm_of_w0_is_that_of_all_that_follows(digits: Path, tmp_path: Path) -> None:
     init, chosen = tmp_path / "init", {"momentum": 0.5, "eps": 0.01}
     arguments = ("--data", digits, "--model", "lenet5-bn", "--seed", 0, "--out", init)
@@ -340,6 +350,7 @@ def batched(run: Path, digits: Path, out: Path, strategy: str = "reinit", replic
     retrain.retrain(digits, run / "init", gradual(run, "99.99"), strategy, replicas, RECIPE, out, runtime)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["reinit", "random-structure"])
 def test_a_batched_cell_is_the_looped_one_up_to_rounding(
     run: Path, digits: Path, tmp_path: Path, strategy: str
@@ -366,6 +377,7 @@ def test_a_batched_cell_is_the_looped_one_up_to_rounding(
 
 # 26 steps an epoch of 3 epochs: in the middle, and when the cell is trained but not written.
 @pytest.mark.parametrize("when", ["training", "writing"])
+@pytest.mark.slow
 def test_a_stopped_batch_goes_on_to_the_same_bits(
     run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
@@ -413,3 +425,46 @@ def test_auto_is_a_rule_by_device(run: Path, digits: Path) -> None:
         training = job.TrainingJob(digits, job.Runtime("cpu", 1, replica_strategy=asked))
         training.device = torch.device(device)
         assert training.replica_strategy(replicas) == used
+
+
+ENTROPY = '{"beta": 0.3, "tau": 0.5}'
+
+
+@pytest.mark.slow
+def test_psp_entropy_rides_on_every_training_step_and_is_recorded(run: Path, digits: Path, tmp_path: Path) -> None:
+    common = ("--data", digits, "--init", run / "init", "--device", "cpu", "--psp-entropy", ENTROPY)
+    recipe = ("--settings", RECIPE.model_dump_json())
+    command("dense", *common, *recipe, "--out", tmp_path / "dense")
+    command("prune", *common, "--settings", json.dumps(LOBSTER), "--level", 0.2, "--out", tmp_path / "lobster")
+    pruned = gradual(tmp_path, "20")
+    for strategy in ("rewind", "reinit"):
+        out = tmp_path / strategy
+        command(
+            *("retrain", *common, *recipe, "--pruned", pruned, "--strategy", strategy, "--out", out),
+            *("--replicas", 1 if strategy == "rewind" else 2, "--replica-strategy", "batched"),
+        )
+    made = [tmp_path / "dense/checkpoint.safetensors", pruned]
+    for path in (*made, *(tmp_path / strategy / "checkpoint.safetensors" for strategy in ("rewind", "reinit"))):
+        assert load_checkpoint(path).metadata["psp_entropy"] == {"revision": 1, "beta": 0.3, "tau": 0.5, "order": 1}
+    assert "psp_entropy" not in load_checkpoint(run / "dense/checkpoint.safetensors").metadata
+    states = [load_checkpoint(folder / "dense/checkpoint.safetensors").states[0] for folder in (run, tmp_path)]
+    assert any(not torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_a_beta_of_0_leaves_the_nets_of_every_step_as_they_are(run: Path, digits: Path, tmp_path: Path) -> None:
+    command(
+        *("dense", "--data", digits, "--init", run / "init", "--device", "cpu", "--psp-entropy", '{"beta": 0}'),
+        *("--settings", RECIPE.model_dump_json(), "--out", tmp_path),
+    )
+    plain, other = (load_checkpoint(folder / "checkpoint.safetensors") for folder in (run / "dense", tmp_path))
+    assert all(torch.equal(tensor, other.states[0][name]) for name, tensor in plain.states[0].items())
+
+
+def test_a_label_behind_a_models_name_is_recorded_and_changes_nothing(run: Path, digits: Path, tmp_path: Path) -> None:
+    command("init", "--data", digits, "--model", "lenet300@plus", "--seed", 5, "--out", tmp_path / "init")
+    common = ("--data", digits, "--init", tmp_path / "init", "--device", "cpu")
+    command("dense", *common, "--settings", RECIPE.model_dump_json(), "--out", tmp_path / "dense")
+    labelled = load_checkpoint(tmp_path / "dense/checkpoint.safetensors")
+    assert labelled.metadata["model"] == "lenet300@plus"
+    plain = load_checkpoint(run / "dense/checkpoint.safetensors").states[0]
+    assert all(torch.equal(tensor, labelled.states[0][name]) for name, tensor in plain.items())

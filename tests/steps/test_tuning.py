@@ -6,15 +6,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from awaited import methods_on_mnist
 from typer.testing import CliRunner
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import write_text
+from sharpminima.catalogue.methods import METHODS
 from sharpminima.cli import app
 from sharpminima.data import prepare_dataset
 from sharpminima.nets.checkpoint import read_metadata
-from sharpminima.pruning import METHODS
-from sharpminima.steps import init, tuning
+from sharpminima.steps import entropy_trials, init, tuning
 from sharpminima.steps.job import Runtime
 from sharpminima.study.read import parse_settings, read_config
 from sharpminima.study.schema import MethodChoice
@@ -30,6 +31,7 @@ def start(digits: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_each_combination_is_a_trial_and_nothing_of_the_test_split_is_shown(
     digits: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +57,7 @@ def test_each_combination_is_a_trial_and_nothing_of_the_test_split_is_shown(
     pd.testing.assert_frame_equal(pd.read_csv(out / "trials.csv"), table)
 
 
+@pytest.mark.slow
 def test_a_trial_is_not_taken_for_one_of_other_settings_data_w0_or_levels(
     digits: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +66,7 @@ def test_a_trial_is_not_taken_for_one_of_other_settings_data_w0_or_levels(
     grid, out, calls = {"samples_per_class": [10]}, tmp_path / "trials", []
     prune = tuning.prune
     monkeypatch.setattr(tuning, "prune", lambda *given: (calls.append(given), prune(*given)))
-    usual: dict[str, Any] = {"data": digits, "start": start, "levels": [0.5], "runtime": Runtime("cpu", 1)}
+    usual: dict[str, Any] = {"data": digits, "w0": start, "levels": [0.5], "runtime": Runtime("cpu", 1)}
     prepare_dataset("digits", tmp_path / "other", seed=1, progress=lambda _: None)
     for data, seed, place in ((digits, 8, "w0"), (tmp_path / "other", 9, "w0-other")):
         init.init(data, "lenet300", seed, tmp_path / place)
@@ -71,8 +74,8 @@ def test_a_trial_is_not_taken_for_one_of_other_settings_data_w0_or_levels(
         usual,
         usual | {"levels": [0.4, 0.5]},
         usual | {"runtime": Runtime("cpu", 1, compaction=False)},
-        usual | {"start": tmp_path / "w0"},
-        usual | {"data": tmp_path / "other", "start": tmp_path / "w0-other"},
+        usual | {"w0": tmp_path / "w0"},
+        usual | {"data": tmp_path / "other", "w0": tmp_path / "w0-other"},
     ]
     for number, changed in enumerate(given, start=1):
         for _ in range(2):
@@ -102,6 +105,7 @@ def test_a_grid_that_makes_no_sense(grid: dict, said: str) -> None:
         list(tuning.trials(MethodChoice.model_validate(BASE).root, grid))
 
 
+@pytest.mark.slow
 def test_a_plan_gives_each_method_the_same_number_of_trials_and_marks_the_best(
     digits: Path, start: Path, tmp_path: Path
 ) -> None:
@@ -140,20 +144,36 @@ def test_an_unfair_plan_is_refused() -> None:
         parse_settings(tuning.TuningPlan, json.dumps(plan), "--plan")
 
 
-def test_the_study_on_mnist_has_the_settings_that_its_trials_chose() -> None:
-    """Of `methods-mnist`, all that was tuned: paper/tuning/methods.csv holds the trials of methods.yaml."""
-    plan = parse_settings(tuning.TuningPlan, "paper/tuning/methods.yaml", "--plan")
-    table = pd.read_csv("paper/tuning/methods.csv")
+def planned(name: str) -> dict[str, list[Any]]:
+    """Method -> its trials' settings, of a plan in paper/tuning, which is a fair one."""
+    plan = parse_settings(tuning.TuningPlan, f"paper/tuning/{name}.yaml", "--plan")
+    found = {each.method.name: [method for _, method in tuning.trials(each.method, each.grid)] for each in plan.methods}
+    assert len(found) == len(plan.methods)
+    return found
+
+
+def chosen_by(model: str) -> tuple[str, pd.DataFrame]:
+    """Plan and table of the trials that chose a net's settings; LeNet-5 takes LeNet-300's until it has its own."""
+    name = "lenet5" if model == "lenet5" and Path("paper/tuning/lenet5.csv").is_file() else "methods"
+    return name, pd.read_csv(f"paper/tuning/{name}.csv")
+
+
+@pytest.mark.parametrize("model", ["lenet300", "lenet5"])
+def test_the_study_on_mnist_has_the_settings_that_its_trials_chose(model: str) -> None:
+    """Of `methods-mnist`, all that was tuned: methods.csv holds the trials of methods.yaml, and so on."""
+    name, table = chosen_by(model)
+    plan = parse_settings(tuning.TuningPlan, f"paper/tuning/{name}.yaml", "--plan")
     tried = table[["method", "trial", "tried"]].drop_duplicates()
     expected = {}
-    for planned in plan.methods:
-        found = [chosen for chosen, _ in tuning.trials(planned.method, planned.grid)]
-        expected[planned.method.name] = [json.dumps(chosen, sort_keys=True) for chosen in found]
+    for each in plan.methods:
+        found = [chosen for chosen, _ in tuning.trials(each.method, each.grid)]
+        expected[each.method.name] = [json.dumps(chosen, sort_keys=True) for chosen in found]
     assert tried.groupby("method")["tried"].apply(list).to_dict() == expected
     study = read_config("methods-mnist")[1]
     assert not set(table["seed"]) & set(study.seeds)
-    assert {e.method.name for e in study.experiments} == set(METHODS)
-    for experiment in study.experiments:
+    experiments = [e for e in study.experiments if e.model == model]
+    assert {e.method.name for e in experiments} == methods_on_mnist()
+    for experiment in experiments:
         name = experiment.method.name
         if name not in expected:
             continue
@@ -163,3 +183,45 @@ def test_the_study_on_mnist_has_the_settings_that_its_trials_chose() -> None:
             assert settings["strengths"] == sorted({one for each in chosen for one in each["strengths"]})
         else:
             assert any(each.items() <= settings.items() for each in chosen), name
+
+
+def test_the_plan_of_the_second_shelf_is_of_methods_that_are_not_run_on_mnist_yet() -> None:
+    # shift_attention has nothing to attend to in LeNet-300.
+    assert planned("second-shelf").keys() == set(METHODS) - methods_on_mnist() - {"shift_attention"}
+
+
+def test_lenet5_has_trials_of_every_method_with_something_to_choose_within_six_hours() -> None:
+    free = {"strength", "strengths", "mu", "lambda_", "nu", "rate", "alpha", "attention_lr"}
+    tunable = {name for name, method in METHODS.items() if free & method.settings.model_fields.keys()}
+    trials = planned("lenet5")
+    assert trials.keys() == tunable | {"global_sparse_momentum"}
+    assert trials.keys() == planned("methods").keys() | planned("second-shelf").keys() | {"shift_attention"}
+    epochs = sum(method.planned_epochs((0.98,))[1] for methods in trials.values() for method in methods)
+    assert epochs == 1064  # as the plan's comment says
+    assert 20 * epochs < 6 * 3600  # seconds, at 20 an epoch
+    # A strength acts on the steps of a search: they are those of the study.
+    searches = {e.method.name: e.method for e in read_config("methods-mnist")[1].experiments if e.model == "lenet5"}
+    for name in trials.keys() & searches.keys() - {"lobster", "supermask", "edge_popup"}:
+        assert {method.epochs for method in trials[name]} == {searches[name].epochs}, name
+
+
+@pytest.mark.slow
+def test_entropy_trials_choose_by_the_validation_loss_and_are_not_run_again(
+    digits: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "trials"
+    arguments = ["tune-entropy", "--data", digits, "--init", start, "--device", "cpu", "--out", out]
+    arguments += ["--settings", "{batch_size: 50, max_epochs: 3}", "--grid", "{beta: [0, 0.1, -0.1]}"]
+    first = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert first.exit_code == 0, first.output
+    table = pd.read_csv(out / "trials.csv")
+    assert list(table["beta"]) == [0, 0.1, -0.1]
+    assert not [column for column in table if "test" in column]
+    able = table[table["beta"] != 0]
+    assert list(table["chosen"]) == list(table["validation_loss_nats"] == able["validation_loss_nats"].min())
+    low, plain, high = (table.set_index("beta")["entropy_1_bits"][beta] for beta in (-0.1, 0, 0.1))
+    assert low < plain < high
+    monkeypatch.setattr(entropy_trials, "dense", lambda *_, **__: pytest.fail("a trial that is done was run again"))
+    again = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert again.exit_code == 0, again.output
+    pd.testing.assert_frame_equal(pd.read_csv(out / "trials.csv"), table)

@@ -206,16 +206,17 @@ def test_inconsistent_studies_are_refused(tmp_path: Path, changes: dict, expecte
     assert any(re.search(expected, line) for line in faults(tmp_path, **changes))
 
 
+@pytest.mark.parametrize("name", ["l1_filters", "learned_agents", "structured_bayesian"])
 def test_a_model_without_units_is_refused_to_a_method_that_removes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = {"experiments__0__method": {"name": "l1_filters"}}
+    method = {"experiments__0__method": {"name": name}}
     load_config({"study": str(demo_with(tmp_path, **method))})
     model = MODELS["lenet300"]
     assert model.known is not None
     monkeypatch.setitem(MODELS, model.name, replace(model, known=replace(model.known, has_units=False)))
     (fault,) = faults(tmp_path, **method)
-    assert "l1_filters removes filters and hidden units, and lenet300 has none that can be left out" in fault
+    assert f"{name} removes filters and hidden units, and lenet300 has none that can be left out" in fault
 
 
 def test_settings_come_as_text_or_file(tmp_path: Path) -> None:
@@ -233,6 +234,7 @@ def test_the_schemas_are_in_step(schema: dict, name: str) -> None:
     assert read_json(Path("workflow/schemas") / f"{name}.schema.json") == schema, "run `make schemas`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(Path("workflow/studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_study_fits_the_schema(path: Path) -> None:
     study = yaml.safe_load(path.read_text(encoding="utf-8"))

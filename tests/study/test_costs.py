@@ -6,8 +6,8 @@ import pytest
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.files import write_json
+from sharpminima.catalogue.methods import METHODS
 from sharpminima.nets.models import MODELS
-from sharpminima.pruning import METHODS
 from sharpminima.study import costs as costs_module
 from sharpminima.study.costs import MEASURED, Costs, Throughput
 from sharpminima.study.jobs import Layout
@@ -137,11 +137,21 @@ def test_every_study_has_a_cost(study: str) -> None:
     assert all(step.cost.at_most_s >= step.cost.expected_s > 0 for step in plan.steps)
 
 
+@pytest.mark.parametrize("study", ["methods", "methods-epochs"])
+def test_the_studies_on_digits_have_every_method(study: str) -> None:
+    nets = {(e.model, e.method.name) for e in load_config({"study": study})[1].experiments}
+    expected = {(model, method) for model in ("lenet300", "lenet5") for method in METHODS}
+    assert expected - nets == {("lenet300", "shift_attention")}  # whose layers have kernels of one weight
+    assert nets <= expected
+
+
 def test_the_study_of_equal_epochs_has_them() -> None:
     _, study = load_config({"study": "methods-epochs"})
     epochs = {}
     for experiment in study.experiments:
-        _, at_most = costs_module._method_epochs(experiment)
-        epochs[experiment.method.name] = at_most / len(getattr(experiment.method, "strengths", (1,)))
+        method = experiment.method
+        strengths = getattr(method, "strengths", None)  # behind a net is the search of one
+        one = method.model_copy(update={"strengths": strengths[:1]}) if strengths else method
+        epochs[method.name] = one.planned_epochs(experiment.levels)[1]
     assert set(epochs) == set(METHODS)
     assert set(epochs.values()) == {40}

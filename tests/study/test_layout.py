@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import Layout
 from sharpminima.study.plan import all_steps
@@ -17,8 +19,8 @@ def layout(study: str) -> Layout:
 def test_below_a_level_replicas_keep_no_weights() -> None:
     found = layout("paper")
     experiment = found.study.experiments[0]
-    levels = {level: found.weights(experiment, level, 0) for level in found.levels(experiment)}
-    assert [level for level, kept in levels.items() if kept == "first"] == ["70", "80"]
+    levels = {name: found.weights(experiment, name, 0) for name in found.level_names(experiment)}
+    assert [name for name, kept in levels.items() if kept == "first"] == ["70", "80"]
     jobs = {job.outputs[0]: job.settings for job in found.training_jobs() if job.rule == "retrain"}
     settings = {path.split("/level-")[1][:2]: value for path, value in jobs.items() if "/lenet300/" in path}
     assert settings["80"]["weights"] == "first"
@@ -214,3 +216,33 @@ def test_an_experiment_of_the_first_seed_has_one_run_of_everything(tmp_path: Pat
     assert seeds(found.figure_tables("fig2")["hessian"], "") == ["4"]
     steps = [step.kind for step in all_steps(found, Costs(found))]
     assert [steps.count(kind) for kind in ("dense", "prune", "retrain")] == [4, 5, 16]
+
+
+def test_what_a_study_has_not_is_named_with_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "title": "One",
+                "experiments": [
+                    {
+                        "dataset": "digits",
+                        "model": "lenet300",
+                        "method": {"name": "lobster"},
+                        "levels": [0.9],
+                        "strategies": {"rewind": {}},
+                    }
+                ],
+                "figures": ["fig1"],
+                "paper": False,
+            }
+        )
+    )
+    found = layout(str(tmp_path / "one.yaml"))
+    net = {"dataset": "digits", "model": "lenet300", "method": "lobster"}
+    with pytest.raises(ConfigError, match="no lenet5 on digits by snip; it has lenet300 on digits by lobster"):
+        found.experiment("digits", "lenet5", "snip")
+    with pytest.raises(ConfigError, match=r"not retrained by reinit; add it to the experiment's strategies: rewind$"):
+        found.retraining(found.experiment(**net), "reinit", 0)
+    with pytest.raises(ConfigError, match=r"no hessian of lenet300 on digits by lobster: add to the experiment"):
+        found.analysis_settings(**net, analysis="hessian")
+    assert layout("demo").analysis_settings("digits", "lenet5", "lobster", "hessian").images == 200

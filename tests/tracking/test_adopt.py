@@ -56,6 +56,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
     return found
 
 
+@pytest.mark.slow
 def test_pulled_files_get_their_notes_and_an_order(layout: Layout) -> None:
     assert adopt(layout) == 3
     assert time_of(INIT) <= time_of(NET) <= time_of(TABLE)

@@ -83,6 +83,7 @@ def run(root: str, seconds: float) -> subprocess.Popen[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_study_neither_begins_nor_ends_the_lock_of_the_first() -> None:
     with run("results/demo", 600) as first:
         assert (first.said, snakemake_is_at_work()) == ("None", True)

@@ -95,6 +95,7 @@ def test_settings_hold_what_numbers_depend_on_and_no_place(synthetic: Layout, tm
     assert str(tmp_path) not in Path(synthetic.settings("runs")).read_text()
 
 
+@pytest.mark.slow
 def test_the_finished_jobs_of_a_study_under_way_are_kept(noted: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.repo import Repo
 

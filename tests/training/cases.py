@@ -1,10 +1,15 @@
 """Small nets of every kind that compaction and replicas meet, and images from which they learn."""
 
+import os
+import signal
+
 import torch
 from torch import Tensor, nn
 
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
 from sharpminima.nets.models.resnet import ResNetCifar
+from sharpminima.training import FlatModel, RecipePolicy
 
 
 class Convolutional(nn.Module):
@@ -63,3 +68,18 @@ def images_of(kind: str, count: int, seed: int) -> Split:
     for image, label in zip(images, labels.tolist(), strict=True):
         image[0, 2 * label : 2 * label + 3] += 0.8
     return Split(images=images, labels=labels)
+
+
+class Interrupting(RecipePolicy):
+    """Raises SIGTERM in this process after a number of steps."""
+
+    def __init__(self, settings: RecipeSettings, steps: int | None) -> None:
+        super().__init__(settings)
+        self._left = steps
+
+    def after_step(self, flat: FlatModel) -> None:
+        super().after_step(flat)
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)

@@ -61,6 +61,7 @@ def test_gradients_are_float32_and_close_to_those_of_float32(kind: str) -> None:
     assert angle(found.gradients, expected.gradients) > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survivors", [0.5, 0.1])
 @pytest.mark.parametrize("kind", list(NETS))
 def test_compaction_changes_no_more_than_rounding(kind: str, survivors: float) -> None:

@@ -53,6 +53,7 @@ def draw_masks(model: nn.Module, density: float, seed: int) -> Masks:
     return masks
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     kind=st.sampled_from(sorted(NETS)),
@@ -109,6 +110,7 @@ def test_a_whole_training_is_the_same(kind: str, momentum: float, weight_decay: 
     torch.testing.assert_close(model.eval()(images), small_model.eval()(images), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "convolutional"])
 def test_a_lobster_run_has_the_same_mask_after_every_event(kind: str) -> None:
     settings_ = LobsterSettings(**{"lambda": 5e-3, "twt": 0.3, "pwe": 1, "max_epochs": 60, "batch_size": 20})

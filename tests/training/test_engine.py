@@ -1,6 +1,5 @@
 """The loop: it learns, resumes to the same bits, stops on SIGTERM, and says when it diverged."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from sharpminima.nets import resume as resume_module
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.rng import generator
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, RecipePolicy, train
+
+from .cases import Interrupting
 
 RECIPE = RecipeSettings(batch_size=16, lr=0.1, momentum=0.9, weight_decay=1e-3, max_epochs=6, patience=2, stop_after=5)
 
@@ -37,21 +38,6 @@ def split(seed: int, count: int) -> Split:
 
 
 TRAINING, VALIDATION = split(1, 100), split(2, 40)
-
-
-class Interrupting(RecipePolicy):
-    """Raises SIGTERM in this process after a number of steps."""
-
-    def __init__(self, settings: RecipeSettings, steps: int | None) -> None:
-        super().__init__(settings)
-        self._left = steps
-
-    def after_step(self, flat: FlatModel) -> None:
-        super().after_step(flat)
-        if self._left is not None:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(policy: RecipePolicy, resume: ResumeFile | None = None) -> tuple[FlatModel, list]:

@@ -1,6 +1,5 @@
 """Replicas trained as one model: each is what it is alone, whoever its companions are, resumed or not."""
 
-import os
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +31,7 @@ from sharpminima.training import (
 from sharpminima.training import flat as flat_module
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 
-from .cases import NETS, build, images_of
+from .cases import NETS, Interrupting, build, images_of
 
 PLAIN = RecipeSettings(lr=0.1, batch_size=20, max_epochs=4)
 HEAVY = RecipeSettings(lr=0.05, batch_size=20, max_epochs=4, momentum=0.9, weight_decay=1e-2)
@@ -77,7 +76,7 @@ def order(replica: int, epoch: int) -> torch.Generator:
     return generator(0, "order", replica, epoch)
 
 
-Found = tuple[list[dict[str, Tensor]], list[list[dict[str, Any]]]]
+SearchResult = tuple[list[dict[str, Tensor]], list[list[dict[str, Any]]]]
 
 
 def run(
@@ -91,7 +90,7 @@ def run(
     augment: bool = False,
     policies: list[RecipePolicy] | None = None,
     resume: ResumeFile | None = None,
-) -> Found:
+) -> SearchResult:
     """Best states and histories of the replicas named by their numbers."""
     models = [build(kind, replica) for replica in replicas]
     each = (
@@ -138,6 +137,7 @@ def assert_same(state: dict[str, Tensor], history: list, other: dict[str, Tensor
         assert row == pytest.approx(other_row, rel=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(NETS))
 @pytest.mark.parametrize("settings", [PLAIN, HEAVY], ids=["plain", "momentum and decay"])
 @pytest.mark.parametrize(
@@ -153,6 +153,7 @@ def test_a_replica_is_what_it_is_alone(
         assert_same(state, history, states[replica], histories[replica])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "batchnorm"])
 def test_replicas_stop_by_themselves(kind: str) -> None:
     states, histories = run(kind, [0, 1, 2, 3], STOPPING)
@@ -181,6 +182,7 @@ def test_companions_do_not_matter() -> None:
         assert_same(fewer[place], fewer_histories[place], states[place + 1], histories[place + 1])
 
 
+@pytest.mark.slow
 def test_each_has_its_own_crops() -> None:
     states, histories = run("residual", [0, 1], PLAIN, augment=True)
     for replica in (0, 1):
@@ -259,22 +261,10 @@ def test_running_statistics_stay_with_their_replica() -> None:
             torch.testing.assert_close(net[name], value)
 
 
-class Interrupting(RecipePolicy):
-    """Raises SIGTERM in this process after a number of its steps."""
-
-    def __init__(self, settings: RecipeSettings, steps: int) -> None:
-        super().__init__(settings)
-        self._left = steps
-
-    def after_step(self, flat: FlatModel) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 # 10 steps an epoch: in the first, at an epoch's last step, and later ones, when some replicas have left.
 @pytest.mark.parametrize("steps", [3, 10, 45, 95])
 @pytest.mark.parametrize("kind", ["linear", "batchnorm"])
+@pytest.mark.slow
 def test_a_stopped_batch_resumes_to_the_same_bits(tmp_path: Path, kind: str, steps: int) -> None:
     expected, expected_histories = run(kind, [0, 1, 2, 3], STOPPING)
     lengths = [len(history) for history in expected_histories]

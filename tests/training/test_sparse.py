@@ -93,6 +93,7 @@ def test_convolution(
     assert sparse(images).permute(1, 2, 3, 0).is_contiguous()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's forward mode uses it
 @pytest.mark.parametrize("pooled", [False, True])
 def test_derivatives_of_the_second_order(pooled: bool) -> None:
@@ -118,6 +119,7 @@ def test_other_poolings_are_not_taken_over() -> None:
     assert sparse(torch.randn(2, 3, 10, 10)).shape == (2, 4, 8, 8)
 
 
+@pytest.mark.slow
 def test_maps_that_are_read_twice_are_pooled_apart() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -189,6 +191,7 @@ def test_which_layers_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_offered(nn.Conv2d(3, 4, 3), cpu)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="products of sparse matrices come from MKL")
 def test_lenet5_at_a_real_mask_keeps_its_function() -> None:
     checkpoint = load_checkpoint(MASKS / "lenet5-99.57.safetensors")

@@ -9,8 +9,10 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+import yaml
 
 from sharpminima.catalogue.analyses import ANALYSES
 
@@ -21,7 +23,21 @@ PARTITIONS = {"main": ("n1", "n2", "n3", "n4"), "pair": ("pair",)}
 DEVICES = ("/dev/null", "/dev/zero")  # Slurm wants a file for each GPU; nobody opens them
 ETC = Path("/etc/slurm")  # where srun looks inside jobs, which see no SLURM_CONF
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+QUICK = {
+    "slurm-init-seconds-before-status-checks": 2,
+    "seconds-between-status-checks": 2,
+    "latency-wait": 5,
+}  # a test is less patient than a cluster
 STEPS = ("dense", "prune", "retrain", "transfer", *ANALYSES)  # what holds a GPU slot
+
+
+def edit_profile(folder: Path, name: str, **settings: Any) -> None:
+    """Change settings of a profile, as a user does; mappings are merged."""
+    path = folder / f"profiles/{name}/config.yaml"
+    profile = yaml.safe_load(path.read_text())
+    for key, value in settings.items():
+        profile[key] = {**profile[key], **value} if isinstance(value, dict) else value
+    path.write_text(yaml.safe_dump(profile))
 
 
 def unable() -> str | None:

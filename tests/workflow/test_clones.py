@@ -12,6 +12,7 @@ from .repository import REINIT, TRAINING, Repository
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_a_training_parameter_edited_in_a_clone_retrains_what_it_touches(pulled: Repository) -> None:
     pulled.edit(TINY, "random-structure: { replicas: 2", "random-structure: { replicas: 1")
     data = ", ".join(f"results/tiny/data/{name}.safetensors" for name in ("digits", "digits-high"))

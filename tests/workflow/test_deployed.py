@@ -9,7 +9,7 @@ from sharpminima.base.yaml_input import read_yaml
 from sharpminima.catalogue.figures import FIGURES, File
 from sharpminima.catalogue.registry import source_file
 from sharpminima.study.jobs import Layout
-from sharpminima.study.paths import CLAIMS, PAPER_SOURCES
+from sharpminima.study.paths import PAPER_SOURCES
 from sharpminima.study.read import load_config
 from sharpminima.study.schema import Config
 
@@ -48,9 +48,10 @@ def test_what_a_deployed_workflow_is_given_is_what_its_rules_read() -> None:
     sources = [source for figure in FIGURES.values() for source in figure.reads.values()]
     files = {source.path for source in sources if isinstance(source, File)}
     studies = {str(path.relative_to(ROOT)) for path in (ROOT / "workflow/studies").glob("*.yaml")}
+    ledgers = {load_config({"study": str(ROOT / study)})[1].ledger for study in studies}
     notebooks = {figure.notebook for figure in FIGURES.values()}
     assert len(listed()) == len(set(listed()))
-    assert set(listed()) == {CLAIMS, *PAPER_SOURCES, *files, *studies, *notebooks}
+    assert set(listed()) == {*ledgers, *PAPER_SOURCES, *files, *studies, *notebooks}
 
 
 @pytest.mark.slow

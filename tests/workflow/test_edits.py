@@ -63,6 +63,7 @@ def test_a_raised_revision_concerns_the_runs_of_its_method(tracked: Path, tmp_pa
     assert planned.keys().isdisjoint({"prepare", "init", "dense"})
 
 
+@pytest.mark.long
 def test_both_tools_agree_again_at_an_older_commit(repository: Repository) -> None:
     older = repository.do("git", "rev-parse", "HEAD").strip()
     repository.edit(TINY, "reinit: { replicas: 2", "reinit: { replicas: 1")

@@ -8,29 +8,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from sharpminima.base.files import sha256_file
 
 from .cases import PATIENCE_S, ROOT, checkout, command, environment, snakemake, wait_until
-from .slurm import NODES, PARTITIONS, Cluster, Job, Step, Watch, queue, unable
+from .slurm import NODES, PARTITIONS, QUICK, Cluster, Job, Step, Watch, edit_profile, queue, unable
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 SLOTS = sum(NODES[node] for node in PARTITIONS["main"])
-QUICK = {
-    "slurm-init-seconds-before-status-checks": 2,
-    "seconds-between-status-checks": 2,
-    "latency-wait": 5,
-}  # a test is less patient than a cluster
 COMPONENTS = {"dense-{dataset}-{model}": 3, "retrain-{dataset}-{model}-{method}-{seed}": 3}
 STUDY = os.environ.get("SLURM_STUDY", "tests/studies/cluster.yaml")
 """What is run and broken; `make test-slurm-demo` takes the default study."""
 NAME = Path(STUDY).stem
-FRESH_S = 3  # the age of a first epoch that has most epochs yet before it
+# Who dies how, of the runs of LOBSTER: each training of the study `cluster` has but two.
+VICTIMS = {"stalled": "/lenet5/", "cancelled": "/lenet5/", "cut_off": "/lenet300/"}
 SILENT_S = 15 * 60  # without a word from Snakemake: it hangs. How long a study may take depends on the machine
 RESULTS = {".csv", ".bz2", ".json", ".safetensors", ".pdf", ".svg"}
 # As the README says it.
@@ -47,15 +41,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(reason)
     with Cluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
-
-
-def edit_profile(folder: Path, name: str, **settings: Any) -> None:
-    """Change settings of a profile, as a user does; mappings are merged."""
-    path = folder / f"profiles/{name}/config.yaml"
-    profile = yaml.safe_load(path.read_text())
-    for key, value in settings.items():
-        profile[key] = {**profile[key], **value} if isinstance(value, dict) else value
-    path.write_text(yaml.safe_dump(profile))
 
 
 class Controller:
@@ -143,23 +128,24 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def _disturb(story: Story, cluster: Cluster) -> bool:
     """Do what is due; whether the time has come to kill the controller."""
-    begun = [step for step in cluster.steps() if _begun(step)]
-    used = [step.job for step in story.victims]
-    # A dense training, of seconds, might be over before anybody looks.
-    pruning = [step for step in begun if step.name == "prune" and step.job not in used]
-    if story.stalled is None:
-        # Of LeNet-5, whose retrainings, which follow, last long enough to be killed.
-        story.stalled = _stop_one(step for step in pruning if "/lenet5/" in str(step.log))
-        if story.stalled is not None:
+    steps = cluster.steps()
+    if len(story.victims) < len(VICTIMS):
+        chosen: dict[str, Step] = {}
+        for role, model in VICTIMS.items():
+            if getattr(story, role) is None:
+                taken = {step.log for step in [*story.victims, *chosen.values()]}
+                prunings = [s for s in steps if s.name == "prune" and model in str(s.log) and s.log not in taken]
+                if prunings:
+                    chosen[role] = prunings[0]
+        caught = _catch(chosen.values())
+        for role, step in chosen.items():
+            if step in caught:
+                setattr(story, role, step)
+        # Only now: who waits for a node's end misses who begins meanwhile.
+        if story.stalled is not None and story.cancelled is not None and story.cut_off is not None:
             (story.stalled_job,) = (job for job in cluster.jobs() if job.id == story.stalled.job)
             cluster.limit(story.stalled.job, 1)
-    elif story.cancelled is None:
-        story.cancelled = _stop_one(pruning)
-        if story.cancelled is not None:
             cluster.cancel(story.cancelled.job)
-    elif story.cut_off is None:
-        story.cut_off = _stop_one(step for step in pruning if step.node != story.stalled.node)
-        if story.cut_off is not None:
             job, node = story.cut_off.job, story.cut_off.node
             cluster.set_node(node, "down")
             # A node that gets a job again before it has buried it refuses all jobs from then on ("Duplicate jobid").
@@ -168,28 +154,37 @@ def _disturb(story: Story, cluster: Cluster) -> bool:
             cluster.set_node(node, "resume")
     elif {step.log for step in story.victims} <= story.watch.resumed:
         # LeNet-300's are over before anyone dies, and LeNet-5's before they print a second epoch.
-        retraining = [step for step in begun if step.name == "retrain" and "/lenet5/" in str(step.log)]
-        fresh = [step for step in retraining if time.time() < step.log.stat().st_mtime + FRESH_S]
-        story.interrupted = [step for step in fresh if _stop(step)]
+        retraining = [step for step in steps if step.name == "retrain" and "/lenet5/" in str(step.log)]
+        story.interrupted = _catch(retraining)
     return bool(story.interrupted)
 
 
-def _begun(step: Step) -> bool:
-    """Whether its first epoch, printed at once, is behind it, and what is printed ten seconds later is not."""
-    return step.printed.count(" epoch ") == 1
+def _catch(steps: Iterable[Step]) -> list[Step]:
+    """Stop those that are yet to print their first epoch as soon as they have; which of them were there to be stopped.
+
+    A stopped one does not end before Slurm ends it (SIGCONT, SIGTERM), and has a state to go on from. Who looks twice a
+    second finds the quick ones ended; but all are seen here first while they still import torch.
+    """
+    caught, waiting = [], [step for step in steps if not _epochs(step)]
+    end = time.monotonic() + PATIENCE_S
+    while waiting:
+        assert time.monotonic() < end, f"no first epoch in {PATIENCE_S} s: {waiting}"
+        for step in list(waiting):
+            begun = _epochs(step) > 0
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(step.pid, signal.SIGSTOP if begun else 0)
+                if not begun:
+                    continue
+                caught.append(step)
+            waiting.remove(step)
+        time.sleep(0.01)
+    return caught
 
 
-def _stop(step: Step) -> bool:
-    """Stop it where it is, so that it does not end before Slurm ends it (SIGCONT, SIGTERM); whether it was there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(step.pid, signal.SIGSTOP)
-        return True
-    return False
-
-
-def _stop_one(steps: Iterable[Step]) -> Step | None:
-    """Stop the first that is still there."""
-    return next((step for step in steps if _stop(step)), None)
+def _epochs(step: Step) -> int:
+    """Lines that it has printed of epochs: the first at once, then one in ten seconds."""
+    # Two spaces: "goes on from resume.safetensors at epoch 7" is none.
+    return step.printed.count("  epoch ")
 
 
 @pytest.fixture(scope="module")
@@ -296,13 +291,12 @@ def test_the_generic_profile_submits_asks_and_begins_again(cluster: Cluster, tmp
     edit_profile(folder, "generic", **{"seconds-between-status-checks": 1, "latency-wait": 5})
     target = "results/demo/runs/digits/lenet5/dense/seed-0/checkpoint.safetensors"
     with Controller(folder, "first.log", target, study="demo", profile="generic"):
-        wait_until(lambda: any(" epoch " in step.printed for step in cluster.steps()))
-        (step,) = cluster.steps()
-        assert _stop(step)
+        wait_until(lambda: bool(cluster.steps()))
+        (step,) = _catch(cluster.steps())
         cluster.cancel(step.job)
         wait_until(lambda: any(other.job != step.job for other in cluster.steps()))
         (again,) = cluster.steps()
-        assert _stop(again)
+        os.kill(again.pid, signal.SIGSTOP)
     cluster.cancel(again.job)
     snakemake(folder, "--unlock", study="demo")
     with Controller(folder, "second.log", target, study="demo", profile="generic") as second:

@@ -116,6 +116,31 @@ rule ranking:
         command("sharpminima ranking --results {input.results} --out {output.table} > {log} 2>&1")
 
 
+rule published:
+    input:
+        results=LAYOUT.table("results"),
+        errors=PUBLISHED_ERRORS,
+        code=PUBLISHED_CODE,
+    output:
+        table=LAYOUT.table("published"),
+    log:
+        log_of("published"),
+    localrule: True
+    conda:
+        "../envs/sharpminima.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=mem_mb("draw"),
+        runtime=minutes("draw"),
+    message:
+        "methods beside what others have published"
+    shell:
+        command(
+            "sharpminima published --results {input.results} --errors {input.errors} --out {output.table} > {log} 2>&1"
+        )
+
+
 # Every table, and the numbers drawn from them.
 rule analysis:
     input:

@@ -14,11 +14,12 @@ from sharpminima.base.files import COMPRESSED
 from sharpminima.base.yaml_input import read_yaml
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES
+from sharpminima.catalogue.models import LABEL
 from sharpminima.catalogue.plugins import PATTERNS
 from sharpminima.study import jobs
 from sharpminima.study.costs import Costs
-from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, RANKING_CODE, Layout
-from sharpminima.study.paths import CLAIMS, PAPER_SOURCES
+from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, PUBLISHED_CODE, RANKING_CODE, Layout
+from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_ERRORS
 from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.read import load_config
@@ -72,7 +73,7 @@ onstart:
 
 wildcard_constraints:
     dataset=PATTERNS["dataset"],
-    model=PATTERNS["model"],
+    model=f"{PATTERNS['model']}({LABEL})?",
     method=PATTERNS["method"],
     level=r"[0-9.]+",
     strategy="[a-z-]+",
@@ -138,7 +139,13 @@ def dense_runtime(wildcards):
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model)
     weights = LAYOUT.kept_weights(experiment, int(wildcards.seed))
     kept = kept_weights("all" if weights == "all" else "none")
-    return DENSE_RUNTIME + kept + as_options(used_by("dense", **wildcards))
+    return DENSE_RUNTIME + psp_entropy(experiment) + kept + as_options(used_by("dense", **wildcards))
+
+
+def psp_entropy(experiment):
+    """The option of a training that minimises PSP-entropy too; the default is not spelled out (see PRECISION)."""
+    settings = experiment.psp_entropy
+    return "" if settings is None else f" --psp-entropy {quote(settings.model_dump_json())}"
 
 
 def dense_settings(wildcards):
@@ -156,7 +163,10 @@ def prune_runtime(experiment):
     """Params function: how a method's run computes, and what it keeps where that is not everything."""
     plugins = as_options(used_by("prune", **experiment_key(experiment)))
     return lambda wildcards: (
-        MASKED_RUNTIME + kept_weights(LAYOUT.kept_weights(experiment, int(wildcards.seed))) + plugins
+        MASKED_RUNTIME
+        + psp_entropy(experiment)
+        + kept_weights(LAYOUT.kept_weights(experiment, int(wildcards.seed)))
+        + plugins
     )
 
 
@@ -164,13 +174,13 @@ def retrain_runtime(wildcards):
     """Params: how a retraining computes, and what it keeps where that is not everything."""
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
     kept = kept_weights(LAYOUT.weights(experiment, wildcards.level, int(wildcards.seed)))
-    return REPLICA_RUNTIME + kept + as_options(used_by("retrain", **wildcards))
+    return REPLICA_RUNTIME + psp_entropy(experiment) + kept + as_options(used_by("retrain", **wildcards))
 
 
 def analysis_settings(wildcards):
     """Params: the settings of one analysis as JSON."""
-    analysis = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method).analysis
-    return getattr(analysis, wildcards.analysis).model_dump_json()
+    chosen = LAYOUT.analysis_settings(wildcards.dataset, wildcards.model, wildcards.method, wildcards.analysis)
+    return chosen.model_dump_json()
 
 
 def mem_mb(step, **key):

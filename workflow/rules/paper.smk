@@ -3,7 +3,7 @@ rule numbers:
         results=LAYOUT.table("results"),
         measured=[path for tables in LAYOUT.summarised_tables().values() for path in tables],
         transfer=LAYOUT.transfer_tables(),
-        claims=CLAIMS,
+        claims=STUDY.ledger,
         code=NUMBERS_CODE,
     output:
         numbers=LAYOUT.numbers(),

@@ -4,12 +4,12 @@ for experiment in STUDY.experiments:
 
     rule:
         name:
-            f"prune_{'_'.join(KEY.values())}".replace("-", "_")
+            "prune_" + re.sub(r"\W", "_", "_".join(KEY.values()))
         input:
             data=LAYOUT.prepared(KEY["dataset"]),
             init=LAYOUT.init(**KEY),
         output:
-            checkpoints=[LAYOUT.cell(**KEY, level=level, strategy="gradual") for level in LAYOUT.levels(experiment)],
+            checkpoints=[LAYOUT.cell(**KEY, level=name, strategy="gradual") for name in LAYOUT.level_names(experiment)],
             history=LAYOUT.run_file("history.csv", **KEY),
             events=LAYOUT.run_file("events.json", **KEY),
         log:

@@ -1,23 +1,49 @@
 """What is measured of a trained net: PSP-entropy, the Hessian's spectrum, the loss surface and barrier."""
 
-from sharpminima.analysis.hessian.eigenvalues import HessianEigenvalues, HessianVectorProduct, hessian_eigenvalues
+from sharpminima.analysis.hessian.diagonal import HessianDiagonal, hessian_diagonal
+from sharpminima.analysis.hessian.eigenvalues import WHICH, HessianEigenvalues, hessian_eigenvalues
+from sharpminima.analysis.hessian.operators import (
+    MATRICES,
+    CurvatureProduct,
+    FisherVectorProduct,
+    GaussNewtonVectorProduct,
+    HessianVectorProduct,
+)
 from sharpminima.analysis.hessian.spectrum import HessianDensity, HessianTrace, hessian_density, hessian_trace
 from sharpminima.analysis.plane.line import LineEigenvalues, LossBarrier, hessian_along_line, loss_barrier
-from sharpminima.analysis.plane.surface import MEASURES, LossSurface, Plane, loss_surface
+from sharpminima.analysis.plane.surface import (
+    BATCH_NORMS,
+    DIRECTIONS,
+    MEASURES,
+    LossSurface,
+    Plane,
+    loss_surface,
+    loss_surface_around,
+)
+from sharpminima.analysis.psp._collect import LayerStatistics
 from sharpminima.analysis.psp.entropy import (
     DEFINITIONS,
-    LayerStatistics,
     PspEntropy,
     PspStatistics,
-    psp_entropy,
     psp_statistics,
 )
-from sharpminima.analysis.psp.preactivations import capture_preactivations, preactivations
+from sharpminima.analysis.psp.measure import psp_entropy
+from sharpminima.analysis.psp.metric import PspEntropyMetric
+from sharpminima.analysis.psp.preactivations import preactivations
+from sharpminima.nets.preactivations import capture_preactivations
 
 __all__ = [
+    "BATCH_NORMS",
     "DEFINITIONS",
+    "DIRECTIONS",
+    "MATRICES",
     "MEASURES",
+    "WHICH",
+    "CurvatureProduct",
+    "FisherVectorProduct",
+    "GaussNewtonVectorProduct",
     "HessianDensity",
+    "HessianDiagonal",
     "HessianEigenvalues",
     "HessianTrace",
     "HessianVectorProduct",
@@ -27,14 +53,17 @@ __all__ = [
     "LossSurface",
     "Plane",
     "PspEntropy",
+    "PspEntropyMetric",
     "PspStatistics",
     "capture_preactivations",
     "hessian_along_line",
     "hessian_density",
+    "hessian_diagonal",
     "hessian_eigenvalues",
     "hessian_trace",
     "loss_barrier",
     "loss_surface",
+    "loss_surface_around",
     "preactivations",
     "psp_entropy",
     "psp_statistics",

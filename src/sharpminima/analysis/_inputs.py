@@ -2,17 +2,19 @@
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sharpminima.base.errors import AnalysisError, SharpminimaError
+from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.masks import checked_masks
 from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
 
 FEW = 4  # images that show what a model does with any
+_TRIALS = 3  # of whether a model draws random numbers: another thread may draw them, but does not every time
 
 
 def check_whole(**values: Any) -> None:
@@ -55,65 +57,51 @@ def check_images(images: Tensor, labels: Tensor, batch_size: int) -> tuple[Tenso
     Raises:
         AnalysisError: they are not, or the batch size is no whole number from 1 on.
     """
-    for what, given in (("images", images), ("labels", labels)):
-        if not isinstance(given, Tensor):
-            raise AnalysisError(f"the {what} are a {type(given).__name__}; give a tensor (torch.as_tensor makes one)")
-        if given.is_meta:
-            raise AnalysisError(f"the {what} are on the meta device, where they have no values; give them on another")
+    check_valued(images=images, labels=labels)
     if images.dim() != 4:
         raise AnalysisError(f"images have shape {list(images.shape)}; give [N, C, H, W]")
     if not images.is_floating_point():
         raise AnalysisError(f"images are {images.dtype}; normalise them to floating point first")
-    if labels.dim() != 1 or labels.dtype != torch.int64:
-        raise AnalysisError(f"labels are {labels.dtype} {list(labels.shape)}; give int64 class numbers [N]")
-    if len(images) != len(labels):
-        raise AnalysisError(f"there are {len(images)} images but {len(labels)} labels; give one label an image")
-    if len(images) == 0:
-        raise AnalysisError("there are no images; give at least one")
-    if images.device != labels.device:
-        raise AnalysisError(f"images are on {images.device}, labels on {labels.device}; give both on one device")
+    images, labels = check_labelled(images, labels)
     check_whole(batch_size=batch_size)
     if batch_size < 1:
         raise AnalysisError(f"the batch size is {batch_size}; give at least 1")
-    return ordinary(images), ordinary(labels)
+    return images, labels
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a module hides what it runs: TorchScript, ``torch.compile``."""
-    in_place = getattr(module, "_compiled_call_impl", None) is not None  # module.compile()
-    return in_place or isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
-
-
-def check_kind(model: nn.Module) -> None:
-    """Check that ``model`` is a net whose weights and layers can be seen, and where it lies.
+def check_valued(**tensors: Any) -> None:
+    """Check that each of the named values is a tensor, and not on the meta device.
 
     Raises:
-        AnalysisError: it is none, or a part of it is a wrapper, compiled, quantised, not initialised, or on the meta
-            device or another one than the rest.
+        AnalysisError: one is not; it is named.
     """
-    if not isinstance(model, nn.Module):
-        raise AnalysisError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
-    for name, module in model.named_modules():
-        where = f"module {name} of the model" if name else "the model"
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            raise AnalysisError(f"{where} is a {type(module).__name__}; give the net inside, its .module")
-        if is_compiled(module):
-            raise AnalysisError(
-                f"{where} is compiled, so its layers cannot be seen; give the model that it was made from"
-            )
-        if ".quantized" in type(module).__module__:
-            raise AnalysisError(
-                f"{where} is quantised, so its weights cannot be seen; give the model that it was made from"
-            )
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    for name, tensor in tensors.items():
-        if nn.parameter.is_lazy(tensor):
-            raise AnalysisError(f"{name} of the model has no shape yet; run the model once on images first")
-        if tensor.is_meta:
-            raise AnalysisError(f"{name} of the model is on the meta device, where it has no values; load the weights")
-    devices = sorted({str(tensor.device) for tensor in tensors.values()})
-    if len(devices) > 1:
-        raise AnalysisError(f"the model lies on {' and '.join(devices)}; move it onto one device")
+    for what, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise AnalysisError(f"the {what} are a {type(value).__name__}; give a tensor (torch.as_tensor makes one)")
+        if value.is_meta:
+            raise AnalysisError(f"the {what} are on the meta device, where they have no values; give them on another")
+
+
+def check_labelled(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Check that there is an int64 label, [N], to each of N images, which may be inputs of any shape.
+
+    Returns:
+        Both, without a graph; also of what was made in inference mode.
+
+    Raises:
+        AnalysisError: there is not, or there are no images.
+    """
+    check_valued(images=images, labels=labels)
+    if labels.dim() != 1 or labels.dtype != torch.int64:
+        raise AnalysisError(f"labels are {labels.dtype} {list(labels.shape)}; give int64 class numbers [N]")
+    count = len(images) if images.dim() else 0
+    if count != len(labels):
+        raise AnalysisError(f"there are {count} images but {len(labels)} labels; give one label an image")
+    if count == 0:
+        raise AnalysisError("there are no images; give at least one")
+    if images.device != labels.device:
+        raise AnalysisError(f"images are on {images.device}, labels on {labels.device}; give both on one device")
+    return ordinary(images), ordinary(labels)
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
@@ -160,8 +148,8 @@ def check_model(model: nn.Module, images: Tensor) -> int:
     From passes over few images in eval mode: twice, and a part of them alone.
 
     Raises:
-        AnalysisError: as `check_kind`; the model cannot take such images, its output is not [N, classes], it draws
-            random numbers, or an image's output depends on the others of its batch.
+        AnalysisError: as `check_kind`; the model cannot take such images or changes them in place, its output is not
+            [N, classes], it draws random numbers, or an image's output depends on the others of its batch.
     """
     check_kind(model)
     few = images[:FEW]
@@ -169,14 +157,7 @@ def check_model(model: nn.Module, images: Tensor) -> int:
         if tensor.device != images.device:
             raise AnalysisError(f"images are on {images.device}, the model on {tensor.device}; move one of them")
     with measuring(gradients=False), eval_mode(model):
-        before = _random_state(images)
-        logits = logits_of(model, few)
-        drawn = not torch.equal(before, _random_state(images))
-        if drawn or not agree(logits, logits_of(model, few)):
-            raise AnalysisError(
-                f"the model {'draws random numbers' if drawn else 'gives other outputs for the same images'} in eval "
-                "mode, so what is measured would be chance; let dropout and noise depend on self.training"
-            )
+        (logits,) = check_repeatable(lambda: (_of_copies(model, few),), images.device)
         part = len(few) // 2
         if part and not agree(logits[:part], logits_of(model, few[:part])):
             raise AnalysisError(
@@ -187,9 +168,54 @@ def check_model(model: nn.Module, images: Tensor) -> int:
     return logits.shape[1]
 
 
-def _random_state(images: Tensor) -> Tensor:
+def _of_copies(model: nn.Module, few: Tensor) -> Tensor:
+    """Logits of images that a model must leave as they are."""
+    images = few.clone()
+    logits = logits_of(model, images)
+    check_unchanged([few], [images])
+    return logits
+
+
+def check_repeatable(
+    compute: Callable[[], tuple[Tensor, ...]], device: torch.device, what: str = "the model"
+) -> tuple[Tensor, ...]:
+    """Check that a model gives the same twice, and draws no random numbers; what it gives.
+
+    Raises:
+        AnalysisError: it does not.
+    """
+    for _ in range(_TRIALS):
+        before = _random_state(device)
+        outputs = compute()
+        drawn = not torch.equal(before, _random_state(device))
+        same = all(agree(first, second) for first, second in zip(outputs, compute(), strict=True))
+        if same and not drawn:
+            return outputs
+        if not same:
+            break
+    raise AnalysisError(
+        f"{what} {'draws random numbers' if drawn else 'gives other outputs for the same images'} in eval "
+        "mode, so what is measured would be chance; let dropout and noise depend on self.training"
+    )
+
+
+def check_unchanged(before: Sequence[Tensor], after: Sequence[Tensor], what: str = "the model") -> None:
+    """Check that copies of a model's inputs are what they were before it ran.
+
+    Raises:
+        AnalysisError: they are not.
+    """
+    for kept, used in zip(before, after, strict=True):
+        if kept.shape != used.shape or ((kept != used) & ((kept == kept) | (used == used))).any():  # NaN is the same
+            raise AnalysisError(
+                f"{what} changes its images in place, so the measure would see other images in the next pass; let it "
+                "compute in a copy, as x * 0.5 in place of x.mul_(0.5), or begin with x.clone()"
+            )
+
+
+def _random_state(device: torch.device) -> Tensor:
     own = torch.get_rng_state()
-    return torch.cat([own, torch.cuda.get_rng_state(images.device)]) if images.is_cuda else own
+    return torch.cat([own, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else own
 
 
 def count_labels(labels: Tensor, classes: int) -> Tensor:

@@ -68,13 +68,15 @@ def whole_of(model: nn.Module, dtype: torch.dtype | None = None) -> Reduced:
 
 def _layouts(net: nn.Module, places: Tensor) -> Iterator[Reduced]:
     """The net in each layout, in place: channels last is faster on a CPU."""
-    for layout in layouts_on(next(net.parameters()).device):
+    for layout in layouts_of(net):
         yield Reduced(laid_out(net, layout), places, layout)
 
 
-def layouts_on(device: torch.device) -> tuple[torch.memory_format, ...]:
-    """Layouts in memory to try on a device, the fastest first."""
-    return (torch.channels_last, torch.contiguous_format) if device.type == "cpu" else (torch.contiguous_format,)
+def layouts_of(net: nn.Module) -> tuple[torch.memory_format, ...]:
+    """Layouts in memory to try for a net, the fastest first; kernels of volumes know no channels last."""
+    every = list(net.parameters())
+    flat = every[0].device.type == "cpu" and all(parameter.dim() != 5 for parameter in every)
+    return (torch.channels_last, torch.contiguous_format) if flat else (torch.contiguous_format,)
 
 
 def laid_out(net: nn.Module, layout: torch.memory_format) -> nn.Module:
@@ -101,9 +103,8 @@ class Observed:
         device = next(model.parameters()).device
         for compacted in _observed(model, survivors):
             net = compacted.model.eval()
-            layouts = layouts_on(device)
             # Short of any, the whole net in the layout that every net takes.
-            if any(is_same(laid_out(net, layout)) for layout in layouts):
+            if any(is_same(laid_out(net, layout)) for layout in layouts_of(net)):
                 break
         self.net = net
         self._parameters = {name: (full, places.to(device)) for name, (full, places) in compacted.parameters.items()}

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 class Settings(BaseModel):
     """Base of all settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Most processes read few of the settings: each builds its validator at its first use, not at import.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -16,8 +17,8 @@ class Settings(BaseModel):
         """Refuse ``yes``, ``no``, ``on`` and ``off``, which YAML reads as truth values, where they would be 1 and 0."""
         for name, field in cls.model_fields.items() if isinstance(given, dict) else ():
             value = given.get(field.alias or name)
-            found = any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
-            if found and not _takes_truth(field.annotation):
+            has_truth_value = any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
+            if has_truth_value and not _takes_truth(field.annotation):
                 raise ValueError(f"{name}: {value!r} given, as which YAML reads yes and no too: write a number")
         return given
 

@@ -58,12 +58,12 @@ def _note(path: str | os.PathLike[str]) -> Path:
 def _recorded(path: Path) -> list[str]:
     """The SHA-256 that the record of a study's stage has for a file."""
     for folder in path.absolute().parents:
-        found = [folder / name for name in _RECORDS if (folder / name).is_file()]
-        if found:
+        records = [folder / name for name in _RECORDS if (folder / name).is_file()]
+        if records:
             ending = f"{folder.name}/{path.absolute().relative_to(folder).as_posix()}"
             return [
                 digest
-                for record in found
+                for record in records
                 for made, digest in _outputs(record, record.stat().st_mtime_ns)
                 if made == ending or made.endswith(f"/{ending}")
             ]

@@ -117,6 +117,15 @@ RESULT_COLUMNS = [
     "gradient_norm_after_threshold",
 ]
 PUBLISHED_COLUMNS = ["strategy", "accuracy_percent", "spread_percent"]
+PUBLISHED_ERROR_COLUMNS = [
+    "model",
+    "method",
+    "source",
+    "density_percent",
+    "error_percent",
+    "reference",
+    "certainty",
+]
 DENSITY_COLUMNS = [*KEY_COLUMNS, "parameter", "density"]
 MEASURE_COLUMNS = [
     *_NET_COLUMNS,
@@ -126,6 +135,7 @@ MEASURE_COLUMNS = [
     "nonzero",
     "nonzero_kernels",
     "effective",
+    "stored_bytes",
     "density_percent",
     "kernel_density_percent",
     "compression",
@@ -144,7 +154,8 @@ MEASURE_COLUMNS = [
     "device",
 ]
 """All that methods report, each net a row. Densities: non-zero share of all parameters, and of the kernels, the weights
-of Linear and Conv2d. ``final_epochs_at_most`` is the budget of the last training, where a method has
+of Linear and Conv2d. ``stored_bytes``: of the net as what it is (`sharpminima.nets.storage`).
+``final_epochs_at_most`` is the budget of the last training, where a method has
 one; ``epochs`` are those of all trainings behind the net.
 What is named after the job was measured over it as a whole: all ``job_nets`` levels or replicas."""
 RANKING_COLUMNS = [
@@ -154,7 +165,26 @@ RANKING_COLUMNS = [
     "rank",
     "method",
     "reached",
+    "left",
+    "collapsed",
     *(f"{quantity}_{part}" for quantity in ("error", "density", "epochs") for part in ("mean", "sd", "n")),
     "error_low",
     "error_high",
 ]
+BESIDE_PUBLISHED_COLUMNS = [
+    "model",
+    "method",
+    "source",
+    "certainty",
+    "published_density_percent",
+    "published_error_percent",
+    "level",
+    "density_mean",
+    "error_mean",
+    "error_sd",
+    "error_n",
+    "difference_points",
+    "outcome",
+]
+AS_ASKED, SPARSER, DENSER = "as asked", "sparser", "denser"
+"""What is left of a method's nets beside what their level asks for, in `RANKING_COLUMNS`."""

@@ -1,7 +1,8 @@
 """The nets by name, with what can be said of them without building them."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sharpminima.catalogue.registry import Code, Registry, loaded
@@ -85,7 +86,49 @@ def _vgg(depth: int, *facts: int) -> Model:
     return Model(f"vgg{depth}", _COLOUR, code, {"depth": depth}, _with_units(*facts), f"VGG-{depth}")
 
 
-MODELS = Registry(
+LABEL = "@[a-z0-9.-]+"
+"""Behind a model's name: what a study calls its way of training that net, where it has several."""
+
+
+def unlabelled(name: str) -> str:
+    """The model's own name.
+
+    >>> unlabelled("lenet300@plus")
+    'lenet300'
+    """
+    return name.partition("@")[0]
+
+
+class Models(Registry[Model]):
+    """The nets; ``lenet300@plus`` is ``lenet300`` under a label, so that a study may train it in several ways.
+
+    The label stands in paths and tables; net and W0 are those of the model itself.
+
+    >>> MODELS["lenet300@plus"].title, MODELS["lenet300@plus"].facts == MODELS["lenet300"].facts
+    ('LeNet-300 (plus)', True)
+    """
+
+    def __missing__(self, name: str) -> Model:
+        """The model of a labelled name."""
+        base = unlabelled(name)
+        if base == name or base not in self.keys() or not re.fullmatch(LABEL, name.removeprefix(base)):
+            raise KeyError(name)
+        entry = self[base]
+        return replace(entry, name=name, title=f"{entry.title or base} ({name.partition('@')[2]})")
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a model, with a label or without."""
+        return isinstance(name, str) and self.get(name) is not None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The model, or else the default."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+MODELS = Models(
     "model",
     (
         _lenet("lenet300", "LeNet-300", "LeNet300", 266_610, 266_610, 266_610, 266_200, 410),
@@ -117,4 +160,4 @@ MODELS = Registry(
         _vgg(19, 20_035_018, 20_046_042, 20_024_010, 398_136_320, 303_114),
     ),
 )
-"""Name -> net."""
+"""Name -> net; with a label behind the name, see `Models`."""

@@ -28,7 +28,7 @@ NAME = "SHARPMINIMA"
 """The list of entries in a plug-in's file."""
 PATTERNS = {
     "dataset": "[a-z0-9-]+",
-    "model": "[a-z0-9-]+",
+    "model": "[a-z0-9-]+",  # in a study a label may stand behind it (`sharpminima.catalogue.models`)
     "method": "[a-z0-9_]+",
     "analysis": "[a-z][a-z0-9_]*",
     "figure": "[a-z][a-z0-9_]*",
@@ -42,7 +42,7 @@ RESERVED = {
             *("all", "analyse", "analyse_large", "analysis", "claims", "data", "dense", "doctor", "explore", "figure"),
             *("init", "measures", "methods", "numbers", "paper", "plan", "prepare", "provenance", "prune", "ranking"),
             *("record", "restore", "results", "retrain", "runs", "schema", "settings", "studies", "table", "track"),
-            *("transfer", "transfer_dense"),
+            *("transfer", "transfer_dense", "tune-entropy"),
             *("tune", "published", "density", "copy", "json", "dict", "construct", "validate"),
         ),
     ),

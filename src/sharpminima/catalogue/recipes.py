@@ -57,3 +57,40 @@ class RecipeSettings(Settings):
         """Expected, and at most."""
         expected = BEST_EPOCH + self.stop_after if self.schedule == "plateau" else self.max_epochs
         return min(expected, self.max_epochs), self.max_epochs
+
+
+class PspEntropySettings(Settings):
+    """PSP-entropy as a part of what a training minimises: the loss less ``beta`` times the entropy in bits.
+
+    See `sharpminima.training.PspEntropy`. A training whose ``beta`` is 0 is the plain one, to the bit.
+    """
+
+    revision: Literal[1] = 1
+    beta: float = Field(description="nats of loss a bit of entropy is worth; above 0: maximise, below 0: minimise")
+    tau: Annotated[float, Field(gt=0, description="width of the soft state sigma(z / tau)")] = 1.0
+    tau_end: Annotated[float, Field(gt=0)] | None = Field(
+        None, exclude_if=lambda end: end is None, description="what tau falls to, geometrically; null: it stays"
+    )
+    anneal_epochs: PositiveInt = Field(
+        20, exclude_if=(20).__eq__, description="epochs after which tau has reached tau_end"
+    )
+    order: Literal[1, 2] = Field(1, description="1: of neurons; 2: of pairs of neurons of a layer")
+    pairs: PositiveInt = Field(
+        2000, exclude_if=(2000).__eq__, description="of order 2: pairs of each layer, drawn once"
+    )
+    rare: Annotated[int, Field(ge=0)] = Field(
+        10,
+        exclude_if=(10).__eq__,
+        description="images of a class; where a mini-batch has fewer, a running estimate stands for the rest",
+    )
+
+    def tau_at(self, epoch: int) -> float:
+        """Tau in an epoch, numbered from 0.
+
+        >>> settings = PspEntropySettings(beta=0.1, tau=1.0, tau_end=0.01, anneal_epochs=2)
+        >>> [round(settings.tau_at(epoch), 3) for epoch in range(4)]
+        [1.0, 0.1, 0.01, 0.01]
+        """
+        if self.tau_end is None:
+            return self.tau
+        return self.tau * (self.tau_end / self.tau) ** min(1.0, epoch / self.anneal_epochs)

@@ -81,6 +81,22 @@ class NameIn:
         return {"enum": list(self.allowed), "type": "string"}
 
 
+@dataclass(frozen=True)
+class LabelledNameIn(NameIn):
+    """A `NameIn` of entries that may have labels behind their names."""
+
+    label: str = ""  # a pattern
+
+    def _checked(self, given: Any) -> str:
+        known = isinstance(given, str) and given in self.entries
+        return str(given) if known else super()._checked(given)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """For pydantic."""
+        pattern = f"^({'|'.join(self.entries)}){self.label}$"
+        return {"anyOf": [{"enum": list(self.allowed)}, {"pattern": pattern}], "type": "string"}
+
+
 def loaded(code: Code) -> Any:
     """The thing that ``code`` names."""
     return resolve_name(code) if isinstance(code, str) else code

@@ -10,6 +10,7 @@ from sharpminima.base.names import checked_level
 from sharpminima.base.settings import HIGHEST_SEED, MOST_THREADS
 
 if TYPE_CHECKING:
+    from sharpminima.catalogue.recipes import PspEntropySettings
     from sharpminima.study.jobs import Layout
 
 
@@ -83,6 +84,10 @@ Precision = Annotated[
     Literal["float32", "tf32", "bfloat16"],
     typer.Option("--precision", help="Of training; tf32 (CUDA) and bfloat16 are faster and coarser."),
 ]
+Entropy = Annotated[
+    str | None,
+    typer.Option("--psp-entropy", help="PSP-entropy in what is minimised: beta, tau, order, as YAML or JSON."),
+]
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
 StageName = Annotated[Literal["runs", "analysis"], typer.Argument(help="runs or analysis.")]
@@ -94,6 +99,14 @@ Checkpoints = Annotated[
     list[Path] | None, typer.Argument(help="Checkpoints, in the order of the rows; default: all of the study.")
 ]
 ConfigText = Annotated[str | None, typer.Option("--config", help="YAML or JSON in place of config.yaml.")]
+
+
+def entropy_of(text: str | None) -> "PspEntropySettings | None":
+    """The settings that `--psp-entropy` holds."""
+    from sharpminima.catalogue.recipes import PspEntropySettings
+    from sharpminima.study.read import parse_settings
+
+    return None if text is None else parse_settings(PspEntropySettings, text, "--psp-entropy")
 
 
 def layout_of(study: str | None, config: str | None = None) -> "Layout":

@@ -1,13 +1,16 @@
 """Commands that make tables, figures, numbers and the paper."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.figures import FIGURES
 from sharpminima.cli.options import Checkpoints, ConfigText, OutFile, StudyName, checkpoints_of, layout_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 commands = typer.Typer()
 
@@ -43,14 +46,39 @@ def measures(
 def ranking(
     results: Annotated[Path, typer.Option("--results", help="Table of results.")],
     out: OutFile,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it for a page, a row a method.")] = False,
 ) -> None:
     """Rank methods at each level by their own nets' mean test error, with its interval over runs."""
     from sharpminima.base.sums import write_table
     from sharpminima.catalogue.columns import RANKING_COLUMNS
-    from sharpminima.report import tables
+    from sharpminima.report import methods_table, tables
 
     ranked = tables.ranking(tables.read_table("results", results))
-    write_table(out, ranked.astype(object).where(ranked.notna(), None).to_dict("records"), RANKING_COLUMNS)
+    write_table(out, _rows(ranked), RANKING_COLUMNS)
+    if markdown:
+        typer.echo(methods_table.as_markdown(ranked))
+
+
+@commands.command()
+def published(
+    results: Annotated[Path, typer.Option("--results", help="Table of results.")],
+    errors: Annotated[Path, typer.Option("--errors", help="Table of published errors.")],
+    out: OutFile,
+) -> None:
+    """Set methods' nets on MNIST beside what their authors have published, at the nearest density."""
+    from sharpminima.base.sums import write_table
+    from sharpminima.catalogue.columns import BESIDE_PUBLISHED_COLUMNS
+    from sharpminima.report import tables
+    from sharpminima.report.published import beside_published
+
+    theirs = tables.read_table("published_errors", errors)
+    rows = beside_published(tables.read_table("results", results), theirs)
+    write_table(out, _rows(rows), BESIDE_PUBLISHED_COLUMNS)
+
+
+def _rows(table: "pd.DataFrame") -> list[dict[Any, Any]]:
+    """As they are written, with nothing where a value is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 @commands.command()
@@ -107,10 +135,12 @@ def claims(
         raise ConfigError(
             f"{numbers}: is missing; `snakemake --cores all --config study={layout.name} -- numbers` makes it"
         )
-    from sharpminima.report.claims import as_markdown, as_text  # once there is a checkout, and a study in it
+    from sharpminima.report.claims import as_markdown, as_text, settings_text  # once there is a checkout, and a study
 
-    judged = read_json(numbers)["claims"]
-    typer.echo(as_markdown(judged) if markdown else as_text(judged))
+    found = read_json(numbers)
+    typer.echo(as_markdown(found["claims"]) if markdown else as_text(found["claims"]))
+    if not markdown and (settings := found.get("by_settings")):  # numbers made before there were settings have none
+        typer.echo(settings_text(settings))
 
 
 @commands.command()

@@ -10,19 +10,25 @@ from sharpminima.cli.options import known_studies, layout_of
 commands = typer.Typer()
 
 
+_BY_PUBLISHED_RECIPES = "methods-published"
 _REMOVES = {
     "weights": "single weights, to exactly the number asked for",
     "at most": "single weights, to the number asked for or beyond it",
     "units": "filters and hidden units, to the number asked for within one; the model must have such",
+    "structures": "kernels, or positions within them, and weights of linear layers, to the number asked for within one",
     "none": "what its strengths or thresholds find; levels have what was reached",
 }
 
 
 @commands.command()
 def methods() -> None:
-    """List the pruning methods: name, kind, paper, what they remove, settings with their defaults, published recipe."""
+    """List the pruning methods: name, kind, paper, what they remove, settings with their defaults, published recipe.
+
+    Below that what the recipe came to, once the study methods-published is done here.
+    """
     from sharpminima.catalogue.methods import METHODS
 
+    came_to = _came_to()
     for name, method in METHODS.items():
         settings = method.settings()
         # Not their dump, which leaves out what was added to settings since and is at its default.
@@ -34,6 +40,32 @@ def methods() -> None:
         typer.echo(f"  {defaults}")
         published = settings.published
         typer.echo(f"  recipe: published ({published.source})" if published else "  recipe: published is not offered")
+        for line in came_to.get(name, []):
+            typer.echo(f"    {line}")
+
+
+def _came_to() -> dict[str, list[str]]:
+    """Method -> what its nets by the published recipe came to; nothing where no such study is done."""
+    import csv
+
+    from sharpminima.base.sums import check_sum
+    from sharpminima.study.read import CONFIG_FILE, STUDIES
+
+    if not CONFIG_FILE.is_file() or not (STUDIES / f"{_BY_PUBLISHED_RECIPES}.yaml").is_file():
+        return {}
+    table = Path(layout_of(_BY_PUBLISHED_RECIPES).table("published"))
+    if not table.is_file():
+        return {}
+    check_sum(table)
+    lines: dict[str, list[str]] = {}
+    with table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            spread = f" ± {float(row['error_sd']):.2f}" if row["error_sd"] else ""
+            ours = f"{float(row['error_mean']):.2f}{spread} % error at {float(row['density_mean']):.3g} % left"
+            theirs, left = row["published_error_percent"], row["published_density_percent"]
+            beside = f"published: {float(theirs):.2f} at {float(left):.3g}, " if theirs else ""
+            lines.setdefault(row["method"], []).append(f"{ours}; {beside}{row['outcome']}")
+    return lines
 
 
 def _shown(value: object) -> object:
@@ -90,7 +122,7 @@ def doctor(
     else:
         what = f"the study {layout.name}"
         findings = [*examine_machine(layout.config.device), *examine_checkout(layout)]
-    missing = sum(found.grade == "missing" for found in findings)
+    missing = sum(finding.grade == "missing" for finding in findings)
     typer.echo(describe(findings))
     typer.echo(f"for {what} {missing or 'nothing'} missing")
     if missing:

@@ -14,6 +14,7 @@ from sharpminima.cli.options import (
     Compaction,
     DataFile,
     Device,
+    Entropy,
     InitFile,
     Levels,
     OutFile,
@@ -23,6 +24,7 @@ from sharpminima.cli.options import (
     Seed,
     SettingsText,
     Threads,
+    entropy_of,
     out_folder,
 )
 
@@ -75,6 +77,7 @@ def dense(
     device: Device = "auto",
     threads: Threads = 1,
     precision: Precision = "float32",
+    psp_entropy: Entropy = None,
     weights: Annotated[
         Literal["all", "none"], typer.Option("--weights", help="none: metrics and predictions are kept alone.")
     ] = "all",
@@ -86,7 +89,8 @@ def dense(
     from sharpminima.study.read import parse_settings
 
     recipe = parse_settings(RecipeSettings, settings, "--settings")
-    dense_step(data, init, recipe, out, Runtime(device, threads, precision=precision), weights=weights)
+    runtime = Runtime(device, threads, precision=precision)
+    dense_step(data, init, recipe, out, runtime, psp_entropy=entropy_of(psp_entropy), weights=weights)
 
 
 @commands.command()
@@ -100,6 +104,7 @@ def prune(
     threads: Threads = 1,
     compaction: Compaction = True,
     precision: Precision = "float32",
+    psp_entropy: Entropy = None,
     weights: Annotated[
         Literal["all", "highest"], typer.Option("--weights", help="Levels whose weights are kept, beside all masks.")
     ] = "all",
@@ -112,7 +117,7 @@ def prune(
 
     method = parse_settings(MethodChoice, settings, "--settings").root
     runtime = Runtime(device, threads, compaction, precision=precision)
-    prune_step(data, init, method, level, out, runtime, weights=weights)
+    prune_step(data, init, method, level, out, runtime, psp_entropy=entropy_of(psp_entropy), weights=weights)
 
 
 @commands.command()
@@ -154,6 +159,28 @@ def tune(
 
 
 @commands.command()
+def tune_entropy(
+    data: DataFile,
+    init: InitFile,
+    out: Annotated[Path, out_folder("Folder for trials.csv and the trials.")],
+    grid: Annotated[str, typer.Option("--grid", help="Values of beta and tau as YAML or JSON: name -> list.")],
+    settings: SettingsText = "{}",
+    device: Device = "auto",
+    threads: Threads = 1,
+    precision: Precision = "float32",
+) -> None:
+    """Train dense nets with PSP-entropy of several weights, and compare them on the validation split alone."""
+    from sharpminima.catalogue.recipes import RecipeSettings
+    from sharpminima.steps.entropy_trials import EntropyGrid, entropy_trials
+    from sharpminima.steps.job import Runtime
+    from sharpminima.study.read import parse_settings
+
+    recipe = parse_settings(RecipeSettings, settings, "--settings")
+    chosen = parse_settings(EntropyGrid, grid, "--grid")
+    entropy_trials(data, init, recipe, chosen, out, Runtime(device, threads, precision=precision))
+
+
+@commands.command()
 def retrain(
     data: DataFile,
     init: InitFile,
@@ -170,6 +197,7 @@ def retrain(
     compaction: Compaction = True,
     replica_strategy: ReplicaStrategy = "auto",
     precision: Precision = "float32",
+    psp_entropy: Entropy = None,
     weights: Annotated[
         Literal["all", "first", "none"],
         typer.Option("--weights", help="Replicas whose weights are kept, beside all masks."),
@@ -187,7 +215,8 @@ def retrain(
         raise ConfigError(f"--replicas: {replicas} given; {strategy} draws nothing, so 1 is all")
     recipe = parse_settings(RecipeSettings, settings, "--settings")
     runtime = Runtime(device, threads, compaction, replica_strategy, precision)
-    retrain_step(data, init, pruned, strategy, replicas, recipe, out, runtime, weights=weights)
+    entropy = entropy_of(psp_entropy)
+    retrain_step(data, init, pruned, strategy, replicas, recipe, out, runtime, psp_entropy=entropy, weights=weights)
 
 
 @commands.command()

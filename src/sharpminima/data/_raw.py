@@ -46,10 +46,10 @@ def read_raw_files(
         report(f"{what}; torchvision fetches {torchvision_class} into it")
         _fetch(root, torchvision_class, what)
         contents |= {name: _read(root / name, sha256[name], at_most) for name in missing}
-    found = {name: content for name, content in contents.items() if content is not None}
-    if len(found) < len(contents):
+    complete = {name: content for name, content in contents.items() if content is not None}
+    if len(complete) < len(contents):
         raise DataError(f"{what} even after torchvision's download; {_CURE}")
-    return found
+    return complete
 
 
 def _read(path: Path, sha256: str, at_most: int) -> bytes | None:

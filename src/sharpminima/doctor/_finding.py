@@ -27,9 +27,9 @@ def describe(findings: Iterable[Finding]) -> str:
                     -> remove it
     """
     every, lines = list(findings), []
-    width = max((len(found.subject) for found in every), default=0)
-    for found in every:
-        lines.append(f"{found.grade:<8} {found.subject:<{width}}  {found.said}")
-        if found.cure:
-            lines.append(f"{'':<{width + 9}}  -> {found.cure}")
+    width = max((len(finding.subject) for finding in every), default=0)
+    for finding in every:
+        lines.append(f"{finding.grade:<8} {finding.subject:<{width}}  {finding.said}")
+        if finding.cure:
+            lines.append(f"{'':<{width + 9}}  -> {finding.cure}")
     return "\n".join(lines)

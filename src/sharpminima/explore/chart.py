@@ -72,7 +72,7 @@ class Chart:
 
 def base_layout(**layout: Any) -> dict[str, Any]:
     """The layout that all charts share, and more of it; axes have the look of the figures'."""
-    found: dict[str, Any] = {
+    full_layout: dict[str, Any] = {
         "font": {"family": FONT, "size": 14, "color": INK},
         "margin": {"l": 58, "r": 14, "t": 14, "b": 48},
         "paper_bgcolor": "white",
@@ -83,10 +83,10 @@ def base_layout(**layout: Any) -> dict[str, Any]:
         "uirevision": "kept",
         **layout,
     }
-    for name, value in found.items():
+    for name, value in full_layout.items():
         if name.startswith(("xaxis", "yaxis")):
-            found[name] = {"gridcolor": GRID, "linecolor": INK, "zeroline": False, "ticks": "outside"} | value
-    return found
+            full_layout[name] = {"gridcolor": GRID, "linecolor": INK, "zeroline": False, "ticks": "outside"} | value
+    return full_layout
 
 
 def option_of(value: str, look: Look) -> Option:

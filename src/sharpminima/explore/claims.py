@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sharpminima.report.claims import VERDICTS, measured, verdict_text
+from sharpminima.report.claims import VERDICTS, measured_text, verdict_text
 from sharpminima.report.titles import title_of_net
 
 _MARKS = {"reproduced": "✓", "not reproduced": "✗", "undecided": "?", "not in this study": "–"}
@@ -50,7 +50,7 @@ def _comparisons(results: Sequence[Any]) -> str:
         return "<p>No comparison of this study bears on it.</p>"
     rows = "".join(
         f"<tr><td>{escape(title_of_net(result['model'], result['dataset']))}, {escape(result['method'])}"
-        f"<td>{escape(result['detail'])}<td>{escape(measured(result))}"
+        f"<td>{escape(result['detail'])}<td>{escape(measured_text(result))}"
         f"<td>{_bearing(result)}<td>{escape(verdict_text(result))}"
         for result in results
     )

@@ -57,7 +57,7 @@ class Training:
     model: str
     method: str | None  # None: a dense net, which methods share
     strategy: str
-    level: str | None  # None: it is the way to all levels
+    level_name: str | None  # None: it is the way to all levels
     seed: int
     history: str  # its file
     events: str | None = None  # of a method's run
@@ -74,7 +74,7 @@ def trainings(layout: Layout) -> Iterator[Training]:
                 model=key["model"],
                 method=None if job.rule == "dense" else key["method"],
                 strategy=_STRATEGIES[job.rule] or key["strategy"],
-                level=key["level"] if job.rule == "retrain" else None,
+                level_name=key["level"] if job.rule == "retrain" else None,
                 seed=key["seed"],
                 history=history,
                 events=next((path for path in job.outputs if path.endswith(EVENTS)), None),
@@ -90,10 +90,10 @@ def curves_chart(layout: Layout) -> Chart:
         FigureError: a history cannot be read.
     """
     traces: list[dict[str, Any]] = []
-    found = list(trainings(layout))
-    methods = list(dict.fromkeys(one.method for one in found if one.method))
+    all_trainings = list(trainings(layout))
+    methods = list(dict.fromkeys(one.method for one in all_trainings if one.method))
     runs: dict[str, Option] = {}
-    for training in found:
+    for training in all_trainings:
         for number, rows in _draws(training.history):
             name = (
                 f"{training.seed}" if number is None or training.strategy in _UNDRAWN else f"{training.seed}.{number}"
@@ -105,17 +105,18 @@ def curves_chart(layout: Layout) -> Chart:
                 "strategy": training.strategy,
                 "run": name,
                 **({"method": training.method} if training.method else {}),
-                **({"level": training.level} if training.level else {}),
+                **({"level": training.level_name} if training.level_name else {}),
             }
             colour = runs[name].colour
             traces += [_curve(rows, column, meta, colour) for column in _SHOWN]
             if training.events:
                 traces += _removals(training.events, meta, colour)
     strategies = {
-        one.strategy: Option(one.strategy, title_among(one.strategy, one.method or "", methods)) for one in found
+        one.strategy: Option(one.strategy, title_among(one.strategy, one.method or "", methods))
+        for one in all_trainings
     }
-    levels = sorted({one.level for one in found if one.level}, key=float)
-    nets = options((f"{one.model}/{one.dataset}", title_of_net(one.model, one.dataset)) for one in found)
+    level_names = sorted({one.level_name for one in all_trainings if one.level_name}, key=float)
+    nets = options((f"{one.model}/{one.dataset}", title_of_net(one.model, one.dataset)) for one in all_trainings)
     first = [name for name in runs if "." not in name]
     return Chart(
         id="curves",
@@ -131,7 +132,7 @@ def curves_chart(layout: Layout) -> Chart:
             Control("net", "Net", nets, "one"),
             *([Control("method", "Method", options((m, m) for m in methods), "one")] if len(methods) > 1 else []),
             Control("strategy", "Strategy", list(strategies.values()), "one", start=[GRADUAL]),
-            Control("level", "Level", [Option(level, f"{level} %") for level in levels], "one"),
+            Control("level", "Level", [Option(name, f"{name} %") for name in level_names], "one"),
             Control("run", "Runs", list(runs.values()), start=None if first else list(runs)),
         ],
         kinds=_KINDS,
@@ -176,17 +177,17 @@ def _curve(rows: list[dict[str, str]], column: str, meta: dict[str, Any], colour
 
 def _removals(path: str, meta: dict[str, Any], colour: str | None) -> list[dict[str, Any]]:
     """The prunings of a gradual method, which have an epoch and what survived it; others have none to mark."""
-    found = [event for event in read_json(path) if {"epoch", "survivors", "sparsity"} <= event.keys()]
-    if not found:
+    removals = [event for event in read_json(path) if {"epoch", "survivors", "sparsity"} <= event.keys()]
+    if not removals:
         return []
-    facts = ["<br>".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in e.items()) for e in found]
+    facts = ["<br>".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in e.items()) for e in removals]
     return [
         {
             "type": "scatter",
             "mode": "markers",
             "name": "removal",
-            "x": [event["epoch"] for event in found],
-            "y": [short(100 * event["sparsity"]) for event in found],
+            "x": [event["epoch"] for event in removals],
+            "y": [short(100 * event["sparsity"]) for event in removals],
             "yaxis": "y3",
             "customdata": facts,
             "marker": {"color": colour, "size": 8, "symbol": "triangle-up"},

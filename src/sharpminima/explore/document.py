@@ -71,7 +71,7 @@ def _sections(layout: Layout) -> list[Section]:
             "small point leads to its training.",
             [errors_chart(results, layout)],
         ),
-        _measured(
+        _where_measured(
             "planes",
             "The plane through G and 1-S",
             "The loss, and a quantity of your choice, over the plane through the pruned net G and its rewound 1-S: "
@@ -99,7 +99,7 @@ def _sections(layout: Layout) -> list[Section]:
             "comparisons behind it: mean ± sample standard deviation, differences with their 95 % intervals.",
             html=claims_list(numbers["claims"]),
         ),
-        _measured(
+        _where_measured(
             "origins",
             "Where each figure comes from",
             "Read from left to right: data, initialisations, nets, tables, and the figure that they end in; the lists "
@@ -114,7 +114,7 @@ def _sections(layout: Layout) -> list[Section]:
 
 def _eigenvalues(layout: Layout) -> Iterable[Section]:
     hessian = read_table("hessian", layout.analysis_tables("hessian"))
-    yield _measured(
+    yield _where_measured(
         "spectrum",
         "Eigenvalues at G and 1-S",
         "The largest eigenvalues of the Hessian of the loss, by rank: the higher, the sharper the minimum. Points are "
@@ -124,7 +124,7 @@ def _eigenvalues(layout: Layout) -> Iterable[Section]:
         lambda: [spectrum_chart(hessian)],
     )
     line = read_table("line", layout.analysis_tables("line"))
-    yield _measured(
+    yield _where_measured(
         "line",
         "Eigenvalues between them",
         "The largest eigenvalues along the straight line from G to 1-S. Points are runs, lines means.",
@@ -134,17 +134,17 @@ def _eigenvalues(layout: Layout) -> Iterable[Section]:
     )
 
 
-def _measured(
+def _where_measured(
     id: str,
     title: str,
     sentence: str,
     absent: str,
-    found: Any,
+    data: Any,
     charts: Callable[[], Sequence[Chart]],
     html: Callable[[], str] = str,
 ) -> Section:
     """A section, or the sentence that says why it is empty."""
-    if len(found):
+    if len(data):
         return Section(id, title, sentence, charts(), html())
     return Section(id, title, f"Left out: {absent} in this study.")
 

@@ -38,12 +38,12 @@ def errors_chart(results: pd.DataFrame, layout: Layout) -> Chart:
         results: the results table of the study.
         layout: of the study, for the checkpoints' paths.
     """
-    found = panels(results)
+    experiments = panels(results)
     traces: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()
     looks: dict[str, Option] = {}
-    methods = {key[2]: None for key, _ in found}
-    for key, nets in found:
+    methods = {key[2]: None for key, _ in experiments}
+    for key, nets in experiments:
         dataset, model, method = key
         for strategy, rows in nets.groupby("strategy", sort=False):
             name = str(strategy)
@@ -82,7 +82,7 @@ def errors_chart(results: pd.DataFrame, layout: Layout) -> Chart:
             yaxis={"title": {"text": "test error (%)"}, "tickformat": "~g", "minor": {"showgrid": False}},
         ),
         controls=[
-            Control("net", "Net", options((f"{k[1]}/{k[0]}", title_of_net(k[1], k[0])) for k, _ in found), "one"),
+            Control("net", "Net", options((f"{k[1]}/{k[0]}", title_of_net(k[1], k[0])) for k, _ in experiments), "one"),
             Control("strategy", "Strategies", list(looks.values())),
             Control("level", "Levels", [Option(level_name(level), f"{level_name(level)} %") for level in levels]),
             *([_of_methods(list(methods))] if len(methods) > 1 else []),
@@ -97,11 +97,11 @@ def _of_methods(methods: list[str]) -> Control:
 
 def _points(rows: pd.DataFrame, meta: dict[str, Any], layout: Layout, colour: str, symbol: str) -> dict[str, Any]:
     """The nets of one strategy."""
-    levels = [level_name(level) for level in rows["level"]]
+    level_names = [level_name(level) for level in rows["level"]]
     facts = zip(
         rows["seed"],
         rows["replica"],
-        levels,
+        level_names,
         100 * rows["sparsity"],
         rows["nonzero"],
         rows["training_loss_nats"],
@@ -120,14 +120,14 @@ def _points(rows: pd.DataFrame, meta: dict[str, Any], layout: Layout, colour: st
         "customdata": [[_plain(value) for value in row] for row in facts],
         "hovertemplate": _POINT,
         "marker": {"color": colour, "size": 6, "opacity": 0.55, "symbol": symbol},
-        "meta": _with_levels(meta, levels) | {"kind": "net"},
+        "meta": _with_levels(meta, level_names) | {"kind": "net"},
     }
 
 
 def _means(summary: pd.DataFrame, meta: dict[str, Any], colour: str, symbol: str, *, solid: bool) -> dict[str, Any]:
     """The means of one strategy, a line over levels."""
     summary = summary.sort_values("removed_mean")
-    levels = [level_name(level) for level in summary["level"]]
+    level_names = [level_name(level) for level in summary["level"]]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -135,19 +135,19 @@ def _means(summary: pd.DataFrame, meta: dict[str, Any], colour: str, symbol: str
         "y": summary["error_mean"].tolist(),
         "error_y": {"array": summary["error_sd"].fillna(0).tolist(), "thickness": 1, "width": 3},
         "customdata": [
-            [_plain(n), level, removed]
-            for n, level, removed in zip(summary["error_n"], levels, summary["removed_mean"].tolist(), strict=True)
+            [_plain(n), name, removed]
+            for n, name, removed in zip(summary["error_n"], level_names, summary["removed_mean"].tolist(), strict=True)
         ],
         "hovertemplate": _MEAN,
         "line": {"color": colour, "width": 1.6 if solid else 1, "dash": "solid" if solid else "dot"},
         "marker": {"color": colour, "size": 10, "symbol": symbol},
-        "meta": _with_levels(meta, levels) | {"kind": "mean"},
+        "meta": _with_levels(meta, level_names) | {"kind": "mean"},
     }
 
 
-def _with_levels(meta: dict[str, Any], levels: list[str]) -> dict[str, Any]:
+def _with_levels(meta: dict[str, Any], level_names: list[str]) -> dict[str, Any]:
     """Dense nets have no level that could be switched off."""
-    return dict(meta) if meta["strategy"] == DENSE else {**meta, "level": levels}
+    return dict(meta) if meta["strategy"] == DENSE else {**meta, "level": level_names}
 
 
 def _paths(rows: pd.DataFrame, layout: Layout) -> tuple[list[str], list[str]]:
@@ -165,8 +165,8 @@ def _paths(rows: pd.DataFrame, layout: Layout) -> tuple[list[str], list[str]]:
 
 def _plain(value: Any) -> Any:
     """A value of a table as JSON has it."""
-    found = value.item() if hasattr(value, "item") else value
-    return None if found != found else found
+    plain = value.item() if hasattr(value, "item") else value
+    return None if plain != plain else plain
 
 
 def _missed(method: str, missed: list[tuple[float, int, float]]) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Hashable, Iterable
 
 from sharpminima.base.names import GRADUAL
 from sharpminima.catalogue.methods import METHODS
-from sharpminima.figures.methods import colour_of_method
-from sharpminima.figures.style import GRADUAL_COLOUR, Look, look_of
+from sharpminima.figures.style import GRADUAL_COLOUR, PALETTE, Look, look_of
 from sharpminima.report.titles import title_of, title_of_net
+
+_KINDS = tuple(dict.fromkeys(method.kind for method in METHODS.values()))
 
 
 def experiment_name(model: str, dataset: str, method: str, methods: Iterable[Hashable]) -> str:
@@ -36,12 +37,13 @@ def title_among(strategy: str, method: str, methods: Iterable[Hashable]) -> str:
 
 
 def look_among(strategy: str, method: str, methods: Iterable[Hashable]) -> Look:
-    """How nets are drawn: as in the figures, and a method's own, where there are several, as in that of methods.
+    """How nets are drawn: as in the figures, and a method's own, where there are several, in the colour of its kind.
 
     >>> look_among("gradual", "lobster", ["lobster"]).colour == GRADUAL_COLOUR
     True
     """
     look = look_of(strategy, method)
     if look.colour == GRADUAL_COLOUR and method in METHODS and len(set(methods)) > 1:
-        return Look(look.title, colour_of_method(method), look.marker, look.main)
+        colour = PALETTE[_KINDS.index(METHODS[method].kind) % len(PALETTE)]
+        return Look(look.title, colour, look.marker, look.main)
     return look

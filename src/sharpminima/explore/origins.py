@@ -72,11 +72,11 @@ def origins_lists(chains: Sequence[Mapping[str, Any]]) -> str:
 def _groups(chain: Mapping[str, Any]) -> dict[str, _Group]:
     """Name of a node -> its files, in the order in which they were made."""
     methods = {node["method"] for node in chain["origins"].values() if "method" in node}
-    found: dict[str, _Group] = {}
+    groups: dict[str, _Group] = {}
     for path, node in chain["origins"].items():
         method = node.get("method", "") if len(methods) <= _NAMED else f"{len(methods)} methods"
-        found.setdefault(_name(path, node, chain, method), _Group(node["kind"])).files.append(path)
-    return found
+        groups.setdefault(_name(path, node, chain, method), _Group(node["kind"])).files.append(path)
+    return groups
 
 
 def _name(path: str, node: Mapping[str, Any], chain: Mapping[str, Any], method: str) -> str:

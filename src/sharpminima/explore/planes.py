@@ -101,11 +101,11 @@ def _surface(table: pd.DataFrame, column: str, meta: dict[str, Any]) -> dict[str
 
 def _ends(table: pd.DataFrame, column: str, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """G and 1-S, where they lie, each with a pole that stands out of the surface and bears its name."""
-    found, top = [], short(float(table[column].max()))
+    traces, top = [], short(float(table[column].max()))
     for point, strategy in _ENDS.items():
         rows = table[table["point"] == point]
         look = look_of(strategy, table["method"].iloc[0])
-        found.append(
+        traces.append(
             {
                 "type": "scatter3d",
                 "mode": "lines+markers+text",
@@ -127,4 +127,4 @@ def _ends(table: pd.DataFrame, column: str, meta: dict[str, Any]) -> list[dict[s
                 "meta": dict(meta),
             }
         )
-    return found
+    return traces

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator
 
 from sharpminima.base.names import GRADUAL, REWIND
 from sharpminima.figures.planes import caption, draw_plane, nearest_line
-from sharpminima.figures.scales import plain_log_ticks
+from sharpminima.figures.scales import eigenvalue_scale
 from sharpminima.figures.style import FULL_WIDTH, look_of, styled
 from sharpminima.report.tables import ENDS
 
@@ -84,7 +84,7 @@ def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
     if not hessian["converged"].astype(bool).all():
         hollow: dict[str, Any] = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white", "color": "#444444"}
         axes.plot([], [], linestyle="none", label="not converged", **hollow)
-    _eigenvalue_scale(axes, hessian["eigenvalue"])
+    eigenvalue_scale(axes, hessian["eigenvalue"])
     axes.xaxis.set_major_locator(FixedLocator(sorted(hessian["index"].unique())))
     axes.set_xlabel("rank of the eigenvalue")
     axes.set_ylabel("eigenvalue (nats)")
@@ -105,16 +105,6 @@ def _spectrum_along(axes: Axes, line: pd.DataFrame) -> None:
         first = rows[rows["index"] == 1]
         if first["seed"].nunique() > 1:
             axes.plot(first["x"], first["eigenvalue"], ".", color=colours(0.0), markersize=2.5, markeredgewidth=0)
-    _eigenvalue_scale(axes, line["eigenvalue"])
+    eigenvalue_scale(axes, line["eigenvalue"])
     axes.set_xlabel("x (G at 0, 1-S at 1)")
     axes.set_ylabel("eigenvalue (nats)")
-
-
-def _eigenvalue_scale(axes: Axes, values: pd.Series) -> None:
-    if values.min() > 0:
-        axes.set_yscale("log")
-        if values.max() / values.min() < 1000:
-            plain_log_ticks(axes)
-    else:
-        axes.set_yscale("symlog", linthresh=max(values.abs().max() / 1000, 1e-12))
-        axes.axhline(0, color="#999999", linewidth=0.6)

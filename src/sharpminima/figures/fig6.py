@@ -41,8 +41,8 @@ def transfer_errors(transfer: pd.DataFrame) -> Figure:
                 _transfer_panel(axes, nets[nets["mode"] == mode], method)
                 letter = chr(ord("a") + row * len(modes) + modes.index(mode))
                 data = f"{title_of_dataset(dataset)} to {title_of_dataset(to)}"
-                where = f"{title_of_model(model)}, {removed:.1f} % removed: {data}"
-                axes.set_title(f"({letter}) {where}\n{_MODES[mode]}", loc="left")
+                net = f"{title_of_model(model)}, {removed:.1f} % removed"
+                axes.set_title(f"({letter}) {net}\n{data}, {_MODES[mode]}", loc="left")
             # Once all of the row is drawn: limits that are set end the growing of a shared axis.
             scale_errors(grid[row, 0], nets["test_error_percent"])
             grid[row, 0].set_ylabel("test error (%)")
@@ -61,6 +61,6 @@ def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
             place, summary["mean"], yerr=summary["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker
         )
     counts = nets["strategy"].value_counts()
-    labels = [f"{names.get(s, s).replace('-', chr(10) + '-', s not in names)}\nn = {counts[s]}" for s in shown]
+    labels = [f"{names.get(s, s.replace('-', chr(10), 1))}\nn = {counts[s]}" for s in shown]
     axes.set_xticks(range(len(shown)), labels)
     axes.set_xlim(-0.5, len(shown) - 0.5)

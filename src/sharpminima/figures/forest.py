@@ -12,8 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from sharpminima.base.errors import FigureError
 from sharpminima.figures.style import FULL_WIDTH, styled
-from sharpminima.report.claims import JudgedClaim, Result
-from sharpminima.report.titles import title_of_net
+from sharpminima.report.claims import JudgedClaim, Result, comparison_title, deciding_results
 
 _ROW, _BELOW = 0.135, 0.8  # inches: of a line, and for the axis and the legend
 _LEFT = 0.40  # share of the width for the sentences
@@ -84,22 +83,17 @@ def _lines(claims: Sequence[JudgedClaim]) -> Iterator[_Line]:
         if any(result["carried_from"] for result in results):
             yield _sentence(claim, "each net's own, hollow above")
             continue
-        named = [result for result in results if result["stated"]]
+        named = deciding_results(results)
         elsewhere = [result for result in carried if result["carried_from"] == claim["id"]]
         if not named:  # a study of other nets than the paper's
             elsewhere = [result for result in results if not result["stated"]]
         yield _sentence(claim)
-        yield from (_Line(_label(result), result["verdict"], result) for result in named)
-        yield from (_Line(_label(result), result["verdict"], result, elsewhere=True) for result in elsewhere)
+        yield from (_Line(comparison_title(result), result["verdict"], result) for result in named)
+        yield from (_Line(comparison_title(result), result["verdict"], result, elsewhere=True) for result in elsewhere)
 
 
 def _sentence(claim: JudgedClaim, beside: str = "") -> _Line:
     return _Line(claim["says"], claim["verdict"] + (f" ({beside})" if beside else ""))
-
-
-def _label(result: Result) -> str:
-    net = title_of_net(result["model"], result["dataset"])
-    return f"{net}, {result['brief']}" if result["brief"] else net
 
 
 def _draw(axes: Axes, y: int, line: _Line) -> None:

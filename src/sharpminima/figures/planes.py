@@ -20,9 +20,9 @@ def caption(surface: pd.DataFrame, *, lines: int = 2) -> str:
     """What a map shows: its level may be lower than the one asked for."""
     row = surface.iloc[0]
     net = f"{title_of_net(row['model'], row['dataset'])}, {row['method']}, seed {row['seed']}"
-    level = f"level {level_name(row['level'])} %, {100 * row['sparsity']:.2f} % removed"
+    removed = f"level {level_name(row['level'])} %, {100 * row['sparsity']:.2f} % removed"
     data = f"{row['images']:,} images ({row['part']})"
-    return f"{net}\n{level}; {data}" if lines == 2 else f"{net}\n{level}\n{data}"
+    return f"{net}\n{removed}; {data}" if lines == 2 else f"{net}\n{removed}\n{data}"
 
 
 def nearest_line(surface: pd.DataFrame) -> float:
@@ -38,18 +38,11 @@ def draw_plane(figure: Figure, axes: Axes, cut: Axes, surface: pd.DataFrame, col
     if not one_map or points.empty:
         raise FigureError("a surface table must hold the map of one run")
     values = points.pivot(index="y", columns="x", values=column)
-    z = np.ma.masked_invalid(values.to_numpy(dtype=float))
-    norm, levels, ticks = colour_scale(z)
-    x, y = values.columns.to_numpy(), values.index.to_numpy()
-    filled = axes.contourf(x, y, z, levels=levels, norm=norm, cmap="viridis")
-    axes.contour(x, y, z, levels=levels, colors="white", linewidths=0.25, alpha=0.6)
-    bar = figure.colorbar(filled, cax=axes.inset_axes((1.04, 0, 0.05, 1)), ticks=ticks)
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(_decimals(ticks)))
-    bar.ax.minorticks_off()
-    bar.set_label(label)
+    draw_map(figure, axes, values, label)
     axes.set_aspect("equal")
     axes.set_xlabel(f"x (G at 0, 1-S at 1; distance {surface['distance'].iloc[0]:.3g})")
     axes.set_ylabel("y (random, orthogonal)")
+    x = values.columns.to_numpy()
     line = values.loc[nearest_line(surface)]
     cut.plot(line.index, line.to_numpy(), color="#333333", marker=".", markersize=3, linewidth=0.9)
     for point, strategy in (("G", GRADUAL), ("1-S", REWIND)):
@@ -78,14 +71,32 @@ def draw_plane(figure: Figure, axes: Axes, cut: Axes, surface: pd.DataFrame, col
             linespacing=0.95,
             path_effects=OUTLINE,
         )
+    cut_scale(cut, line)
+    cut.set_xlim(x[0], x[-1])
+    cut.set_xlabel("x")
+    cut.set_ylabel(label.replace(" (", "\n("))
+
+
+def draw_map(figure: Figure, axes: Axes, values: pd.DataFrame, label: str) -> None:
+    """A table of y (down) and x (across) as filled contours, with its colours explained."""
+    z = np.ma.masked_invalid(values.to_numpy(dtype=float))
+    norm, levels, ticks = colour_scale(z)
+    x, y = values.columns.to_numpy(), values.index.to_numpy()
+    filled = axes.contourf(x, y, z, levels=levels, norm=norm, cmap="viridis")
+    axes.contour(x, y, z, levels=levels, colors="white", linewidths=0.25, alpha=0.6)
+    bar = figure.colorbar(filled, cax=axes.inset_axes((1.04, 0, 0.05, 1)), ticks=ticks)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(_decimals(ticks)))
+    bar.ax.minorticks_off()
+    bar.set_label(label)
+
+
+def cut_scale(cut: Axes, line: pd.Series) -> None:
+    """The scale of values along a line: logarithmic where they span much."""
     if line.min() > 0 and line.max() / line.min() > LOG_FROM:
         cut.set_yscale("log")
         plain_log_ticks(cut)
     else:
         cut.yaxis.set_major_locator(MaxNLocator(3))
-    cut.set_xlim(x[0], x[-1])
-    cut.set_xlabel("x")
-    cut.set_ylabel(label.replace(" (", "\n("))
 
 
 def _short(value: float) -> str:

@@ -1,5 +1,6 @@
 """Scales that fit their values: logarithmic where these spread widely, with ticks that a person reads."""
 
+import itertools
 import math
 from typing import Any
 
@@ -91,3 +92,50 @@ def log_scale(axes: Axes, which: str, values: pd.Series) -> None:
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter() if values.max() / values.min() > 5 else "{x:g}")
     axis.set_tick_params(which="minor", labelsize=6)
+
+
+def fitted_log_scale(axes: Axes, which: str, values: pd.Series, size: float) -> None:
+    """A logarithmic axis from the lowest to the highest value, with as many plain numbers as it has room for.
+
+    Where a value is 0, or the highest not twice the lowest, it is linear. The axes stand in the figure already.
+
+    Args:
+        which: "x" or "y".
+        size: of the numbers, points.
+    """
+    low, high = float(values.min()), float(values.max())
+    axis = getattr(axes, f"{which}axis")
+    if high <= 2 * low or low <= 0:
+        margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+        getattr(axes, f"set_{which}lim")(low - margin, high + margin)
+        axis.set_major_locator(MaxNLocator(3))
+        return
+    margin = (high / low) ** 0.05
+    low, high = low / margin, high * margin
+    getattr(axes, f"set_{which}scale")("log")
+    getattr(axes, f"set_{which}lim")(low, high)
+    figure: Any = axes.get_figure()
+    place = axes.get_position()
+    points = 72 * (figure.get_figwidth() * place.width if which == "x" else figure.get_figheight() * place.height)
+    needed = (2.2 if which == "x" else 1.2) * size / points * math.log(high / low)  # between two numbers
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for steps in _LOG_STEPS:
+        every = (float(f"{step}e{decade}") for decade in decades for step in steps)
+        ticks = [tick for tick in every if low <= tick <= high]
+        if all(math.log(above / below) >= needed for below, above in itertools.pairwise(ticks)):
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def eigenvalue_scale(axes: Axes, values: pd.Series) -> None:
+    """The scale of eigenvalues: logarithmic, and around 0 linear where some are not above it."""
+    if values.min() > 0:
+        axes.set_yscale("log")
+        if values.max() / values.min() < 1000:
+            plain_log_ticks(axes)
+    else:
+        axes.set_yscale("symlog", linthresh=max(values.abs().max() / 1000, 1e-12))
+        axes.axhline(0, color="#999999", linewidth=0.6)

@@ -77,10 +77,10 @@ def check_data(given: Given, name: str, sha256: str) -> None:
         CheckpointError: it is of others.
     """
     path, known = given
-    found = known.get("dataset_sha256", sha256)
-    if found != sha256:
+    recorded = known.get("dataset_sha256", sha256)
+    if recorded != sha256:
         raise CheckpointError(
-            f"{path}: is of other data ({known.get('dataset')}, {found[:_SHORT]}) than --data gives "
+            f"{path}: is of other data ({known.get('dataset')}, {recorded[:_SHORT]}) than --data gives "
             f"({name}, {sha256[:_SHORT]}); give the data that it was made with"
         )
 

@@ -79,9 +79,9 @@ class Checkpoint:
                 "masks, metrics and predictions; take `weights` and `weights_from` out of the study and make it again"
             )
         expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-        found = {name: tuple(t.shape) for name, t in self.states[replica].items()}
-        if expected != found:
-            wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+        held = {name: tuple(t.shape) for name, t in self.states[replica].items()}
+        if expected != held:
+            wrong = sorted(n for n in expected.keys() | held.keys() if expected.get(n) != held.get(n))
             raise CheckpointError(
                 f"the checkpoint is of model {self.metadata.get('model')!r} and does not fit: {', '.join(wrong[:4])}; "
                 "use the checkpoint of the same model and number of classes"

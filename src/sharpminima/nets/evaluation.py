@@ -37,8 +37,8 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
-    >>> found = evaluate(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]))
-    >>> round(found.loss, 4), found.error_percent  # both classes are as likely
+    >>> result = evaluate(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]))
+    >>> round(result.loss, 4), result.error_percent  # both classes are as likely
     (0.6931, 50.0)
     """
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
@@ -82,8 +82,8 @@ def gradient_norm(model: nn.Module, images: Tensor, labels: Tensor, *, batch_siz
             loss = F.cross_entropy(logits, target, reduction="sum") / len(labels)
             if not loss.requires_grad:
                 raise AnalysisError("the loss depends on no parameter of the model; it has no gradient")
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            for accumulated, gradient in zip(total, found, strict=True):
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for accumulated, gradient in zip(total, gradients, strict=True):
                 if gradient is not None:
                     accumulated += gradient
     squares = [(g * (p != 0)).square().sum() for g, p in zip(total, parameters, strict=True)]

@@ -30,16 +30,16 @@ def load_initial(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         CheckpointError: as `load_checkpoint`, or the seed gives other weights here than where it was written.
     """
-    found = load_checkpoint(path)
-    if found.states:
-        return found
-    state = _draw(found.metadata)
-    if state_sha256(state) != found.metadata["drawn_sha256"]:
+    checkpoint = load_checkpoint(path)
+    if checkpoint.states:
+        return checkpoint
+    state = _draw(checkpoint.metadata)
+    if state_sha256(state) != checkpoint.metadata["drawn_sha256"]:
         raise CheckpointError(
             f"{path}: its seed gives other weights here than where it was written; use the version of torch and the "
             "kind of machine that wrote it, or remove it, so that all that starts from it is made again"
         )
-    return replace(found, states=[state])
+    return replace(checkpoint, states=[state])
 
 
 def _draw(metadata: Mapping[str, Any]) -> dict[str, Any]:

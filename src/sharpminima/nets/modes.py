@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from sharpminima.base.errors import AnalysisError
 
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+# Two measures of one net would put each other's modes back, and numba's threads end the process where two share them.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -34,7 +37,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def measuring(*, gradients: bool) -> Iterator[None]:
-    """Compute as a measure must, wherever it is called: not in inference mode, without autocast.
+    """Compute as a measure must, wherever it is called: not in inference mode, without autocast or a default device.
+
+    Measures that several threads call take turns.
 
     Args:
         gradients: whether the graph is recorded.
@@ -43,7 +48,9 @@ def measuring(*, gradients: bool) -> Iterator[None]:
     ...     torch.ones(1, requires_grad=True).mul(2).requires_grad
     True
     """
-    with contextlib.ExitStack() as stack:
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(gradients))
         for kind in _AUTOCAST:

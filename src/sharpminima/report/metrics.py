@@ -15,11 +15,11 @@ def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
     main: dict[str, Any] = {"claims": dict(numbers["verdicts"])}
     for experiment in numbers["experiments"]:
         levels = {
-            f"level-{level_name(level['level'])}": {
+            f"level-{level_name(entry['level'])}": {
                 strategy: {name: cell[name]["mean"] for name in ("test_error_percent", "removed_percent")}
-                for strategy, cell in level["strategies"].items()
+                for strategy, cell in entry["strategies"].items()
             }
-            for level in experiment["levels"]
+            for entry in experiment["levels"]
         }
         dense, analysis = experiment["dense"], experiment["analysis"]
         key = "/".join(experiment[name] for name in ("dataset", "model", "method"))

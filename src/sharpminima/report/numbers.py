@@ -12,13 +12,13 @@ from sharpminima.base.files import write_json
 from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.registry import loaded
-from sharpminima.report.claims import VERDICTS, Ledger, judge, read_ledger
+from sharpminima.report.claims import VERDICTS, Ledger, judge, judge_settings, read_ledger
 from sharpminima.report.compute import compute_used
 from sharpminima.report.experiments import Cell, Experiment, Level, Measured, Trained, TransferCell
 from sharpminima.report.intervals import describe
 from sharpminima.report.outcome import outcome
 from sharpminima.report.summaries import by_seed
-from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, shown_draws, unreached
+from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, runs_short, shown_draws, unreached
 from sharpminima.report.titles import title_of, title_of_dataset, title_of_model, title_of_net
 
 _Path = str | os.PathLike[str]
@@ -53,14 +53,16 @@ def summarise(
     }
     experiments = _experiments(tables, study)
     ledger = read_ledger(claims)
-    judged = judge(ledger, experiments, _new_runs(ledger, tables, study))
+    short = {key: runs_short(tables["results"], key) for key, _ in panels(tables["results"])}
+    judged = judge(ledger, experiments, _new_runs(ledger, tables, study), short)
     verdicts = [claim["verdict"] for claim in judged]
     numbers = {
         "study": dict(study),
         "experiments": experiments,
         "titles": _titles(tables),
-        "outcome": outcome(judged),
+        "outcome": outcome(judged, of_paper="ledger" not in study),
         "claims": judged,
+        "by_settings": judge_settings(ledger, experiments),
         "margins": ledger.margins.model_dump(mode="json") if ledger.margins else None,
         "new_runs_from": ledger.new_runs_from,
         "amendments": [amendment.model_dump(mode="json") for amendment in ledger.amendments],

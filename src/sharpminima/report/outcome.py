@@ -1,10 +1,11 @@
 """What came out, in sentences without numbers: the report's abstract and the README begin with them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sharpminima.report.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from sharpminima.report.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Result, deciding_results
+from sharpminima.report.titles import title_of_net
 
 _SENTENCES: tuple[dict[str, tuple[str, str, str]], ...] = (
     {
@@ -21,7 +22,8 @@ _SENTENCES: tuple[dict[str, tuple[str, str, str]], ...] = (
     },
     {
         "sharper": (
-            "The gradually pruned nets do lie in sharper minima, by the largest eigenvalues of the Hessian",
+            "The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian of all "
+            "parameters",
             "The gradually pruned nets do not lie in sharper minima",
             "Whether the gradually pruned nets lie in sharper minima stays open",
         ),
@@ -48,32 +50,70 @@ _SENTENCES: tuple[dict[str, tuple[str, str, str]], ...] = (
 _FORMS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED)
 
 
-def outcome(claims: Iterable[Mapping[str, Any]]) -> list[str]:
+def outcome(claims: Iterable[Mapping[str, Any]], *, of_paper: bool = True) -> list[str]:
     """Sentences on the paper's main claims, as far as the study has them, and one that counts the verdicts on all.
 
-    Args:
-        claims: with ``id`` and ``verdict``.
+    Where the paper states a claim for some of the study's nets only, the sentence names them and says how the others
+    came out, as it does where another reading of the claim comes to the opposite.
 
-    >>> outcome([{"id": "sharper", "verdict": "reproduced"}, {"id": "other", "verdict": "undecided"}])[0]
-    'The gradually pruned nets do lie in sharper minima, by the largest eigenvalues of the Hessian.'
+    Args:
+        claims: with ``id``, ``verdict`` and ``results``.
+        of_paper: whether they are the paper's; those of another ledger are counted alone.
+
+    >>> outcome([{"id": "sharper", "verdict": "reproduced", "results": []}])[0]
+    'The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian of all parameters.'
     """
-    verdicts = {claim["id"]: claim["verdict"] for claim in claims}
+    judged = {claim["id"]: claim for claim in claims}
     sentences = []
     for parts in _SENTENCES:
-        said = [forms[_FORMS.index(verdicts[claim])] for claim, forms in parts.items() if verdicts.get(claim) in _FORMS]
+        said = [
+            forms[_FORMS.index(claim["verdict"])] + _reach(claim)
+            for name, forms in parts.items()
+            if (claim := judged.get(name)) and claim["verdict"] in _FORMS
+        ]
         if said:
             text = "; ".join(said)
             sentences.append(f"{text[0].upper()}{text[1:]}.")
-    return [*sentences, _counted(Counter(verdicts.values()))]
+    return [*sentences, _counted(list(judged.values()), "the paper's " if of_paper else "")]
 
 
-def _counted(verdicts: Mapping[str, int]) -> str:
+def _reach(claim: Mapping[str, Any]) -> str:
+    """Of which nets a verdict speaks where those are not all, and what speaks against it."""
+    results: list[Result] = claim["results"]
+    decided = {_net(result) for result in deciding_results(results)}
+    if claim["verdict"] == UNDECIDED or not decided:
+        return ""
+    notes = []
+    if others := [result for result in results if not (result["stated"] or result["sensitivity"])]:
+        notes.append(f"judged on {', '.join(sorted(decided))}")
+        counts = Counter(result["verdict"] for result in others)
+        notes += [f"{verdict} on {count} other{'s' * (count > 1)}" for verdict, count in sorted(counts.items())]
+    opposite = REPRODUCED if claim["verdict"] == NOT_REPRODUCED else NOT_REPRODUCED
+    readings = [result for result in results if result["sensitivity"] and _net(result) in decided]
+    against = {
+        f"{result['detail']} ({result['remark']})" if result["remark"] else result["detail"]
+        for result in readings
+        if result["verdict"] == opposite
+    }
+    if against:
+        notes.append(f"{opposite} by another reading: {', '.join(sorted(against))}")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _net(result: Result) -> str:
+    return title_of_net(result["model"], result["dataset"])
+
+
+def _counted(claims: Sequence[Mapping[str, Any]], whose: str) -> str:
     """How many claims have each verdict."""
-    reproduced, refuted, undecided, absent = (verdicts.get(verdict, 0) for verdict in (*_FORMS, ABSENT))
+    verdicts = Counter(claim["verdict"] for claim in claims)
+    reproduced, refuted, undecided, absent = (verdicts[verdict] for verdict in (*_FORMS, ABSENT))
     beyond = f"; {absent} {_are(absent)} outside this study" if absent else ""
+    survive = sum(claim.get("holm") is True for claim in claims)
+    corrected = f". {survive} of these verdicts survive{'s' * (survive == 1)} Holm's correction over all claims"
     return (
-        f"Of the paper's {sum(verdicts.values())} claims {reproduced} {_are(reproduced)} reproduced, {refuted} not "
-        f"reproduced and {undecided} undecided{beyond}."
+        f"Of {whose}{len(claims)} claims {reproduced} {_are(reproduced)} reproduced, {refuted} not "
+        f"reproduced and {undecided} undecided{beyond}{corrected if reproduced + refuted else ''}."
     )
 
 

@@ -14,21 +14,31 @@ from sharpminima.base.sums import check_sum
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.columns import (
     ALL,
+    AS_ASKED,
+    DENSER,
     PUBLISHED_COLUMNS,
+    PUBLISHED_ERROR_COLUMNS,
     RANKING_COLUMNS,
     RESULT_COLUMNS,
+    SPARSER,
     TRANSFER_COLUMNS,
 )
 from sharpminima.report.intervals import describe, paired
 
-_COLUMNS = {"results": RESULT_COLUMNS, "transfer": TRANSFER_COLUMNS, "published": PUBLISHED_COLUMNS}
+_COLUMNS = {
+    "results": RESULT_COLUMNS,
+    "transfer": TRANSFER_COLUMNS,
+    "published": PUBLISHED_COLUMNS,
+    "published_errors": PUBLISHED_ERROR_COLUMNS,
+}
 EXPERIMENT = ["dataset", "model", "method"]
+_NEAR = 0.05  # how far what is left may be from what was asked for, relative
 ENDS = {GRADUAL: "G", REWIND: "1-S"}
 """Strategy -> the paper's name of the net."""
 
 
 def columns_of(kind: str) -> list[str]:
-    """The columns of a table: ``results``, ``transfer``, ``published``, or an analysis."""
+    """The columns of a table: ``results``, ``transfer``, ``published``, ``published_errors``, or an analysis."""
     return _COLUMNS[kind] if kind in _COLUMNS else ANALYSES[kind].columns
 
 
@@ -140,32 +150,57 @@ def path(events: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> p
 def ranking(results: pd.DataFrame) -> pd.DataFrame:
     """One row a dataset, model, level and method: the method's own nets, over runs, the best mean error first.
 
-    Columns: `RANKING_COLUMNS`. reached: by all runs. ``error_*`` and ``density_*`` (of the prunable parameters) in
-    percent, ``epochs_*`` of all trainings behind the level, with mean, sd (of one net NaN) and n; ``error_low`` and
-    ``error_high``: the 95 % interval of the mean error by Student's t over the runs, NaN for one run.
+    Columns: `RANKING_COLUMNS`. reached: by all runs. left: whether that is what the level asks for, to within 5 %
+    of it, or the nets are sparser or denser. collapsed: in some run nothing leads from input to output, and the net is
+    a constant. What was not reached, or collapsed, has no rank and stands below what has one. ``error_*`` and
+    ``density_*`` (of the prunable parameters) in percent, ``epochs_*`` of all trainings behind the level, with mean, sd
+    (of one net NaN) and n; ``error_low`` and ``error_high``: the 95 % interval of the mean error by Student's t over
+    the runs, NaN for one run.
     """
     rows = []
     nets = results[results["strategy"] == GRADUAL]
     for key, group in nets.groupby(["dataset", "model", "level", "method"], sort=False):
         row: dict[str, Any] = dict(zip(("dataset", "model", "level", "method"), key, strict=True))
         row["reached"] = bool(group["reached"].astype(bool).all())
+        row["collapsed"] = bool((group["flops_effective"] == 0).any())
         for name, values in (
             ("error", group["test_error_percent"]),
             ("density", 100 * (1 - group["sparsity"])),
             ("epochs", group["epochs"]),
         ):
             row |= {f"{name}_{part}": value for part, value in describe(values).items()}
+        row["left"] = _left(row["density_mean"] / (100 * (1 - row["level"])), reached=row["reached"])
         error = paired(describe(group["test_error_percent"]))
-        rows.append(row | {"error_low": error["low"], "error_high": error["high"]})
-    order = ["dataset", "model", "level", "error_mean", "method"]
-    ranked = pd.DataFrame(rows).sort_values(order, ignore_index=True)
-    ranked["rank"] = ranked.groupby(["dataset", "model", "level"]).cumcount() + 1
+        rows.append(row | {"error_low": error["low"], "error_high": error["high"], "rank": None})
+    place = ["dataset", "model", "level"]
+    ranked = pd.DataFrame(rows, columns=RANKING_COLUMNS)
+    ranked["unranked"] = ~ranked["reached"].astype(bool) | ranked["collapsed"].astype(bool)
+    ranked = ranked.sort_values([*place, "unranked", "error_mean", "method"], ignore_index=True)
+    ranked["rank"] = (ranked.groupby(place).cumcount() + 1).astype("Int64").mask(ranked["unranked"])
     spreads = [column for column in RANKING_COLUMNS if column.endswith(("_sd", "_low", "_high"))]
     return ranked[RANKING_COLUMNS].astype(dict.fromkeys(spreads, float))
 
 
+def runs_short(results: pd.DataFrame, key: Sequence[str]) -> dict[float, set[str]]:
+    """Levels that some runs of an experiment did not reach, and which runs these are, by their seed."""
+    missed = _short(results, key)
+    return {float(level): {str(seed) for seed in group["seed"]} for level, group in missed.groupby("level")}
+
+
+def _left(share: float, *, reached: bool) -> str:
+    """What of the share asked for is left, in words."""
+    if not reached or share > 1 + _NEAR:
+        return DENSER
+    return SPARSER if share < 1 - _NEAR else AS_ASKED
+
+
 def unreached(results: pd.DataFrame, key: Sequence[str]) -> list[tuple[float, int, float]]:
     """Levels that some runs of an experiment did not reach: (level, runs, highest share they removed)."""
-    rows = results[(results[EXPERIMENT] == list(key)).all(axis=1) & (results["strategy"] == GRADUAL)]
-    missed = rows[~rows["reached"].astype(bool)]
+    missed = _short(results, key)
     return [(float(level), len(group), float(group["sparsity"].max())) for level, group in missed.groupby("level")]
+
+
+def _short(results: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    """The nets of the gradual method that did not reach their level."""
+    rows = results[(results[EXPERIMENT] == list(key)).all(axis=1) & (results["strategy"] == GRADUAL)]
+    return rows[~rows["reached"].astype(bool)]

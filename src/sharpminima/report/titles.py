@@ -35,6 +35,17 @@ def title_of_model(name: str) -> str:
     return known.title or name if known else name
 
 
+def title_of_method(name: str) -> str:
+    """A method as a person writes it; of one without a title the name in words.
+
+    >>> title_of_method("rigl"), title_of_method("weight_rewinding")
+    ('RigL', 'Weight rewinding')
+    """
+    known = METHODS.get(name)
+    words = name.replace("_", " ")
+    return known.title if known and known.title else words[:1].upper() + words[1:]
+
+
 def title_of_net(model: str, dataset: str) -> str:
     """A net and the data it was trained on.
 

@@ -35,8 +35,8 @@ def visible_gpus() -> list[str]:
     if program is None:
         return []
     query = [program, "--query-gpu=uuid", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False)
-    return found.stdout.split() if found.returncode == 0 else []
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    return answer.stdout.split() if answer.returncode == 0 else []
 
 
 def claim(gpus: Sequence[str]) -> str:

@@ -73,12 +73,12 @@ def _openmp() -> Any:
     """``GOMP_parallel`` of the OpenMP that torch computes with; None where that is another."""
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     try:
-        found = ctypes.CDLL(str(library)).GOMP_parallel
+        gomp_parallel = ctypes.CDLL(str(library)).GOMP_parallel
     except (OSError, AttributeError):
         return None
-    found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    found.restype = None
-    return found
+    gomp_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    gomp_parallel.restype = None
+    return gomp_parallel
 
 
 def _next_part(typing_context: Any, data: Any) -> Any:

@@ -64,10 +64,10 @@ def usage_recorded(folder: Path) -> Iterator[None]:
 
 
 def read_usage(folder: Path) -> Usage:
-    """What `measured` has summed up."""
+    """What `usage_recorded` has summed up."""
     path = folder / USAGE
-    found: Usage = read_json(path) if path.exists() else {}
-    return found
+    usage: Usage = read_json(path) if path.exists() else {}
+    return usage
 
 
 class _Sum:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.nets.checkpoint import Checkpoint
 from sharpminima.nets.counts import count_net
@@ -86,18 +87,22 @@ class TrainingJob:
         values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}
         for part in ("training", "validation", "test"):
             split: Split = getattr(self, part)
-            found = evaluate(model, split.images, split.labels)
-            values |= {f"{part}_loss": found.loss, f"{part}_wrong": found.wrong, f"{part}_images": found.samples}
+            evaluation = evaluate(model, split.images, split.labels)
+            values |= {
+                f"{part}_loss": evaluation.loss,
+                f"{part}_wrong": evaluation.wrong,
+                f"{part}_images": evaluation.samples,
+            }
         return values
 
     def predictions(self, states: Sequence[dict[str, Tensor]]) -> Tensor:
         """Class that each net gives to each test image: uint8 [nets, images]."""
         model = self.build().to(self.device)
-        found = []
+        predicted = []
         for state in states:
             model.load_state_dict(state)
-            found.append(predict(model, self.test.images).to(torch.uint8).cpu())
-        return torch.stack(found)
+            predicted.append(predict(model, self.test.images).to(torch.uint8).cpu())
+        return torch.stack(predicted)
 
 
 def check_shape(model: str, dataset: ImageDataset) -> None:
@@ -111,6 +116,11 @@ def check_shape(model: str, dataset: ImageDataset) -> None:
         raise DataError(
             f"{model} takes images {wanted}, {dataset.name} has {dataset.shape}; give other data or a model"
         )
+
+
+def recorded_entropy(settings: PspEntropySettings | None) -> dict[str, Any]:
+    """The fact that PSP-entropy was a part of what a training minimised, where it was."""
+    return {} if settings is None else {"psp_entropy": settings.model_dump(mode="json")}
 
 
 def recorded_net(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.base.progress import Progress
 from sharpminima.base.sums import note_sum
 from sharpminima.catalogue.methods import METHODS
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.nets.agreement import INIT, check_data, check_strategy
 from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import Run
 from sharpminima.runtime.usage import usage_recorded
-from sharpminima.steps.job import Runtime, TrainingJob, recorded_net
+from sharpminima.steps.job import Runtime, TrainingJob, recorded_entropy, recorded_net
 from sharpminima.study.schema import MethodSettings
 from sharpminima.training import HISTORY_COLUMNS
 
@@ -28,6 +29,7 @@ def prune(
     out: Path,
     runtime: Runtime,
     *,
+    psp_entropy: PspEntropySettings | None = None,
     weights: Literal["all", "highest"] = "all",
 ) -> None:
     """Run a gradual method from W0.
@@ -37,6 +39,7 @@ def prune(
         levels: requested sparsities, ascending.
         out: folder of the method; gets ``level-L/gradual/seed-S/checkpoint.safetensors`` for each level, and
             ``run/seed-S/`` with ``history.csv`` (one row an epoch) and ``events.json`` (one entry a pruning).
+        psp_entropy: a part of what every training of the method minimises.
         weights: the levels whose weights are kept; of the others masks, metrics and the classes given to the test
             images are.
 
@@ -49,6 +52,7 @@ def prune(
     model_name, seed = net["model"], initial.metadata["seed"]
     settings = method.model_dump(mode="json", by_alias=True)
     facts = {**net, "seed": seed, "method": method.name, "settings": settings, "levels": list(levels)}
+    facts |= recorded_entropy(psp_entropy)
     job = TrainingJob(data, runtime, **facts)
     check_data((w0, initial.metadata), job.dataset.name, job.dataset.sha256)
     record = out / RUN.format(seed=seed)
@@ -62,6 +66,7 @@ def prune(
         seed=seed,
         augment=job.augment,
         compaction=runtime.compaction,
+        psp_entropy=psp_entropy,
         progress=Progress(f"{method.name} {model_name}/{job.dataset.name} seed {seed}"),
         resume=resume,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sharpminima.base.files import write_csv
 from sharpminima.base.names import CHECKPOINT
 from sharpminima.base.progress import Progress
-from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.catalogue.recipes import PspEntropySettings, RecipeSettings
 from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.masks import Masks
 from sharpminima.nets.resume import ResumeFile
@@ -39,12 +39,13 @@ def fit(
     seed: int,
     progress: Progress,
     resume: ResumeFile,
+    psp_entropy: PspEntropySettings | None = None,
 ) -> Trained:
     """Train one net with the recipe; the best-validation state, its facts, and the history."""
     flat = FlatModel(model.to(job.device), compaction=job.runtime.compaction)
     if masks is not None:
         flat.set_masks(masks)
-    (trained,) = _train_recipe(job, flat, settings, [role], seed, progress, resume)
+    (trained,) = _train_recipe(job, flat, settings, [role], seed, progress, resume, psp_entropy)
     return trained
 
 
@@ -56,12 +57,13 @@ def fit_batch(
     seed: int,
     progress: Progress,
     resume: ResumeFile,
+    psp_entropy: PspEntropySettings | None = None,
 ) -> list[Trained]:
     """As `fit`, all replicas of a cell as one model."""
     flat = FlatReplicas([model.to(job.device) for model, _ in nets], compaction=job.runtime.compaction)
     flat.set_masks([masks for _, masks in nets])
     roles = [(strategy_name, replica) for replica in range(len(nets))]
-    return _train_recipe(job, flat, settings, roles, seed, progress, resume)
+    return _train_recipe(job, flat, settings, roles, seed, progress, resume, psp_entropy)
 
 
 def _train_recipe(
@@ -72,6 +74,7 @@ def _train_recipe(
     seed: int,
     progress: Progress,
     resume: ResumeFile,
+    psp_entropy: PspEntropySettings | None = None,
 ) -> list[Trained]:
     policies = [RecipePolicy(settings) for _ in roles]
     histories = train_replicas(
@@ -84,6 +87,7 @@ def _train_recipe(
         weight_decay=settings.weight_decay,
         streams=[partial(_order, seed, role) for role in roles],
         augment=job.augment,
+        psp_entropy=psp_entropy,
         progress=progress,
         resume=resume,
     )

@@ -6,7 +6,7 @@ from typing import Literal
 from sharpminima.base.errors import CheckpointError
 from sharpminima.base.names import GRADUAL
 from sharpminima.base.progress import Progress
-from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.catalogue.recipes import PspEntropySettings, RecipeSettings
 from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.nets.agreement import INIT, RUN, check_agreement, check_data, check_place, check_strategy
 from sharpminima.nets.checkpoint import load_checkpoint
@@ -15,7 +15,7 @@ from sharpminima.nets.models import set_batchnorm
 from sharpminima.nets.resume import FinishedParts, ResumeFile
 from sharpminima.pruning import strategies
 from sharpminima.runtime.usage import usage_recorded
-from sharpminima.steps.job import Runtime, TrainingJob, recorded_net
+from sharpminima.steps.job import Runtime, TrainingJob, recorded_entropy, recorded_net
 from sharpminima.steps.recipe import KEPT, fit, fit_batch, untrained, write_cell
 
 
@@ -29,6 +29,7 @@ def retrain(
     out: Path,
     runtime: Runtime,
     *,
+    psp_entropy: PspEntropySettings | None = None,
     weights: Literal["all", "first", "none"] = "all",
 ) -> None:
     """Retrain all replicas of one cell at a method's masks; writes ``checkpoint.safetensors`` and ``history.csv``.
@@ -39,6 +40,7 @@ def retrain(
     Args:
         pruned: the method's checkpoint of the level (strategy ``gradual``).
         settings: the dense recipe.
+        psp_entropy: a part of what the training minimises.
         weights: the replicas whose weights are kept; of the others masks, metrics and predictions are.
 
     Raises:
@@ -56,9 +58,8 @@ def retrain(
         settings = settings.model_copy(update={"schedule": "constant", "max_epochs": known["method_epochs"]})
     seed, model_name = known["seed"], known["model"]
     facts = recorded_net(known) | {key: known[key] for key in ("seed", "method", "level", "represented_by", "reached")}
-    job = TrainingJob(
-        data, runtime, **facts, strategy=strategy_name, replicas=replicas, settings=settings.model_dump(mode="json")
-    )
+    facts |= {"strategy": strategy_name, "replicas": replicas, "settings": settings.model_dump(mode="json")}
+    job = TrainingJob(data, runtime, **facts, **recorded_entropy(psp_entropy))
     check_data((pruned, known), job.dataset.name, job.dataset.sha256)
     mode = job.replica_strategy(replicas)
     job.facts["runtime"]["replica_strategy"] = mode
@@ -88,12 +89,13 @@ def retrain(
         if mode == "batched" and not done.parts:
             resume = ResumeFile(out / "resume-batch.safetensors", fingerprint=fingerprint)
             progress = Progress(f"{label} replicas 1-{replicas}")
-            done.add(*fit_batch(job, nets, settings, strategy_name, seed, progress, resume))
+            done.add(*fit_batch(job, nets, settings, strategy_name, seed, progress, resume, psp_entropy))
             resume.remove()
         for replica in range(len(done.parts), replicas):
             progress = Progress(f"{label} replica {replica + 1}/{replicas}")
             resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
-            done.add(fit(job, *nets[replica], settings, (strategy_name, replica), seed, progress, resume))
+            role = (strategy_name, replica)
+            done.add(fit(job, *nets[replica], settings, role, seed, progress, resume, psp_entropy))
             resume.remove()
         write_cell(job, out, done.parts, masks, {"trained": True}, KEPT[weights])
     done.remove()

@@ -1,7 +1,7 @@
 """The tables of a study: one row a trained net, read from the checkpoints' own records."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from sharpminima.base.names import CELL, GRADUAL, RUN
 from sharpminima.base.sums import write_table
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
 from sharpminima.nets.agreement import check_place
-from sharpminima.nets.checkpoint import read_metadata
-from sharpminima.nets.masks import prunable_parameters
+from sharpminima.nets.checkpoint import load_checkpoint, read_metadata
+from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.nets.models import build_model
+from sharpminima.nets.storage import stored_bytes
 from sharpminima.runtime.usage import read_usage
 
 
@@ -25,9 +26,9 @@ def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
     Raises:
         CheckpointError: a file is damaged, holds no trained net, lies where another's should, or stands twice.
     """
-    found = [(metadata, replica) for _, metadata, replica in _all_nets(checkpoints)]
-    write_table(out, (_row(metadata, replica) for metadata, replica in found), RESULT_COLUMNS)
-    write_table(density, (row for metadata, replica in found for row in _densities(metadata, replica)), DENSITY_COLUMNS)
+    nets = [(metadata, replica) for _, metadata, replica in _all_nets(checkpoints)]
+    write_table(out, (_row(metadata, replica) for metadata, replica in nets), RESULT_COLUMNS)
+    write_table(density, (row for metadata, replica in nets for row in _densities(metadata, replica)), DENSITY_COLUMNS)
 
 
 def measures(checkpoints: Sequence[Path], out: Path) -> None:
@@ -110,6 +111,7 @@ def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, A
     counts = metadata["metrics"][replica]["measures"]
     kernels = _kernels(metadata["model"])
     nonzero_kernels = sum(round(counts["density_per_layer"][name] * size) for name, size in kernels.items())
+    masks = _masks(path)
     settings, folder = metadata["settings"], path.parent
     if metadata["strategy"] == GRADUAL:
         method = path.parents[len(Path(CELL).parts)]
@@ -120,6 +122,7 @@ def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, A
         "prunable": counts["prunable"],
         "kernels": sum(kernels.values()),
         "nonzero_kernels": nonzero_kernels,
+        "stored_bytes": stored_bytes(build_model(metadata["model"]), None if masks is None else masks[replica]),
         "density_percent": 100.0 * counts["nonzero"] / counts["parameters"],
         "kernel_density_percent": 100.0 * nonzero_kernels / sum(kernels.values()),
         "flops_nonzero": counts["flops_nonzero"],
@@ -128,6 +131,12 @@ def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, A
         **{f"job_{name}": used.get(name) for name in ("wall_s", "cpu_s", "gpu_s")},
         **{name: used.get(name) for name in ("peak_mb", "gpu_peak_mb", "device")},
     }
+
+
+@lru_cache(maxsize=1)
+def _masks(path: Path) -> list[Masks] | None:
+    """The masks of all replicas of a checkpoint, which ask for them one after the other."""
+    return load_checkpoint(path).masks
 
 
 @cache

@@ -90,7 +90,7 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
                 "mode": mode,
                 "features": model.get_submodule(head).in_features,
                 "live_features": int((frozen.training.images != 0).any(dim=0).sum()),
-                **_measured(where, net.to(job.device)),
+                **_performance(where, net.to(job.device)),
                 "best_epoch": facts["epoch"],
                 "epochs": facts["epochs"],
             }
@@ -118,15 +118,15 @@ def _features(job: TrainingJob, model: nn.Module, head: str) -> TrainingJob:
     gains by the scale of its features; constant ones are 0. All are divided by the root of the number of the others,
     so that their mean squared norm is 1.
     """
-    found: list[Tensor] = []
-    hook = model.get_submodule(head).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    entering: list[Tensor] = []
+    hook = model.get_submodule(head).register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
     model.eval()
     raw = {}
     for part in ("training", "validation", "test"):
         for batch in getattr(job, part).images.split(_BATCH):
             model(batch)
-        raw[part] = torch.cat(found).double()
-        found.clear()
+        raw[part] = torch.cat(entering).double()
+        entering.clear()
     hook.remove()
     mean, spread = raw["training"].mean(dim=0), raw["training"].std(dim=0, correction=0)
     live = raw["training"].amax(dim=0) > raw["training"].amin(dim=0)
@@ -139,16 +139,16 @@ def _features(job: TrainingJob, model: nn.Module, head: str) -> TrainingJob:
     return changed
 
 
-def _measured(job: TrainingJob, net: nn.Module) -> dict[str, Any]:
+def _performance(job: TrainingJob, net: nn.Module) -> dict[str, Any]:
     """Losses on all parts, and the test error."""
     values: dict[str, Any] = {}
     for part in ("training", "validation", "test"):
         split = getattr(job, part)
-        found = evaluate(net, split.images, split.labels)
-        values[f"{part}_loss_nats"] = found.loss
+        evaluation = evaluate(net, split.images, split.labels)
+        values[f"{part}_loss_nats"] = evaluation.loss
     return {
         **values,
-        "test_error_percent": found.error_percent,
-        "test_wrong": found.wrong,
-        "test_images": found.samples,
+        "test_error_percent": evaluation.error_percent,
+        "test_wrong": evaluation.wrong,
+        "test_images": evaluation.samples,
     }

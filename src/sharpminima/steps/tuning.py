@@ -77,7 +77,7 @@ class Tuning:
     """
 
     data: Path
-    start: Path
+    w0: Path
     levels: Sequence[float]
     out: Path
     runtime: Runtime
@@ -89,8 +89,8 @@ class Tuning:
             ConfigError: the grid is empty, its values are no lists, or a combination is not allowed.
         """
         rows: list[dict[str, Any]] = []
-        for chosen, found in self._run(base, grid, self.out):
-            rows += [{**row, **chosen} for row in found]
+        for chosen, at_levels in self._run(base, grid, self.out):
+            rows += [{**row, **chosen} for row in at_levels]
             write_csv(self.out / "trials.csv", rows, [*_KEY, *grid, "level", *_MEASURED])
 
     def all(self, plan: TuningPlan) -> None:
@@ -105,9 +105,9 @@ class Tuning:
             name = planned.method.name
             mine: list[dict[str, Any]] = []
             trials = self._run(planned.method, planned.grid, self.out / name)
-            for number, (chosen, found) in enumerate(trials, start=1):
+            for number, (chosen, at_levels) in enumerate(trials, start=1):
                 tried = {"trial": number, "tried": json.dumps(chosen, sort_keys=True)}
-                mine += [{**row, **tried} for row in found]
+                mine += [{**row, **tried} for row in at_levels]
             best = _best_overall(mine) if METHODS[name].dial != "none" else _best_of_each_level(mine)
             rows += [{**row, "chosen": (row["trial"], row["level"]) in best} for row in mine]
             write_csv(self.out / "trials.csv", rows, [*_KEY, "trial", "tried", "level", *_MEASURED, "chosen"])
@@ -116,7 +116,7 @@ class Tuning:
         self, base: MethodSettings, grid: Mapping[str, Sequence[Any]], out: Path
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """What is tried, and a row a level, of each trial."""
-        known = read_metadata(self.start)
+        known = read_metadata(self.w0)
         seed = known["seed"]
         for chosen, settings in trials(base, grid):
             folder = out / ",".join(f"{name}={value}" for name, value in chosen.items())
@@ -129,7 +129,7 @@ class Tuning:
             try:
                 if not (_is_done(done, facts) and all(path.exists() for path in cells.values())):
                     done.unlink(missing_ok=True)
-                    prune(self.data, self.start, settings, self.levels, folder, self.runtime)
+                    prune(self.data, self.w0, settings, self.levels, folder, self.runtime)
                     write_json(done, facts)
                 yield chosen, [_measured(path, level) for level, path in cells.items()]
             except TrainingError as error:  # that tells of these settings, and is a result
@@ -137,14 +137,14 @@ class Tuning:
                 nothing = {"method": base.name} | dict.fromkeys(_MEASURED) | {"fault": str(error)}
                 yield chosen, [{**key, "level": level, **nothing} for level in self.levels]
 
-    def _facts(self, settings: MethodSettings, start: Mapping[str, Any]) -> dict[str, Any]:
+    def _facts(self, settings: MethodSettings, known: Mapping[str, Any]) -> dict[str, Any]:
         """All that a trial depends on."""
-        used = used_by("prune", dataset=start["dataset"], model=start["model"], method=settings.name)
+        used = used_by("prune", dataset=known["dataset"], model=known["model"], method=settings.name)
         device = configure(self.runtime.device, self.runtime.threads, self.runtime.precision)
         return {
             "settings": settings.model_dump(mode="json", by_alias=True),
             "levels": list(self.levels),
-            "w0_sha256": sha256_file(self.start),
+            "w0_sha256": sha256_file(self.w0),
             "data_sha256": load_prepared(self.data).sha256,
             "runtime": asdict(self.runtime) | {"device": device.type},
             **as_settings(used),
@@ -173,12 +173,12 @@ def _best_of_each_level(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int, flo
         candidates = [row for row in rows if row["level"] == level and row["fault"] is None]
         reached = [row for row in candidates if row["reached"]]
         if reached:
-            found = min(reached, key=lambda row: row["validation_error_percent"])
+            winner = min(reached, key=lambda row: row["validation_error_percent"])
         elif candidates:
-            found = max(candidates, key=lambda row: row["sparsity"])
+            winner = max(candidates, key=lambda row: row["sparsity"])
         else:
             continue
-        best.add((found["trial"], level))
+        best.add((winner["trial"], level))
     return best
 
 

@@ -23,7 +23,7 @@ from sharpminima.base.files import read_json
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.methods.gradual import LOBSTER_SHARE
-from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.models import MODELS, unlabelled
 from sharpminima.catalogue.recipes import BEST_EPOCH
 from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.study.jobs import Layout
@@ -32,6 +32,8 @@ from sharpminima.study.schema import Experiment
 _IMAGES_PER_S = {"lenet300": 56_800.0, "lenet5": 4_060.0, "mlp3x400": 21_600.0, "resnet32": 196.0}
 _BFLOAT16_TIMES = {"lenet300": 0.8, "lenet5": 1.9, "resnet32": 2.1}
 """Model -> how many times faster training is in bfloat16 than in float32: one thread of a Xeon with AMX."""
+_ENTROPY_TIMES = {"lenet300": 1.4, "lenet5": 1.25}
+"""Model -> how many times as long a step takes with first-order PSP-entropy in what it minimises."""
 _NET_MB = {"lenet300": 50.0, "lenet5": 220.0, "mlp3x400": 50.0, "resnet32": 650.0}
 """Model -> parameters, activations and gradients of one mini-batch."""
 _PSP_KB = {"lenet300": 0.0, "lenet5": 27.0, "mlp3x400": 0.0, "resnet32": 27.0}
@@ -125,7 +127,7 @@ class Costs:
         self._batched = config.replica_strategy == "batched" or (
             config.replica_strategy == "auto" and config.device == "cuda"
         )
-        models = {experiment.model for experiment in layout.study.experiments}
+        models = {unlabelled(experiment.model) for experiment in layout.study.experiments}
         self._bfloat16 = config.precision == "bfloat16"
         if throughput is MEASURED:
             rates = {model: _images_per_s(model) for model in models}
@@ -149,11 +151,13 @@ class Costs:
 
     def dense(self, dataset: str, model: str, **_: Any) -> Cost:
         """Dense training."""
-        return self._training(dataset, model, self._layout.experiment(dataset, model).dense.planned_epochs())
+        experiment = self._layout.experiment(dataset, model)
+        return self._training(dataset, model, _with_entropy(experiment, experiment.dense.planned_epochs()))
 
     def prune(self, dataset: str, model: str, method: str, **_: Any) -> Cost:
         """A run of a gradual method."""
-        return self._training(dataset, model, _method_epochs(self._layout.experiment(dataset, model, method)))
+        experiment = self._layout.experiment(dataset, model, method)
+        return self._training(dataset, model, _with_entropy(experiment, _method_epochs(experiment)))
 
     def retrain(self, dataset: str, model: str, method: str, strategy: str, seed: int | str, **_: Any) -> Cost:
         """All replicas of a cell."""
@@ -162,7 +166,7 @@ class Costs:
         epochs = _method_epochs(experiment) if as_method else experiment.dense.planned_epochs()
         retraining = self._layout.retraining(experiment, strategy, int(seed))
         assert retraining is not None  # else the layout names no such cell
-        return self._training(dataset, model, epochs, retraining.replicas)
+        return self._training(dataset, model, _with_entropy(experiment, epochs), retraining.replicas)
 
     def transfer(self, dataset: str, model: str, to: str, method: str | None = None, **key: Any) -> Cost:
         """All nets of one cell, or one dense net, on another dataset."""
@@ -182,11 +186,9 @@ class Costs:
 
     def analyse(self, analysis: str, dataset: str, model: str, method: str, **_: Any) -> Cost:
         """One analysis of G and 1-S."""
-        settings = self._layout.experiment(dataset, model, method).analysis
-        assert settings is not None  # else the layout names no analysis
-        entry, chosen = ANALYSES[analysis], getattr(settings, analysis)
+        entry, chosen = ANALYSES[analysis], self._layout.analysis_settings(dataset, model, method, analysis)
         images = sum(min(chosen.images or math.inf, self._images(dataset)[part]) for part in chosen.parts_read)
-        seconds = _START_S + entry.passes * chosen.positions * images / self._throughput.images_per_s[model]
+        seconds = _START_S + entry.passes * chosen.positions * images / self._throughput.images_per_s[unlabelled(model)]
         statistics = _psp_kb(model) * images / 1000 if entry.holds_statistics else 0.0
         return Cost(seconds, seconds, self._memory_mb(dataset, model) + statistics, self._gpu)
 
@@ -204,14 +206,15 @@ class Costs:
         images = replicas * self._images(dataset)["train"]
         together = replicas > 1 and self._batched and not looped
         rates = self._throughput.batched_per_s if together else {}
-        epoch_s = images / rates.get(model, self._trained_per_s(model))
+        epoch_s = images / rates.get(unlabelled(model), self._trained_per_s(model))
         expected, at_most = (_START_S + (count + _EVALUATIONS) * epoch_s for count in epochs)
         return Cost(expected, at_most, self._memory_mb(dataset, model, replicas if together else 1), self._gpu)
 
     def _trained_per_s(self, model: str) -> float:
         """Images of one dense net; those of float32 where bfloat16 was not measured."""
         coarser = self._throughput.bfloat16_per_s if self._bfloat16 else {}
-        return coarser.get(model, self._throughput.images_per_s[model])
+        name = unlabelled(model)
+        return coarser.get(name, self._throughput.images_per_s[name])
 
     def _memory_mb(self, dataset: str, model: str, replicas: int = 1) -> float:
         # The images once as bytes and once as float32.
@@ -225,7 +228,7 @@ class Costs:
 
     def assumptions(self) -> list[str]:
         """What the numbers rest on, a line each."""
-        models = sorted({experiment.model for experiment in self._layout.study.experiments})
+        models = sorted({unlabelled(experiment.model) for experiment in self._layout.study.experiments})
         unmeasured = sorted(set(models) - set(_IMAGES_PER_S)) if self._throughput.origin == MEASURED.origin else []
         rates = ", ".join(f"{model} {self._trained_per_s(model):,.0f}" for model in models)
         known = self._throughput.batched_per_s if self._batched else {}
@@ -275,9 +278,9 @@ class Costs:
             resumed += seeds * (2 * _RESUMED + len(experiment.levels)) * _FLOAT * whole
             for cell in self._layout.cells(experiment):
                 masks = cell.replicas if STRATEGIES[cell.strategy].structure != "method" else 1
-                policy = self._layout.weights(experiment, cell.level, cell.seed)
+                policy = self._layout.weights(experiment, cell.level_name, cell.seed)
                 weights = {"all": cell.replicas, "first": 1, "none": 0}[policy]
-                kept += _pruned_bytes(whole, prunable, float(cell.level) / 100, weights, masks)
+                kept += _pruned_bytes(whole, prunable, float(cell.level_name) / 100, weights, masks)
                 resumed += (_RESUMED + cell.replicas) * _FLOAT * whole
         return kept / 1e6, resumed / 1e6
 
@@ -297,6 +300,13 @@ def _method_epochs(experiment: Experiment) -> tuple[float, float]:
     return experiment.method.planned_epochs(experiment.levels)
 
 
+def _with_entropy(experiment: Experiment, epochs: tuple[float, float]) -> tuple[float, float]:
+    """Epochs as plain ones that take as long."""
+    entropy = experiment.psp_entropy
+    times = _ENTROPY_TIMES.get(unlabelled(experiment.model), max(_ENTROPY_TIMES.values()))
+    return (epochs[0] * times, epochs[1] * times) if entropy is not None and entropy.beta else epochs
+
+
 def _images_per_s(model: str) -> float:
     """Measured, or at the slowest rate of multiplications that a model was measured to have."""
     if model in _IMAGES_PER_S:
@@ -313,12 +323,14 @@ def _bfloat16_times(model: str) -> float:
 def _net_mb(model: str) -> float:
     """Measured, or ResNet-32's in proportion to the outputs of layers, with four copies of the parameters."""
     return (
-        _NET_MB.get(model) or _NET_MB["resnet32"] * _outputs(model) + 4 * _FLOAT * MODELS[model].facts.parameters / 1e6
+        _NET_MB.get(unlabelled(model))
+        or _NET_MB["resnet32"] * _outputs(model) + 4 * _FLOAT * MODELS[model].facts.parameters / 1e6
     )
 
 
 def _psp_kb(model: str) -> float:
-    return _PSP_KB[model] if model in _PSP_KB else _PSP_KB["resnet32"] * _outputs(model)
+    name = unlabelled(model)
+    return _PSP_KB[name] if name in _PSP_KB else _PSP_KB["resnet32"] * _outputs(model)
 
 
 def _outputs(model: str) -> float:

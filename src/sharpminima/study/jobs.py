@@ -10,9 +10,19 @@ from typing import Any
 
 from sharpminima.base.names import CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND
 from sharpminima.catalogue.analyses import ANALYSES
-from sharpminima.catalogue.figures import FIGURES, File, Numbers, OfFocus, PathEvents, Source, Table, Transfers
+from sharpminima.catalogue.figures import (
+    FIGURES,
+    EntropyWays,
+    File,
+    Numbers,
+    OfFocus,
+    PathEvents,
+    Source,
+    Table,
+    Transfers,
+)
 from sharpminima.catalogue.registry import packaged, source_file
-from sharpminima.study.paths import CLAIMS, PAPER_SOURCES, Paths
+from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_DATASET, PUBLISHED_ERRORS, Paths
 from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import Runs, experiment_key
 from sharpminima.study.schema import Experiment, RunChoice, TransferSettings
@@ -27,12 +37,16 @@ NUMBERS_CODE = (
     source_file("sharpminima.report.compute"),
     source_file("sharpminima.report.claims._ledger"),
     source_file("sharpminima.report.claims._judge"),
+    source_file("sharpminima.report.claims._results"),
+    source_file("sharpminima.report.claims._settings"),
     source_file("sharpminima.report.claims._verdict"),
     source_file("sharpminima.report.intervals"),
 )
 """The code that the paper's numbers come from."""
 RANKING_CODE = (source_file("sharpminima.report.tables"), source_file("sharpminima.report.intervals"))
 """The code that the ranking of methods comes from."""
+PUBLISHED_CODE = (*RANKING_CODE, source_file("sharpminima.report.published"))
+"""The code that the table of methods beside published errors comes from."""
 PAPER_CODE = source_file("sharpminima.report.paper")
 EXPLORE = "explore"
 """What the page of a study is called where figures have names."""
@@ -41,7 +55,6 @@ EXPLORE_CODE = (
     *(source_file(f"sharpminima.explore.{name}") for name in _EXPLORE),
     *(packaged(f"sharpminima/explore/page/{name}") for name in ("charts.js", "page.css", "page.html", "page.js")),
     source_file("sharpminima.figures.fig1"),
-    source_file("sharpminima.figures.methods"),
     source_file("sharpminima.figures.scales"),
     source_file("sharpminima.figures.style"),
     source_file("sharpminima.report.claims._text"),
@@ -121,7 +134,10 @@ class Layout(Runs, Paths):
             key = experiment_key(experiment)
             data = self.prepared(experiment.dataset)
             first = self.experiment(experiment.dataset, experiment.model)
-            dense = first.dense.model_dump(mode="json")
+            entropy: dict[str, Any] = {}
+            if experiment.psp_entropy is not None:
+                entropy["psp_entropy"] = experiment.psp_entropy.model_dump(mode="json")
+            dense = first.dense.model_dump(mode="json") | entropy
             add_data(experiment.dataset)
             for seed in self.seeds(experiment):
                 run: dict[str, Any] = {**key, "seed": seed}
@@ -138,7 +154,7 @@ class Layout(Runs, Paths):
                     **dense,
                     **as_settings(used_by("dense", **run)),
                 )
-                states = [self.cell(**run, level=level, strategy=GRADUAL) for level in self.levels(experiment)]
+                states = [self.cell(**run, level=name, strategy=GRADUAL) for name in self.level_names(experiment)]
                 record = [self.run_file(file, **run) for file in (HISTORY, EVENTS)]
                 method = experiment.method.model_dump(mode="json", by_alias=True)
                 levels_kept = self.kept_weights(experiment, seed)
@@ -149,6 +165,7 @@ class Layout(Runs, Paths):
                     [data, init],
                     [*states, *record],
                     **method,
+                    **entropy,
                     levels=list(experiment.levels),
                     **kept,
                     **as_settings(used_by("prune", **run)),
@@ -157,11 +174,11 @@ class Layout(Runs, Paths):
                 inputs = [
                     data,
                     self.init(**key, seed=cell.seed),
-                    self.cell(**key, level=cell.level, strategy=GRADUAL, seed=cell.seed),
+                    self.cell(**key, level=cell.level_name, strategy=GRADUAL, seed=cell.seed),
                 ]
                 outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
                 # The default is not spelled out: it came later, and what was trained before has it.
-                weights = self.weights(experiment, cell.level, cell.seed)
+                weights = self.weights(experiment, cell.level_name, cell.seed)
                 kept = {} if weights == "all" else {"weights": weights}
                 plugins = as_settings(used_by("retrain", **cell.key))
                 asked = {"strategy": cell.strategy, "replicas": cell.replicas, **kept, **dense, **plugins}
@@ -185,7 +202,7 @@ class Layout(Runs, Paths):
         measured = [path for tables in self.summarised_tables().values() for path in tables]
         results = self.table("results")
         jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density"))))
-        read = (results, *measured, *self.transfer_tables(), CLAIMS)
+        read = (results, *measured, *self.transfer_tables(), self.study.ledger)
         jobs.append(Job("numbers", read, (self.numbers(), self.metrics()), self.facts()))
         return jobs
 
@@ -209,16 +226,22 @@ class Layout(Runs, Paths):
         return {name: self.analysis_tables(name) for name, analysis in ANALYSES.items() if analysis.summary}
 
     def comparing_jobs(self) -> list[Job]:
-        """The jobs that make two more tables of a study that compares methods; any other has them by request.
+        """The jobs that make more tables of a study that compares methods; any other has them by request.
+
+        That of published errors, which are of MNIST, is of a study that has it.
 
         What jobs took is not tracked, and in a clone of a tracked study all should be there without it.
         """
         if "methods" not in self.study.figures:
             return []
-        return [
+        results = self.table("results")
+        jobs = [
             Job("measures", tuple(self.checkpoints()), (self.table("measures"),)),
-            Job("ranking", (self.table("results"), *RANKING_CODE), (self.table("ranking"),)),
+            Job("ranking", (results, *RANKING_CODE), (self.table("ranking"),)),
         ]
+        if PUBLISHED_DATASET in self.datasets():
+            jobs.append(Job("published", (results, PUBLISHED_ERRORS, *PUBLISHED_CODE), (self.table("published"),)))
+        return jobs
 
     def figure_job(self, name: str) -> Job:
         """The job that draws a figure."""
@@ -293,8 +316,8 @@ class Layout(Runs, Paths):
             key = experiment_key(experiment)
             paths += [self.dense(**key, seed=seed) for seed in self.seeds(experiment)]
             paths += [
-                self.cell(**key, level=level, strategy=GRADUAL, seed=seed)
-                for level in self.levels(experiment)
+                self.cell(**key, level=name, strategy=GRADUAL, seed=seed)
+                for name in self.level_names(experiment)
                 for seed in self.seeds(experiment)
             ]
             paths += [self.cell(**cell.key) for cell in self.cells(experiment)]
@@ -306,7 +329,7 @@ class Layout(Runs, Paths):
             if experiment.transfer is None:
                 continue
             settings = experiment.transfer.resolved(experiment.dense)
-            key: dict[str, Any] = {**experiment_key(experiment), "level": self.levels(experiment)[-1]}
+            key: dict[str, Any] = {**experiment_key(experiment), "level": self.level_names(experiment)[-1]}
             for source in settings.sources:
                 for seed in self.seeds(experiment):
                     if not self._goes_elsewhere(experiment, source, seed):
@@ -370,7 +393,7 @@ class Layout(Runs, Paths):
                 return path
             case Transfers():
                 return self.transfer_tables()
-            case Numbers():
+            case Numbers() | EntropyWays():
                 return self.numbers()
             case PathEvents():
                 experiment = self.study.path_experiment()

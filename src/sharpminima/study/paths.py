@@ -3,7 +3,8 @@
 ``results/<study>/runs/dataset/model/method/level/strategy/...`` holds what training makes, ``analysis/`` what is
 measured at it, beside ``data/``, ``tables/`` and ``figures/``: whole folders, so that DVC tracks ``runs`` and
 ``analysis`` as one output each. The functions accept either values or wildcards (``"{seed}"``), so that a rule's
-pattern and a target's path are one and the same line.
+pattern and a target's path are one and the same line. Keywords are named as the wildcards are: ``level`` is a level's
+name, as `sharpminima.base.names.level_name` writes it.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from sharpminima.study.schema import Config, study_name
 
 STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""
-CLAIMS = "paper/claims.yaml"
-PAPER_SOURCES = ("paper/paper.typ", "paper/format.typ", "paper/references.bib", "paper/published/mnist-pruned.csv")
+PUBLISHED_ERRORS = "paper/published/mnist-pruned.csv"
+"""What others have published for LeNet-300 and LeNet-5 on MNIST."""
+PUBLISHED_DATASET = "mnist"
+PAPER_SOURCES = ("paper/paper.typ", "paper/format.typ", "paper/references.bib", PUBLISHED_ERRORS)
 """What the paper is compiled from, the source that names the others first."""
 
 

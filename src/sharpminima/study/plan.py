@@ -24,6 +24,7 @@ _STEPS: Mapping[str, tuple[str, Callable[..., Cost]]] = {
     "table": _REPORT_TABLE,
     "measures": _REPORT_TABLE,
     "ranking": _REPORT_TABLE,
+    "published": _REPORT_TABLE,
     "numbers": _REPORT_DRAWN,
     "provenance": _REPORT_DRAWN,
     "paper": _REPORT_DRAWN,

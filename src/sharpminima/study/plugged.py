@@ -7,6 +7,7 @@ from typing import Any
 
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.figures import FIGURES, OfFocus
+from sharpminima.catalogue.models import unlabelled
 from sharpminima.catalogue.plugins import Plugin, bringing
 from sharpminima.study.schema import Study
 
@@ -24,7 +25,7 @@ _USED = {
 
 def used_by(step: str, **key: Any) -> list[Plugin]:
     """The plug-ins of a job, by its wildcards."""
-    return bringing(*((kind, key[wildcard]) for wildcard, kind in _USED[step].items()))
+    return bringing(*((kind, unlabelled(key[wildcard])) for wildcard, kind in _USED[step].items()))
 
 
 def used_by_numbers(study: Study) -> list[Plugin]:

@@ -29,21 +29,23 @@ from sharpminima.base.names import DENSE, FINEST_LEVEL, GRADUAL, checked_level
 from sharpminima.base.settings import MOST_REPLICAS, MOST_THREADS, Distinct, Seed, Settings
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
 from sharpminima.catalogue.datasets import DATASETS
-from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, OfFocus, PathEvents, Transfers
+from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, EntropyWays, OfFocus, PathEvents, Transfers
 from sharpminima.catalogue.methods import METHODS, Method
-from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.models import LABEL, MODELS
 from sharpminima.catalogue.plugins import bringing
-from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
-from sharpminima.catalogue.registry import NameIn
+from sharpminima.catalogue.recipes import BatchNormSettings, PspEntropySettings, RecipeSettings
+from sharpminima.catalogue.registry import LabelledNameIn, NameIn
 from sharpminima.catalogue.strategies import STRATEGIES
 
+CLAIMS = "paper/claims.yaml"
+"""The ledger of the paper's claims."""
 Level = Annotated[
     float,
     Field(ge=FINEST_LEVEL, le=1 - FINEST_LEVEL, description="share of prunable parameters removed"),
     AfterValidator(checked_level),
 ]
 DatasetName = Annotated[str, NameIn(DATASETS)]
-ModelName = Annotated[str, NameIn(MODELS)]
+ModelName = Annotated[str, LabelledNameIn(MODELS, label=LABEL)]
 StrategyName = Annotated[str, NameIn(STRATEGIES)]
 FigureName = Annotated[str, NameIn(FIGURES)]
 
@@ -208,6 +210,12 @@ class Experiment(Settings):
     batchnorm: BatchNormSettings | None = Field(
         None, description="of all experiments with this dataset and model; null: the usual one"
     )
+    psp_entropy: PspEntropySettings | None = Field(
+        None,
+        exclude_if=lambda settings: settings is None,
+        description="a part of what dense training, the method and all retraining minimise, of all experiments with "
+        "this dataset and model; several ways of one net have labels: model: lenet300@plus",
+    )
     levels: Annotated[tuple[Level, ...], Field(min_length=1)]
     weights_from: Annotated[
         Level | None,
@@ -251,7 +259,7 @@ class Experiment(Settings):
             raise ValueError(
                 f"{self.model} takes images {wanted}, {self.dataset} has {shape}; models that fit: {fitting}"
             )
-        if METHODS[self.method.name].dial == "units" and not MODELS[self.model].facts.has_units:
+        if METHODS[self.method.name].needs_units and not MODELS[self.model].facts.has_units:
             raise ValueError(
                 f"{self.method.name} removes filters and hidden units, and {self.model} has none that can be left out; "
                 "take another model, or a method that removes single weights"
@@ -311,6 +319,11 @@ class Study(Settings):
         (), description="files, from the study's folder, that bring methods, models, datasets, analyses and figures"
     )
     paper: bool = Field(True, description="whether the study ends with the paper's PDF")
+    ledger: str = Field(
+        CLAIMS,
+        exclude_if=CLAIMS.__eq__,
+        description="the claims that the study's numbers are held against, and their rules",
+    )
     notes: Annotated[
         tuple[str, ...], Field(description="what the paper says below the settings, such as how they were chosen")
     ] = ()
@@ -338,6 +351,11 @@ class Study(Settings):
                     f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
                     "give all the same"
                 )
+            if first.psp_entropy != experiment.psp_entropy:
+                raise ValueError(
+                    f"psp_entropy: {name} has two; its experiments share their dense nets, give all the same, or "
+                    f"another way a label of its own: model: {experiment.model}@plus"
+                )
             if (first.weights, first.keep_all) != (experiment.weights, experiment.keep_all):
                 raise ValueError(f"weights: {name} has two; its experiments share their dense nets, give all the same")
         wanted: list[RunChoice | None] = []
@@ -362,6 +380,8 @@ class Study(Settings):
                     )
         if any(figure.needs(PathEvents) for figure in drawn) and self.path_experiment() is None:
             raise ValueError("figures: path shows the path of dessilbi, and no experiment has that method")
+        if any(figure.needs(EntropyWays) for figure in drawn) and not any(e.psp_entropy for e in self.experiments):
+            raise ValueError("figures: fig7 shows what PSP-entropy in training does, and no experiment has psp_entropy")
         if any(figure.needs(Transfers) for figure in drawn) and not any(e.transfer for e in self.experiments):
             raise ValueError("figures: fig6 shows transfers, and no experiment has one; add transfer: { to: DATASET }")
         return self

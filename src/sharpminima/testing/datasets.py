@@ -46,16 +46,16 @@ def check_images(dataset: Dataset, raw: RawImages) -> None:
 
 def _check_tensor(what: str, values: Tensor, dtype: torch.dtype, shape: list[int]) -> None:
     demand(values.dtype == dtype, f"{what}: are {values.dtype}, {dtype} expected")
-    found = list(values.shape)
-    demand(found == shape, f"{what}: have shape {found}, {shape} expected")
+    actual = list(values.shape)
+    demand(actual == shape, f"{what}: have shape {actual}, {shape} expected")
 
 
 def check_pixels(dataset: Dataset, images: Tensor, tolerance: float) -> None:
     """Mean and standard deviation of each channel of the training images are as stated."""
     stated = zip(("mean", "std"), (dataset.mean, dataset.std), pixel_statistics(images), strict=True)
-    for name, said, found in stated:
-        near = len(said) == len(found) and all(abs(a - b) <= tolerance for a, b in zip(said, found, strict=True))
-        shown = ", ".join(f"{value:.4f}" for value in found)
+    for name, said, computed in stated:
+        near = len(said) == len(computed) and all(abs(a - b) <= tolerance for a, b in zip(said, computed, strict=True))
+        shown = ", ".join(f"{value:.4f}" for value in computed)
         demand(near, f"{dataset.name}: {name} {list(said)} stated; it is {shown}")
 
 

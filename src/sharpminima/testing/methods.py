@@ -61,7 +61,7 @@ def _check_survivors(method: Method, level: float, state: LevelState) -> None:
     survivors, size = count(state.masks)
     asked = survivors_at(level, size)
     match method.dial:
-        case "weights":
+        case "weights" | "structures":  # in the small net, which is linear, structures are weights
             demand(survivors == asked and state.reached, f"{where}: {survivors} weights survive, {asked} asked for")
         case "at most":
             demand(
@@ -72,8 +72,8 @@ def _check_survivors(method: Method, level: float, state: LevelState) -> None:
             demand(fits, f"{where}: {survivors} weights survive, {asked} asked for, or less by a unit of {UNIT}")
         case "none":
             demand(state.reached or level == LEVELS[-1], f"{where}: not reached; settings that reach it are needed")
-            found = sparsity(state.masks)
-            demand(found >= level or not state.reached, f"{where}: said to be reached, at {found:.4f}")
+            removed = sparsity(state.masks)
+            demand(removed >= level or not state.reached, f"{where}: said to be reached, at {removed:.4f}")
 
 
 def _check_state(where: str, state: LevelState) -> None:
@@ -106,8 +106,8 @@ def check_resumes(method: Method, settings: Any, pruned: Pruned) -> None:
                     STOP.raised = False
                 else:
                     demand(False, f"{method.name}: was to be stopped {time}, and did not ask whether to stop")
-            found = method.prune(small_run(file), settings)
-        _check_same(f"{method.name}, stopped and resumed", pruned, found)
+            resumed = method.prune(small_run(file), settings)
+        _check_same(f"{method.name}, stopped and resumed", pruned, resumed)
         left = {path.name for path in Path(folder).iterdir()} - {file.path.name}  # that the job removes
         demand(not left, f"{method.name}: leaves {', '.join(sorted(left))}")
 

@@ -42,8 +42,8 @@ def _images(model: Model) -> torch.Tensor:
 
 def check_facts(model: Model) -> None:
     """The sizes that the entry states are those of the built net."""
-    found = net_facts(model)
-    demand(model.known in (None, found), f"{model.name}: is said to be {model.known}; it is {found}")
+    actual = net_facts(model)
+    demand(model.known in (None, actual), f"{model.name}: is said to be {model.known}; it is {actual}")
 
 
 def check_outputs(model: Model, classes: int) -> None:
@@ -51,8 +51,8 @@ def check_outputs(model: Model, classes: int) -> None:
     net, images = built(model, classes=classes).eval(), _images(model)
     with torch.no_grad():
         together, alone = net(images), net(images[:1])
-    found = list(together.shape)
-    demand(found == [_IMAGES, classes], f"{model.name}: outputs {found}, {[_IMAGES, classes]} expected")
+    actual = list(together.shape)
+    demand(actual == [_IMAGES, classes], f"{model.name}: outputs {actual}, {[_IMAGES, classes]} expected")
     same = torch.allclose(together[:1], alone, rtol=1e-3, atol=1e-4)
     demand(same, f"{model.name}: in eval mode an image's outputs depend on the other images of its batch")
 

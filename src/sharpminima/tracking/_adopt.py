@@ -50,9 +50,9 @@ def data_to_make_first(layout: Layout, rules: set[str]) -> str | None:
 
 
 def _adopt(entry: Entry, tracked: set[str], written_s: float, notes: Notes, known: Known) -> int:
-    found = {path: known.sha256(path) for path in entry["inputs"]}
-    same = [path for path, digest in entry["inputs"].items() if found[path] == digest]
-    other = [path for path, digest in entry["inputs"].items() if found[path] not in (None, digest)]
+    current = {path: known.sha256(path) for path in entry["inputs"]}
+    same = [path for path, digest in entry["inputs"].items() if current[path] == digest]
+    other = [path for path, digest in entry["inputs"].items() if current[path] not in (None, digest)]
     earliest = max((known.mtime_ns(path) for path in same if path in tracked), default=0)
     latest = min((known.mtime_ns(path) - _OLDER_NS for path in other), default=None)
     adopted = 0

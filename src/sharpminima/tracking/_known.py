@@ -12,13 +12,13 @@ _CACHE = Path(".snakemake/sharpminima.json")
 def _read() -> dict[str, list[int | str]]:
     """What was seen the last time; nothing where the file is damaged, so that all files are hashed anew."""
     try:
-        found = read_json(_CACHE) if _CACHE.is_file() else {}
+        cached = read_json(_CACHE) if _CACHE.is_file() else {}
     except SharpminimaError:
         return {}
-    fits = isinstance(found, dict) and all(
-        isinstance(facts, list) and [type(fact) for fact in facts] == [int, int, str] for facts in found.values()
+    fits = isinstance(cached, dict) and all(
+        isinstance(facts, list) and [type(fact) for fact in facts] == [int, int, str] for facts in cached.values()
     )
-    return found if fits else {}
+    return cached if fits else {}
 
 
 class Known:
@@ -38,11 +38,11 @@ class Known:
         size, mtime_ns, digest = self._seen.get(path, (None, None, None))
         if (stat.st_size, stat.st_mtime_ns) == (size, mtime_ns):
             return str(digest)
-        found = sha256_file(path)
-        if found == digest:
+        current = sha256_file(path)
+        if current == digest:
             self._earlier[path] = int(str(mtime_ns))
-        self._seen[path] = [stat.st_size, stat.st_mtime_ns, found]
-        return found
+        self._seen[path] = [stat.st_size, stat.st_mtime_ns, current]
+        return current
 
     def earlier_mtime_ns(self, path: str) -> int | None:
         """The time that a hashed file had before the same bytes were written again (deleted and fetched, say)."""

@@ -32,11 +32,11 @@ def hold(root: str) -> str | None:
     file = path.open("a+", encoding="utf-8")
     if not _locked(file):
         file.seek(0)
-        found = (
+        obstacle = (
             f"another Snakemake run ({file.read().strip() or 'unknown'}) is at work on {root}: wait until it has ended"
         )
         file.close()
-        return found
+        return obstacle
     file.truncate(0)
     file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
     file.flush()

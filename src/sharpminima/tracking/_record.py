@@ -47,12 +47,12 @@ def read_record(layout: Layout, stage: str) -> list[Entry]:
     path = Path(layout.record(stage))
     if not path.is_file():
         return []
-    found = read_json(path)
-    if not isinstance(found, dict) or not isinstance(found.get("jobs", []), list):
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("jobs", []), list):
         raise SharpminimaError(f"{path}: is no record of a stage; `dvc checkout {path}` brings it back, or remove it")
-    if found.get("format") != FORMAT:
-        raise SharpminimaError(f"{path}: has format {found.get('format')}, this version reads {FORMAT}; `make track`")
-    return list(found["jobs"])
+    if record.get("format") != FORMAT:
+        raise SharpminimaError(f"{path}: has format {record.get('format')}, this version reads {FORMAT}; `make track`")
+    return list(record["jobs"])
 
 
 def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
@@ -97,10 +97,10 @@ def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
 
 
 def _input_sha256(path: str, known: Known, before: dict[str, str]) -> str:
-    found = known.sha256(path) or before.get(path)  # prepared data that no job needed are not there
-    if found is None:
+    digest = known.sha256(path) or before.get(path)  # prepared data that no job needed are not there
+    if digest is None:
         raise SharpminimaError(f"{path}: is missing; run snakemake")
-    return found
+    return digest
 
 
 def check_files(layout: Layout, stage: str, notes: Notes) -> None:

@@ -101,14 +101,14 @@ def _fetch(missing: Sequence[str]) -> None:
         )
 
 
-def _check_object(path: str, found: Path, info: Mapping[str, Any]) -> None:
+def _check_object(path: str, copy: Path, info: Mapping[str, Any]) -> None:
     """Refuse bytes that are not those which DVC has recorded: its reader does not look.
 
     Raises:
         DataError: they are others.
     """
     digest = info["md5"]
-    with found.open("rb") as file:
+    with copy.open("rb") as file:
         if hashlib.file_digest(file, "md5").hexdigest() == digest:
             return
     place = f"files/md5/{digest[:2]}/{digest[2:]}"

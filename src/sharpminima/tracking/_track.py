@@ -30,12 +30,12 @@ def tracked_studies() -> list[str]:
     """
     try:
         groups = read_yaml(_PIPELINE)["vars"]
-        found = [name for group in groups if isinstance(group, dict) for name in group.get("tracked", [])]
+        studies = [name for group in groups if isinstance(group, dict) for name in group.get("tracked", [])]
     except (ConfigError, KeyError, TypeError):
-        found = []
-    if not found:
+        studies = []
+    if not studies:
         raise SharpminimaError(f"{_PIPELINE}: names no tracked studies; run this in the top folder of the checkout")
-    return found
+    return studies
 
 
 def _refuse_what_the_stages_lack(layout: Layout, stages: Mapping[str, Any]) -> None:

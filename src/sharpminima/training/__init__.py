@@ -1,6 +1,7 @@
 """Training: one loop, policies for what differs."""
 
 from sharpminima.training.engine import HISTORY_COLUMNS, train, train_replicas
+from sharpminima.training.entropy import PspEntropy
 from sharpminima.training.flat import FlatModel
 from sharpminima.training.optimiser import Group, Optimiser
 from sharpminima.training.policy import Best, Policy, RecipePolicy
@@ -14,6 +15,7 @@ __all__ = [
     "Group",
     "Optimiser",
     "Policy",
+    "PspEntropy",
     "RecipePolicy",
     "train",
     "train_replicas",

@@ -11,6 +11,7 @@ from torch import Tensor
 from sharpminima.base.errors import TrainingError
 from sharpminima.base.progress import Progress
 from sharpminima.base.stop import STOP
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import Split
 from sharpminima.nets.resume import ResumeFile, save_or_stop
 from sharpminima.training.augment import draw_crops, pad_crop_flip
@@ -35,6 +36,7 @@ def train(
     weight_decay: float = 0.0,
     stream: Stream,
     augment: bool = False,
+    psp_entropy: PspEntropySettings | None = None,
     progress: Progress | None = None,
     resume: ResumeFile | None = None,
 ) -> list[dict[str, Any]]:
@@ -49,6 +51,7 @@ def train(
         weight_decay=weight_decay,
         streams=[stream],
         augment=augment,
+        psp_entropy=psp_entropy,
         progress=progress,
         resume=resume,
     )
@@ -66,6 +69,7 @@ def train_replicas(
     weight_decay: float = 0.0,
     streams: Sequence[Stream],
     augment: bool = False,
+    psp_entropy: PspEntropySettings | None = None,
     progress: Progress | None = None,
     resume: ResumeFile | None = None,
 ) -> list[list[dict[str, Any]]]:
@@ -84,6 +88,8 @@ def train_replicas(
         streams: one a replica: epoch number (from 0) -> the generator of that epoch's order and crops. It must
             depend on nothing else, so that a training resumes from the middle of an epoch without generator state.
         augment: pad by 4, crop and flip at random (CIFAR-10).
+        psp_entropy: a part of what steps minimise (`FlatModel.objective`); all that policies see of a step's gradient
+            has it, and no loss that is reported does. None, or a beta of 0: there is none, to the bit.
         resume: where to save the state now and then and on SIGTERM, and to go on from.
 
     Returns:
@@ -94,6 +100,8 @@ def train_replicas(
         TrainingError: the loss is NaN or infinite.
         Stopped: SIGTERM came; the resume file holds the state.
     """
+    if psp_entropy is not None and psp_entropy.beta:
+        flat.regularise(psp_entropy, training.images, int(training.labels.max()) + 1)
     groups = policies[0].update_groups or (Group(momentum=momentum, weight_decay=weight_decay),)
     under_way = _Training.from_start(flat, Optimiser(flat, groups), policies)
     if resume is not None and (saved := resume.load()) is not None:
@@ -104,6 +112,8 @@ def train_replicas(
         nets = under_way.nets()
         rates = [policy.lr for policy, _ in nets]
         generators = [streams[replica](under_way.epoch) for replica in under_way.live]
+        if flat.entropy is not None and psp_entropy is not None:
+            flat.entropy.tau = psp_entropy.tau_at(under_way.epoch)
         train_losses = _epoch(
             under_way, nets, rates, training, generators, batch_size=batch_size, augment=augment, resume=resume
         )
@@ -139,6 +149,7 @@ class _Training:
 
     def state(self) -> dict[str, Any]:
         """What a resume file holds."""
+        entropy = self.flat.entropy
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -149,6 +160,7 @@ class _Training:
             "mask": self.flat.mask,
             "optimiser": self.optimiser.state(),
             "policies": [policy.state() for policy in self.policies],
+            **({} if entropy is None else {"entropy": entropy.state()}),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -165,6 +177,8 @@ class _Training:
             self.flat.set_mask_vector(saved["mask"])
         self.flat.restore(saved["model"])
         self.optimiser.restore(saved["optimiser"])
+        if self.flat.entropy is not None:
+            self.flat.entropy.restore(saved["entropy"])
 
     def drop_done(self) -> bool:
         """Take the replicas whose policy is done out of the model; whether any is left."""
@@ -210,8 +224,8 @@ def _epoch(
         if crops is not None:
             first = number * batch_size
             images = pad_crop_flip(images, crops[..., first : first + index.shape[-1], :].to(images.device))
-        loss = flat.loss(images, labels)
-        flat.backward(loss)
+        loss, objective = flat.objective(images, labels)
+        flat.backward(objective)
         for policy, net in nets:
             policy.before_step(net, images, labels)
         under_way.optimiser.step(lr)

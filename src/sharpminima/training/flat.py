@@ -1,16 +1,23 @@
 """All parameters of a model as one vector, and the net that stands for them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from sharpminima.nets.compaction import Compacted, compact, reordered
+from sharpminima.catalogue.recipes import PspEntropySettings
+from sharpminima.nets.compaction import Compacted, PooledReLU, compact, reordered, traced, with_pooled_relus
 from sharpminima.nets.evaluation import Evaluation, evaluate
 from sharpminima.nets.fused import fused
 from sharpminima.nets.masks import Masks
+from sharpminima.nets.modes import eval_mode
+from sharpminima.nets.preactivations import watch_modules, watch_preactivations
 from sharpminima.runtime.precision import is_bfloat16, passes
+from sharpminima.training.soft_entropy import SoftEntropy
 
 _WORTH = 0.8  # a compacted net with more of the parameters than this costs more in traffic than it saves
 _SPARSE = (nn.Conv2d, nn.Linear)  # layers that compute with their survivors only, where they are few
@@ -33,12 +40,14 @@ class FlatModel:
         gradients: all gradients [P], of the last `backward`; zero where the mask removes.
         mask: 1.0 where a parameter survives, else 0.0 [P]; None for a dense net.
         unmasked: with ``dense_gradients``, the gradients [P] of the last `backward`, those of removed parameters too.
+        entropy: after `regularise`, the PSP-entropy that is a part of `objective`, with its running estimates.
     """
 
     values: Tensor
     gradients: Tensor
     mask: Tensor | None
     unmasked: Tensor | None
+    entropy: SoftEntropy | None
     _small: "_Small | None"
     _net: nn.Module
 
@@ -68,6 +77,8 @@ class FlatModel:
         self.gradients = torch.zeros_like(self.values)
         self.mask = None
         self.unmasked = None
+        self.entropy, self._beta = None, 0.0
+        self._relus: list[nn.Module] = []  # of `network`, where nothing else is one: known after a first pass
         self._small = None
 
     @property
@@ -107,11 +118,19 @@ class FlatModel:
 
     def _compacted(self, model: nn.Module, mask: Tensor) -> Compacted:
         """The net without what the mask [..., P] leaves dead."""
-        return compact(model, {name: self.view(mask, name) > 0 for name in self._slices}, sparse=_SPARSE)
+        keep = {name: self.view(mask, name) > 0 for name in self._slices}
+        if self.entropy is None:
+            return compact(model, keep, sparse=_SPARSE)
+        smaller = compact(model, keep, sparse=_SPARSE, observed=True)
+        assert isinstance(smaller.model, fx.GraphModule)  # of `compact`
+        return replace(smaller, model=with_pooled_relus(smaller.model))
 
     def like(self, model: nn.Module) -> "FlatModel":
         """A model of the same kind for the compacted net ``model``."""
-        return FlatModel(model)
+        flat = FlatModel(model)
+        if self.entropy is not None:
+            flat._net = model  # as it is: what is fused shows no ReLUs
+        return flat
 
     @property
     def replicas(self) -> "Sequence[FlatModel]":
@@ -168,6 +187,63 @@ class FlatModel:
             logits = self.network(images)
         return F.cross_entropy(logits.to(self.values.dtype), labels)
 
+    def regularise(self, settings: PspEntropySettings, images: Tensor, classes: int) -> None:
+        """Make PSP-entropy a part of `objective`, from now on.
+
+        The net runs as its author wrote it, or as what is equal and still shows what its ReLUs take. Of a compacted net
+        the entropy is that of the whole: units that are always 0 have none, and count among the neurons. Order 2 takes
+        pairs of the whole net's neurons, and runs it.
+
+        Args:
+            images: of which the first shows how many neurons there are.
+            classes: of the labels.
+        """
+        model = self.model  # its buffers are the latest
+        neurons: list[int] = []
+        with (
+            torch.no_grad(),
+            eval_mode(model),
+            watch_preactivations(_watched(model), lambda _, z: neurons.append(z[0].numel())),
+        ):
+            model(images[:1])
+        self._beta, self._small, self._relus = settings.beta, None, []
+        self._net = with_pooled_relus(traced(model)) if self._compaction else model
+        self._compaction = self._compaction and settings.order == 1
+        self.entropy = SoftEntropy(
+            classes,
+            tau=settings.tau,
+            order=settings.order,
+            pairs=settings.pairs,
+            rare=settings.rare,
+            neurons=sum(neurons),
+        )
+        if self.mask is not None:
+            self.set_mask_vector(self.mask)
+
+    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """`loss`, and what a step minimises: less beta times the PSP-entropy in bits, after `regularise`."""
+        if self.entropy is None:
+            loss = self.loss(images, labels)
+            return loss, loss
+        seen, names = self.entropy.over(labels), []
+
+        def add(name: str, z: Tensor) -> None:
+            names.append(name)
+            seen.add(z)
+
+        with self._watching(add):
+            loss = self.loss(images, labels)
+        if not self._relus and isinstance(self.network, fx.GraphModule):
+            modules = dict(self.network.named_modules())
+            self._relus = [modules[name] for name in names] if modules.keys() >= set(names) else []
+        return loss, loss.sub(seen.mean(), alpha=self._beta)
+
+    def _watching(self, sink: Callable[[str, Tensor], None]) -> AbstractContextManager[Any]:
+        """Hand on what enters the ReLUs; of a graph, which takes the same way each time, by what is known of it."""
+        if self._relus:
+            return watch_modules(self._relus, lambda z: sink("", z))
+        return watch_preactivations(_watched(self.network), sink, _is_pooled_relu)
+
     def backward(self, loss: Tensor) -> None:
         """Set `gradients` to those of ``loss``, which `network` has computed."""
         if self._small is not None:
@@ -210,6 +286,9 @@ class FlatModel:
         model = self.model  # before the net that knows the latest buffers goes
         self.mask = mask.to(self.values.device)
         self.values.mul_(self.mask)
+        if self.entropy is not None:
+            self.entropy.reset()  # another net, maybe of fewer units
+            self._relus = []
         if self._compaction:
             self._small = None
             compacted = self._compacted(model, self.mask)
@@ -239,6 +318,17 @@ class FlatModel:
             stored = self.view(snapshot["values"], name) if name in self._slices else snapshot[f"buffer:{name}"]
             state[name] = stored.detach().to("cpu", copy=True).contiguous().view(tensor.shape)
         return state
+
+
+def _watched(network: nn.Module) -> nn.Module:
+    """The net whose ReLUs count: of one that computes its weights, what it computes with them."""
+    inner = getattr(network, "watched", network)
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def _is_pooled_relu(module: nn.Module) -> bool:
+    return isinstance(module, PooledReLU)
 
 
 class _Small:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.nets.compaction import Compacted, compact
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.masks import Masks
+from sharpminima.nets.preactivations import watch_preactivations
 from sharpminima.runtime.precision import passes
 from sharpminima.training.flat import FlatModel
 
@@ -86,7 +88,32 @@ class FlatReplicas(FlatModel):
         """Mean cross-entropy of each replica [R] on images [R, N, C, H, W] of its own, with labels [R, N]."""
         with passes(images.device):
             logits = self._logits(images, shared=False).to(self.values.dtype)
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
+        return _losses(logits, labels)
+
+    def regularise(self, settings: PspEntropySettings, images: Tensor, classes: int) -> None:
+        """As of one net; the nets run whole, so that the running estimates of one outlast the end of another."""
+        self._compaction = False
+        super().regularise(settings, images, classes)
+
+    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """`loss` of each replica [R], and what a step minimises of each."""
+        if self.entropy is None:
+            loss = self.loss(images, labels)
+            return loss, loss
+        seen = self.entropy.over(labels)
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> tuple[Tensor, ...]:
+            layers: list[Tensor] = []
+            with watch_preactivations(self._net, lambda _, z: layers.append(z.clone())):
+                logits = functional_call(self._net, (parameters, buffers), (images,))
+            return logits, *layers
+
+        with passes(images.device):
+            logits, *layers = torch.vmap(one)(self._parameters, self._stacked, images)
+        for z in layers:
+            seen.add(z)
+        loss = _losses(logits.to(self.values.dtype), labels)
+        return loss, loss - self._beta * seen.mean()
 
     def backward(self, loss: Tensor) -> None:
         """Set `gradients` [R, P] to those of `loss` [R], each replica's of its own."""
@@ -96,8 +123,8 @@ class FlatReplicas(FlatModel):
 
     def _differentiate(self, loss: Tensor) -> None:
         # Not into ``.grad``: autograd wants gradients without gaps between the replicas.
-        found = torch.autograd.grad(loss.sum(), list(self._parameters.values()))
-        for name, gradient in zip(self._parameters, found, strict=True):
+        gradients = torch.autograd.grad(loss.sum(), list(self._parameters.values()))
+        for name, gradient in zip(self._parameters, gradients, strict=True):
             self.view(self.gradients, name).copy_(gradient)
 
     @torch.no_grad()
@@ -146,8 +173,19 @@ class FlatReplicas(FlatModel):
         self._small = None
         self.values, self.gradients = self.values[places], self.gradients[places]
         self._bind()
+        kept = None
+        if self.entropy is not None:
+            self.entropy.keep(places)
+            kept = self.entropy.state()
         if self.mask is not None:
             self.set_mask_vector(self.mask[places])
+        if self.entropy is not None and kept is not None:
+            self.entropy.restore(kept)  # the masks of those that stay are what they were
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy [R] of logits [R, N, classes] with labels [R, N]."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
 
 
 class Replica:

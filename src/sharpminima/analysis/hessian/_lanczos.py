@@ -1,9 +1,174 @@
 """Eigenvalues of a symmetric operator that is known only by its products with vectors."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import Stopped
+from sharpminima.nets.resume import ResumeFile
+from sharpminima.runtime.memory import available_memory
+
+BUDGET = 1 << 30
+"""Bytes that a Lanczos basis takes where no other number is given."""
+
+COLUMNS = 1 << 14  # of a basis in float32 that are computed with at once: they stay in a cache
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a Lanczos basis is held."""
+
+    size: int  # vectors
+    dtype: torch.dtype
+    columns: int  # of the vectors that are computed with at once
+
+
+def plan_basis(
+    dimension: int,
+    k: int,
+    block_size: int,
+    *,
+    rounding: float,
+    dtype: torch.dtype | None,
+    memory: float | None,
+    device: torch.device | str,
+) -> Plan:
+    """The basis for k eigenvectors within ``memory`` bytes (None: `BUDGET`).
+
+    max(40, 2 k + 20, k + 8 block_size) vectors, in float64 where ``dtype`` asks for it, or the products have more
+    digits than float32, and where they, and the copy that a restart makes, fit. Else as many of them as fit, and at
+    most so many, in float32 if the products have no more digits: a few columns at a time, without a copy. Without a
+    number given, at least max(20, 2 k + 10, k + 4 block_size) vectors.
+
+    Raises:
+        AnalysisError: ``memory`` holds fewer than k + 3 block_size + 1 vectors, or the device has less than is needed.
+    """
+    usual = min(dimension, max(40, 2 * k + 20, k + 8 * block_size))
+    budget = BUDGET if memory is None else memory
+    coarse = torch.float32 if rounding >= torch.finfo(torch.float32).eps else torch.float64
+    exact = torch.float64 in (dtype, coarse)
+    if exact and 8 * dimension * (usual + _kept(usual, k)) <= budget:
+        return Plan(usual, torch.float64, dimension)
+    vector = dimension * coarse.itemsize
+    least = min(dimension, k + 3 * block_size + 1)
+    if memory is None:
+        least = min(usual, max(20, 2 * k + 10, k + 4 * block_size))
+    size = min(usual, int(budget // vector))
+    if size < least and memory is not None:
+        raise AnalysisError(
+            f"{k} eigenvalues of {dimension:,} parameters take a Lanczos basis of at least {least} vectors, "
+            f"{least * vector / 1e9:.3g} GB, and memory is {memory / 1e9:.3g} GB; give memory={least * vector:.3g} or "
+            "more, masks that leave fewer parameters, or a smaller k"
+        )
+    size = max(size, least)
+    check_room(
+        size * vector,
+        f"a Lanczos basis of {size} vectors of {dimension:,} parameters",
+        f"memory= less than that (at least {vector * min(dimension, k + 3 * block_size + 1):.3g}), a smaller k",
+        device,
+    )
+    return Plan(size, coarse, COLUMNS)
+
+
+def check_room(needed: int, what: str, cure: str, device: torch.device | str) -> None:
+    """Check that a device has so many bytes.
+
+    Raises:
+        AnalysisError: it has not; what takes them is named, and the cure.
+    """
+    there = available_memory(device)
+    if there is not None and needed > there:
+        raise AnalysisError(
+            f"{what} takes {needed / 1e9:.3g} GB, and {device} has {there / 1e9:.3g} GB left; give {cure}, or masks "
+            "that leave fewer parameters"
+        )
+
+
+def _kept(size: int, k: int) -> int:
+    """Ritz vectors that a restart keeps."""
+    return k + (size - k) // 2
+
+
+class Basis:
+    """Orthonormal vectors, the first ``filled`` rows; sums over few columns have their dtype, those of them float64."""
+
+    def __init__(self, plan: Plan, dimension: int, device: torch.device | str = "cpu") -> None:
+        self.filled = 0
+        self._rows = torch.empty(plan.size, dimension, dtype=plan.dtype, device=device)
+        self._parts = [slice(start, start + plan.columns) for start in range(0, dimension, plan.columns)]
+        self._whole = len(self._parts) == 1 and plan.dtype == torch.float64
+
+    def add(self, block: Tensor) -> None:
+        """Put vectors behind the others."""
+        self._rows[self.filled : self.filled + len(block)] = block
+        self.filled += len(block)
+
+    def overlaps(self, vectors: Tensor) -> Tensor:
+        """Scalar products with vectors [b, dimension]: float64 [filled, b]."""
+        first, *others = ((self._part(part) @ vectors[:, part].T).double() for part in self._parts)
+        return sum(others, first)
+
+    def orthogonalised(self, block: Tensor, overlaps: Tensor | None = None) -> Tensor:
+        """Vectors, of the basis's dtype, without what lies in the basis, of which the overlaps may be known."""
+        # Once is not enough where most of a vector cancels.
+        if self._whole:
+            for _ in range(2):
+                rows = self._part(self._parts[0])
+                block = block - (block @ rows.T) @ rows
+            return block
+        overlaps = self.overlaps(block) if overlaps is None else overlaps
+        block, left = block.clone(), torch.zeros_like(overlaps)
+        weights = overlaps.T.to(block.dtype)
+        for part in self._parts:
+            rows = self._part(part)
+            block[:, part] -= weights @ rows
+            left += rows @ block[:, part].T
+        weights = left.T.to(block.dtype)
+        for part in self._parts:
+            block[:, part] -= weights @ self._part(part)
+        return block
+
+    def rotate(self, rotation: Tensor) -> None:
+        """Take the combinations [filled, n] of the vectors in their place."""
+        weights = rotation.T.to(self._rows.dtype)
+        for part in self._parts:
+            self._rows[: rotation.shape[1], part] = weights @ self._part(part)
+        self.filled = rotation.shape[1]
+
+    def row(self, number: int) -> Tensor:
+        """One of the vectors: float64 [1, dimension]."""
+        return self._rows[number : number + 1].double()
+
+    def released(self, rotation: Tensor) -> Tensor:
+        """Combinations [filled, n] of the vectors, float64 [n, dimension]; the basis is empty afterwards."""
+        if self._whole:
+            return rotation.T @ self._part(self._parts[0])
+        self.rotate(rotation)
+        rows = self._rows[: self.filled].clone()
+        self._rows, self.filled = rows.new_empty(0), 0
+        return rows.double()
+
+    def tensor(self) -> Tensor:
+        """The vectors as they are held: a copy."""
+        return self._rows[: self.filled].clone()
+
+    def _part(self, columns: slice) -> Tensor:
+        return self._rows[: self.filled, columns]
+
+
+@dataclass
+class _State:
+    """Where the iteration stands before a product."""
+
+    iteration: int
+    block: Tensor  # the vectors to multiply next, [b, dimension] in the basis's dtype
+    projected: Tensor  # the operator in the basis, float64 [size, size]
+    closed: bool = False  # has a Krylov space closed?
+    settled: Tensor | None = None  # the k largest Ritz values when it last did
 
 
 def largest_eigenpairs(
@@ -17,6 +182,9 @@ def largest_eigenpairs(
     rounding: float,
     generator: torch.Generator,
     device: torch.device | str = "cpu",
+    plan: Plan | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    resume: ResumeFile | None = None,
 ) -> tuple[Tensor, int, float]:
     """Ritz vectors of the k largest (algebraic) eigenvalues of a symmetric operator.
 
@@ -27,7 +195,7 @@ def largest_eigenpairs(
     reorthogonalisation and thick restarts (Wu and Simon, "Thick-restart Lanczos method for large symmetric
     eigenvalue problems", 2000). It ends when the residual estimates of all k Ritz vectors are at most ``tol``
     times the largest of the k Ritz values in magnitude (or at the level of rounding), or after
-    ``max_iterations`` blocks. Memory: max(40, 2 k + 20, k + 8 block_size) vectors in float64.
+    ``max_iterations`` blocks. Memory: what the plan says, and about 4 block_size vectors in float64.
 
     A block of b vectors finds b copies of a multiple eigenvalue. Where the Krylov space closes (in operators
     with few distinct eigenvalues, as a dead net's), new random blocks are tried until one of them leaves the k
@@ -35,112 +203,203 @@ def largest_eigenpairs(
     converge before it closes, an exactly multiple eigenvalue may be listed b times only.
 
     Args:
-        product: float64 [b, dimension] -> float64 [b, dimension], symmetric, of b <= block_size vectors.
+        product: [b, dimension] in the basis's dtype -> float64 [b, dimension], symmetric, of b <= block_size vectors.
         block_size: vectors of a block; more of them take fewer blocks, but more products.
         rounding: the product's relative error.
+        plan: of the basis; None: that of `plan_basis` without a number.
+        progress: called with (blocks done, blocks at most).
+        resume: where the state is written when it is due and on SIGTERM; a call goes on from what it holds.
     """
-    size = min(dimension, max(40, 2 * k + 20, k + 8 * block_size))
-    keep = k + (size - k) // 2
-    basis = torch.zeros(size, dimension, dtype=torch.float64, device=device)
-    projected = torch.zeros(size, size, dtype=torch.float64, device=device)
-    filled = 0
-    closed = False  # has a Krylov space closed?
-    settled: Tensor | None = None  # the k largest Ritz values when it last did
-
-    def orthogonalise(block: Tensor) -> Tensor:
-        for _ in range(2):  # once is not enough where most of a vector cancels
-            block = block - (block @ basis[:filled].T) @ basis[:filled]
-        return block
+    plan = plan or plan_basis(
+        dimension, k, block_size, rounding=rounding, dtype=torch.float64, memory=None, device=device
+    )
+    size, keep = plan.size, _kept(plan.size, k)
+    basis = Basis(plan, dimension, device)
 
     def random_block() -> Tensor:
-        count = min(block_size, dimension - filled)
-        draws = torch.randn(count, dimension, generator=generator, dtype=torch.float64).to(device)
-        return torch.linalg.qr(orthogonalise(draws).T)[0].T
+        count = min(block_size, dimension - basis.filled)
+        draws = torch.randn(count, dimension, generator=generator, dtype=torch.float64).to(device, plan.dtype)
+        return torch.linalg.qr(basis.orthogonalised(draws).T)[0].T
 
-    block = random_block()
-    for iteration in range(1, max_iterations + 1):
-        first = filled
-        filled += len(block)
-        basis[first:filled] = block
-        images = product(block)
-        overlaps = basis[:filled] @ images.T
+    def saved() -> dict[str, Any]:
+        return {**vars(at), "basis": basis.tensor(), "draws": generator.get_state()}
+
+    if resume is not None and (earlier := resume.load()) is not None:
+        basis.add(earlier["basis"].to(device))
+        generator.set_state(earlier["draws"])
+        settled = earlier["settled"]
+        at = _State(
+            iteration=earlier["iteration"],
+            block=earlier["block"].clone().to(device),  # a copy is aligned in memory, which BLAS's bits depend on
+            projected=earlier["projected"].clone().to(device),
+            closed=earlier["closed"],
+            settled=None if settled is None else settled.to(device),
+        )
+    else:
+        at = _State(1, random_block(), torch.zeros(size, size, dtype=torch.float64, device=device))
+    while True:
+        try:
+            images = product(at.block).to(plan.dtype)
+        except Stopped:
+            if resume is not None:
+                resume.save(saved())
+            raise
+        first = basis.filled
+        basis.add(at.block)
+        projected, filled = at.projected, basis.filled
+        overlaps = basis.overlaps(images)
         projected[:filled, first:filled] = overlaps
         projected[first:filled, :filled] = overlaps.T
         # The remainder of H basis - basis projected is that of the newest block: coupling.T @ directions.
-        directions, coupling = torch.linalg.qr(orthogonalise(images).T)
+        directions, coupling = torch.linalg.qr(basis.orthogonalised(images, overlaps).T)
+        del images
+        coupling = coupling.double()
         left, strengths, _ = torch.linalg.svd(coupling)
-        directions = left.T @ directions.T
+        directions = left.T.to(plan.dtype) @ directions.T
 
         values, rotation = torch.linalg.eigh(projected[:filled, :filled])
         values, rotation = values.flip(0), rotation.flip(1)
         top = values[:k]
         scale = values.abs().max()
         margin = torch.maximum(tol * top.abs().max(), rounding * scale)
+        if progress:
+            progress(at.iteration, max_iterations)
         # No Ritz vector's residual exceeds the remainder: at the margin, the space counts as invariant.
         going_on = min(int((strengths > margin).sum()), dimension - filled)
         if filled == dimension:
             break
         if filled >= k:
             if not going_on:
-                if settled is not None and bool(((top - settled).abs() <= margin).all()):
+                if at.settled is not None and bool(((top - at.settled).abs() <= margin).all()):
                     break
-                settled = top
-            elif not closed and bool(((coupling @ rotation[first:, :k]).norm(dim=0) <= margin).all()):
+                at.settled = top
+            elif not at.closed and bool(((coupling @ rotation[first:, :k]).norm(dim=0) <= margin).all()):
                 break
-        if iteration == max_iterations:
+        if at.iteration == max_iterations:
             break
         if filled + (going_on or min(block_size, dimension - filled)) > size:
             # The remainder is orthogonal to all Ritz vectors, so Lanczos goes on from those that are kept.
-            basis[:keep] = rotation[:, :keep].T @ basis[:filled]
+            basis.rotate(rotation[:, :keep])
             projected.zero_()
             projected[:keep, :keep] = values[:keep].diag()
-            filled = keep
         if going_on:
-            block = directions[:going_on]
+            at.block = directions[:going_on]
             if going_on > 1:
                 # The weak ones have lost orthogonality to the basis in relation to their own length.
-                block = torch.linalg.qr(orthogonalise(block).T)[0].T
+                at.block = torch.linalg.qr(basis.orthogonalised(at.block).T)[0].T
         else:
-            closed = True
-            block = random_block()
-    return rotation[:, :k].T @ basis[:filled], iteration, float(scale)
+            at.closed = True
+            at.block = random_block()
+        del directions
+        at.iteration += 1
+        if resume is not None and resume.due():
+            resume.save(saved())
+    return basis.released(rotation[:, :k]), at.iteration, float(scale)
+
+
+def rayleigh(product: Callable[[Tensor], Tensor], vectors: Tensor, *, together: bool) -> tuple[Tensor, Tensor]:
+    """Rayleigh quotients and residuals of unit vectors [k, dimension]: float64 [k] each.
+
+    Args:
+        together: all products at once; else one after another, in the memory of one.
+    """
+    values, residuals = [], []
+    for part in vectors.split(len(vectors) if together else 1):
+        products = product(part)
+        values.append((part * products).sum(dim=1))
+        residuals.append((products - values[-1][:, None] * part).norm(dim=1))
+    return torch.cat(values), torch.cat(residuals)
+
+
+def plan_quadrature(
+    dimension: int, steps: int, count: int, *, rounding: float, memory: float | None, device: torch.device | str
+) -> tuple[int, torch.dtype]:
+    """How many starts of ``count`` go in step within ``memory`` bytes (None: `BUDGET`), and the basis's dtype.
+
+    All of them in float64 where that fits; else as many as fit in float32 (if the products have no more digits), at
+    least one where no number is given.
+
+    Raises:
+        AnalysisError: one start does not fit into ``memory``, or the device has less than is needed.
+    """
+    budget = BUDGET if memory is None else memory
+    if 8 * dimension * count * (steps + 3) <= budget:
+        return count, torch.float64
+    dtype = torch.float32 if rounding >= torch.finfo(torch.float32).eps else torch.float64
+    one = dimension * (steps * dtype.itemsize + 3 * 8)
+    if memory is not None and one > budget:
+        raise AnalysisError(
+            f"{steps} steps over {dimension:,} parameters take {one / 1e9:.3g} GB, and memory is {memory / 1e9:.3g} "
+            f"GB; give memory={one:.3g} or more, fewer steps, or masks that leave fewer parameters"
+        )
+    check_room(one, f"the basis of {steps} steps over {dimension:,} parameters", "fewer steps", device)
+    return max(1, min(count, int(budget // one))), dtype
 
 
 def quadrature(
-    product: Callable[[Tensor], Tensor], starts: Tensor, steps: int, *, rounding: float
-) -> tuple[Tensor, Tensor]:
+    product: Callable[[Tensor], Tensor],
+    starts: Tensor,
+    steps: int,
+    *,
+    rounding: float,
+    dtype: torch.dtype = torch.float64,
+    resume: ResumeFile | None = None,
+) -> tuple[Tensor, Tensor, int]:
     """Gauss quadrature of each start's spectral measure: nodes and weights, float64 [b, min(steps, dimension)].
+
+    And the steps taken, which are fewer where all Krylov spaces close.
 
     For a unit vector s, the sum of w f(node) is s.T f(H) s, exactly for polynomials f of degree below twice the
     steps (Golub and Meurant, "Matrices, moments and quadrature", 1994). Lanczos with full reorthogonalisation, all
     starts in step. Where a start's Krylov space closes early, the nodes that are left over have weight 0. The
-    weights of a start sum to its squared length. Memory: b (steps + 3) vectors in float64.
+    weights of a start sum to its squared length. Memory: b steps vectors in ``dtype``, and 3 b in float64.
 
     Args:
         product: float64 [b, dimension] -> float64 [b, dimension], symmetric.
         starts: float64 [b, dimension].
         rounding: the product's relative error.
+        dtype: of the basis; sums are float64 whatever it is.
+        resume: where the state is written on SIGTERM, and removed at the end; a call goes on from what it holds.
     """
     count, dimension = starts.shape
     steps = min(steps, dimension)
-    basis = starts.new_zeros(count, steps, dimension)
+    basis = starts.new_zeros(count, steps, dimension, dtype=dtype)
+    width = dimension if dtype == torch.float64 else COLUMNS
+    parts = [slice(start, start + width) for start in range(0, dimension, width)]
     projected = starts.new_zeros(count, steps, steps)
     length = starts.norm(dim=1)
     vectors = starts / length[:, None]
     scale = torch.zeros_like(length)
-    for step in range(steps):
+    first_step = 0
+    if resume is not None and (earlier := resume.load()) is not None:
+        first_step = earlier["basis"].shape[1]
+        basis[:, :first_step] = earlier["basis"].to(basis)
+        # Copies are aligned in memory, which BLAS's bits depend on.
+        projected, vectors, scale = (earlier[name].clone().to(starts) for name in ("projected", "vectors", "scale"))
+    for step in range(first_step, steps):
+        try:
+            images = product(vectors)
+        except Stopped:
+            if resume is not None:
+                state = {"projected": projected, "vectors": vectors, "scale": scale}
+                resume.save({"basis": basis[:, :step], **state})
+            raise
         basis[:, step] = vectors
-        images = product(vectors)
         scale = torch.maximum(scale, images.norm(dim=1))
         projected[:, step, step] = (vectors * images).sum(dim=1)
         for _ in range(2):  # once is not enough where most of a vector cancels
-            overlaps = basis[:, : step + 1] @ images[:, :, None]
-            images = images - (overlaps.mT @ basis[:, : step + 1])[:, 0]
+            held = [basis[:, : step + 1, part] for part in parts]
+            first, *others = (each.double() @ images[:, part, None] for each, part in zip(held, parts, strict=True))
+            overlaps = sum(others, first)
+            removed = [(overlaps.mT @ each.double())[:, 0] for each in held]
+            images = images - (removed[0] if len(removed) == 1 else torch.cat(removed, dim=1))
         remaining = images.norm(dim=1)
         remaining = torch.where(remaining > rounding * scale, remaining, 0.0)
         if step + 1 == steps or not remaining.any():
             break
         projected[:, step, step + 1] = projected[:, step + 1, step] = remaining
         vectors = torch.where(remaining[:, None] > 0, images / remaining[:, None], 0.0)
+    if resume is not None:
+        resume.remove()
     nodes, rotation = torch.linalg.eigh(projected)
-    return nodes, (length[:, None] * rotation[:, 0]).square()
+    return nodes, (length[:, None] * rotation[:, 0]).square(), step + 1

@@ -1,4 +1,4 @@
-"""Ways to a product of the Hessian with vectors, and which of them a net allows."""
+"""Ways to a product of a matrix of curvature with vectors, and which of them a net allows."""
 
 import contextlib
 import functools
@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import grad, jvp, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from sharpminima.analysis._inputs import logits_of
+from sharpminima.analysis._loss import MeanLoss, Part
 from sharpminima.analysis._reduced import Reduced, reductions, whole_of
+from sharpminima.analysis._structure import floating_of
 from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.nets.modes import reason_of
 from sharpminima.nets.sparse import SparseConv2d
@@ -25,8 +26,8 @@ from sharpminima.runtime.rng import generator
 Parameters = dict[str, Tensor]
 """Name -> values; of directions with a leading axis of b vectors."""
 Loss = Callable[[Parameters], Tensor]
-Product = Callable[[Loss, Parameters, Parameters], Tensor]
-"""Loss, parameters, directions -> the products, float64 [b, elements of the parameters]."""
+Product = Callable[[Any, Parameters, Parameters], Tensor]
+"""Function of a batch (`Kind`), parameters, directions -> the products, [b, elements of the parameters]."""
 
 _SAME = 1e-2  # of a product's length: more than rounding at a kink, less than a term that is missing
 
@@ -37,7 +38,7 @@ def vectorised(loss: Loss, parameters: Parameters, directions: Parameters) -> Te
     def product(direction: Parameters) -> Parameters:
         return jvp(grad(loss), (parameters,), (direction,))[1]
 
-    return torch.cat([part.flatten(1).double() for part in vmap(product)(directions).values()], dim=1)
+    return torch.cat([part.flatten(1) for part in vmap(product)(directions).values()], dim=1)
 
 
 def forward_over_reverse(loss: Loss, parameters: Parameters, directions: Parameters) -> Tensor:
@@ -45,7 +46,8 @@ def forward_over_reverse(loss: Loss, parameters: Parameters, directions: Paramet
 
     The same as ``jvp(grad(loss))``, whose transforms cost what a layer of survivors saves.
     """
-    return torch.stack([_along(loss, parameters, direction) for direction in _each(directions)]).double()
+    rows = [_along(loss, parameters, direction)[None] for direction in each(directions)]
+    return torch.cat(rows) if len(rows) > 1 else rows[0]
 
 
 def double_backward(loss: Loss, parameters: Parameters, directions: Parameters) -> Tensor:
@@ -54,27 +56,28 @@ def double_backward(loss: Loss, parameters: Parameters, directions: Parameters) 
     inputs = list(leaves.values())
     gradients = torch.autograd.grad(loss(leaves), inputs, create_graph=True, allow_unused=True)
     rows = []
-    for direction in _each(directions):
+    for direction in each(directions):
         terms = [
             (gradient * part).sum()
             for gradient, part in zip(gradients, direction, strict=True)
             if gradient is not None and gradient.requires_grad
         ]
-        found = (
+        images = (
             torch.autograd.grad(sum(terms, torch.zeros(())), inputs, retain_graph=True, allow_unused=True)
             if terms
             else [None] * len(inputs)
         )
-        rows.append(_flat(found, inputs))
-    return torch.stack(rows).double()
+        rows.append(flat_of(images, inputs))
+    return torch.stack(rows)
 
 
-def _each(directions: Parameters) -> Iterator[list[Tensor]]:
+def each(directions: Parameters) -> Iterator[list[Tensor]]:
+    """One direction after another, by parameter."""
     for i in range(len(next(iter(directions.values())))):
         yield [part[i] for part in directions.values()]
 
 
-def _flat(parts: Sequence[Tensor | None], like: list[Tensor]) -> Tensor:
+def flat_of(parts: Sequence[Tensor | None], like: list[Tensor]) -> Tensor:
     """The parts in one vector, detached; None is a part of zeros."""
     return torch.cat(
         [
@@ -89,9 +92,9 @@ def _along(loss: Loss, parameters: Parameters, direction: list[Tensor]) -> Tenso
     with forward_ad.dual_level():
         leaves = [parameter.detach().requires_grad_() for parameter in parameters.values()]
         moved = [forward_ad.make_dual(leaf, part) for leaf, part in zip(leaves, direction, strict=True)]
-        found = torch.autograd.grad(loss(dict(zip(parameters, moved, strict=True))), moved, allow_unused=True)
-        tangents = [None if gradient is None else forward_ad.unpack_dual(gradient).tangent for gradient in found]
-        return _flat(tangents, leaves)
+        gradients = torch.autograd.grad(loss(dict(zip(parameters, moved, strict=True))), moved, allow_unused=True)
+        tangents = [None if gradient is None else forward_ad.unpack_dual(gradient).tangent for gradient in gradients]
+        return flat_of(tangents, leaves)
 
 
 @functools.cache
@@ -132,10 +135,52 @@ def differentiable_kernels(plain: bool = False) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A matrix of curvature, by what its products are made of and three ways to them."""
+
+    # Of the loss, a net, those of its parameters that stand still, a batch and the scale of its logits: what the ways
+    # take, a function of the other parameters.
+    function: Callable[[MeanLoss, nn.Module, Parameters, Part, Tensor | float], Any]
+    forward: Product  # in forward mode, one vector after another
+    vectorised: Product  # all vectors in one pass
+    backward: Product  # for nets that have no forward mode
+
+
+def _total(loss: MeanLoss, net: nn.Module, fixed: Parameters, part: Part, scale: Tensor | float) -> Loss:
+    return lambda parameters: loss.total(net, fixed | parameters, part, scale)
+
+
+HESSIAN = Kind(_total, forward_over_reverse, vectorised, double_backward)
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """A net, and which of its parameters the derivatives are with respect to."""
+
+    net: nn.Module
+    parameters: Parameters
+    fixed: Parameters  # the others
+    places: Tensor  # int64; of each element of the parameters among the model's P
+
+    @classmethod
+    def of(cls, reduced: Reduced, wanted: Tensor | None) -> "Differentiated":
+        """Those with an element that is wanted, bool [P]; None: all."""
+        values = values_of(reduced.net)
+        places = reduced.places if wanted is None else reduced.places.to(wanted.device)
+        parts = dict(zip(values, places.split([value.numel() for value in values.values()]), strict=True))
+        chosen = [name for name, part in parts.items() if wanted is None or bool(wanted[part].any())]
+        return cls(
+            reduced.net,
+            {name: values[name] for name in chosen},
+            {name: value for name, value in values.items() if name not in chosen},
+            torch.cat([parts[name] for name in chosen]),
+        )
+
+
+@dataclass(frozen=True)
 class Way:
     """How a net's products are computed."""
 
-    reduced: Reduced
     single: Product  # of one vector
     several: Product  # of more
     plain: bool  # with `differentiable_kernels`
@@ -145,67 +190,71 @@ def find_way(
     model: nn.Module,
     masks: Mapping[str, Tensor] | None,
     survivors: Tensor,
-    few: Tensor,
-    target: Tensor,
+    loss: MeanLoss,
     dtype: torch.dtype | None,
-) -> Way:
-    """The fastest way that agrees with double backward through the whole net, on few images and two vectors.
+    kind: Kind = HESSIAN,
+    wanted: Tensor | None = None,
+) -> tuple[Reduced, Way]:
+    """The net, and the fastest way through it, that agree with double backward through the whole net.
 
-    So a net without a rule for forward mode, a layout that it does not take, hooks, parts without gradient and other
-    code that a smaller net does not see cost time, and not the result.
+    They are tried on few samples and two vectors. So a net without a rule for forward mode, a layout that it does not
+    take, hooks, parts without gradient and other code that a smaller net does not see cost time, and not the result.
 
     Args:
         survivors: bool [P].
-        few, target: images, in what is computed in, and their labels.
+        dtype: what is computed in; None: the model's own.
+        wanted: bool [P]; the parameters to differentiate by, as of `Differentiated`.
 
     Raises:
         AnalysisError: the loss depends on no parameter, the net computes in less than float32, or has no second
             derivatives.
     """
-    vectors = torch.zeros(2, len(survivors), dtype=torch.float64, device=survivors.device)
-    draws = generator(0, "trial of a product")
-    vectors[:, survivors] = torch.randn(2, int(survivors.sum()), generator=draws, dtype=torch.float64).to(vectors)
     whole = whole_of(model, dtype)
+    chosen: slice | Tensor = slice(None) if survivors.all() else survivors
+    draws = generator(0, "trial of a product")
+    # In the net's own dtype, one by one: in float64 they would be the most that a large net ever takes.
+    vectors = torch.zeros(2, len(survivors), dtype=next(whole.net.parameters()).dtype, device=survivors.device)
+    for vector in vectors:
+        vector[chosen] = torch.randn(int(survivors.sum()), generator=draws, dtype=torch.float64).to(vectors)
     scale = torch.ones(())
 
     def tried(reduced: Reduced, product: Product, count: int) -> Tensor:
-        def loss(parameters: Parameters) -> Tensor:
-            logits = functional_call(reduced.net, parameters, (few.contiguous(memory_format=reduced.layout),))
-            # Logits of the size of 1: a net that is certain of its classes has no curvature to compare.
-            return F.cross_entropy(logits / scale, target, reduction="sum")
+        part = Differentiated.of(reduced, wanted)
+        # Logits of the size of 1: a net that is certain of its classes has no curvature to compare.
+        function = kind.function(loss, part.net, part.fixed, loss.prepared(loss.few, dtype, reduced.layout), scale)
+        places = part.places.to(vectors.device)
+        directions = split(vectors[:count, places], part.parameters)
+        images = vectors.new_zeros(count, len(survivors))
+        images[:, places] = product(function, part.parameters, directions).to(images.dtype)
+        return images[:, chosen]
 
-        parameters = values_of(reduced.net)
-        parts = split(vectors[:count, reduced.places.to(vectors.device)], parameters)
-        found = vectors.new_zeros(count, len(survivors))
-        found[:, reduced.places.to(vectors.device)] = product(loss, parameters, parts)
-        return found[:, survivors]
-
-    logits = logits_of(whole.net, few)
-    if torch.finfo(logits.dtype).bits < 32:
-        raise AnalysisError(f"the model computes in {logits.dtype}, too coarse for curvature; let it take float32")
-    if not logits.requires_grad:
+    outputs = floating_of(loss.checked_outputs(whole.net, loss.prepared(loss.few, dtype, whole.layout)))
+    coarse = [output.dtype for output in outputs if torch.finfo(output.dtype).bits < 32]
+    if coarse:
+        raise AnalysisError(f"the model computes in {coarse[0]}, too coarse for curvature; let it take float32")
+    if not any(output.requires_grad for output in outputs):
         raise AnalysisError("the loss depends on no parameter of the model, so there is no Hessian")
-    scale = logits.detach().abs().max().clamp(min=1)
-    plain, expected = _reference(lambda: tried(whole, double_backward, 2))
+    scale = torch.stack([output.detach().abs().max() for output in outputs if output.numel()]).max().clamp(min=1)
+    plain, expected = _reference(lambda: tried(whole, kind.backward, 2))
     with differentiable_kernels(plain):
 
         def agrees(reduced: Reduced, product: Product, count: int) -> bool:
             try:
-                found = tried(reduced, product, count)
+                images = tried(reduced, product, count)
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # whatever torch or the model's own code make of a mode, a layout, a transform
                 return False
-            error, length = (found - expected[:count]).norm(), expected[:count].norm()
+            error, length = (images - expected[:count]).norm(), expected[:count].norm()
             return not length.isfinite() or bool(error <= _SAME * length)
 
-        for product in (forward_over_reverse, double_backward):
+        for product in (kind.forward, kind.backward):
             for reduced in reductions(model, masks, dtype):
                 if agrees(reduced, product, 1):
                     sparse = any(isinstance(module, SparseConv2d) for module in reduced.net.modules())  # know no vmap
-                    together = product is forward_over_reverse and not sparse and agrees(reduced, vectorised, 2)
-                    return Way(reduced, product, vectorised if together else product, plain)
-    return Way(whole, double_backward, double_backward, plain)
+                    together = product is kind.forward and not sparse and agrees(reduced, kind.vectorised, 2)
+                    return reduced, Way(product, kind.vectorised if together else product, plain)
+    return whole, Way(kind.backward, kind.backward, plain)
 
 
 def _reference(compute: Callable[[], Tensor]) -> tuple[bool, Tensor]:
@@ -219,7 +268,7 @@ def _reference(compute: Callable[[], Tensor]) -> tuple[bool, Tensor]:
         except Exception as error:  # whatever torch or the model's own code raise
             problem = error
     raise AnalysisError(
-        f"the model has no second derivatives ({reason_of(problem)}); replace the layer that has none"
+        f"the model has no second derivatives ({reason_of(problem)}); replace the layer, or the loss, that has none"
     ) from problem
 
 
@@ -229,9 +278,12 @@ def values_of(net: nn.Module) -> Parameters:
 
 
 def split(flat: Tensor, parameters: Parameters) -> Parameters:
-    """Vectors [b, elements of the parameters] as directions in the parameters' shapes and dtypes."""
+    """Vectors [b, elements of the parameters] as directions in the parameters' shapes and dtypes: copies.
+
+    Views would not be aligned in memory, which BLAS's bits depend on.
+    """
     parts = flat.split([parameter.numel() for parameter in parameters.values()], dim=1)
     return {
-        name: part.reshape(len(flat), *parameter.shape).to(parameter.dtype)
+        name: part.reshape(len(flat), *parameter.shape).to(parameter.dtype, copy=True)
         for (name, parameter), part in zip(parameters.items(), parts, strict=True)
     }

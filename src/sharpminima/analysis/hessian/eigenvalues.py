@@ -1,231 +1,101 @@
-"""The Hessian of a net's mean cross-entropy: products with vectors and largest eigenvalues.
+"""Eigenvalues of the Hessian of a net's mean loss, and of other matrices of curvature.
 
 The paper (Tartaglione et al., ICANN 2020) reports the top-5 eigenvalues, from 20 steps of power iteration
 with deflation, which are too few to converge; here Lanczos runs until measured residuals are small.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
 
-from sharpminima.analysis._inputs import (
-    FEW,
-    check_finite_weights,
-    check_images,
-    check_model,
-    check_number,
-    check_whole,
-    count_labels,
-    given,
-    surviving,
-)
-from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
-from sharpminima.analysis.hessian._products import (
-    Parameters,
-    differentiable_kernels,
-    find_way,
-    load_forward_mode,
-    split,
-    values_of,
-)
+from sharpminima.analysis._inputs import check_number, check_whole, given
+from sharpminima.analysis._loss import Criterion, LossFunction
+from sharpminima.analysis._results import Result, numbers
+from sharpminima.analysis.hessian._lanczos import largest_eigenpairs, plan_basis, rayleigh
+from sharpminima.analysis.hessian.operators import CurvatureProduct, by_parameter, operator_of
 from sharpminima.base.errors import AnalysisError
-from sharpminima.base.stop import STOP, Stopped
-from sharpminima.nets.masks import checked_masks
-from sharpminima.nets.modes import measuring, ordinary
-from sharpminima.nets.sparse import SparseConv2d
+from sharpminima.nets.modes import measuring
+from sharpminima.nets.resume import ResumeFile, save_or_stop
 from sharpminima.runtime.rng import generator
 
-SCALINGS = (None, "parameter")
-"""Coordinates of the Hessian: those of the weights, or relative changes of each weight (`HessianVectorProduct`)."""
+WHICH = ("LA", "SA", "LM", "BE")
+"""Eigenvalues to look for, as scipy names them: the largest and the smallest (algebraic), the largest in magnitude,
+half of them from both ends."""
+_KINDS = {"LA": "largest", "SA": "smallest", "LM": "largest in magnitude", "BE": "from both ends"}
 
-TOGETHER = 4  # vectors that one forward and backward pass serves; more of them leave a CPU's cache
-_BATCH = {"cpu": 125, "cuda": 1000}  # images a pass
-_SPARSE_BATCH = 250  # where layers of survivors make a pass short
 _BLOCK = {"cpu": 1, "cuda": 4}  # vectors of a Lanczos block; on a CPU fewer products count for more
 
 
-@dataclass(frozen=True, eq=False)
-class HessianEigenvalues:
-    """The k largest (algebraic) eigenvalues of a Hessian; P parameters, ordered as ``named_parameters``."""
+@dataclass(frozen=True, eq=False, repr=False)
+class HessianEigenvalues(Result):
+    """Eigenvalues of a matrix of curvature, the k of `WHICH`; P parameters, ordered as ``named_parameters``."""
 
-    eigenvalues: Tensor  # float64 [k], largest first; Rayleigh quotients of the eigenvectors; nats
+    drawn_by = "sharpminima.figures.results:eigenvalues"
+
+    # float64 [k], largest first ("SA": smallest first; "LM": by magnitude); Rayleigh quotients of the eigenvectors; in
+    # units of the loss, nats of cross-entropy.
+    eigenvalues: Tensor
     eigenvectors: Tensor  # float64 [k, P], unit norm, largest entry positive; 0 where a mask removes
     residuals: Tensor  # float64 [k]; ||H v - lambda v||, from a product of its own for each vector
     converged: Tensor  # bool [k]; residual <= tol * largest |eigenvalue| of the k (or at rounding level)
     iterations: int  # Lanczos steps, each of a block of vectors
     hvps: int  # Hessian-vector products, those of the residuals included
-    space: str  # "all" parameters or the "surviving" ones
+    space: str  # "all" parameters, the "surviving" ones, or layers that were "chosen"
     dimension: int  # parameters in that space
     scaling: str | None  # the coordinates, of `SCALINGS`
     block_size: int  # vectors of a Lanczos block
+    matrix: str = "hessian"  # of `MATRICES`
+    which: str = "LA"  # of `WHICH`
+    unit: str = "nats"  # of the loss, where it is cross-entropy
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of the P parameters, by name
 
+    def __post_init__(self) -> None:
+        # Files hold lists.
+        object.__setattr__(self, "shapes", {name: tuple(shape) for name, shape in self.shapes.items()})
 
-class HessianVectorProduct:
-    """The Hessian H of the mean cross-entropy as an operator: v -> H v, exact: the derivative of the gradient along v.
+    def by_parameter(self) -> dict[str, Tensor]:
+        """The eigenvectors by parameter: name -> float64, [k] and its shape."""
+        return by_parameter(self.eigenvectors, self.shapes)
 
-    Eval mode, without penalties. With masks it is the Hessian over the surviving parameters only: the rows and
-    columns of the removed ones are left out. With ``scaling="parameter"`` it is D H D, D = diag(|w|): the Hessian in
-    the coordinates u of w = |w| u, that is with respect to relative changes of the weights. Its eigenvalues do not
-    change when a ReLU layer is multiplied by a positive number and the next one divided by it (elementwise
-    adaptive sharpness: Kwon et al., "ASAM: adaptive sharpness-aware minimization", ICML 2021). The weights that the
-    model holds when the operator is built are those that it keeps; the model is not modified.
+    def _lines(self) -> tuple[str, str, str]:
+        failed = int((~self.converged).sum())
+        kind = _KINDS[self.which] + ("" if self.matrix == "hessian" else f" of {self.matrix}")
+        return (
+            f"HessianEigenvalues: {len(self.eigenvalues)} {kind}, over {self.dimension:,} parameters ({self.space})",
+            f"eigenvalues {numbers(self.eigenvalues)} {self.unit}",
+            f"residuals up to {float(self.residuals.max()):.1e}, "
+            + (f"{failed} not converged" if failed else "all converged")
+            + f"; {self.hvps} products",
+        )
 
-    Forward over reverse mode, vectorised over the vectors (Pearlmutter, "Fast exact multiplication by the Hessian",
-    1994; a vector costs 1.0 to 0.6 times one of double backward, for 1 to 4 vectors at once), on a net without the
-    units that cannot have a derivative (`sharpminima.nets.compaction`); where the net does not allow that, which a
-    trial against double backward shows when the operator is built, by slower ways. Batches are summed in float64.
-
-    Every parameter counts, frozen ones (``requires_grad=False``) too. A parameter that the loss does not depend on, or
-    that the net detaches, has a derivative of zero. A weight of -0.0 is zero.
-
-    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    >>> product = HessianVectorProduct(net, torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 1]))
-    >>> product(torch.ones(product.dimension)).abs().max() < 1e-6  # equal logits for all: softmax stays
-    tensor(True)
-    """
-
-    @measuring(gradients=True)
-    def __init__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        masks: Mapping[str, Tensor] | None = None,
-        scaling: str | None = None,
-        dtype: torch.dtype | None = None,
-        batch_size: int | None = None,
-    ) -> None:
-        """Check the arguments, which are those of `hessian_eigenvalues`.
-
-        Raises:
-            AnalysisError: as `hessian_eigenvalues` says.
-        """
-        images, labels = check_images(images, labels, 1 if batch_size is None else batch_size)
-        classes = check_model(model, images)
-        check_finite_weights(model)
-        count_labels(labels, classes)
-        if scaling not in SCALINGS:
-            raise AnalysisError(f"there is no scaling {scaling!r}; give None or 'parameter'")
-        dtype = _computed_in(model, images, dtype)
-        self._dtype = dtype or images.dtype
-        survivors = surviving(model, masks)
-        if masks is not None:
-            masks = checked_masks(masks, dict(model.named_parameters()))
-        load_forward_mode()
-        self._way = find_way(model, masks, survivors, images[:FEW].to(self._dtype), labels[:FEW], dtype)
-        self._net = self._way.reduced.net
-        self._parameters = values_of(self._net)
-        self._places = self._way.reduced.places.to(survivors.device)
-        sparse = any(isinstance(module, SparseConv2d) for module in self._net.modules())
-        usual = _SPARSE_BATCH if sparse else _BATCH.get(images.device.type, 1000)
-        self.batch_size = batch_size if batch_size is not None else usual
-        self.images, self.labels = images, labels
-        parameters = list(model.parameters())
-        self._total = sum(parameter.numel() for parameter in parameters)
-        self._survivors = survivors.nonzero().flatten()
-        self._scale: Tensor | None = None
-        if scaling == "parameter":
-            weights = torch.cat([parameter.detach().double().flatten() for parameter in parameters])
-            self._scale = weights.abs()[self._survivors]
-        self.scaling = scaling
-        self.space = "all" if masks is None else "surviving"  # which parameters H is taken over
-        self.dimension = len(self._survivors)  # how many they are
-        self.calls = 0  # products so far
-
-    @property
-    def device(self) -> torch.device:
-        """Where the products are computed."""
-        return self._survivors.device
-
-    @property
-    def rounding(self) -> float:
-        """Relative rounding error of the dtype that products are computed in."""
-        return max(torch.finfo(parameter.dtype).eps for parameter in self._parameters.values())
-
-    def expand(self, vectors: Tensor) -> Tensor:
-        """Vectors [..., dimension] as [..., P] over all parameters, with zeros where a mask removes."""
-        full = vectors.new_zeros(*vectors.shape[:-1], self._total)
-        full[..., self._survivors] = vectors
-        return full
-
-    @measuring(gradients=True)
-    def __call__(self, vectors: Tensor) -> Tensor:
-        """H v, float64, of one vector [dimension] or of each of several [b, dimension].
-
-        Raises:
-            AnalysisError: vectors of another shape; a product is NaN or infinite.
-            Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
-        """
-        if not isinstance(vectors, Tensor) or vectors.dim() not in (1, 2) or vectors.shape[-1] != self.dimension:
-            found = list(vectors.shape) if isinstance(vectors, Tensor) else f"a {type(vectors).__name__}"
-            raise AnalysisError(f"vectors are {found}; give a tensor [{self.dimension}] or [b, {self.dimension}]")
-        block = ordinary(vectors).to(self.device, torch.float64).reshape(-1, self.dimension)
-        if not len(block):
-            return block
-        products = torch.cat([self._products(part) for part in block.split(TOGETHER)])
-        self.calls += len(block)
-        if not products.isfinite().all():
-            raise AnalysisError("a Hessian-vector product holds NaN or infinity; check the weights and the images")
-        return products.view(vectors.shape)
-
-    def _products(self, vectors: Tensor) -> Tensor:
-        """The products [b, dimension] of vectors that one pass serves [b, dimension]."""
-        vectors = vectors if self._scale is None else vectors * self._scale
-        flat = self.expand(vectors)[:, self._places]
-        directions = split(flat, self._parameters)
-        total = torch.zeros_like(flat, dtype=torch.float64)
-        with differentiable_kernels(self._way.plain):
-            for batch, target in zip(
-                self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True
-            ):
-                if STOP.raised:
-                    raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
-                total += self._batch_products(batch, target, directions)
-        full = total.new_zeros(len(flat), self._total)
-        full[:, self._places] = total / len(self.labels)
-        products = full[:, self._survivors]
-        return products if self._scale is None else products * self._scale
-
-    def _batch_products(self, batch: Tensor, target: Tensor, directions: Parameters) -> Tensor:
-        """Products of the Hessian of a batch's summed loss, float64 [b, parameters of the net]."""
-        batch = batch.to(self._dtype).contiguous(memory_format=self._way.reduced.layout)
-
-        def loss(parameters: Parameters) -> Tensor:
-            return F.cross_entropy(functional_call(self._net, parameters, (batch,)), target, reduction="sum")
-
-        several = len(next(iter(directions.values()))) > 1
-        return (self._way.several if several else self._way.single)(loss, self._parameters, directions)
-
-
-def _computed_in(model: nn.Module, images: Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
-    """What to compute in: at least float32, as coarser products converge to other numbers; None: the model's own.
-
-    Raises:
-        AnalysisError: a coarser one is asked for, or one that is not floating point.
-    """
-    if dtype is not None:
-        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise AnalysisError(f"products cannot be computed in {dtype}; give a floating point dtype")
-        if torch.finfo(dtype).bits < 32:
-            raise AnalysisError(f"{dtype} is too coarse for products; give torch.float32 or torch.float64")
-        return dtype
-    held = [images.dtype, *(parameter.dtype for parameter in model.parameters())]
-    return torch.float32 if any(torch.finfo(each).bits < 32 for each in held) else None
+    def _columns(self) -> dict[str, Any]:
+        ranks = list(range(1, len(self.eigenvalues) + 1))
+        return {
+            "rank": ranks,
+            "eigenvalue": self.eigenvalues,
+            "residual": self.residuals,
+            "converged": self.converged,
+        }
 
 
 @measuring(gradients=True)
 def hessian_eigenvalues(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any = None,
     *,
     k: int = 5,
+    which: str = "LA",
+    matrix: str = "hessian",
+    criterion: Criterion | None = None,
+    loss_fn: LossFunction | None = None,
     masks: Mapping[str, Tensor] | None = None,
+    parameters: str | Iterable[str] | None = None,
     tol: float = 1e-4,
     seed: int = 0,
     scaling: str | None = None,
@@ -233,48 +103,98 @@ def hessian_eigenvalues(
     batch_size: int | None = None,
     block_size: int | None = None,
     max_iterations: int = 500,
+    basis: torch.dtype | None = None,
+    memory: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> HessianEigenvalues:
-    """The ``k`` largest (algebraic) eigenvalues of the Hessian of the mean cross-entropy on ``images``.
+    """The ``k`` largest (algebraic) eigenvalues of the Hessian of the mean loss on ``images``: cross-entropy, or yours.
 
     Eval mode, no penalties. Block Lanczos with full reorthogonalisation and thick restarts from a random start; every
     residual is then recomputed with a product of its own. Not converging is no error: read ``converged``.
 
     Args:
-        model: a net with logits [N, classes]; it is not modified.
-        images: normalised float images [N, C, H, W] on the model's device.
-        labels: int64 class numbers [N] on the same device.
+        model: a net; it is not modified. Without ``criterion`` and ``loss_fn`` its output is logits [N, classes, ...].
+        images: inputs on the model's device: a tensor [N, ...] of any shape, as normalised float images
+            [N, C, H, W]; a tuple of tensors for ``model(*inputs)``; a dictionary for ``model(**inputs)``. Or, without
+            labels, batches: a DataLoader, a list, whatever can be read again and again (each product reads it once),
+            of pairs (inputs, labels). They are streamed: one batch is in memory, on the model's device, and weighted by
+            its samples. Every pass draws what the first one drew from torch's generator; two passes that differ
+            are refused, for which the data are read twice at first.
+        labels: int64 class numbers [N] on the same device, [N, ...] for outputs [N, classes, ...] (segmentation), or
+            whatever the criterion takes: tensors with N rows.
         k: eigenvalues wanted.
+        which: of `WHICH`: "LA" the largest, "SA" the smallest (most negative), "LM" the largest in magnitude,
+            "BE" half from both ends, one more from the upper. The last two take two runs of Lanczos.
+        matrix: of `MATRICES`: "hessian", "gauss_newton" (`GaussNewtonVectorProduct`), "fisher" (`FisherVectorProduct`).
+        criterion: (outputs, labels) of a batch -> the mean loss of its samples, one number; outputs are what the model
+            gives: a tensor, a tuple, a dictionary, a dataclass. None: mean cross-entropy, in nats.
+        loss_fn: (model, batch) -> the mean loss of the batch, in place of a criterion; the batch is what the loader
+            gives, or (inputs, labels), or the inputs alone.
         masks: parameter name -> tensor of 0 and 1, of any dtype; then the Hessian over the surviving parameters only
             (mask on both sides). A parameter without a mask survives whole. None: all parameters.
+        parameters: the block of the matrix over these parameters: a name, or names, of parameters or of layers, which
+            stand for all that is in them. None: all.
         tol: largest residual of a converged vector, relative to the largest |eigenvalue| of the k.
         seed: the start; the same seed gives the same numbers.
         scaling: "parameter" for D H D with D = diag(|w|), whose eigenvalues do not depend on the scale of ReLU layers
             (see `HessianVectorProduct`); the eigenvectors are those of D H D. None for H.
         dtype: of the products, float32 or float64; None: the model's own, and float32 of a coarser one.
         batch_size: images a pass, which serves up to 4 vectors; memory grows with it (LeNet-5: 0.3 MB an image
-            and vector). None: 125 on a CPU, 1000 on CUDA.
+            and vector). None: 125 on a CPU, 1000 on CUDA. Batches have sizes of their own.
         block_size: vectors of a Lanczos block. None: 1 on a CPU (fewest products), 4 on CUDA (fewest passes).
         max_iterations: Lanczos steps at most, each of a block.
+        basis: dtype of the Lanczos basis and of what is computed with it; None: that of the products. torch.float64
+            with products in float32 takes twice the memory (and half as much again at a restart) and, of few images,
+            a seventh more time, for digits that the products do not have. The package's own studies have it.
+        memory: bytes of the Lanczos basis; fewer vectors take more products. None: 1 GiB, or as much as max(20,
+            2 k + 10, k + 4 block_size) float32 vectors take.
+        progress: called with (Lanczos steps done, steps at most); the second of two runs counts on from the most that
+            the first may take.
+        resume: a file for the state of the iteration, written every minute and on SIGTERM, and removed at the end. A
+            call with the same arguments goes on from it, to the same bits; a file of other arguments is ignored. A loss
+            of one's own is recognised by what it gives: one product more at the start.
 
-    Memory: max(40, 2 k + 20, k + 8 block_size) vectors of the space's dimension in float64, and a batch's graph.
+    Memory: of the basis, max(40, 2 k + 20, k + 8 block_size) vectors of the space's dimension (LeNet-5, float32:
+    69 MB), or as many as fit into ``memory``; in float64 half as many more at a restart, and where those do not fit and
+    products are float32, float32 instead. Beyond it, about 5 vectors of the basis's dtype, the k of the result in
+    float64 up to three times, once the basis is gone, and a batch's graph.
 
     Raises:
         AnalysisError: k is not within 1 ... dimension or above max_iterations; tol is not positive; block_size is
-            below 1; a scaling or a dtype that is not offered; weights or products are NaN or infinite; images,
-            labels or masks of a wrong shape, type, range or device; masks that remove everything; a model that draws
-            random numbers or mixes the images of a batch in eval mode, that has no second derivatives or depends on no
-            parameter, that is compiled, quantised or wrapped, or fails.
+            below 1; the least basis does not fit into ``memory``, or the device has no room for it; a scaling, a
+            matrix, a dtype, a basis or eigenvalues (which) that are not offered; weights or products are NaN or
+            infinite; images, labels or masks of a wrong shape, type, range or device; batches that can be read once
+            only or differ from pass to pass; a loss that is not one number or sums over samples; masks that remove
+            everything; a model that draws random numbers or mixes the images of a batch in eval mode, that has no
+            second derivatives or depends on no parameter, that is compiled, quantised or wrapped, or fails.
+        Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
-    >>> found = hessian_eigenvalues(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), k=1)
-    >>> round(float(found.eigenvalues[0]), 6)  # p (1 - p) of two classes, twice, times the five inputs of each
+    >>> spectrum = hessian_eigenvalues(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), k=1)
+    >>> round(float(spectrum.eigenvalues[0]), 6)  # p (1 - p) of two classes, twice, times the five inputs of each
     2.5
+    >>> batches = [(torch.ones(1, 4), torch.ones(1, 2)), (torch.ones(3, 4), torch.zeros(3, 2))]
+    >>> spectrum = hessian_eigenvalues(net, batches, criterion=nn.MSELoss(), k=1, parameters="1.bias")
+    >>> round(float(spectrum.eigenvalues[0]), 6)  # the mean over two outputs of 2
+    1.0
     """
     check_whole(k=k, seed=seed, max_iterations=max_iterations, **given(block_size=block_size))
-    check_number(tol=tol)
-    product = HessianVectorProduct(
-        model, images, labels, masks=masks, scaling=scaling, dtype=dtype, batch_size=batch_size
+    check_number(tol=tol, **given(memory=memory))
+    if which not in WHICH:
+        raise AnalysisError(f"there are no eigenvalues {which!r}; there are {', '.join(WHICH)}")
+    product = operator_of(matrix)(
+        model,
+        images,
+        labels,
+        criterion=criterion,
+        loss_fn=loss_fn,
+        masks=masks,
+        parameters=parameters,
+        scaling=scaling,
+        dtype=dtype,
+        batch_size=batch_size,
     )
     if not 1 <= k <= product.dimension:
         raise AnalysisError(f"k is {k}, but the Hessian has {product.dimension} eigenvalues; choose k among them")
@@ -285,29 +205,76 @@ def hessian_eigenvalues(
     block_size = block_size if block_size is not None else _BLOCK.get(product.device.type, 1)
     if block_size < 1:
         raise AnalysisError(f"block_size is {block_size}; give at least 1")
+    if basis not in (None, torch.float32, torch.float64):
+        raise AnalysisError(f"the basis is {basis}; give torch.float32 or torch.float64")
     rounding = 16 * product.rounding
-    vectors, iterations, scale = largest_eigenpairs(
-        product,
-        product.dimension,
-        k,
-        block_size=block_size,
-        tol=tol / 2,  # of the estimate, so that the residual measured afterwards holds despite rounding
-        max_iterations=max_iterations,
-        rounding=rounding,
-        generator=generator(seed, "hessian"),
-        device=product.device,
-    )
-    vectors = vectors / vectors.norm(dim=1, keepdim=True)
-    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
-    vectors = vectors * largest.sign()
-    products = product(vectors)
-    eigenvalues = (vectors * products).sum(dim=1)
-    residuals = (products - eigenvalues[:, None] * vectors).norm(dim=1)
-    bound = max(tol * float(eigenvalues.abs().max()), rounding * scale)
-    order = eigenvalues.argsort(descending=True, stable=True)
+    ends = _ends(which, k, product.dimension)
+    plans = {
+        end: plan_basis(
+            product.dimension,
+            count,
+            block_size,
+            rounding=rounding,
+            dtype=basis,
+            memory=memory,
+            device=product.device,
+        )
+        for end, count in ends
+    }
+    file = None
+    if resume is not None:
+        facts = {"of": "hessian_eigenvalues", "k": k, "which": which, "tol": tol, "seed": seed, "dtype": str(dtype)}
+        sizes = {"batch_size": batch_size, "block_size": block_size, "max": max_iterations}
+        planned = {"bases": [f"{plan.size} {plan.dtype}" for plan in plans.values()]}
+        file = ResumeFile(resume, fingerprint=product.fingerprint(model, masks, {**facts, **sizes, **planned}))
+    # Where both ends are looked at, the file holds those that are finished, and one beside it the state of the other.
+    finished: list[dict[str, Any]] = (file.load() or []) if file is not None and len(ends) > 1 else []
+    vectors = torch.zeros(0, product.dimension, dtype=torch.float64, device=product.device)
+    iterations, scale = 0, 0.0
+    for number, (end, count) in enumerate(ends):
+        part = file if file is None or len(ends) == 1 else file.beside(end)
+        if number < len(finished):
+            others, steps, norm = (finished[number][name] for name in ("vectors", "steps", "norm"))
+            # A copy is aligned in memory as the run's own are, which BLAS's bits depend on.
+            others = others.clone().to(product.device)
+        else:
+            others, steps, norm = largest_eigenpairs(
+                product if end == "upper" else _negated(product, vectors, 2 * scale),
+                product.dimension,
+                count,
+                block_size=block_size,
+                tol=tol / 2,  # of the estimate, so that the residual measured afterwards holds despite rounding
+                max_iterations=max_iterations,
+                rounding=rounding,
+                generator=generator(seed, "hessian" if end == "upper" else "hessian-lower"),
+                device=product.device,
+                plan=plans[end],
+                progress=_further(progress, number * max_iterations, len(ends) * max_iterations),
+                resume=part,
+            )
+            if number + 1 < len(ends):
+                finished.append({"vectors": others.cpu(), "steps": steps, "norm": norm})
+                save_or_stop(file, lambda: finished)
+            if part is not None and part is not file:
+                part.remove()
+        vectors = torch.cat([vectors, others]) if len(vectors) else others
+        iterations, scale = iterations + steps, max(scale, norm)
+    del others
+    vectors /= vectors.norm(dim=1, keepdim=True)
+    for vector in vectors:
+        vector *= vector[vector.abs().argmax()].sign()
+    together = all(plan.dtype == torch.float64 for plan in plans.values())
+    eigenvalues, residuals = rayleigh(product, vectors, together=together)
+    if file is not None:
+        file.remove()
+    order = _order(eigenvalues, which)[:k]
+    bound = max(tol * float(eigenvalues[order].abs().max()), rounding * scale)
+    eigenvectors = torch.empty(k, sum(math.prod(shape) for shape in product.shapes.values()), dtype=torch.float64)
+    for row, number in zip(eigenvectors, order.tolist(), strict=True):  # one by one: all at once are twice in memory
+        row.copy_(product.expand(vectors[number]))
     return HessianEigenvalues(
         eigenvalues=eigenvalues[order].cpu(),
-        eigenvectors=product.expand(vectors[order]).cpu(),
+        eigenvectors=eigenvectors,
         residuals=residuals[order].cpu(),
         converged=(residuals[order] <= bound).cpu(),
         iterations=iterations,
@@ -316,4 +283,39 @@ def hessian_eigenvalues(
         dimension=product.dimension,
         scaling=scaling,
         block_size=block_size,
+        matrix=matrix,
+        which=which,
+        unit=product.unit,
+        shapes=product.shapes,
     )
+
+
+def _ends(which: str, k: int, dimension: int) -> list[tuple[str, int]]:
+    """The ends of the spectrum to look at, and how many eigenvalues at each."""
+    counts = {"LA": (k, 0), "SA": (0, k), "LM": (k, min(k, dimension - k)), "BE": (k - k // 2, k // 2)}[which]
+    return [(end, count) for end, count in zip(("upper", "lower"), counts, strict=True) if count]
+
+
+def _negated(product: CurvatureProduct, known: Tensor, shift: float) -> Callable[[Tensor], Tensor]:
+    """-H, with what is found already, [n, dimension], moved to its lower end, so that it is not found again."""
+
+    def negated(vectors: Tensor) -> Tensor:
+        if not len(known):
+            return -product(vectors)
+        vectors = vectors.double()
+        parts = vectors @ known.T
+        images = product(vectors - parts @ known)
+        return -(images - (images @ known.T) @ known) - shift * parts @ known
+
+    return negated
+
+
+def _further(progress: Callable[[int, int], None] | None, first: int, most: int) -> Callable[[int, int], None] | None:
+    """What is called with the steps of one run of several, the first of which is ``first``."""
+    return None if progress is None else lambda done, _: progress(first + done, most)
+
+
+def _order(eigenvalues: Tensor, which: str) -> Tensor:
+    """The order in which eigenvalues are listed."""
+    keys = {"SA": -eigenvalues, "LM": eigenvalues.abs()}.get(which, eigenvalues)
+    return keys.argsort(descending=True, stable=True)

@@ -1,40 +1,69 @@
-"""Trace and spectral density of the Hessian of a net's mean cross-entropy, both by random probes, with errors."""
+"""Trace and spectral density of the Hessian and other matrices of curvature, by random probes, with errors."""
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sharpminima.analysis._inputs import check_number, check_whole, given
-from sharpminima.analysis.hessian._lanczos import quadrature
-from sharpminima.analysis.hessian.eigenvalues import TOGETHER, HessianVectorProduct
+from sharpminima.analysis._loss import Criterion, LossFunction
+from sharpminima.analysis._results import Result
+from sharpminima.analysis.hessian._lanczos import BUDGET, COLUMNS, Basis, Plan, check_room, plan_quadrature, quadrature
+from sharpminima.analysis.hessian.operators import TOGETHER, CurvatureProduct, operator_of, signs_for
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import Stopped
 from sharpminima.nets.modes import measuring
+from sharpminima.nets.resume import ResumeFile, save_or_stop
 from sharpminima.runtime.rng import generator
 
 _REACH = 4.0  # widths of the kernel that the grid of a density goes beyond the nodes
 
 
-@dataclass(frozen=True, eq=False)
-class HessianTrace:
+@dataclass(frozen=True, eq=False, repr=False)
+class HessianTrace(Result):
     """The trace of a Hessian, estimated."""
 
-    trace: float  # nats
+    drawn_by = "sharpminima.figures.results:trace"
+
+    trace: float  # in units of the loss: nats of cross-entropy
     standard_error: float  # of the trace, from the spread of the probes; 0 where nothing was left to probe
     captured: float  # what of the trace lies in the sketched space and is known without error
     rank: int  # vectors of that space
     probes: int  # random vectors for the rest
     hvps: int  # Hessian-vector products
-    space: str  # "all" parameters or the "surviving" ones
+    space: str  # "all" parameters, the "surviving" ones, or layers that were "chosen"
     dimension: int  # parameters in that space
     scaling: str | None  # the coordinates, as of `hessian_eigenvalues`
+    matrix: str = "hessian"  # of `MATRICES`
+    unit: str = "nats"  # of the loss, where it is cross-entropy
+
+    def _lines(self) -> tuple[str, str, str]:
+        return (
+            f"HessianTrace: over {self.dimension:,} parameters ({self.space})",
+            f"trace {self.trace:.4g} +- {self.standard_error:.2g} {self.unit}",
+            f"{self.captured:.4g} of it captured by {self.rank} vectors; {self.hvps} products",
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "trace": [self.trace],
+            "standard_error": [self.standard_error],
+            "captured": [self.captured],
+            "rank": [self.rank],
+            "hvps": [self.hvps],
+        }
 
 
-@dataclass(frozen=True, eq=False)
-class HessianDensity:
+@dataclass(frozen=True, eq=False, repr=False)
+class HessianDensity(Result):
     """The spectral density of a Hessian, estimated: the share of its eigenvalues by their value."""
+
+    drawn_by = "sharpminima.figures.results:density"
 
     nodes: Tensor  # float64 [probes, steps]; eigenvalues as each probe sees them, ascending; nats
     weights: Tensor  # float64 [probes, steps]; the share of the spectrum at each node; a probe's sum is 1
@@ -43,132 +72,221 @@ class HessianDensity:
     standard_error: Tensor  # float64 [points]; of the density, from the spread of the probes
     sigma: float  # standard deviation of the Gaussian that smooths, nats
     hvps: int  # Hessian-vector products
-    space: str  # "all" parameters or the "surviving" ones
+    space: str  # "all" parameters, the "surviving" ones, or layers that were "chosen"
     dimension: int  # parameters in that space
     scaling: str | None  # the coordinates, as of `hessian_eigenvalues`
+    matrix: str = "hessian"  # of `MATRICES`
+    unit: str = "nats"  # of the loss, where it is cross-entropy
+
+    def _lines(self) -> tuple[str, str, str]:
+        return (
+            f"HessianDensity: over {self.dimension:,} parameters ({self.space})",
+            f"eigenvalues seen from {float(self.nodes.min()):.4g} to {float(self.nodes.max()):.4g} {self.unit}",
+            f"{len(self.nodes)} probes of {self.nodes.shape[1]} steps, smoothed by {self.sigma:.2g} {self.unit}; "
+            f"{self.hvps} products",
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        return {"eigenvalue": self.grid, "density": self.density, "standard_error": self.standard_error}
 
 
 @measuring(gradients=True)
 def hessian_trace(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any = None,
     *,
+    matrix: str = "hessian",
+    criterion: Criterion | None = None,
+    loss_fn: LossFunction | None = None,
     products: int = 60,
     masks: Mapping[str, Tensor] | None = None,
+    parameters: str | Iterable[str] | None = None,
     seed: int = 0,
     scaling: str | None = None,
     dtype: torch.dtype | None = None,
     batch_size: int | None = None,
+    memory: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> HessianTrace:
-    """The trace of the Hessian of the mean cross-entropy on ``images``, by Hutch++.
+    """The trace of the Hessian of the mean loss on ``images`` (cross-entropy, or yours), by Hutch++.
 
     Meyer, Musco, Musco, Woodruff, "Hutch++: optimal stochastic trace estimation", 2021: a third of the products
     sketches the dominant eigenspace, a third takes its trace exactly, a third estimates the rest with random signs.
     The estimate is unbiased. With as many products in a third as parameters, it is exact.
 
     Args:
-        model, images, labels, masks, scaling, dtype, batch_size: as for `hessian_eigenvalues`.
+        model, images, labels, matrix, criterion, loss_fn, masks, parameters, scaling, dtype, batch_size: as for
+            `hessian_eigenvalues`.
         products: Hessian-vector products in all, at least 6.
         seed: of the sketch and the probes.
+        memory: bytes up to which the sketch is made at once; above them, its vectors are made one by one and kept in
+            float32. None: 1 GiB.
+        progress: called with (products done, products in all).
+        resume: a file for the products so far, which then stay in memory too, written every minute and on SIGTERM, and
+            removed at the end. A call with the same arguments goes on from it, to the same bits; a file of other
+            arguments is ignored.
 
-    Memory: products / 3 vectors of the space's dimension in float64, three times, and a batch's graph.
+    Memory: products / 3 vectors of the space's dimension in float64, three times, up to ``memory`` bytes; above, once
+    in float32, and about 15 in float64. And a batch's graph.
 
     Raises:
-        AnalysisError: fewer than 6 products; else as `hessian_eigenvalues`.
+        AnalysisError: fewer than 6 products; the device has no room for the sketch; else as `hessian_eigenvalues`.
+        Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
-    >>> found = hessian_trace(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]))
-    >>> round(found.trace, 6)  # one eigenvalue is not 0
+    >>> trace = hessian_trace(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]))
+    >>> round(trace.trace, 6)  # one eigenvalue is not 0
     2.5
     """
     check_whole(products=products, seed=seed)
+    check_number(**given(memory=memory))
     if products < 6:
         raise AnalysisError(f"products is {products}; give at least 6, of which two probe the rest")
-    product = HessianVectorProduct(
-        model, images, labels, masks=masks, scaling=scaling, dtype=dtype, batch_size=batch_size
+    product = operator_of(matrix)(
+        model,
+        images,
+        labels,
+        criterion=criterion,
+        loss_fn=loss_fn,
+        masks=masks,
+        parameters=parameters,
+        scaling=scaling,
+        dtype=dtype,
+        batch_size=batch_size,
     )
     draws = generator(seed, "hessian-trace")
     rank = min(products // 3, product.dimension)
-    sketch = product(_signs(rank, product, draws))
-    basis = torch.linalg.qr(sketch.T)[0].T
-    captured = float((basis * product(basis)).sum())
     probes = products // 3 if rank < product.dimension else 0
-    rest = torch.zeros(0, dtype=torch.float64)
-    if probes:
-        signs = _signs(probes, product, draws)
-        signs = signs - (signs @ basis.T) @ basis
-        rest = (signs * product(signs)).sum(dim=1)
+    whole = 24 * rank * product.dimension <= (BUDGET if memory is None else memory)
+    file = None
+    if resume is not None:
+        facts = {"of": "hessian_trace", "products": products, "seed": seed, "dtype": str(dtype)}
+        sizes = {"batch_size": batch_size, "whole": whole}
+        file = ResumeFile(resume, fingerprint=product.fingerprint(model, masks, {**facts, **sizes}))
+    kept = _Kept(product, file, None if progress is None else partial(_called, progress, 2 * rank + probes))
+    captured, rest = (_at_once if whole else _one_by_one)(kept, rank, probes, draws)
+    if file is not None:
+        file.remove()
     return HessianTrace(
         trace=captured + (float(rest.mean()) if probes else 0.0),
         standard_error=float(rest.std()) / math.sqrt(probes) if probes else 0.0,
         captured=captured,
         rank=rank,
         probes=probes,
-        hvps=product.calls,
+        hvps=kept.done,
         space=product.space,
         dimension=product.dimension,
         scaling=scaling,
+        matrix=matrix,
+        unit=product.unit,
     )
 
 
 @measuring(gradients=True)
 def hessian_density(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any = None,
     *,
+    matrix: str = "hessian",
+    criterion: Criterion | None = None,
+    loss_fn: LossFunction | None = None,
     probes: int = 8,
     steps: int = 40,
     sigma: float | None = None,
     points: int = 1000,
     masks: Mapping[str, Tensor] | None = None,
+    parameters: str | Iterable[str] | None = None,
     seed: int = 0,
     scaling: str | None = None,
     dtype: torch.dtype | None = None,
     batch_size: int | None = None,
+    memory: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> HessianDensity:
-    """The spectral density of the Hessian of the mean cross-entropy on ``images``, by stochastic Lanczos quadrature.
+    """The spectral density of the Hessian of the mean loss on ``images``, by stochastic Lanczos quadrature.
 
     Ubaru, Chen, Saad, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature", 2017; for nets: Ghorbani,
     Krishnan, Xiao, "An investigation into neural net optimization via Hessian eigenvalue density", 2019. The mean
     over probes of the sum of weights * nodes^j is an unbiased estimate of tr(H^j) / dimension for j < 2 steps.
 
     Args:
-        model, images, labels, masks, scaling, dtype, batch_size: as for `hessian_eigenvalues`.
+        model, images, labels, matrix, criterion, loss_fn, masks, parameters, scaling, dtype, batch_size: as for
+            `hessian_eigenvalues`.
         probes: random sign vectors, at least 2.
         steps: of Lanczos for each probe: products, and nodes. At most the dimension.
         sigma: standard deviation of the Gaussian that smooths the density, in nats; None: a hundredth of the range
             of the nodes.
         points: of the grid, which is even and reaches 4 sigma beyond the nodes at both ends.
         seed: of the probes.
+        memory: bytes of the Lanczos bases; None: 1 GiB, or what one probe takes in float32.
+        progress: called with (probes done, probes in all).
+        resume: a file for the finished probes, written after each group of them, and one beside it for the steps of a
+            group that SIGTERM stopped; both are removed at the end. A call with the same arguments goes on from them,
+            to the same bits; files of other arguments are ignored.
 
-    Memory: 4 (steps + 3) vectors of the space's dimension in float64 (LeNet-5, 40 steps: 590 MB), and a batch's graph.
+    Memory: 4 (steps + 3) vectors of the space's dimension in float64 (LeNet-5, 40 steps: 590 MB) if they fit into
+    ``memory``; else of as many probes at once as fit in float32. And a batch's graph.
 
     Raises:
-        AnalysisError: fewer than 2 probes, 1 step or 2 points; sigma is not positive; else as `hessian_eigenvalues`.
+        AnalysisError: fewer than 2 probes, 1 step or 2 points; sigma is not positive; a probe does not fit into
+            ``memory``, or the device has no room for it; else as `hessian_eigenvalues`.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
-    >>> found = hessian_density(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), steps=2)
-    >>> found.nodes.shape, round(float(found.nodes.max()), 4)  # one eigenvalue is not 0
+    >>> density = hessian_density(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), steps=2)
+    >>> density.nodes.shape, round(float(density.nodes.max()), 4)  # one eigenvalue is not 0
     (torch.Size([8, 2]), 2.5)
     """
     check_whole(probes=probes, steps=steps, points=points, seed=seed)
-    check_number(**given(sigma=sigma))
+    check_number(**given(sigma=sigma, memory=memory))
     for name, value, least in (("probes", probes, 2), ("steps", steps, 1), ("points", points, 2)):
         if value < least:
             raise AnalysisError(f"{name} is {value}; give at least {least}")
     if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
         raise AnalysisError(f"sigma is {sigma}; give a positive one")
-    product = HessianVectorProduct(
-        model, images, labels, masks=masks, scaling=scaling, dtype=dtype, batch_size=batch_size
+    product = operator_of(matrix)(
+        model,
+        images,
+        labels,
+        criterion=criterion,
+        loss_fn=loss_fn,
+        masks=masks,
+        parameters=parameters,
+        scaling=scaling,
+        dtype=dtype,
+        batch_size=batch_size,
     )
     draws = generator(seed, "hessian-density")
-    starts = _signs(probes, product, draws) / math.sqrt(product.dimension)
-    parts = [quadrature(product, part, steps, rounding=16 * product.rounding) for part in starts.split(TOGETHER)]
-    nodes, weights = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    rounding = 16 * product.rounding
+    together, held = plan_quadrature(
+        product.dimension, steps, min(TOGETHER, probes), rounding=rounding, memory=memory, device=product.device
+    )
+    file = None
+    if resume is not None:
+        facts = {"of": "hessian_density", "probes": probes, "steps": steps, "seed": seed, "dtype": str(dtype)}
+        sizes = {"batch_size": batch_size, "together": together}
+        file = ResumeFile(resume, fingerprint=product.fingerprint(model, masks, {**facts, **sizes}))
+    finished: list[dict[str, Any]] = [] if file is None else file.load() or []
+    calls = finished[-1]["calls"] if finished else 0
+    for number, first in enumerate(range(0, probes, together)):
+        starts = signs_for(min(together, probes - first), product, draws) / math.sqrt(product.dimension)
+        if number < len(finished):
+            continue
+        steps_file = None if file is None else file.beside(f"steps-{number}")
+        nodes, weights, made = quadrature(product, starts, steps, rounding=rounding, dtype=held, resume=steps_file)
+        calls += made * len(starts)
+        finished.append({"nodes": nodes.cpu(), "weights": weights.cpu(), "calls": calls})
+        if progress:
+            progress(first + len(starts), probes)
+        save_or_stop(file, lambda: finished)
+    if file is not None:
+        file.remove()
+    nodes, weights = (torch.cat([part[name] for part in finished]) for name in ("nodes", "weights"))
     lowest, highest = float(nodes.min()), float(nodes.max())
     if sigma is None:
         # A spectrum of one value has no range, one of zeros no scale either.
@@ -184,14 +302,97 @@ def hessian_density(
         density=densities.mean(dim=1),
         standard_error=densities.std(dim=1) / math.sqrt(probes),
         sigma=sigma,
-        hvps=product.calls,
+        hvps=finished[-1]["calls"],
         space=product.space,
         dimension=product.dimension,
         scaling=scaling,
+        matrix=matrix,
+        unit=product.unit,
     )
 
 
-def _signs(count: int, product: HessianVectorProduct, draws: torch.Generator) -> Tensor:
-    """Random signs, float64 [count, dimension]."""
-    signs = torch.randint(0, 2, (count, product.dimension), generator=draws, dtype=torch.float64)
-    return (2 * signs - 1).to(product.device)
+class _Kept:
+    """The products that a trace is made of, in a resume file where there is one, in the order in which they are asked.
+
+    Args:
+        progress: called with the products done so far.
+    """
+
+    def __init__(
+        self, product: CurvatureProduct, file: ResumeFile | None, progress: Callable[[int], None] | None
+    ) -> None:
+        self.product = product
+        self.done = 0
+        self._file, self._progress = file, progress
+        self._parts: list[Tensor] = [] if file is None else file.load() or []
+        self._next = 0
+
+    def __call__(self, block: Tensor, keep: Callable[[Tensor], Tensor] = lambda images: images) -> Tensor:
+        """What is kept of the products of vectors [b, dimension], `TOGETHER` of them at once: by default all."""
+        parts = [self._part(part, keep) for part in block.split(TOGETHER)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _part(self, part: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
+        self.done += len(part)
+        self._next += 1
+        if self._next <= len(self._parts):
+            # A copy is aligned in memory, which BLAS's bits depend on.
+            return self._parts[self._next - 1].clone().to(self.product.device)
+        try:
+            images = keep(self.product(part))
+        except Stopped:
+            if self._file is not None:
+                self._file.save(self._parts)
+            raise
+        if self._file is not None:
+            self._parts.append(images.cpu())
+            if self._file.due():
+                self._file.save(self._parts)
+        if self._progress:
+            self._progress(self.done)
+        return images
+
+
+def _called(progress: Callable[[int, int], None], most: int, done: int) -> None:
+    progress(done, most)
+
+
+def _at_once(kept: _Kept, rank: int, probes: int, draws: torch.Generator) -> tuple[float, Tensor]:
+    """What of the trace a sketch of ``rank`` vectors captures, and what each probe finds of the rest: [probes]."""
+    basis = torch.linalg.qr(kept(signs_for(rank, kept.product, draws)).T)[0].T
+    captured = float((basis * kept(basis)).sum())
+    if not probes:
+        return captured, torch.zeros(0, dtype=torch.float64)
+    signs = signs_for(probes, kept.product, draws)
+    signs = signs - (signs @ basis.T) @ basis
+    return captured, (signs * kept(signs)).sum(dim=1)
+
+
+def _one_by_one(kept: _Kept, rank: int, probes: int, draws: torch.Generator) -> tuple[float, Tensor]:
+    """The same with one vector after another; only the sketch's basis is kept, in float32 where the products are."""
+    product = kept.product
+    dtype = torch.float32 if product.rounding >= torch.finfo(torch.float32).eps else torch.float64
+    check_room(
+        rank * product.dimension * dtype.itemsize, f"a sketch of {rank} vectors", "fewer products", product.device
+    )
+    basis = Basis(Plan(rank, dtype, COLUMNS), product.dimension, product.device)
+    for _ in range(rank):
+        image = kept(signs_for(1, product, draws), lambda image: image.to(dtype))
+        length = image.norm()
+        image = basis.orthogonalised(image)
+        if image.norm() > 16 * product.rounding * length:  # else it adds nothing to the space
+            basis.add(image / image.norm())
+    captured = 0.0
+    for number in range(basis.filled):
+        row = basis.row(number)
+        captured += float(kept(row, partial(_along, row)) / row.square().sum())
+    rest = torch.zeros(probes, dtype=torch.float64)
+    for number in range(probes):
+        signs = basis.orthogonalised(signs_for(1, product, draws).to(dtype))
+        rest[number] = kept(signs, partial(_along, signs))[0]
+    return captured, rest
+
+
+def _along(vectors: Tensor, images: Tensor) -> Tensor:
+    """The scalar product of one vector with its image: float64 [1]."""
+    return (vectors * images).sum()[None]

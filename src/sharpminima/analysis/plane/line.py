@@ -1,5 +1,6 @@
 """The straight line between two minima: the loss barrier on it, and the Hessian's eigenvalues along it."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,17 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_whole
+from sharpminima.analysis._inputs import check_whole, given
+from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
+from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
 from sharpminima.analysis.plane.surface import Plane, loss_surface
 from sharpminima.base.errors import AnalysisError
+from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
+_RECALIBRATED = 250  # images a batch of those that BatchNorm's statistics are taken from
 
-@dataclass(frozen=True, eq=False)
-class LossBarrier:
-    """Loss and error along the line from one net (x = 0) to another (x = 1), on one set of images."""
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LossBarrier(Result):
+    """Loss and error along the line from one net (x = 0) to another (x = 1), on one set of images.
+
+    The errors are NaN of other data than images with labels, and of losses of one's own.
+    """
+
+    drawn_by = "sharpminima.figures.results:barrier"
 
     x: Tensor  # float64 [points]
     loss: Tensor  # float64 [points]; mean cross-entropy, nats
@@ -31,11 +42,29 @@ class LossBarrier:
     error_barrier_at: float  # the x of it
     instability: float  # largest error less the mean of the ends', percent points (Frankle et al.)
     distance: float  # between the nets, Euclidean, over all parameters
+    batch_norm: str = "nearer"  # of `BATCH_NORMS`: where BatchNorm's statistics came from
+    unit: str = "nats"  # of the loss, where it is cross-entropy
+
+    def _lines(self) -> tuple[str, str, str]:
+        return (
+            f"LossBarrier: {len(self.x)} points between nets {self.distance:.3g} apart (BatchNorm: {self.batch_norm})",
+            f"barrier {self.barrier:.4g} {self.unit} at x = {self.barrier_at:.3g}",
+            "no errors, which are those of images with labels"
+            if math.isnan(self.error_barrier)
+            else f"error {self.error_barrier:.3g} percent points at x = {self.error_barrier_at:.3g}; "
+            f"instability {self.instability:.3g}",
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        names = ("x", "loss", "error", "loss_excess", "error_excess")
+        return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, eq=False)
-class LineEigenvalues:
+@dataclass(frozen=True, eq=False, repr=False)
+class LineEigenvalues(Result):
     """The k largest eigenvalues of the Hessian along the line from one net (x = 0) to another (x = 1)."""
+
+    drawn_by = "sharpminima.figures.results:line"
 
     x: Tensor  # float64 [points]
     eigenvalues: Tensor  # float64 [points, k], largest first; nats
@@ -46,17 +75,42 @@ class LineEigenvalues:
     dimension: int  # parameters in that space
     scaling: str | None  # the coordinates, as of `hessian_eigenvalues`
     distance: float  # between the nets, Euclidean, over all parameters
+    batch_norm: str = "nearer"  # of `BATCH_NORMS`: where BatchNorm's statistics came from
+    unit: str = "nats"  # of the loss, where it is cross-entropy
+
+    def _lines(self) -> tuple[str, str, str]:
+        failed = int((~self.converged).sum())
+        return (
+            f"LineEigenvalues: the {self.eigenvalues.shape[1]} largest at {len(self.x)} points between nets "
+            f"{self.distance:.3g} apart",
+            f"largest from {float(self.eigenvalues[:, 0].min()):.4g} to {float(self.eigenvalues[:, 0].max()):.4g} "
+            f"{self.unit}",
+            f"{failed or 'none'} not converged; {self.hvps} products over {self.dimension:,} parameters ({self.space})",
+        )
+
+    def _columns(self) -> dict[str, Any]:
+        points, ranks = self.eigenvalues.shape
+        return {
+            "x": self.x.repeat_interleave(ranks),
+            "rank": list(range(1, ranks + 1)) * points,
+            "eigenvalue": self.eigenvalues.flatten(),
+            "residual": self.residuals.flatten(),
+            "converged": self.converged.flatten(),
+        }
 
 
 def loss_barrier(
     center: nn.Module,
     target: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any = None,
     *,
+    criterion: Criterion | None = None,
+    loss_fn: LossFunction | None = None,
     points: int = 41,
     masks: Mapping[str, Tensor] | None = None,
     batch_size: int = 250,
+    batch_norm: str = "nearer",
     progress: Callable[[int, int], None] | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> LossBarrier:
@@ -65,55 +119,62 @@ def loss_barrier(
     At each of ``points`` even positions on the straight line: the loss less what the line between the ends' losses
     has there; the barrier is the largest such excess, and likewise for the error (Frankle, Dziugaite, Roy, Carbin,
     "Linear mode connectivity and the lottery ticket hypothesis", ICML 2020; they subtract the mean of the ends'
-    errors, which is ``instability``). BatchNorm's running statistics are those of the nearer end (`Plane`).
+    errors, which is ``instability``). BatchNorm's running statistics are by default those of the nearer end (`Plane`),
+    as in the study of the paper; they decide the barrier of a net with BatchNorm.
 
     Args:
         center, target: two nets of the same parameters; they are not modified.
-        images, labels: of the training set, the test set, ..., as for `loss_surface`.
+        images, labels, criterion, loss_fn: of the training set, the test set, ..., as for `loss_surface`.
         points: positions, both ends among them; at least 3.
         masks: of both nets; the loss is then computed without the units that they leave without weights.
-        batch_size, progress, resume: as for `loss_surface`.
+        batch_size, batch_norm, progress, resume: as for `loss_surface`.
 
     Raises:
         AnalysisError: fewer than 3 points; else as `loss_surface`.
         Stopped: as `loss_surface`.
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
-    >>> found = loss_barrier(g, s, torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1]), points=5)
-    >>> round(found.barrier, 6)  # the loss of a linear net is convex
+    >>> barrier = loss_barrier(g, s, torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1]), points=5)
+    >>> round(barrier.barrier, 6)  # the loss of a linear net is convex
     0.0
     """
     check_whole(points=points)
     if points < 3:
         raise AnalysisError(f"points is {points}; a barrier lies between the ends, so give at least 3")
-    found = loss_surface(
+    line = loss_surface(
         center,
         target,
         images,
         labels,
+        criterion=criterion,
+        loss_fn=loss_fn,
         grid=(points, 1),
         span=(0.0, 1.0),
         masks=masks,
-        measures=("loss", "error"),
+        measures=("loss", "error") if of_images(images, labels, criterion, loss_fn) else ("loss",),
         batch_size=batch_size,
+        batch_norm=batch_norm,
         progress=progress,
         resume=resume,
     )
-    loss, error = found.values["loss"][0], found.values["error"][0]
-    excess = [values - ((1 - found.x) * values[0] + found.x * values[-1]) for values in (loss, error)]
+    loss = line.values["loss"][0]
+    error = line.values["error"][0] if "error" in line.values else torch.full_like(loss, math.nan)
+    excess = [values - ((1 - line.x) * values[0] + line.x * values[-1]) for values in (loss, error)]
     highest = [int(values.argmax()) for values in excess]
     return LossBarrier(
-        x=found.x,
+        x=line.x,
         loss=loss,
         error=error,
         loss_excess=excess[0],
         error_excess=excess[1],
         barrier=float(excess[0][highest[0]]),
-        barrier_at=float(found.x[highest[0]]),
+        barrier_at=float(line.x[highest[0]]),
         error_barrier=float(excess[1][highest[1]]),
-        error_barrier_at=float(found.x[highest[1]]),
+        error_barrier_at=float(line.x[highest[1]]) if "error" in line.values else math.nan,
         instability=float(error.max() - (error[0] + error[-1]) / 2),
-        distance=found.distance,
+        distance=line.distance,
+        batch_norm=batch_norm,
+        unit=line.unit,
     )
 
 
@@ -121,9 +182,11 @@ def loss_barrier(
 def hessian_along_line(
     center: nn.Module,
     target: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any = None,
     *,
+    criterion: Criterion | None = None,
+    loss_fn: LossFunction | None = None,
     points: int = 11,
     k: int = 5,
     masks: Mapping[str, Tensor] | None = None,
@@ -134,20 +197,24 @@ def hessian_along_line(
     batch_size: int | None = None,
     block_size: int | None = None,
     max_iterations: int = 500,
+    basis: torch.dtype | None = None,
+    memory: float | None = None,
+    batch_norm: str = "nearer",
     progress: Callable[[int, int], None] | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> LineEigenvalues:
     """The ``k`` largest eigenvalues of the Hessian at even positions on the line from ``center`` to ``target``.
 
-    The first and the last are those of the nets themselves. BatchNorm's running statistics are those of the nearer
-    end (`Plane`).
+    The first and the last are those of the nets themselves, unless ``batch_norm`` is "recalibrated". BatchNorm's
+    running statistics are by default those of the nearer end (`Plane`).
 
     Args:
         center, target: two nets of the same parameters; they are not modified.
         points: positions, both ends among them; at least 2.
         masks: of both nets; then the Hessian over the surviving parameters only.
-        images, labels, k, tol, seed, scaling, dtype, batch_size, block_size, max_iterations: as for
-            `hessian_eigenvalues`.
+        images, labels, criterion, loss_fn, k, tol, seed, scaling: as for `hessian_eigenvalues`.
+        dtype, batch_size, block_size, max_iterations, basis, memory: as there.
+        batch_norm: as for `loss_surface`.
         progress: called with (positions done, positions in all).
         resume: a file for the finished positions, written after each, and removed at the end. A call with the same
             arguments goes on from it, to the same bits; a file of other arguments is ignored.
@@ -157,31 +224,59 @@ def hessian_along_line(
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
-    >>> found = hessian_along_line(g, s, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), points=3, k=2)
-    >>> found.eigenvalues.shape, bool((found.eigenvalues[:, 0] <= 2.5).all())  # 2.5 where both classes are as likely
+    >>> line = hessian_along_line(g, s, torch.ones(2, 1, 2, 2), torch.tensor([0, 1]), points=3, k=2)
+    >>> line.eigenvalues.shape, bool((line.eigenvalues[:, 0] <= 2.5).all())  # 2.5 where both classes are as likely
     (torch.Size([3, 2]), True)
     """
     check_whole(points=points)
     if points < 2:
         raise AnalysisError(f"points is {points}; the ends are two, so give at least 2")
-    plane = Plane(center, target, masks=masks)
+    plane = Plane(center, target, masks=masks, batch_norm=batch_norm)
     settings: dict[str, Any] = {"k": k, "tol": tol, "seed": seed, "scaling": scaling, "max_iterations": max_iterations}
     sizes: dict[str, Any] = {"batch_size": batch_size, "block_size": block_size}
     file = None
     if resume is not None:
-        facts = {"of": "hessian_along_line", "points": points, "masks": sorted(masks or {}), "dtype": str(dtype)}
-        tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items())), images, labels]
+        facts: dict[str, Any] = {
+            "of": "hessian_along_line",
+            "points": points,
+            "masks": sorted(masks or {}),
+            "dtype": str(dtype),
+        }
+        if batch_norm != "nearer":
+            facts["batch_norm"] = batch_norm
+        facts |= given(memory=memory, basis=None if basis is None else str(basis))
+        tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items()))]
+        if of_images(images, labels, criterion, loss_fn):
+            tensors += [images, labels]
+        else:  # a loss of one's own is known by what it gives
+            loss = MeanLoss(center, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
+            facts["ends"] = [loss.mean(model, batch_size) for model in (center, target)]
+            tensors += loss.tensors()
         file = ResumeFile(resume, fingerprint=fingerprint_of({**settings, **sizes, **facts}, tensors))
     xs = torch.linspace(0, 1, points, dtype=torch.float64)
     done: list[dict[str, Any]] = [] if file is None else file.load() or []
     for number in range(len(done), points):
         model = plane.model_at(float(xs[number]))
         try:
-            found = hessian_eigenvalues(model, images, labels, masks=masks, dtype=dtype, **settings, **sizes)
+            if batch_norm == "recalibrated":
+                _recalibrate(model, images, labels, criterion, loss_fn, batch_size)
+            spectrum = hessian_eigenvalues(
+                model,
+                images,
+                labels,
+                criterion=criterion,
+                loss_fn=loss_fn,
+                masks=masks,
+                dtype=dtype,
+                basis=basis,
+                memory=memory,
+                **settings,
+                **sizes,
+            )
         except AnalysisError as error:
             raise AnalysisError(f"at x = {float(xs[number]):g} of the line: {error}") from error
-        kept = ("eigenvalues", "residuals", "converged", "hvps", "space", "dimension")
-        done.append({name: getattr(found, name) for name in kept})
+        kept = ("eigenvalues", "residuals", "converged", "hvps", "space", "dimension", "unit")
+        done.append({name: getattr(spectrum, name) for name in kept})
         if progress:
             progress(number + 1, points)
         save_or_stop(file, lambda: done)
@@ -197,4 +292,22 @@ def hessian_along_line(
         dimension=done[0]["dimension"],
         scaling=scaling,
         distance=plane.distance,
+        batch_norm=batch_norm,
+        unit=done[0]["unit"],
     )
+
+
+def _recalibrate(
+    model: nn.Module,
+    images: Any,
+    labels: Any,
+    criterion: Criterion | None,
+    loss_fn: LossFunction | None,
+    batch_size: int | None,
+) -> None:
+    """Take BatchNorm's statistics anew from the data of a line."""
+    if of_images(images, labels, criterion, loss_fn):
+        recalibrate(model, images, batch_size or _RECALIBRATED)
+    else:
+        loss = MeanLoss(model, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
+        loss.recalibrate(model, batch_size or _RECALIBRATED)

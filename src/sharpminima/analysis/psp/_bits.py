@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from sharpminima.runtime.compiled import compiled
 
-_COLUMNS = 4096  # neurons that a row meets at once: their words stay in the second-level cache; below 2^16
+_COLUMNS = 4096  # neurons that a row meets at once: their words stay in the second-level cache
 
 
 def _count_ones(context: Any, word: Any) -> Any:
@@ -48,12 +48,34 @@ def _all_samples(samples: int, words: int) -> np.ndarray:
     return part
 
 
+def distinct(rows: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of which none is another or its complement, and how many of the given ones each stands for: int64.
+
+    The joint counts of a pair are the same four numbers whichever of its rows are complemented.
+    """
+    there = _all_samples(samples, rows.shape[1])
+    on = (rows[:, :1] & np.uint64(1)) == 1
+    alike = np.ascontiguousarray(np.where(on, rows, ~rows & there))
+    as_bytes = alike.view(np.dtype((np.void, alike.dtype.itemsize * alike.shape[1]))).ravel()
+    _, first, weights = np.unique(as_bytes, return_index=True, return_counts=True)
+    return alike[first], weights
+
+
 @compiled
 def _size(part: np.ndarray) -> np.int64:
     size = np.uint64(0)
     for word in part:
         size += _ones(word)
     return np.int64(size)
+
+
+@compiled
+def sizes(rows: np.ndarray) -> np.ndarray:
+    """Samples on which each row is 1: int64 [rows]."""
+    counts = np.empty(len(rows), np.int64)
+    for i in range(len(rows)):
+        counts[i] = _size(rows[i])
+    return counts
 
 
 @compiled
@@ -76,28 +98,38 @@ def _count(row: np.ndarray, columns: np.ndarray, start: int, stop: int, counts: 
 
 
 @compiled
-def _fold(found: np.ndarray, total: int, histogram: np.ndarray) -> None:
-    """Add to ``histogram`` the counts that were ``found``, and with each count n also total - n; empty ``found``."""
+def _fold(counts: np.ndarray, total: int, times: int, histogram: np.ndarray) -> None:
+    """Add ``counts`` to ``histogram`` so many times, with each count n also total - n; empty ``counts``."""
     for n in range(total + 1):
-        histogram[n] += found[n]
+        histogram[n] += times * counts[n]
     for n in range(total + 1):
-        histogram[total - n] += found[n]
-    found[: total + 1] = 0
+        histogram[total - n] += times * counts[n]
+    counts[: total + 1] = 0
 
 
 @compiled
 def _add_pairs(
-    part: np.ndarray, rows: np.ndarray, columns: np.ndarray, start: int, stop: int, histogram: np.ndarray
+    part: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    weights: np.ndarray,
+    start: int,
+    stop: int,
+    histogram: np.ndarray,
 ) -> None:
-    """Add the joint counts, on the samples of ``part``, of the pairs i < j with start <= i < stop."""
+    """Add the joint counts, on the samples of ``part``, of the pairs i < j with start <= i < stop, each as often as
+    the product of its weights says."""
     neurons, words = rows.shape
     size = _size(part)
     if size == 1:  # one of the four counts of every pair is 1
-        histogram[1] += (stop - start) * (neurons - 1) - (start + stop - 1) * (stop - start) // 2
+        rest = weights[start:].sum()
+        for i in range(start, stop):
+            rest -= weights[i]
+            histogram[1] += weights[i] * rest
         return
     active = np.empty(neurons - start, np.uint64)
     _count(part, columns, start, neurons, active)
-    both, second_only = np.zeros(size + 1, np.uint16), np.zeros(size + 1, np.uint16)
+    both, second_only = np.zeros(size + 1, np.uint32), np.zeros(size + 1, np.uint32)
     counts = np.empty(min(_COLUMNS, neurons - start), np.uint64)
     row = np.empty(words, np.uint64)
     for left in range(start, neurons, _COLUMNS):
@@ -107,27 +139,27 @@ def _add_pairs(
             for w in range(words):
                 row[w] = part[w] & rows[i, w]
             _count(row, columns, first, right, counts)
-            of_second = active[first - start : right - start]
+            of_second, times = active[first - start : right - start], weights[first:right]
             for t in range(right - first):
                 n11 = counts[t]
-                both[n11] += 1
-                second_only[of_second[t] - n11] += 1
+                both[n11] += times[t]
+                second_only[of_second[t] - n11] += times[t]
             # n10 = n1 - n11 and n00 = n0 - n01, where n1 and n0 belong to the row.
             on = np.int64(active[i - start])
-            _fold(both, on, histogram)
-            _fold(second_only, size - on, histogram)
+            _fold(both, on, weights[i], histogram)
+            _fold(second_only, size - on, weights[i], histogram)
 
 
 @compiled
-def _split(parts: np.ndarray, number: int, row: np.ndarray, found: np.ndarray) -> int:
-    """Split each of the parts of the samples by the state of one more neuron into ``found``; how many there are."""
+def _split(parts: np.ndarray, number: int, row: np.ndarray, halves: np.ndarray) -> int:
+    """Split each of the parts of the samples by the state of one more neuron into ``halves``; how many there are."""
     words, many = len(row), 0
     for p in range(number):
         for state in range(2):
             kept = np.uint64(0)
             for w in range(words):
                 word = parts[p, w] & (row[w] if state else ~row[w])
-                found[many, w] = word
+                halves[many, w] = word
                 kept |= word
             if kept:  # else the next one takes its place
                 many += 1
@@ -136,7 +168,14 @@ def _split(parts: np.ndarray, number: int, row: np.ndarray, found: np.ndarray) -
 
 @compiled
 def add_tuples(
-    rows: np.ndarray, columns: np.ndarray, samples: int, order: int, start: int, stop: int, histogram: np.ndarray
+    rows: np.ndarray,
+    columns: np.ndarray,
+    weights: np.ndarray,
+    samples: int,
+    order: int,
+    start: int,
+    stop: int,
+    histogram: np.ndarray,
 ) -> None:
     """Add the joint counts of all tuples i < j < ... of ``order`` >= 2 neurons with start <= i < stop.
 
@@ -144,6 +183,7 @@ def add_tuples(
     Memory: a part takes a bit a sample, and there are at most order - 1 times min(2^(order - 2), samples) + 1.
 
     Args:
+        weights: int64 [neurons]; for pairs, how many neurons each stands for, of more only ones.
         histogram: int64 [samples + 1]; the number of joint states that occur on 0, 1, ... samples, where the
             entry of 0 need not be right.
     """
@@ -154,7 +194,7 @@ def add_tuples(
     numbers = np.ones(depth + 1, np.int64)
     parts[0, 0] = _all_samples(samples, words)
     if depth == 0:
-        _add_pairs(parts[0, 0], rows, columns, start, stop, histogram)
+        _add_pairs(parts[0, 0], rows, columns, weights, start, stop, histogram)
         return
     chosen = np.empty(depth, np.int64)
     for first in range(start, min(stop, neurons - order + 1)):
@@ -167,7 +207,7 @@ def add_tuples(
                 chosen[level] = chosen[level - 1] + 1
                 continue
             for p in range(numbers[depth]):
-                _add_pairs(parts[depth, p], rows, columns, chosen[depth - 1] + 1, neurons, histogram)
+                _add_pairs(parts[depth, p], rows, columns, weights, chosen[depth - 1] + 1, neurons, histogram)
             # The next choice in lexicographic order with the same first neuron.
             level = depth - 1
             while level > 0 and chosen[level] == neurons - order + level:
@@ -178,8 +218,10 @@ def add_tuples(
 
 
 @compiled
-def tuple_entropies(rows: np.ndarray, samples: int, tuples: np.ndarray, terms: np.ndarray, found: np.ndarray) -> None:
-    """Into ``found`` float64 [T]: the joint entropies of the neurons ``tuples`` int64 [T, order], order >= 2.
+def tuple_entropies(
+    rows: np.ndarray, samples: int, tuples: np.ndarray, terms: np.ndarray, entropies: np.ndarray
+) -> None:
+    """Into ``entropies`` float64 [T]: the joint entropies of the neurons ``tuples`` int64 [T, order], order >= 2.
 
     Args:
         terms: float64 [samples + 1]; what a joint state that occurs on 0, 1, ... samples adds to the entropy.
@@ -197,4 +239,4 @@ def tuple_entropies(rows: np.ndarray, samples: int, tuples: np.ndarray, terms: n
         entropy = 0.0
         for p in range(number):
             entropy += terms[_size(here[p])]
-        found[t] = entropy
+        entropies[t] = entropy

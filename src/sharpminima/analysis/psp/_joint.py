@@ -50,7 +50,7 @@ def draw_tuples(neurons: int, order: int, number: int, draws: torch.Generator) -
 class JointStates:
     """The states of some neurons on the images of one class.
 
-    Memory: two copies of the states as bits (on CUDA, for pairs: one of bytes), one block of pairs, and a
+    Memory: two copies of the states as bits, for pairs up to six (on CUDA: one of bytes), one block of pairs, and a
     histogram of ``samples`` + 1 integers a task.
 
     Args:
@@ -80,26 +80,34 @@ class JointStates:
         """Joint entropies of ``number`` tuples of ``order`` >= 2 neurons, drawn from all: float64 [number], bits."""
         rows, _ = self._bits
         tuples = draw_tuples(self.neurons, order, number, draws).numpy()
-        found = np.empty(number)
+        values = np.empty(number)
 
         def fill(start: int) -> None:
             part = slice(start, start + _TUPLES)
-            _bits.tuple_entropies(rows, self.samples, tuples[part], self._terms.numpy(), found[part])
+            _bits.tuple_entropies(rows, self.samples, tuples[part], self._terms.numpy(), values[part])
 
         _in_threads(fill, range(0, number, _TUPLES))
-        return torch.from_numpy(found)
+        return torch.from_numpy(values)
 
     def _tuple_histogram(self, order: int) -> Tensor:
         rows, columns = self._bits
-        step = _ROWS if order == 2 else 1
+        weights, step = np.ones(len(rows), np.int64), 1
+        total = np.zeros(self.samples + 1, np.int64)
+        if order == 2 and len(rows):
+            # Of a class of few images many neurons have the same states; pairs of such have two joint states.
+            rows, weights = _bits.distinct(rows, self.samples)
+            columns, step = np.ascontiguousarray(rows.T), _ROWS
+            on = _bits.sizes(rows)
+            for counts in (on, self.samples - on):
+                np.add.at(total, counts, weights * (weights - 1) // 2)
 
         def count(start: int) -> np.ndarray:
             histogram = np.zeros(self.samples + 1, np.int64)
-            _bits.add_tuples(rows, columns, self.samples, order, start, min(start + step, self.neurons), histogram)
+            stop = min(start + step, len(rows))
+            _bits.add_tuples(rows, columns, weights, self.samples, order, start, stop, histogram)
             return histogram
 
-        total = np.zeros(self.samples + 1, np.int64)
-        for histogram in _in_threads(count, range(0, self.neurons - order + 1, step)):
+        for histogram in _in_threads(count, range(0, len(rows) - order + 1, step)):
             total += histogram
         return torch.from_numpy(total)
 

@@ -1,154 +1,12 @@
-"""Post-synaptic potentials: what enters each ReLU of a net."""
+"""Pre-activations of a net on many images."""
 
-import contextlib
-import itertools
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from sharpminima.analysis._inputs import check_kind
-from sharpminima.analysis.psp._activations import Activations, check_activations, input_of, kind_of, name_of
-from sharpminima.base.errors import AnalysisError
+from sharpminima.nets.activations import Activations
 from sharpminima.nets.modes import eval_mode, measuring
-
-
-@contextlib.contextmanager
-def capture_preactivations(
-    model: nn.Module, sink: Callable[[str, Tensor], None], activations: Activations = "relu"
-) -> Iterator[None]:
-    """Hand the input of every ReLU to ``sink(name, z)`` while ``model`` runs inside this context.
-
-    A ReLU is a call of ``nn.ReLU``, ``F.relu``, ``torch.relu`` or ``Tensor.relu``, in place or not, wherever in
-    the model it stands; likewise what has its sign and its zeros: ``clamp(min=0)``, ``clamp_min(0)``, ReLU6,
-    ``F.threshold(z, 0, 0)``. ``z`` [N, neurons] is its input, flattened (a neuron of a convolution is one (channel,
-    row, column)). The calls come in the order of the forward pass, one a ReLU and pass, also under
-    ``torch.func.functional_call``. ``z`` may be overwritten after the call (by an in-place ReLU): clone what
-    you keep.
-
-    ``name`` is the qualified name of an ``nn.ReLU``, and of a functional ReLU that of the module that calls it
-    with ``.relu`` (or another name of the function) behind it (``relu`` in the model itself). What runs again in the
-    same pass is told apart by ``_1``, ``_2``, ..., where no module has that name. So names are the same in every pass
-    that takes the same way through the model.
-
-    Args:
-        activations: "relu"; "all", with the inputs of other activations too (LeakyReLU, GELU, SiLU, tanh, ...), whose
-            states are the signs of these; or a predicate of modules: the first input of a module of which it is true
-            counts too, and nothing inside of the module does.
-
-    Warns:
-        UserWarning: other activations than those asked for run beside them; they are named, and left out.
-
-    Raises:
-        AnalysisError: no such activation runs in a forward pass of the model, or a part of it is compiled
-            (TorchScript, ``torch.compile``), so that its ReLUs cannot be seen.
-
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-    >>> with capture_preactivations(net, lambda name, z: print(name, list(z.shape))):
-    ...     _ = net(torch.ones(5, 2))
-    1 [5, 3]
-    """
-    check_kind(model)
-    check_activations(activations)
-    capture = _Capture(model, sink, activations)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it hides a transformer's activation
-    try:
-        with contextlib.ExitStack() as stack:
-            for name, module in capture.modules.items():
-                before = module.register_forward_pre_hook(
-                    lambda _, args, kwargs, name=name: capture.enter(name, args, kwargs), with_kwargs=True
-                )
-                after = module.register_forward_hook(
-                    lambda *call, name=name: capture.leave(name, call[-1]), always_call=True
-                )
-                stack.enter_context(before)
-                stack.enter_context(after)
-            stack.enter_context(_Calls(capture.call))
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-    if capture.skipped:
-        warnings.warn(
-            f"only the ReLUs' pre-activations count; left out are those of {', '.join(sorted(capture.skipped))} "
-            '(activations="all" takes them too, by their sign)',
-            stacklevel=3,
-        )
-
-
-class _Capture:
-    """Follows a forward pass, and hands on the inputs of the activations that are asked for."""
-
-    def __init__(self, model: nn.Module, sink: Callable[[str, Tensor], None], activations: Activations) -> None:
-        self.modules = dict(model.named_modules())
-        self.skipped: set[str] = set()  # activations that were not asked for
-        self._sink, self._activations = sink, activations
-        self._chosen = {n for n, m in self.modules.items() if callable(activations) and activations(m)}
-        self._running: list[str] = []  # qualified names, the innermost last
-        self._taken: set[str] = set()
-
-    def enter(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """A module is called."""
-        if not self._running:
-            self._taken.clear()
-        if path in self._chosen and not self._inside():
-            z = input_of(args, kwargs)
-            if z is None:
-                raise AnalysisError(f"module {path} takes no tensor, so it has no pre-activation")
-            self._hand_on(path, path, z)
-        self._running.append(path)
-
-    def leave(self, path: str, output: Any) -> None:
-        """A module has returned; its output is None where it failed."""
-        self._running.pop()
-        if path == "" and not self._taken and output is not None:
-            others = f"; those of {', '.join(sorted(self.skipped))} count with " if self.skipped else ""
-            raise AnalysisError(
-                "no ReLU runs in the model's forward pass, so there are no pre-activations; "
-                "its hidden layers must end in nn.ReLU, F.relu, torch.relu or Tensor.relu"
-                + (f'{others}activations="all"' if others else "")
-            )
-
-    def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """A function of torch is called."""
-        if not self._running or self._inside() or (kind := kind_of(func, args, kwargs)) is None:
-            return
-        z, path, function = input_of(args, kwargs), self._running[-1], name_of(func)
-        own = path if type(self.modules[path]).__module__ == "torch.nn.modules.activation" else ""
-        base = own or f"{path}.{function}".lstrip(".")
-        if kind == "other" and self._activations != "all":
-            self.skipped.add(f"{base} ({type(self.modules[own]).__name__})" if own else base)
-        elif z is not None:
-            self._hand_on(own, base, z)
-
-    def _inside(self) -> bool:
-        return not self._chosen.isdisjoint(self._running)
-
-    def _hand_on(self, own: str, base: str, z: Tensor) -> None:
-        for number in itertools.count():
-            name = f"{base}_{number}" if number else base
-            if name not in self._taken and (name == own or name not in self.modules):
-                break
-        self._taken.add(name)
-        self._sink(name, z.flatten(1))
-
-
-class _Calls(TorchFunctionMode):
-    """Tells of every call of a function of torch, then runs it."""
-
-    def __init__(self, intercept: Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], None]) -> None:
-        super().__init__()
-        self._intercept = intercept
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        self._intercept(func, args, kwargs)
-        return func(*args, **kwargs)
+from sharpminima.nets.preactivations import capture_preactivations
 
 
 def preactivations(
@@ -167,6 +25,7 @@ def preactivations(
     Raises:
         AnalysisError: as for `capture_preactivations`.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> for z, logits in preactivations(net, torch.ones(5, 1, 2, 2), batch_size=3):
     ...     print(list(z["2"].shape), list(logits.shape))

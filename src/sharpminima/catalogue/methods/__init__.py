@@ -3,12 +3,35 @@
 from sharpminima.catalogue.methods.dynamic import DYNAMIC
 from sharpminima.catalogue.methods.gradual import AGP, LOBSTER
 from sharpminima.catalogue.methods.iterative import ITERATIVE
-from sharpminima.catalogue.methods.mask_learning import MASK_LEARNING
+from sharpminima.catalogue.methods.mask_learning import MASK_LEARNING, SHIFT_ATTENTION
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.methods.path import DESSILBI
-from sharpminima.catalogue.methods.penalty import GROUP_LASSO, L1, SENSITIVITY, SERENE, SLIMMING, SWD
-from sharpminima.catalogue.methods.scored import SCORED
-from sharpminima.catalogue.methods.structured import STRUCTURED
+from sharpminima.catalogue.methods.penalty import (
+    GLOBAL_SPARSE_MOMENTUM,
+    GROUP_LASSO,
+    JOINT_SPARSITY,
+    L1,
+    L_HALF,
+    LEARNING_COMPRESSION,
+    SENSITIVITY,
+    SERENE,
+    SLIMMING,
+    SOFT_WEIGHT_SHARING,
+    SWD,
+    VACL,
+    WEIGHT_ELIMINATION,
+)
+from sharpminima.catalogue.methods.scored import OBS, SCORED
+from sharpminima.catalogue.methods.structured import (
+    AMC,
+    ATTENTION_CHANNELS,
+    DCP,
+    LAYER_BY_LAYER,
+    LEARNED_AGENTS,
+    SKELETONIZATION,
+    STRUCTURED,
+    STRUCTURES,
+)
 from sharpminima.catalogue.registry import Registry
 
 METHODS = Registry(
@@ -24,6 +47,12 @@ METHODS = Registry(
         *(SENSITIVITY, SERENE),
         *MASK_LEARNING,
         *STRUCTURED,
+        *(LEARNING_COMPRESSION, GLOBAL_SPARSE_MOMENTUM, L_HALF, JOINT_SPARSITY, WEIGHT_ELIMINATION),
+        *(OBS, SOFT_WEIGHT_SHARING),
+        *LAYER_BY_LAYER,
+        *(SKELETONIZATION, ATTENTION_CHANNELS, VACL, DCP),
+        *STRUCTURES,
+        *(SHIFT_ATTENTION, LEARNED_AGENTS, AMC),
     ),
 )
 """Name -> method."""

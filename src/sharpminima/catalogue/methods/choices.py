@@ -31,6 +31,7 @@ class Criterion:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of the method's settings
     revives: bool = False  # whether removed weights are scored too
     revision: int = 1  # of the method of its name
+    title: str = ""  # of that method
 
     def __call__(self, candidate: Any) -> dict[str, Any]:
         """Scores [shape of the parameter] by name, of a `sharpminima.pruning.engine.criteria.Candidate`."""
@@ -41,9 +42,16 @@ _TRAINED = {"start": "trained"}
 
 
 def _criterion(
-    name: str, paper: str, defaults: Mapping[str, Any] | None = None, *, revives: bool = False, revision: int = 1
+    name: str,
+    paper: str,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    revives: bool = False,
+    revision: int = 1,
+    title: str = "",
 ) -> Criterion:
-    return Criterion(name, paper, f"sharpminima.pruning.engine.criteria:{name}", defaults or {}, revives, revision)
+    code = f"sharpminima.pruning.engine.criteria:{name}"
+    return Criterion(name, paper, code, defaults or {}, revives, revision, title)
 
 
 CRITERIA = Registry(
@@ -52,11 +60,16 @@ CRITERIA = Registry(
         _criterion("magnitude", "Han, Pool, Tran, Dally (2015)", _TRAINED),
         _criterion("random", "control"),
         _criterion("gradient", "control"),
-        _criterion("snip", "Lee, Ajanthan, Torr (2019)"),
-        _criterion("grasp", "Wang, Zhang, Grosse (2020)", {"samples_per_class": 25}),
-        _criterion("synflow", "Tanaka, Kunin, Yamins, Ganguli (2020)", {"rounds": 100}),
+        _criterion("snip", "Lee, Ajanthan, Torr (2019)", title="SNIP"),
+        _criterion("grasp", "Wang, Zhang, Grosse (2020)", {"samples_per_class": 25}, title="GraSP"),
+        _criterion("synflow", "Tanaka, Kunin, Yamins, Ganguli (2020)", {"rounds": 100}, title="SynFlow"),
         _criterion(
-            "force", "de Jorge, Sanyal, Behl, Torr, Rogez, Dokania (2021)", {"rounds": 60}, revives=True, revision=2
+            "force",
+            "de Jorge, Sanyal, Behl, Torr, Rogez, Dokania (2021)",
+            {"rounds": 60},
+            revives=True,
+            revision=2,
+            title="FORCE",
         ),
         _criterion(
             "taylor",
@@ -64,7 +77,7 @@ CRITERIA = Registry(
             {**_TRAINED, "samples_per_class": 200},
             revision=2,
         ),
-        _criterion("obd", "LeCun, Denker, Solla (1989)", {**_TRAINED, "rounds": 10}, revision=2),
+        _criterion("obd", "LeCun, Denker, Solla (1989)", {**_TRAINED, "rounds": 10}, revision=2, title="OBD"),
     ),
 )
 """Name -> criterion."""

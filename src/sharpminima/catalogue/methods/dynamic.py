@@ -70,9 +70,10 @@ class DstSettings(SweepSettings, LearnedSettings):
     strengths: tuple[Strength, ...] = (1e-4, 5e-4, 2e-3)
 
 
-def dynamic_method(name: str, policy: Code, settings: type[DynamicSettings], paper: str) -> Method:
+def dynamic_method(name: str, policy: Code, settings: type[DynamicSettings], paper: str, *, title: str = "") -> Method:
     """A method that rewires; ``policy``: a `sharpminima.pruning.dynamic.rewiring.Dynamic`."""
-    return Method(name, settings, paper, "dynamic", code=policy, family="sharpminima.pruning.dynamic.rewiring:prune")
+    family = "sharpminima.pruning.dynamic.rewiring:prune"
+    return Method(name, settings, paper, "dynamic", code=policy, family=family, title=title)
 
 
 DYNAMIC = (
@@ -81,8 +82,11 @@ DYNAMIC = (
         "sharpminima.pruning.dynamic.evolutionary:Evolving",
         SetSettings,
         "Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta (2018)",
+        title="SET",
     ),
-    dynamic_method("dsr", "sharpminima.pruning.dynamic.dsr:Reparameterizing", DsrSettings, "Mostafa, Wang (2019)"),
+    dynamic_method(
+        "dsr", "sharpminima.pruning.dynamic.dsr:Reparameterizing", DsrSettings, "Mostafa, Wang (2019)", title="DSR"
+    ),
     dynamic_method(
         "sparse_momentum",
         "sharpminima.pruning.dynamic.sparse_momentum:Redistributing",
@@ -90,9 +94,18 @@ DYNAMIC = (
         "Dettmers, Zettlemoyer (2019)",
     ),
     dynamic_method(
-        "rigl", "sharpminima.pruning.dynamic.rigl:Rigging", RiglSettings, "Evci, Gale, Menick, Castro, Elsen (2020)"
+        "rigl",
+        "sharpminima.pruning.dynamic.rigl:Rigging",
+        RiglSettings,
+        "Evci, Gale, Menick, Castro, Elsen (2020)",
+        title="RigL",
     ),
     swept_method(
-        "dst", "sharpminima.pruning.dynamic.dst:search", DstSettings, "Liu, Xu, Shi, Cheung, So (2020)", "dynamic"
+        "dst",
+        "sharpminima.pruning.dynamic.dst:search",
+        DstSettings,
+        "Liu, Xu, Shi, Cheung, So (2020)",
+        "dynamic",
+        title="DST",
     ),
 )

@@ -53,7 +53,13 @@ LOBSTER = Method(
     "gradual",
     "sharpminima.pruning.gradual.lobster:prune",
     "none",
+    title="LOBSTER",
 )
 AGP = searched_method(
-    "agp", "sharpminima.pruning.gradual.agp:search", AgpSettings, "Zhu, Gupta (2017)", "gradual search"
+    "agp",
+    "sharpminima.pruning.gradual.agp:search",
+    AgpSettings,
+    "Zhu, Gupta (2017)",
+    "gradual search",
+    title="AGP",
 )

@@ -55,23 +55,23 @@ def whole_epochs(share: float, epochs: int) -> int:
     return min(max(round(share * epochs), 1), max(epochs - 1, 1))
 
 
-def _case(name: str, paper: str, **numbers: float) -> Method:
+def _case(name: str, paper: str, title: str = "", **numbers: float) -> Method:
     """A special case has its numbers as defaults."""
     defaults: dict[str, Any] = {
         key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
     }
     settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)
     settings.published = PUBLISHED.get(name)
-    return Method(name, settings, paper, "iterative", code="sharpminima.pruning.iterative.gimp:prune")
+    return Method(name, settings, paper, "iterative", code="sharpminima.pruning.iterative.gimp:prune", title=title)
 
 
 ITERATIVE = (
-    _case("gimp", "Mikler (2021)"),
-    _case("finetune", "Han, Pool, Tran, Dally (2015)", rewind=0.0, rewind_lr=0.0),
+    _case("gimp", "Mikler (2021)", "GIMP"),
+    _case("finetune", "Han, Pool, Tran, Dally (2015)", "Fine-tuning", rewind=0.0, rewind_lr=0.0),
     _case("weight_rewinding", "Frankle, Carbin (2019)"),
     _case(
         "stable_weight_rewinding", "Frankle, Dziugaite, Roy, Carbin (2020)", rewind=0.95, rewind_lr=0.95, retrain=0.95
     ),
-    _case("lr_rewinding", "Renda, Frankle, Carbin (2020)", rewind=0.0),
-    _case("sgimp", "Mikler (2021)", rewind=0.75),
+    _case("lr_rewinding", "Renda, Frankle, Carbin (2020)", "Learning-rate rewinding", rewind=0.0),
+    _case("sgimp", "Mikler (2021)", "sGIMP", rewind=0.75),
 )

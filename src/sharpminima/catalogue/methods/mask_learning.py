@@ -9,6 +9,7 @@ from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Dial, Method
 from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.methods.search import (
+    FromTrainedSettings,
     LearnedSettings,
     LrSchedule,
     SearchSettings,
@@ -95,17 +96,83 @@ class OptimalMasksSettings(LearnedSettings):
     strength: float = Field(1e-4, ge=0, description="of the L1 penalty on c")
 
 
+class NetworkSurgerySettings(FromTrainedSettings, SweepSettings):
+    """gamma, p and the last step are those of the authors' code; our strengths (c) are to be tuned."""
+
+    strengths: tuple[Strength, ...] = (1.0, 2.0, 4.0)
+    gamma: float = Field(1e-4, ge=0, description="how fast changes of the mask become seldom, a step")
+    power: float = Field(1.0, ge=0, description="p, of their probability")
+    stop: PositiveInt = Field(14_000, description="the step from which the masks stay")
+
+
+class StraightThroughGatesSettings(SweepSettings, LearnedSettings):
+    """All numbers are ours, to be tuned."""
+
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    strengths: tuple[Strength, ...] = (3e-6, 1e-5, 3e-5)
+    rate: Strength = Field(1000.0, description="of the gates, times lr")
+    deciding: float = Field(0.5, ge=0, lt=1, description="lambda_1 / lambda_2, by which gates leave 1/2")
+
+
+class AutopruneSettings(SweepSettings, LearnedSettings):
+    """All numbers are ours, to be tuned."""
+
+    strengths: tuple[Strength, ...] = (1e-5, 1e-4, 1e-3)
+    rate: Strength = Field(100.0, description="of the auxiliary parameters, times lr")
+    start: Strength = Field(0.1, description="auxiliary parameters at first; the net is dense")
+    surrogate: Literal["softplus", "leaky_relu"] = Field("softplus", description="whose derivative the step has")
+
+
+class BayesianCompressionSettings(SweepSettings, LearnedSettings):
+    """As in the authors' code, whose thresholds are -2.8, -3 and -5 by layer; our strengths are to be tuned."""
+
+    optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights' means; sgd: with its momentum")
+    lr: Strength = 1e-3
+    strengths: tuple[Strength, ...] = (1.0, 3.0, 10.0)
+    noise_lr: Strength = Field(1e-3, description="of scales and log variances, by Adam; it falls as lr does")
+    threshold: float = Field(-3.0, description="of log alpha, from which units leave")
+    pixels: bool = Field(True, description="whether pixels that a linear layer reads may leave, too")
+
+
+class StructuredBayesianSettings(FromTrainedSettings, SweepSettings, LearnedSettings):
+    """As in the authors' code but for the epochs, theirs being 200; our strengths are to be tuned."""
+
+    optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")
+    lr: Strength = 1e-3
+    lr_schedule: LrSchedule = "linear"
+    strengths: tuple[Strength, ...] = (1.0, 3.0, 10.0)
+    noise_lr: Strength = Field(1e-3, description="of the noise's mu and log sigma, by Adam; it falls as lr does")
+    threshold: Strength = Field(1.0, description="of the signal-to-noise ratio, under which units leave")
+    pixels: bool = Field(True, description="whether pixels that a linear layer reads may leave, too")
+
+
+class ShiftAttentionSettings(LearnedSettings):
+    """All numbers are ours, to be tuned."""
+
+    distribution: Distribution = Field("layerwise", description="of the weights that stay")
+    rate: Strength = Field(10.0, description="of the attention, times lr")
+    begin: Strength = Field(1.0, description="temperature T in the first step")
+    end: Strength = Field(100.0, description="temperature T in the last step")
+
+
 def reparametrised_method(
-    name: str, search: Code, settings: type[SearchSettings], paper: str, dial: Dial = "weights"
+    name: str,
+    search: Code,
+    settings: type[SearchSettings],
+    paper: str,
+    dial: Dial = "weights",
+    *,
+    whole_units: bool = False,
+    title: str = "",
 ) -> Method:
     """A method of this kind; of `SweepSettings` if it has no density dial.
 
     Args:
-        search: as of `searched_method` or `swept_method`.
+        search, whole_units: as of `searched_method` or `swept_method`.
     """
     if issubclass(settings, SweepSettings):
-        return swept_method(name, search, settings, paper, "mask learning")
-    return searched_method(name, search, settings, paper, "mask learning", dial)
+        return swept_method(name, search, settings, paper, "mask learning", whole_units=whole_units, title=title)
+    return searched_method(name, search, settings, paper, "mask learning", dial, title=title)
 
 
 MASK_LEARNING = (
@@ -130,6 +197,7 @@ MASK_LEARNING = (
         "sharpminima.pruning.mask_learning.edge_popup:search",
         EdgePopupSettings,
         "Ramanujan, Wortsman, Kembhavi, Farhadi, Rastegari (2020)",
+        title="Edge-popup",
     ),
     reparametrised_method(
         "continuous_sparsification",
@@ -140,4 +208,47 @@ MASK_LEARNING = (
     reparametrised_method(
         "optimal_masks", "sharpminima.pruning.mask_learning.optimal_masks:search", OptimalMasksSettings, "Mikler (2021)"
     ),
+    reparametrised_method(
+        "network_surgery",
+        "sharpminima.pruning.mask_learning.network_surgery:search",
+        NetworkSurgerySettings,
+        "Guo, Yao, Chen (2016)",
+        title="Dynamic network surgery",
+    ),
+    reparametrised_method(
+        "straight_through_gates",
+        "sharpminima.pruning.mask_learning.straight_through_gates:search",
+        StraightThroughGatesSettings,
+        "Srinivas, Subramanya, Babu (2017)",
+        title="Straight-through gates",
+    ),
+    reparametrised_method(
+        "autoprune",
+        "sharpminima.pruning.mask_learning.autoprune:search",
+        AutopruneSettings,
+        "Xiao, Wang, Rajasekaran (2019)",
+        title="AutoPrune",
+    ),
+    reparametrised_method(
+        "bayesian_compression",
+        "sharpminima.pruning.mask_learning.bayesian_compression:search",
+        BayesianCompressionSettings,
+        "Louizos, Ullrich, Welling (2017)",
+        whole_units=True,
+    ),
+    reparametrised_method(
+        "structured_bayesian",
+        "sharpminima.pruning.mask_learning.structured_bayesian:search",
+        StructuredBayesianSettings,
+        "Neklyudov, Molchanov, Ashukha, Vetrov (2017)",
+        whole_units=True,
+        title="Structured Bayesian",
+    ),
+)
+SHIFT_ATTENTION = reparametrised_method(
+    "shift_attention",
+    "sharpminima.pruning.mask_learning.shift_attention:search",
+    ShiftAttentionSettings,
+    "Hacene, Lassance, Gripon, Courbariaux, Bengio (2020)",
+    "at most",
 )

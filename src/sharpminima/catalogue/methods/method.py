@@ -15,9 +15,9 @@ from sharpminima.catalogue.registry import Code, loaded
 
 _PUBLISHED = "published"
 
-Dial = Literal["weights", "at most", "units", "none"]
-"""What is removed to the number asked for; at most: weights, of which fewer may be left; none: methods that have
-strengths."""
+Dial = Literal["weights", "at most", "units", "structures", "none"]
+"""What is removed to the number asked for; at most: weights, of which fewer may be left; structures: kernels, or
+positions within them; none: methods that have strengths."""
 
 
 class MethodSettings(Settings, ABC):
@@ -44,12 +44,15 @@ class MethodSettings(Settings, ABC):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """For pydantic: the schema, with ``recipe: published`` where that is offered."""
-        found = handler.resolve_ref_schema(handler(schema))
+        whole = handler.resolve_ref_schema(handler(schema))
         if cls.published is not None:
-            recipe = found["properties"]["recipe"]
+            recipe = whole["properties"]["recipe"]
             said = {key: recipe.pop(key) for key in ("description", "default") if key in recipe}
-            found["properties"]["recipe"] = {"anyOf": [{"const": _PUBLISHED}, *recipe.get("anyOf", [recipe])], **said}
-        return found
+            whole["properties"]["recipe"] = {
+                "anyOf": [{"const": _PUBLISHED}, *recipe.get("anyOf", [recipe])],
+                **said,
+            }
+        return whole
 
     @abstractmethod
     def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
@@ -67,6 +70,13 @@ class Method:
     code: Code  # (run, settings) -> Pruned; in a family, what it makes a run of
     dial: Dial = "weights"
     family: Code | None = None  # (run, settings, name, code) -> Pruned: what methods of a kind share
+    whole_units: bool = False  # whether it removes filters and hidden units, whatever its dial
+    title: str = ""  # as a person writes it; without, the name in words
+
+    @property
+    def needs_units(self) -> bool:
+        """Whether the model must have filters or hidden units that can be left out."""
+        return self.whole_units or self.dial == "units"
 
     def load(self) -> Callable[[Any, Any], Any]:
         """(`sharpminima.pruning.Run`, settings) -> `sharpminima.pruning.Pruned`."""

@@ -36,4 +36,5 @@ DESSILBI = Method(
     "Fu, Liu, Li, Sun, Zeng, Yao (2020)",
     "path",
     "sharpminima.pruning.path.dessilbi:prune",
+    title="DessiLBI",
 )

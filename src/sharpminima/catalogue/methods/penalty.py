@@ -2,10 +2,20 @@
 
 from typing import Literal
 
-from sharpminima.base.settings import Strength
+from pydantic import Field
+
+from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import Distribution
-from sharpminima.catalogue.methods.method import Method
-from sharpminima.catalogue.methods.search import SearchSettings, searched_method
+from sharpminima.catalogue.methods.method import Dial, Method
+from sharpminima.catalogue.methods.published import PUBLISHED
+from sharpminima.catalogue.methods.search import (
+    FromTrainedSettings,
+    LrSchedule,
+    SearchSettings,
+    SweepSettings,
+    searched_method,
+    swept_method,
+)
 from sharpminima.catalogue.methods.units import UnitSearchSettings
 from sharpminima.catalogue.registry import Code
 
@@ -31,6 +41,13 @@ class GroupLassoSettings(UnitPenaltySettings):
 
     revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-3
+
+
+class VaclSettings(UnitPenaltySettings):
+    """Strength and variance are ours, to be tuned."""
+
+    strength: Strength = 1e-3
+    variance: float = Field(1.0, ge=0, description="gamma, of the variance within a group beside its mean")
 
 
 class SlimmingSettings(UnitSearchSettings):
@@ -62,19 +79,75 @@ class SereneSettings(UnitPenaltySettings):
     strength: Strength = 1e-4
 
 
-def penalty_method(name: str, policy: Code, settings: type[SearchSettings], paper: str) -> Method:
+class LearningCompressionSettings(FromTrainedSettings, PenaltySettings):
+    """mu, its growth, rounds, lr and its fall as in the authors' code for MNIST; the epochs, there 800, are ours."""
+
+    published = PUBLISHED["learning_compression"]
+
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = Field(True, description="momentum looked ahead")
+    lr_schedule: LrSchedule = "exponential"
+    lr_last: Share = Field(0.45, description="share of lr at the search's end, .98 a round in theirs")
+    mu: Strength = Field(9e-5, description="pull to the compressed net, at first")
+    growth: float = Field(1.1, ge=1, description="of mu, a round")
+    rounds: PositiveInt = Field(40, description="that share the steps; each ends with a compression")
+
+
+class GlobalSparseMomentumSettings(FromTrainedSettings, PenaltySettings):
+    """As in the authors' code but for the epochs, theirs being 280."""
+
+    lr: Strength = 0.01
+    batch_size: PositiveInt = 256
+    momentum: float = Field(0.99, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    nesterov: bool = Field(True, description="momentum looked ahead")
+    lr_schedule: LrSchedule = "steps"
+    lr_falls: tuple[Share, ...] = Field((4 / 7, 5 / 7, 6 / 7), description="shares of the epochs")
+
+
+class LHalfSettings(PenaltySettings):
+    """Strength and epsilon are ours, to be tuned."""
+
+    strength: Strength = 1e-4
+    epsilon: Strength = Field(1e-3, description="beside |w| under the root")
+
+
+class WeightEliminationSettings(PenaltySettings):
+    """Strength and w0 are ours, to be tuned."""
+
+    strength: Strength = 1e-5
+    w0: Strength = Field(0.1, description="the size beside which a weight is large")
+    adapt: bool = Field(True, description="whether lambda follows the error")
+
+
+class JointSparsitySettings(PenaltySettings):
+    """alpha is ours, to be tuned."""
+
+    alpha: Strength = Field(0.1, description="reward of zeta, the logarithm of the decay")
+
+
+class SoftWeightSharingSettings(FromTrainedSettings, SweepSettings):
+    """As in the authors' code, whose tau is .003, for 40 epochs unless asked."""
+
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")
+    lr: Strength = 5e-4
+    strengths: tuple[Strength, ...] = (1e-3, 3e-3, 1e-2)
+    components: int = Field(16, ge=2, description="of the mixture, one of which stays at 0")
+    zero: float = Field(0.99, gt=0, lt=1, description="share of the component at 0")
+    means_lr: Strength = Field(1e-4, description="of the means, by Adam; it falls as lr does")
+    mixture_lr: Strength = Field(3e-3, description="of log precisions and shares, by Adam; it falls as lr does")
+
+
+def penalty_method(name: str, policy: Code, settings: type[SearchSettings], paper: str, *, title: str = "") -> Method:
     """A method of this kind; of `UnitPenaltySettings` if it removes units.
 
     Args:
         policy: a `sharpminima.pruning.penalty.penalised.Penalised`.
     """
-    if issubclass(settings, UnitPenaltySettings):
-        return Method(
-            name, settings, paper, "penalty", policy, "units", "sharpminima.pruning.penalty.penalised:prune_units"
-        )
-    return Method(
-        name, settings, paper, "penalty", policy, "weights", "sharpminima.pruning.penalty.penalised:prune_weights"
-    )
+    removed: Dial = "units" if issubclass(settings, UnitPenaltySettings) else "weights"
+    family = f"sharpminima.pruning.penalty.penalised:prune_{removed}"
+    return Method(name, settings, paper, "penalty", policy, removed, family, title=title)
 
 
 L1 = penalty_method("l1", "sharpminima.pruning.penalty.l1:Lasso", L1Settings, "Tibshirani (1996)")
@@ -84,6 +157,13 @@ GROUP_LASSO = penalty_method(
     GroupLassoSettings,
     "Wen, Wu, Wang, Chen, Li (2016)",
 )
+VACL = penalty_method(
+    "vacl",
+    "sharpminima.pruning.penalty.vacl:CrossLayer",
+    VaclSettings,
+    "Gao, Liu, Chien, Zhang, Alvarez (2019)",
+    title="VACL",
+)
 SLIMMING = searched_method(
     "slimming",
     "sharpminima.pruning.penalty.slimming:search",
@@ -91,12 +171,14 @@ SLIMMING = searched_method(
     "Liu, Li, Shen, Huang, Yan, Zhang (2017)",
     "penalty",
     "units",
+    title="Network slimming",
 )
 SWD = penalty_method(
     "swd",
     "sharpminima.pruning.penalty.swd:SelectiveDecay",
     SwdSettings,
     "Tessier, Gripon, Léonardon, Arzel, Hannagan, Bertrand (2022)",
+    title="SWD",
 )
 SENSITIVITY = penalty_method(
     "sensitivity",
@@ -109,4 +191,40 @@ SERENE = penalty_method(
     "sharpminima.pruning.penalty.serene:NeuronDecay",
     SereneSettings,
     "Tartaglione, Bragagnolo, Odierna, Fiandrotti, Grangetto (2022)",
+    title="SeReNe",
+)
+LEARNING_COMPRESSION = penalty_method(
+    "learning_compression",
+    "sharpminima.pruning.penalty.learning_compression:Coupled",
+    LearningCompressionSettings,
+    "Carreira-Perpiñán, Idelbayev (2018)",
+    title="Learning-compression",
+)
+GLOBAL_SPARSE_MOMENTUM = penalty_method(
+    "global_sparse_momentum",
+    "sharpminima.pruning.penalty.global_sparse_momentum:ActiveGradients",
+    GlobalSparseMomentumSettings,
+    "Ding, Ding, Zhou, Guo, Han, Liu (2019)",
+)
+L_HALF = penalty_method(
+    "l_half", "sharpminima.pruning.penalty.l_half:HalfPower", LHalfSettings, "Chang, Sha (2019)", title="L1/2"
+)
+JOINT_SPARSITY = penalty_method(
+    "joint_sparsity",
+    "sharpminima.pruning.penalty.joint_sparsity:TrainedDecay",
+    JointSparsitySettings,
+    "Choi, El-Khamy, Lee (2018)",
+)
+WEIGHT_ELIMINATION = penalty_method(
+    "weight_elimination",
+    "sharpminima.pruning.penalty.weight_elimination:Elimination",
+    WeightEliminationSettings,
+    "Weigend, Rumelhart, Huberman (1991)",
+)
+SOFT_WEIGHT_SHARING = swept_method(
+    "soft_weight_sharing",
+    "sharpminima.pruning.penalty.soft_weight_sharing:search",
+    SoftWeightSharingSettings,
+    "Ullrich, Meeds, Welling (2017)",
+    "penalty",
 )

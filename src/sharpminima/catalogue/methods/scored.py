@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from sharpminima.base.settings import PositiveInt
+from sharpminima.base.settings import PositiveInt, Strength
 from sharpminima.catalogue.methods.choices import CRITERIA, Criterion, Distribution, MiniBatches, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.methods.published import PUBLISHED
@@ -33,6 +33,15 @@ class ScoredSettings(MethodSettings):
         return first[0] + len(levels) * expected, first[1] + len(levels) * at_most
 
 
+class ObsSettings(ScoredSettings):
+    """alpha lies within the paper's 1e-8 to 1e-4; rounds and sample are ours."""
+
+    start: Literal["init", "trained"] = Field("trained", description="the weights that are scored")
+    rounds: PositiveInt = Field(10, description="in each of which what leaves a unit leaves it together")
+    samples_per_class: PositiveInt = Field(20, description="training images that a scoring sees, drawn anew each round")
+    alpha: Strength = Field(1e-4, description="on the diagonal of the curvature")
+
+
 def criterion_method(criterion: Criterion) -> Method:
     """Pruning by a criterion, as a method of its name."""
     fields = {key: ScoredSettings.model_fields[key] for key in criterion.defaults}
@@ -44,7 +53,10 @@ def criterion_method(criterion: Criterion) -> Method:
     settings = create_model(f"{criterion.name.capitalize()}Settings", __base__=ScoredSettings, **defaults)
     settings.published = PUBLISHED.get(criterion.name)
     family = "sharpminima.pruning.scored.by_criterion:prune"
-    return Method(criterion.name, settings, criterion.paper, "scored", code=criterion, family=family)
+    return Method(
+        criterion.name, settings, criterion.paper, "scored", code=criterion, family=family, title=criterion.title
+    )
 
 
 SCORED = tuple(criterion_method(criterion) for criterion in CRITERIA.values())
+OBS = Method("obs", ObsSettings, "Hassibi, Stork (1993)", "scored", "sharpminima.pruning.scored.obs:prune", title="OBS")

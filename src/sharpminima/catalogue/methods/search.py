@@ -11,13 +11,13 @@ from sharpminima.catalogue.methods.method import Dial, Method, MethodSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.catalogue.registry import Code
 
-LrSchedule = Literal["constant", "steps", "linear", "cosine"]
+LrSchedule = Literal["constant", "steps", "linear", "cosine", "exponential"]
 
 
 class SearchSettings(MethodSettings):
     """Of the search, and of the training that follows it.
 
-    What came after the first records, from `nesterov` to `lr_falls`, is recorded where it is not the default.
+    What came after the first records, from `nesterov` to `lr_last`, is recorded where it is not the default.
     """
 
     revision: Literal[1] = 1
@@ -33,9 +33,11 @@ class SearchSettings(MethodSettings):
     lr_schedule: LrSchedule = Field(
         "constant",
         exclude_if="constant".__eq__,
-        description="of the search, by epochs; steps: lr / 10 after each share in `lr_falls`; linear and cosine: to 0",
+        description="of the search, by epochs; steps: lr / 10 after each share in `lr_falls`; linear and cosine: to 0; "
+        "exponential: to `lr_last` of it",
     )
     lr_falls: tuple[Share, ...] = Field((), exclude_if=operator.not_, description="shares of the epochs")
+    lr_last: Share = Field(0.01, exclude_if=(0.01).__eq__, description="exponential: share of lr at the search's end")
     recipe: RecipeSettings | None = Field(
         RecipeSettings(), description="training with the masks that were found; null: none, the search is all"
     )
@@ -66,6 +68,19 @@ class SweepSettings(SearchSettings):
         return self._planned(len(self.strengths))
 
 
+class FromTrainedSettings(SearchSettings):
+    """Of searches that begin with a trained net, which is the same for all levels and strengths."""
+
+    dense: RecipeSettings | None = Field(
+        RecipeSettings(), description="training from W0 before the search; null: none, the search begins at W0"
+    )
+
+    def _planned(self, trainings: int) -> tuple[float, float]:
+        expected, at_most = super()._planned(trainings)
+        first = (0, 0) if self.dense is None else self.dense.planned_epochs()
+        return first[0] + expected, first[1] + at_most
+
+
 class SubnetSettings(SearchSettings):
     """Of methods whose result is a part of the untrained net, which stays as it is."""
 
@@ -80,12 +95,30 @@ class LearnedSettings(SearchSettings):
 
 
 def searched_method(
-    name: str, search: Code, settings: type[SearchSettings], paper: str, kind: str, dial: Dial = "weights"
+    name: str,
+    search: Code,
+    settings: type[SearchSettings],
+    paper: str,
+    kind: str,
+    dial: Dial = "weights",
+    *,
+    title: str = "",
 ) -> Method:
     """A method with a density dial; ``search``: (run, level, settings, resume) -> what it has found."""
-    return Method(name, settings, paper, kind, search, dial, "sharpminima.pruning.engine.search:prune_by_search")
+    family = "sharpminima.pruning.engine.search:prune_by_search"
+    return Method(name, settings, paper, kind, search, dial, family, title=title)
 
 
-def swept_method(name: str, search: Code, settings: type[SweepSettings], paper: str, kind: str) -> Method:
+def swept_method(
+    name: str,
+    search: Code,
+    settings: type[SweepSettings],
+    paper: str,
+    kind: str,
+    *,
+    whole_units: bool = False,
+    title: str = "",
+) -> Method:
     """A method without a density dial; ``search``: (run, strength, settings, resume) -> what it has found."""
-    return Method(name, settings, paper, kind, search, "none", "sharpminima.pruning.engine.search:prune_by_sweep")
+    family = "sharpminima.pruning.engine.search:prune_by_sweep"
+    return Method(name, settings, paper, kind, search, "none", family, whole_units, title)

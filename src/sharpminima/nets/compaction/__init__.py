@@ -19,7 +19,19 @@ Of what is left, layers with few survivors compute with those only (`sharpminima
 
 from sharpminima.nets.compaction.build import Compacted, compact
 from sharpminima.nets.compaction.dead import zero_masks
-from sharpminima.nets.compaction.graph import NotCompactable, reordered
-from sharpminima.nets.compaction.streams import Units, removable_units
+from sharpminima.nets.compaction.graph import NotCompactable, PooledReLU, reordered, traced, with_pooled_relus
+from sharpminima.nets.compaction.streams import Units, removable_pixels, removable_units
 
-__all__ = ["Compacted", "NotCompactable", "Units", "compact", "removable_units", "reordered", "zero_masks"]
+__all__ = [
+    "Compacted",
+    "NotCompactable",
+    "PooledReLU",
+    "Units",
+    "compact",
+    "removable_pixels",
+    "removable_units",
+    "reordered",
+    "traced",
+    "with_pooled_relus",
+    "zero_masks",
+]

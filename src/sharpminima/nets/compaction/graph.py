@@ -1,11 +1,14 @@
 """The layers of a net, as its graph shows them: which one alone reads the units of another."""
 
+import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
+
+from sharpminima.nets.sparse import SparseConv2d, batch_last
 
 CHANNELWISE = (
     nn.ReLU,
@@ -44,6 +47,29 @@ class Layer:
         return units.repeat_interleave(inputs // len(units))
 
 
+_TRACING = threading.Lock()
+
+
+class _Tracer(fx.Tracer):
+    """A tracer that leaves other threads alone.
+
+    While it traces, torch.fx replaces ``nn.Module.__call__`` for the whole process: a net that another thread runs
+    would be traced, too, and two tracings at once would leave the replacement behind for good.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        elsewhere = threading.get_ident() != self._thread
+        return forward(*args, **kwargs) if elsewhere else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        elsewhere = threading.get_ident() != self._thread
+        return attr_val if elsewhere else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
 def traced(model: nn.Module) -> fx.GraphModule:
     for name, module in model.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
@@ -51,7 +77,8 @@ def traced(model: nn.Module) -> fx.GraphModule:
         if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
             raise NotCompactable(f"the weight of layer {name!r} is computed from other parameters")
     try:
-        graph = fx.symbolic_trace(model)
+        with _TRACING:
+            graph = fx.GraphModule(model, _Tracer().trace(model), type(model).__name__)
     except Exception as error:  # whatever the model's own code makes of a proxy
         raise NotCompactable(f"the graph of the model cannot be traced: {error}") from error
     called = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
@@ -79,6 +106,39 @@ def reordered(model: nn.Module) -> fx.GraphModule:
     return graph
 
 
+class PooledReLU(nn.Module):
+    """Max-pooling, then ReLU: equal to the ReLU before it, and what enters that is what enters this."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Maps to pooled ones."""
+        return torch.relu(self.pool(z))
+
+
+def with_pooled_relus(graph: fx.GraphModule) -> fx.GraphModule:
+    """The same net, in place, with each max(relu(z)) as one module that takes z.
+
+    As fast as `reordered`, and what the ReLUs of the net take is still to be seen.
+    """
+    for pool in list(graph.graph.nodes):
+        relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
+        pools_relu = kind_of(graph, pool) is nn.MaxPool2d and kind_of(graph, relu) is nn.ReLU
+        if relu is not None and pools_relu and len(relu.users) == 1:
+            source = relu.all_input_nodes[0]
+            module = graph.get_submodule(str(pool.target))
+            assert isinstance(module, nn.MaxPool2d)
+            name = f"{pool.name}_of_relu"  # a module of its own: the net may use one pooling several times
+            is_sparse = kind_of(graph, source) is SparseConv2d
+            graph.add_submodule(name, PooledReLU(batch_last(module) if is_sparse else module))
+            pool.target, pool.args = name, (source,)
+            graph.graph.erase_node(relu)
+    graph.recompile()
+    return graph
+
+
 def kind_of(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
     """The class of the module that a node calls."""
     return type(graph.get_submodule(str(node.target))) if node is not None and node.op == "call_module" else None
@@ -87,20 +147,20 @@ def kind_of(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
 def layers_of(graph: fx.GraphModule) -> list[Layer]:
     """The layers in the order of the forward pass, linked where one alone reads the units of another."""
     modules = dict(graph.named_modules())
-    found: dict[fx.Node, Layer] = {}
+    layers: dict[fx.Node, Layer] = {}
     for node in graph.graph.nodes:
         module = modules.get(node.target) if node.op == "call_module" else None
         if _is_plain(module):
-            found[node] = Layer(node.target, module)
-    for node, layer in found.items():
+            layers[node] = Layer(node.target, module)
+    for node, layer in layers.items():
         norms: list[str] = []
         reader = node
         while len(reader.users) == 1:
             (reader,) = reader.users
             module = modules.get(reader.target) if reader.op == "call_module" else None
             layer.rectified |= isinstance(module, nn.ReLU) and not norms
-            if reader in found:
-                layer.consumer, found[reader].source, layer.norms = found[reader], layer, tuple(norms)
+            if reader in layers:
+                layer.consumer, layers[reader].source, layer.norms = layers[reader], layer, tuple(norms)
                 break
             if isinstance(module, nn.BatchNorm2d):
                 norms.append(str(reader.target))
@@ -112,9 +172,9 @@ def layers_of(graph: fx.GraphModule) -> list[Layer]:
             module = modules.get(reader.target) if reader.op == "call_module" else None
             if flattens(reader, module) and len(reader.users) == 1:
                 (reader,) = reader.users
-                if reader in found and isinstance(found[reader].module, nn.Linear):
-                    found[reader].selects = True
-    return list(found.values())
+                if reader in layers and isinstance(layers[reader].module, nn.Linear):
+                    layers[reader].selects = True
+    return list(layers.values())
 
 
 def _is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d | nn.Linear]:

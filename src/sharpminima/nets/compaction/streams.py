@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from sharpminima.nets.compaction.graph import traced
+from sharpminima.nets.compaction.graph import layers_of, traced
 from sharpminima.nets.compaction.nodes import adds, channel_pads, concatenated, is_channelwise
 
 
@@ -46,9 +46,9 @@ class Streams:
         self._modules = dict(graph.named_modules())
         self._joined: list[int] = []  # channel -> an earlier one that it was joined with, or itself
         self._pinned: set[int] = set()
-        self._found: dict[fx.Node, Tensor | None] = {}  # None: nothing of it can be left out
+        self._channels: dict[fx.Node, Tensor | None] = {}  # None: nothing of it can be left out
         for node in graph.graph.nodes:
-            self._found[node] = self._follow(node)
+            self._channels[node] = self._follow(node)
         self.first = torch.tensor([self._root(channel) for channel in range(len(self._joined))], dtype=torch.int64)
         self.pinned = torch.zeros(len(self._joined), dtype=torch.bool)
         self.pinned[[self._root(channel) for channel in self._pinned]] = True
@@ -57,7 +57,7 @@ class Streams:
     def _follow(self, node: fx.Node) -> Tensor | None:
         """The channels of what ``node`` gives."""
         module = self._modules.get(str(node.target)) if node.op == "call_module" else None
-        channels = self._found[node.all_input_nodes[0]] if node.all_input_nodes else None
+        channels = self._channels[node.all_input_nodes[0]] if node.all_input_nodes else None
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
             if channels is not None and module.weight.shape[1] % len(channels) == 0:
                 self.readers[str(node.target)] = channels
@@ -71,11 +71,11 @@ class Streams:
         if is_channelwise(node, module):
             return channels
         if (parts := concatenated(node)) is not None:
-            sides = [side for part in parts if (side := self._found[part]) is not None]
+            sides = [side for part in parts if (side := self._channels[part]) is not None]
             if len(sides) == len(parts):
                 return torch.cat(sides)
         elif adds(node) and len(node.all_input_nodes) == 2:
-            one, other = (self._found[side] for side in node.all_input_nodes)
+            one, other = (self._channels[side] for side in node.all_input_nodes)
             if one is not None and other is not None and len(one) == len(other):
                 for a, b in zip(one.tolist(), other.tolist(), strict=True):
                     self._join(a, b)
@@ -90,7 +90,7 @@ class Streams:
     def _pin(self, node: fx.Node) -> None:
         """Nothing that ``node`` takes can be left out."""
         for each in node.all_input_nodes:
-            if (lost := self._found[each]) is not None:
+            if (lost := self._channels[each]) is not None:
                 self._pinned.update(lost.tolist())
 
     def _new(self, count: int) -> Tensor:
@@ -116,10 +116,10 @@ class Streams:
                     if not self.pinned[first]:
                         parts.setdefault(first, []).append((kind, name, place))
         alike: dict[tuple[tuple[int, str], ...], list[list[int]]] = {}
-        for found in parts.values():
-            where = tuple((kind, name) for kind, name, _ in found)
+        for uses in parts.values():
+            where = tuple((kind, name) for kind, name, _ in uses)
             if {0, 2} <= {kind for kind, _ in where} and len({*where}) == len(where):
-                alike.setdefault(where, []).append([place for *_, place in found])
+                alike.setdefault(where, []).append([place for *_, place in uses])
         order = {name: number for number, name in enumerate(self.makers)}
         groups: list[Units] = []
         for where, units in sorted(alike.items(), key=lambda item: (order[item[0][0][1]], item[1][0][0])):
@@ -177,3 +177,21 @@ def removable_units(model: nn.Module) -> list[Units]:
     [('1', 3, ['3'])]
     """
     return Streams(traced(model)).units()
+
+
+def removable_pixels(model: nn.Module) -> list[Units]:
+    """The pixels of the images as units that no layer makes, where a linear layer alone reads them; else none.
+
+    Raises:
+        NotCompactable: see there.
+
+    >>> (pixels,) = removable_pixels(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    >>> pixels.count, list(pixels.makers), {name: list(inputs.shape) for name, inputs in pixels.readers.items()}
+    (4, [], {'1': [4, 1]})
+    """
+    groups = []
+    for layer in layers_of(traced(model)):
+        if layer.selects:
+            count = layer.module.weight.shape[1]
+            groups.append(Units("pixels", count, {}, {}, {layer.name: torch.arange(count)[:, None]}))
+    return groups

@@ -25,12 +25,12 @@ _PART, _SIZE, _CHANNELS, _TILE, _OWN = range(2, 7)
 
 
 @compiled
-def _by_channel(row: np.ndarray, found: np.ndarray) -> None:
+def _by_channel(row: np.ndarray, totals: np.ndarray) -> None:
     """Add the elements of a tile's row to the channel each belongs to."""
-    channels = len(found)
+    channels = len(totals)
     for start in range(0, len(row), channels):
         for c in range(channels):
-            found[c] += row[start + c]
+            totals[c] += row[start + c]
 
 
 @_contracted
@@ -53,16 +53,16 @@ def moments(data: Any) -> None:
     a = carray(data, (_OWN + 2,), np.int64)
     part, size, channels, tile = a[_PART], a[_SIZE], a[_CHANNELS], a[_TILE]
     x = carray(pointer(a[_OWN]), (size,), np.uint16)
-    found = carray(pointer(a[_OWN + 1]), (a[PARTS], 2, channels), np.float64)
+    totals = carray(pointer(a[_OWN + 1]), (a[PARTS], 2, channels), np.float64)
     while True:
         number = next_part(data)
         if number >= a[PARTS]:
             return
         sums, squares = np.zeros(tile, np.float32), np.zeros(tile, np.float32)
         _add_moments(x, number * part, min(size, (number + 1) * part), sums, squares)
-        found[number] = 0.0
-        _by_channel(sums, found[number, 0])
-        _by_channel(squares, found[number, 1])
+        totals[number] = 0.0
+        _by_channel(sums, totals[number, 0])
+        _by_channel(squares, totals[number, 1])
 
 
 @_contracted
@@ -99,7 +99,7 @@ def normalise(data: Any) -> None:
     a = carray(data, (_OWN + 10,), np.int64)
     part, size, channels, tile = a[_PART], a[_SIZE], a[_CHANNELS], a[_TILE]
     x = carray(pointer(a[_OWN]), (size,), np.uint16)
-    found = carray(pointer(a[_OWN + 2]), (a[PARTS], 2, channels), np.float64)
+    totals = carray(pointer(a[_OWN + 2]), (a[PARTS], 2, channels), np.float64)
     weight = carray(pointer(a[_OWN + 3]), (channels,), np.float32)
     bias = carray(pointer(a[_OWN + 4]), (channels,), np.float32)
     running = carray(pointer(a[_OWN + 5]), (channels,), np.float32)
@@ -114,8 +114,8 @@ def normalise(data: Any) -> None:
             return
         scale, shift = np.empty(tile, np.float32), np.empty(tile, np.float32)
         for c in range(channels):
-            mean = found[:, 0, c].sum() / pixels
-            variance = max(found[:, 1, c].sum() / pixels - mean * mean, 0.0)
+            mean = totals[:, 0, c].sum() / pixels
+            variance = max(totals[:, 1, c].sum() / pixels - mean * mean, 0.0)
             inverse = 1.0 / np.sqrt(variance + eps)
             if number == 0:
                 kept[0, c], kept[1, c] = mean, inverse
@@ -197,7 +197,7 @@ def rectify_slopes(data: Any) -> None:
     x = carray(pointer(a[_OWN + 3]), (size,), np.uint16)
     kept = carray(pointer(a[_OWN + 4]), (2, channels), np.float32)
     passed = carray(pointer(a[_OWN + 5]), (size,), np.uint16)
-    found = carray(pointer(a[_OWN + 6]), (a[PARTS], 2, channels), np.float64)
+    totals = carray(pointer(a[_OWN + 6]), (a[PARTS], 2, channels), np.float64)
     while True:
         number = next_part(data)
         if number >= a[PARTS]:
@@ -212,9 +212,9 @@ def rectify_slopes(data: Any) -> None:
         else:
             others = carray(pointer(a[_OWN + 1]), (size,), np.uint16)
             _pass_both_slopes(slopes, others, y, x, first, last, mean, passed, sums, products)
-        found[number] = 0.0
-        _by_channel(sums, found[number, 0])
-        _by_channel(products, found[number, 1])
+        totals[number] = 0.0
+        _by_channel(sums, totals[number, 0])
+        _by_channel(products, totals[number, 1])
 
 
 @_contracted
@@ -226,14 +226,14 @@ def _write_slopes(
     scale: np.ndarray,
     tilt: np.ndarray,
     shift: np.ndarray,
-    found: np.ndarray,
+    to_x: np.ndarray,
 ) -> None:
     tile = len(scale)
     while at < end:
         first, size = unsigned(at), unsigned(min(tile, end - at))
         for j in range(size):
             value = scale[j] * widened(slopes[first + j]) + (tilt[j] * widened(x[first + j]) + shift[j])
-            found[first + j] = narrowed(value)
+            to_x[first + j] = narrowed(value)
         at += tile
 
 
@@ -253,7 +253,7 @@ def slopes(data: Any) -> None:
     kept = carray(pointer(a[_OWN + 2]), (2, channels), np.float32)
     sums = carray(pointer(a[_OWN + 3]), (a[PARTS], 2, channels), np.float64)
     weight = carray(pointer(a[_OWN + 4]), (channels,), np.float32)
-    found = carray(pointer(a[_OWN + 5]), (size,), np.uint16)
+    to_x = carray(pointer(a[_OWN + 5]), (size,), np.uint16)
     to_parameters = carray(pointer(a[_OWN + 6]), (2, channels), np.float32)
     pixels = size // channels
     while True:
@@ -273,4 +273,4 @@ def slopes(data: Any) -> None:
         for j in range(channels, tile):
             scale[j], tilt[j], shift[j] = scale[j - channels], tilt[j - channels], shift[j - channels]
         last = min(size, (number + 1) * part)
-        _write_slopes(passed, x, number * part, last, scale, tilt, shift, found)
+        _write_slopes(passed, x, number * part, last, scale, tilt, shift, to_x)

@@ -70,7 +70,7 @@ def _unpool_row(
     tall: int,
     wide: int,
     left: np.ndarray,
-    found: np.ndarray,
+    to_x: np.ndarray,
     first: int,
     width: int,
 ) -> None:
@@ -83,7 +83,7 @@ def _unpool_row(
             there = unsigned(first + (place // wide * width + column * wide + place % wide) * channels)
             for c in range(size):
                 here = x[there + c] == y[of + c]
-                found[there + c] = left[c] if here else nothing
+                to_x[there + c] = left[c] if here else nothing
                 left[c] = nothing if here else left[c]
 
 
@@ -99,7 +99,7 @@ def unpool(data: Any) -> None:
     slopes = carray(pointer(a[_OWN]), (outputs,), np.int16)
     x = carray(pointer(a[_OWN + 1]), (inputs,), np.int16)
     y = carray(pointer(a[_OWN + 2]), (outputs,), np.int16)
-    found = carray(pointer(a[_OWN + 3]), (inputs,), np.int16)
+    to_x = carray(pointer(a[_OWN + 3]), (inputs,), np.int16)
     left = np.empty(channels, np.int16)
     while True:
         number = next_part(data)
@@ -108,4 +108,4 @@ def unpool(data: Any) -> None:
         for row in range(number * a[_PART], min(rows, (number + 1) * a[_PART])):
             first = (row // of_image * height + row % of_image * tall) * width * channels
             at = row * columns * channels
-            _unpool_row(slopes, x, y, at, columns, channels, tall, wide, left, found, first, width)
+            _unpool_row(slopes, x, y, at, columns, channels, tall, wide, left, to_x, first, width)

@@ -24,14 +24,14 @@ def fused(model: nn.Module) -> nn.Module:
     graph = _graph_of(model)
     if graph is None:
         return model
-    found = False
+    changed = False
     for norm in list(graph.graph.nodes):
         if kind_of(graph, norm) is nn.BatchNorm2d and len(norm.users) == 1:
-            found |= _normalise(graph, norm)
+            changed |= _normalise(graph, norm)
     for pool in list(graph.graph.nodes):
         if kind_of(graph, pool) is nn.MaxPool2d:
-            found |= _pool(graph, pool)
-    if not found:
+            changed |= _pool(graph, pool)
+    if not changed:
         return model
     graph.graph.lint()
     fused_net = fx.GraphModule(model, graph.graph)

@@ -43,8 +43,8 @@ def normalised_twice(features: Tensor, norm: nn.BatchNorm2d, other: Tensor | Non
     """
     if not _is_offered(features, norm, other):
         values = norm(features)
-        found = F.relu(values if other is None else values + other)
-        return found, found
+        rectified = F.relu(values if other is None else values + other)
+        return rectified, rectified
     assert norm.num_batches_tracked is not None  # of `_is_offered`
     norm.num_batches_tracked.add_(1)
     share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum

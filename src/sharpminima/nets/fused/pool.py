@@ -39,8 +39,8 @@ def pooled(features: Tensor, pool: nn.MaxPool2d) -> Tensor:
     )
     if not offered:
         return F.relu(pool(features))
-    found: Tensor = _Pooled.apply(features, window)
-    return found
+    maps: Tensor = _Pooled.apply(features, window)
+    return maps
 
 
 class _Pooled(torch.autograd.Function):

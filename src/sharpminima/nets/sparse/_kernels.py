@@ -110,9 +110,9 @@ def _multiply(
     shift: int,
     first: int,
     last: int,
-    found: np.ndarray,
+    totals: np.ndarray,
 ) -> None:
-    """Add to ``found[k]``, for k from ``first`` to ``last``, the product of two runs.
+    """Add to ``totals[k]``, for k from ``first`` to ``last``, the product of two runs.
 
     They are that of ``inputs`` from ``places[k] + shift`` on, and that of ``slopes`` from ``at`` on.
     """
@@ -128,17 +128,17 @@ def _multiply(
             s1 += slope * inputs[p1 + j]
             s2 += slope * inputs[p2 + j]
             s3 += slope * inputs[p3 + j]
-        found[k] += s0
-        found[k + 1] += s1
-        found[k + 2] += s2
-        found[k + 3] += s3
+        totals[k] += s0
+        totals[k + 1] += s1
+        totals[k + 2] += s2
+        totals[k + 3] += s3
         k += 4
     while k < last:
         p0 = unsigned(places[k] + shift)
         s0 = inputs.dtype.type(0)
         for j in range(size):
             s0 += slopes[g + j] * inputs[p0 + j]
-        found[k] += s0
+        totals[k] += s0
         k += 1
 
 
@@ -149,14 +149,14 @@ def to_weights(
     starts: np.ndarray,
     places: np.ndarray,
     geometry: Geometry,
-    found: np.ndarray,
+    weight_gradient: np.ndarray,
 ) -> None:
     """The gradients of the weights.
 
     Args:
         inputs, starts, places, geometry: as for `convolve`.
         gradient: of the outputs.
-        found: zeros [S], to be added to.
+        weight_gradient: zeros [S], to be added to.
     """
     rows, runs, length, row_step, run_step = geometry
     size = rows * runs * length
@@ -168,7 +168,7 @@ def to_weights(
                 here = (y * runs + run) * length + begin
                 for f in range(len(starts) - 1):
                     at = f * size + here
-                    _multiply(inputs, gradient, at, tile, places, shift, starts[f], starts[f + 1], found)
+                    _multiply(inputs, gradient, at, tile, places, shift, starts[f], starts[f + 1], weight_gradient)
 
 
 @_contracted
@@ -183,7 +183,7 @@ def to_inputs(
     height: int,
     width: int,
     geometry: Geometry,
-    found: np.ndarray,
+    input_gradient: np.ndarray,
 ) -> None:
     """The gradients of the inputs.
 
@@ -197,7 +197,7 @@ def to_inputs(
         stride: vertical.
         height, width: rows of the padded inputs, and the length of one.
         geometry: as for `convolve`.
-        found: zeros, like the inputs, to be added to.
+        input_gradient: zeros, like the inputs, to be added to.
     """
     rows, runs, length, _, run_step = geometry
     size = rows * runs * length
@@ -219,7 +219,7 @@ def to_inputs(
                 for begin in range(0, length, _TILE):
                     tile = min(_TILE, length - begin)
                     shift = run * length + begin
-                    _add(found, at + run * run_step + begin, tile, gradient, places, shift, meeting, 0, count)
+                    _add(input_gradient, at + run * run_step + begin, tile, gradient, places, shift, meeting, 0, count)
 
 
 @compiled
@@ -269,7 +269,7 @@ def _unpool_band(
     columns: int,
     batch: int,
     window: tuple[int, int],
-    found: np.ndarray,
+    input_gradient: np.ndarray,
     first: int,
     width: int,
 ) -> None:
@@ -282,7 +282,7 @@ def _unpool_band(
             to = unsigned(first + place // wide * width + (column * wide + place % wide) * batch)
             here = np.uint8(place)  # as narrow as the winners
             for image in range(images):
-                found[to + image] = slopes[there + image] if winners[there + image] == here else nothing
+                input_gradient[to + image] = slopes[there + image] if winners[there + image] == here else nothing
         there += images
 
 
@@ -317,7 +317,7 @@ def unpool(
     winners: np.ndarray,
     shape: tuple[int, int, int, int],
     window: tuple[int, int],
-    found: np.ndarray,
+    input_gradient: np.ndarray,
 ) -> None:
     """Write each window's gradient to its winner, and zero to the others: maps of ``shape``, as for `pool`."""
     channels, height, width, batch = shape
@@ -327,7 +327,7 @@ def unpool(
         for row in range(rows):
             first = (channel * height + row * tall) * width * batch
             at = (channel * rows + row) * columns * batch
-            _unpool_band(slopes, winners, at, columns, batch, window, found, first, width * batch)
+            _unpool_band(slopes, winners, at, columns, batch, window, input_gradient, first, width * batch)
 
 
 @_contracted
@@ -373,7 +373,7 @@ def to_weights_pooled(
     geometry: Geometry,
     batch: int,
     window: tuple[int, int],
-    found: np.ndarray,
+    weight_gradient: np.ndarray,
 ) -> None:
     """What `to_weights` makes of what `unpool` makes of gradients ``slopes``, with the arguments of the two."""
     rows, runs, length, row_step, run_step = geometry
@@ -391,4 +391,4 @@ def to_weights_pooled(
                         tile = min(_TILE, length - begin)
                         shift = (row * tall + y) * row_step + run * run_step + begin
                         at = y * width + run * length + begin
-                        _multiply(inputs, band, at, tile, places, shift, starts[f], starts[f + 1], found)
+                        _multiply(inputs, band, at, tile, places, shift, starts[f], starts[f + 1], weight_gradient)

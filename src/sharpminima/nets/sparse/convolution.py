@@ -106,7 +106,7 @@ class ToImages(torch.autograd.Function):
         keep(ctx, taps, gradient, weight)
         batch = gradient.shape[-1]
         (height, width), channels = taps.images, (len(taps.group_starts) - 1) // len(taps.lefts)
-        found = gradient.new_zeros(channels, height, width, batch)
+        image_gradient = gradient.new_zeros(channels, height, width, batch)
         _kernels.to_inputs(
             shared(gradient),
             shared(weight)[taps.order],
@@ -118,9 +118,9 @@ class ToImages(torch.autograd.Function):
             height,
             width * batch,
             taps.geometry(batch),
-            shared(found),
+            shared(image_gradient),
         )
-        return found
+        return image_gradient
 
     @staticmethod
     def backward(ctx: Any, images: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -150,11 +150,16 @@ class ToWeights(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, gradient: Tensor, taps: Taps) -> Tensor:
         keep(ctx, taps, images, gradient)
         batch = images.shape[-1]
-        found = images.new_zeros(len(taps.places))
+        weight_gradient = images.new_zeros(len(taps.places))
         _kernels.to_weights(
-            shared(images), shared(gradient), taps.starts, taps.places * batch, taps.geometry(batch), shared(found)
+            shared(images),
+            shared(gradient),
+            taps.starts,
+            taps.places * batch,
+            taps.geometry(batch),
+            shared(weight_gradient),
         )
-        return found
+        return weight_gradient
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor | None) -> tuple[Tensor | None, ...]:

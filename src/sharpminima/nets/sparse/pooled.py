@@ -71,7 +71,7 @@ class _ToWeightsPooled(torch.autograd.Function):
     ) -> Tensor:
         keep(ctx, taps, images, gradient, winners)
         ctx.window, batch = window, images.shape[-1]
-        found = images.new_zeros(len(taps.places))
+        weight_gradient = images.new_zeros(len(taps.places))
         _kernels.to_weights_pooled(
             shared(images),
             shared(gradient),
@@ -81,9 +81,9 @@ class _ToWeightsPooled(torch.autograd.Function):
             taps.geometry(batch),
             batch,
             window,
-            shared(found),
+            shared(weight_gradient),
         )
-        return found
+        return weight_gradient
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -87,9 +87,9 @@ class ToWinners(torch.autograd.Function):
         ctx.save_for_backward(winners)
         ctx.save_for_forward(winners)
         whole = all(size % step == 0 for size, step in zip(shape[1:3], window, strict=True))
-        found = gradient.new_empty(shape) if whole else gradient.new_zeros(shape)  # what no window covers
-        _kernels.unpool(shared(gradient), shared(winners), tuple(shape), window, shared(found))
-        return found
+        image_gradient = gradient.new_empty(shape) if whole else gradient.new_zeros(shape)  # what no window covers
+        _kernels.unpool(shared(gradient), shared(winners), tuple(shape), window, shared(image_gradient))
+        return image_gradient
 
     @staticmethod
     def backward(ctx: Any, values: Tensor) -> tuple[Tensor | None, ...]:

@@ -19,7 +19,7 @@ from sharpminima.catalogue.methods.dynamic import DstSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.total import total
 from sharpminima.training import FlatModel
 
@@ -91,8 +91,8 @@ class LearningThresholds(Learning[Thresholded]):
                     net.of(name).zero_()
 
 
-def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile | None) -> Found:
+def search(run: Run, strength: float, settings: DstSettings, resume: ResumeFile | None) -> SearchResult:
     """Train weights and thresholds from W0."""
     net = Thresholded(run, strength)
     history = learn(run, net, settings, "dst", resume, LearningThresholds, added=by_sgd(settings))
-    return Found(net.folded(), net.masks(), history)
+    return SearchResult(net.folded(), net.masks(), history)

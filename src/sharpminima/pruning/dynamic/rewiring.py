@@ -17,7 +17,7 @@ from sharpminima.nets.masks import Masks, all_masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at, whole_shares
 from sharpminima.pruning.engine.method import Pruned, Run
-from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.search import SearchPolicy, SearchResult, prune_by_search, search_result
 from sharpminima.pruning.engine.trainings import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
@@ -93,14 +93,14 @@ def none_empty(masks: Masks, scores: Parts) -> Masks:
     >>> none_empty(masks, {"a": torch.tensor([0.5, 0.1]), "b": torch.tensor([0.3])})
     {'a': tensor([ True, False]), 'b': tensor([True])}
     """
-    found = dict(masks)
+    filled = dict(masks)
     for name in [name for name, mask in masks.items() if not mask.any()]:
-        fullest = max(found, key=lambda key: int(found[key].sum()))
-        if int(found[fullest].sum()) > 1:
-            found[name] = keep_best({name: scores[name]}, 1, "global")[name]
-            rest = {fullest: scores[fullest].masked_fill(~found[fullest], -torch.inf)}
-            found |= keep_best(rest, int(found[fullest].sum()) - 1, "global")
-    return found
+        fullest = max(filled, key=lambda key: int(filled[key].sum()))
+        if int(filled[fullest].sum()) > 1:
+            filled[name] = keep_best({name: scores[name]}, 1, "global")[name]
+            rest = {fullest: scores[fullest].masked_fill(~filled[fullest], -torch.inf)}
+            filled |= keep_best(rest, int(filled[fullest].sum()) - 1, "global")
+    return filled
 
 
 def drop_smallest(weights: Parts, masks: Masks, counts: dict[str, int]) -> Masks:
@@ -141,12 +141,12 @@ def share_out(weights: dict[str, float], free: dict[str, int], total: int) -> di
 
 def search(
     run: Run, level: float, settings: DynamicSettings, resume: ResumeFile | None, *, name: str, policy: type[Dynamic]
-) -> Found:
+) -> SearchResult:
     """Train sparse from W0."""
     flat = FlatModel(copy.deepcopy(run.model), dense_gradients=True)
     rewiring = policy(run, settings, flat, level, name)
     history = fit(run, flat, rewiring, settings, (name, "search"), resume)
-    return found(flat, {key: mask.cpu() for key, mask in rewiring.masks(flat).items()}, history)
+    return search_result(flat, {key: mask.cpu() for key, mask in rewiring.masks(flat).items()}, history)
 
 
 def prune(run: Run, settings: DynamicSettings, name: str, policy: type[Dynamic]) -> Pruned:

@@ -56,8 +56,8 @@ class Candidate:
     def gradients(self, part: Split | None = None) -> dict[str, Tensor]:
         """g at w m, of the sample or ``part`` of it, also for what is removed."""
         weights = {name: weight.requires_grad_() for name, weight in self.weights().items()}
-        found = torch.autograd.grad(self.loss(weights, part=part), list(weights.values()))
-        return dict(zip(weights, found, strict=True))
+        gradients = torch.autograd.grad(self.loss(weights, part=part), list(weights.values()))
+        return dict(zip(weights, gradients, strict=True))
 
 
 def magnitude(candidate: Candidate) -> Scores:

@@ -1,4 +1,4 @@
-"""The diagonal of the Gauss-Newton matrix of the mean cross-entropy, exactly.
+"""The Gauss-Newton matrix of the mean cross-entropy, exactly: its diagonal, and the block of a unit.
 
 G = 1/N sum_n J_n^T H_n J_n, where J_n is the Jacobian of image n's logits with respect to the parameters and
 H_n = diag(p) - p p^T the Hessian of its cross-entropy with respect to the logits, p the softmax. With
@@ -8,7 +8,7 @@ Gauss-Newton optimisation for deep learning", ICML 2017; Dangel, Kunstner, Henni
 layer (delta^2)^T x^2. Nothing is drawn, and no element is negative.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from torch.func import functional_call, vjp, vmap
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.data import Split
+from sharpminima.pruning.engine.activations import rows_of
 
 _ELEMENTS = 2**24  # of a part of the per-image gradients that is held at a time
 
@@ -54,6 +55,24 @@ def gauss_newton_diagonal(model: nn.Module, weights: dict[str, Tensor], sample: 
             [0.2500, 1.0000]])
     """
     layers = {name: model.get_submodule(name) for name in _owners(weights)}
+    inputs, by_class = cotangents(model, weights, sample)
+    diagonal = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for deltas in by_class:
+        for name, layer in layers.items():
+            for kind, squared in _squares(layer, inputs[name], deltas[name]).items():
+                if (whole := f"{name}.{kind}") in diagonal:
+                    diagonal[whole] += squared / len(sample.labels)
+    return diagonal
+
+
+def cotangents(
+    model: nn.Module, weights: dict[str, Tensor], sample: Split
+) -> tuple[dict[str, Tensor], Iterator[dict[str, Tensor]]]:
+    """What the layers of ``weights`` take [N, ...], and class by class what reaches their outputs from s_c [N, ...].
+
+    Arguments and errors as of `gauss_newton_diagonal`.
+    """
+    layers = {name: model.get_submodule(name) for name in _owners(weights)}
     seen = {name: _Seen() for name in layers}
     values = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -66,23 +85,48 @@ def gauss_newton_diagonal(model: nn.Module, weights: dict[str, Tensor], sample: 
     for name, each in seen.items():
         if len(each.calls) != 1:
             raise ConfigError(
-                f"layer {name!r} acts {len(each.calls)} times in a forward pass: obd has the curvature of layers that "
+                f"layer {name!r} acts {len(each.calls)} times in a forward pass: this has the curvature of layers that "
                 "act once; take another criterion"
             )
-    inputs = {name: each.calls[0][0] for name, each in seen.items()}
-    outputs = [each.calls[0][1] for each in seen.values()]
-    diagonal = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    p = logits.detach().softmax(1)
-    for label in range(p.shape[1]):
-        cotangent = -p.clone()
-        cotangent[:, label] += 1
-        cotangent *= p[:, label, None].sqrt()
-        deltas = torch.autograd.grad(logits, outputs, cotangent, retain_graph=True)
-        for (name, layer), delta in zip(layers.items(), deltas, strict=True):
-            for kind, squared in _squares(layer, inputs[name], delta).items():
-                if (whole := f"{name}.{kind}") in diagonal:
-                    diagonal[whole] += squared / len(p)
-    return diagonal
+    outputs = {name: each.calls[0][1] for name, each in seen.items()}
+
+    def by_class() -> Iterator[dict[str, Tensor]]:
+        p = logits.detach().softmax(1)
+        for label in range(p.shape[1]):
+            cotangent = -p.clone()
+            cotangent[:, label] += 1
+            cotangent *= p[:, label, None].sqrt()
+            deltas = torch.autograd.grad(logits, list(outputs.values()), cotangent, retain_graph=True)
+            yield dict(zip(outputs, deltas, strict=True))
+
+    return {name: each.calls[0][0] for name, each in seen.items()}, by_class()
+
+
+class UnitCurvature:
+    """The Gauss-Newton matrix of each unit of a layer by itself: of its incoming weights, and of its bias as the last.
+
+    Args:
+        layer: Linear, of one vector an image, or Conv2d of one group.
+        inputs: of the layer [N, ...].
+        deltas: class by class what reaches its outputs, as of `cotangents`.
+
+    Raises:
+        ConfigError: another layer.
+    """
+
+    def __init__(self, layer: nn.Module, inputs: Tensor, deltas: list[Tensor]) -> None:
+        self._rows = rows_of(layer, inputs)  # [N, positions, weights]
+        self._deltas = torch.stack(deltas).double()  # [classes, N, units, ...]
+        if self._deltas.ndim == 3:  # one input an image: the classes add up to one weight of its outer product
+            self._deltas = self._deltas.square().sum(0, keepdim=True).sqrt()[..., None]
+        self._deltas = self._deltas.flatten(3)  # [classes, N, units, positions]
+        if layer.bias is not None:
+            self._rows = torch.cat([self._rows, torch.ones_like(self._rows[..., :1])], dim=-1)
+
+    def factor(self, unit: int) -> Tensor:
+        """J [rows, weights and bias] in float64, with J^T J the matrix of the unit."""
+        rows = torch.einsum("cnp,npk->cnk", self._deltas[:, :, unit], self._rows)
+        return rows.flatten(0, 1) / len(self._rows) ** 0.5
 
 
 def _owners(names: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 from torch import Tensor, nn
 
 from sharpminima.base.progress import Progress
+from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import Split
 from sharpminima.nets.masks import Masks
 from sharpminima.nets.resume import ResumeFile
@@ -24,6 +25,7 @@ class Run:
     seed: int
     augment: bool
     compaction: bool = False
+    psp_entropy: PspEntropySettings | None = None  # a part of what every training of the method minimises
     progress: Progress | None = None
     resume: ResumeFile | None = None
 

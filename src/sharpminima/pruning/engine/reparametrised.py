@@ -53,6 +53,11 @@ class Reparametrised(nn.Module, ABC):
         """The net's own parameter ``name``, as it is trained or frozen."""
         return self.model.get_parameter(name)
 
+    @property
+    def watched(self) -> nn.Module:
+        """The net whose ReLUs are neurons (`sharpminima.training.FlatModel`): gates are clamped too, and are none."""
+        return self.model
+
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """What stands in place of the net's parameters, by name; with noise in training mode only."""
@@ -102,12 +107,21 @@ class Learning(SearchPolicy, Generic[Net]):
     Args:
         added: how what was added moves; its ``rate`` is times the learning rate. None: by plain SGD at that rate.
         frozen: whether all of the net's own parameters stay as they are, to the bit.
+        bounds: least and largest value of what was added, to which it is clipped after each step.
     """
 
     def __init__(
-        self, run: Run, settings: SearchSettings, flat: FlatModel, *, added: Group | None = None, frozen: bool = False
+        self,
+        run: Run,
+        settings: SearchSettings,
+        flat: FlatModel,
+        *,
+        added: Group | None = None,
+        frozen: bool = False,
+        bounds: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(run, settings)
+        self._bounds = bounds
         names = [name for name, _ in flat.model.named_parameters()]
         self.own = Group.of(settings, [name for name in names if name.startswith("model.")])
         self.own.frozen = frozen
@@ -124,6 +138,14 @@ class Learning(SearchPolicy, Generic[Net]):
         penalty = self.net(flat).penalty()
         if penalty is not None:
             penalty.backward()  # accumulates in ``flat.gradients``
+
+    @torch.no_grad()
+    def after_step(self, flat: FlatModel) -> None:
+        """Count the step, and clip what was added to its bounds."""
+        super().after_step(flat)
+        if self._bounds is not None:
+            for name in self.added.names or ():
+                flat.view(flat.values, name).clamp_(*self._bounds)
 
 
 def by_sgd(settings: LearnedSettings, rate: float = 1.0) -> Group:

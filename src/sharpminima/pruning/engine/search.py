@@ -9,19 +9,19 @@ each of its strengths (`prune_by_sweep`).
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings
+from sharpminima.catalogue.methods.search import FromTrainedSettings, SearchSettings, SweepSettings
 from sharpminima.nets.evaluation import Evaluation, gradient_norm
 from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
-from sharpminima.pruning.engine.trainings import Trained, Trainings, at, fit_recipe, level_state
+from sharpminima.pruning.engine.trainings import Trained, Trainings, at, fit_dense, fit_recipe, level_state
 from sharpminima.training import FlatModel, Group, Policy
 
 
@@ -41,6 +41,8 @@ def rate_after(settings: SearchSettings, epochs: int) -> float:
             return 1.0 - done
         case "cosine":
             return (1.0 + math.cos(math.pi * done)) / 2
+        case "exponential":
+            return float(settings.lr_last**done)
 
 
 class SearchPolicy(Policy):
@@ -77,7 +79,7 @@ class SearchPolicy(Policy):
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search returns: a net, its masks, and how it got there."""
 
     state: dict[str, Tensor]  # the net at its end; state dict, CPU
@@ -85,12 +87,12 @@ class Found:
     history: list[dict[str, Any]]  # one row an epoch
 
 
-def found(flat: FlatModel, masks: Masks, history: list[dict[str, Any]]) -> Found:
+def search_result(flat: FlatModel, masks: Masks, history: list[dict[str, Any]]) -> SearchResult:
     """The net as it is now, with its masks and the rows of its epochs."""
-    return Found(flat.state_dict(flat.snapshot()), masks, history)
+    return SearchResult(flat.state_dict(flat.snapshot()), masks, history)
 
 
-Search = Callable[[Run, float, Any, ResumeFile | None], Found]
+Search = Callable[[Run, float, Any, ResumeFile | None], SearchResult]
 """(run, level or strength, settings, resume) -> what it has found."""
 
 
@@ -104,13 +106,14 @@ class SweepEvent(Event):
 def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Search) -> Pruned:
     """Search, then train, for each level by itself."""
     trainings = Trainings(run.resume)
-    history: list[dict[str, Any]] = []
+    run, history = _start(run, settings, trainings)
+    before = len(history)
     levels: dict[float, LevelState] = {}
     for number, level in enumerate(run.levels, start=1):
         masks, trained, rows = _search_and_train(run, settings, trainings, name, search, level)
         asked = survivors_at(level, count(masks)[1])
         reached = count(masks)[0] <= asked  # units: no layer loses its last one
-        levels[level] = level_state(run, level, number, masks, trained, len(rows), reached=reached)
+        levels[level] = level_state(run, level, number, masks, trained, before + len(rows), reached=reached)
         history += rows
     most = max(state.facts["epochs"] for state in levels.values())
     return Pruned(levels=levels, history=history, events=[], epochs=most)
@@ -122,12 +125,13 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
     Events are the strengths (`SweepEvent`).
     """
     trainings = Trainings(run.resume)
-    history: list[dict[str, Any]] = []
+    run, history = _start(run, settings, trainings)
+    before = len(history)
     events: list[SweepEvent] = []
     nets: list[tuple[Masks, Trained, int]] = []
     for number, strength in enumerate(settings.strengths, start=1):
         masks, trained, rows = _search_and_train(run, settings, trainings, name, search, strength)
-        nets.append((masks, trained, len(rows)))
+        nets.append((masks, trained, before + len(rows)))
         survivors, size = count(masks)
         rows_of_net = trained["history"] or rows[-1:]
         loss = min(row["validation_loss"] for row in rows_of_net)
@@ -149,17 +153,27 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
     return Pruned(levels=levels, history=history, events=events, epochs=max(epochs for _, _, epochs in nets))
 
 
+def _start(run: Run, settings: SearchSettings, trainings: Trainings) -> tuple[Run, list[dict[str, Any]]]:
+    """The run from where its searches begin, W0 or a net trained from it, and the rows of that training."""
+    if not isinstance(settings, FromTrainedSettings) or settings.dense is None:
+        return run, []
+    model, rows = fit_dense(run, trainings, settings.dense)
+    return replace(run, model=model), list(rows)
+
+
 def _search_and_train(
     run: Run, settings: SearchSettings, trainings: Trainings, name: str, search: Search, target: float
 ) -> tuple[Masks, Trained, list[dict[str, Any]]]:
     """The masks for one level or strength, what `train_found` makes of them, and the rows of all epochs."""
-    got = Found(**trainings.run(f"search-{target!r}", lambda resume: vars(search(run, target, settings, resume))))
+    got = SearchResult(
+        **trainings.run(f"search-{target!r}", lambda resume: vars(search(run, target, settings, resume)))
+    )
     trained = train_found(run, settings, trainings, name, got, target)
     return got.masks, trained, [*got.history, *trained["history"]]
 
 
 def train_found(
-    run: Run, settings: SearchSettings, trainings: Trainings, name: str, got: Found, target: float
+    run: Run, settings: SearchSettings, trainings: Trainings, name: str, got: SearchResult, target: float
 ) -> Trained:
     """What `fit_recipe` makes of a search's net; where the settings have no recipe, the net as it was found."""
     model = at(run, got.state, got.masks)

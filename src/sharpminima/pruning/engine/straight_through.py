@@ -22,6 +22,17 @@ class StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
+def dense_beneath(weight: Tensor, acting: Tensor) -> Tensor:
+    """``acting``, of the weight's shape, whose gradient goes to all of ``weight`` as it is.
+
+    >>> w = torch.tensor([1.0, -2.0], requires_grad=True)
+    >>> (3 * dense_beneath(w, w * torch.tensor([True, False]))).sum().backward()
+    >>> dense_beneath(w, w * torch.tensor([True, False])).tolist(), w.grad.tolist()
+    ([1.0, 0.0], [3.0, 3.0])
+    """
+    return weight + (acting - weight).detach()
+
+
 def with_ties(scores: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Scores (float64) among which, of equal ones, those of the larger weights are the higher.
 

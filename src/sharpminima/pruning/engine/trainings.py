@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from torch import Tensor, nn
@@ -79,6 +80,7 @@ def fit(
         weight_decay=optimiser.weight_decay,
         stream=lambda epoch: generator(run.seed, *role, "order", epoch),
         augment=run.augment,
+        psp_entropy=run.psp_entropy,
         progress=run.progress,
         resume=resume,
     )
@@ -107,6 +109,13 @@ def fit_recipe(
     if masks is not None:
         flat.set_masks(masks)
     return fit_best(run, flat, RecipePolicy(recipe), recipe, role, resume)
+
+
+def fit_dense(run: Run, trainings: Trainings, recipe: RecipeSettings) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The run's net trained from W0 without a mask, the same for every method, and the rows of its epochs."""
+    model = copy.deepcopy(run.model)
+    dense = trainings.run("dense", partial(fit_recipe, run, model, None, recipe, ("dense", 0)))
+    return at(run, dense["state"]), dense["history"]
 
 
 def at(run: Run, state: dict[str, Tensor], masks: Masks | None = None) -> nn.Module:

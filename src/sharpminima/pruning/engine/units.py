@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sharpminima.base.errors import ConfigError
 from sharpminima.nets.compaction import Units, removable_units
 from sharpminima.nets.masks import Masks, all_masks, count
+from sharpminima.nets.modes import eval_mode
+from sharpminima.pruning.engine.activations import watched
 from sharpminima.pruning.engine.distribution import survivors_at
 
 
@@ -105,6 +107,73 @@ def _ranks(scores: Tensor, distribution: str, floor: float) -> Tensor:
     last = order[-1]
     held[last], rank[last] = True, torch.inf
     return torch.stack([held.double(), rank])
+
+
+class UnitCosts:
+    """What a net costs by how many units of each group it has, whichever they are.
+
+    Args:
+        image: one image [1, C, H, W], which shows at how many places of a map a layer's weights are used.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> costs = UnitCosts(net, units_of(net), torch.zeros(1, 1, 2, 2))
+    >>> costs.weights({"1": 3}), costs.weights({"1": 1}), costs.multiplications({"1": 1})  # two biases stay anyway
+    (21, 7, 6)
+    """
+
+    def __init__(self, model: nn.Module, groups: Sequence[Units], image: Tensor) -> None:
+        self._groups = groups
+        parameters = {name: parameter.shape for name, parameter in model.named_parameters()}
+        self._shapes = {name.removesuffix(".weight"): parameters[name] for name in all_masks(model)}
+        self._vectors = {  # of layers and norms whose units leave, as `unit_masks` names them
+            f"{layer}.{kind}": parameters[f"{layer}.{kind}"][0]
+            for group in groups
+            for layer, kinds in (
+                *((maker, ("bias",)) for maker in group.makers),
+                *((norm, ("weight", "bias")) for norm in group.norms),
+            )
+            for kind in kinds
+            if f"{layer}.{kind}" in parameters
+        }
+        self.places = _places(model, list(self._shapes), image)
+
+    def _sides(self, kept: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+        """Layer -> outputs and inputs that are left."""
+        sides = {layer: [shape[0], shape[1]] for layer, shape in self._shapes.items()}
+        for group in self._groups:
+            gone = group.count - kept[group.name]
+            for layer in group.makers:
+                sides[layer][0] -= gone
+            for layer, inputs in group.readers.items():
+                sides[layer][1] -= gone * inputs.shape[1]
+        return {layer: (outputs, inputs) for layer, (outputs, inputs) in sides.items()}
+
+    def layers(self, kept: Mapping[str, int]) -> dict[str, int]:
+        """Layer -> weights that are left of it where each group has ``kept`` units."""
+        return {
+            layer: outputs * inputs * self._shapes[layer][2:].numel()
+            for layer, (outputs, inputs) in self._sides(kept).items()
+        }
+
+    def weights(self, kept: Mapping[str, int]) -> int:
+        """Survivors of `unit_masks` with so many units of each group, of weights and what else it names."""
+        vectors = dict(self._vectors)
+        for group in self._groups:
+            for layer in (*group.makers, *group.norms):
+                for name in {f"{layer}.weight", f"{layer}.bias"} & vectors.keys():
+                    vectors[name] -= group.count - kept[group.name]
+        return sum(self.layers(kept).values()) + sum(vectors.values())
+
+    def multiplications(self, kept: Mapping[str, int]) -> int:
+        """Multiply-adds of an image; taps on padding are counted."""
+        return sum(self.places[layer] * weights for layer, weights in self.layers(kept).items())
+
+
+def _places(model: nn.Module, layers: Sequence[str], image: Tensor) -> dict[str, int]:
+    """Layer -> at how many places of an image its weights are used."""
+    with torch.no_grad(), eval_mode(model), watched(model, layers) as seen:
+        model(image)
+    return {name: given.numel() // given.shape[1] for name, (_, given) in seen.items()}
 
 
 def incoming(model: nn.Module, groups: Sequence[Units]) -> dict[str, Tensor]:

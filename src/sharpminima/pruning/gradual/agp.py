@@ -15,7 +15,7 @@ from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_sco
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.schedule import survivor_counts
-from sharpminima.pruning.engine.search import Found, SearchPolicy, found
+from sharpminima.pruning.engine.search import SearchPolicy, SearchResult, search_result
 from sharpminima.pruning.engine.trainings import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel
@@ -58,9 +58,9 @@ class Tightening(SearchPolicy):
         self.masks = state["masks"]
 
 
-def search(run: Run, level: float, settings: AgpSettings, resume: ResumeFile | None) -> Found:
+def search(run: Run, level: float, settings: AgpSettings, resume: ResumeFile | None) -> SearchResult:
     """Train from W0 while the mask tightens to the level."""
     flat = FlatModel(copy.deepcopy(run.model), compaction=run.compaction)
     policy = Tightening(run, settings, flat, level)
     history = fit(run, flat, policy, settings, ("agp", "search"), resume)
-    return found(flat, policy.masks, history)
+    return search_result(flat, policy.masks, history)

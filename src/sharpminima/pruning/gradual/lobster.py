@@ -23,7 +23,7 @@ from sharpminima.runtime.rng import generator
 from sharpminima.training import Best, FlatModel, Policy, train
 
 _GOOD = 1.01  # an epoch is good while its loss is under this many times the best
-_BRACKET = 0.05  # the bisection ends when the losses of its ends differ by less than this share of the bound
+_BRACKET = 0.05  # the bisection ends when the losses of its ends differ by less than this share of the bound, or TWT
 _MOVE = 1e-10  # ... or when its centre moves by no more than this
 
 
@@ -31,7 +31,10 @@ def largest_threshold(flat: FlatModel, prunable: Tensor, validation: Split, *, t
     """The largest T found by bisection for which removing all ``|w| < T`` keeps the validation loss in bounds.
 
     Starts at the mean magnitude of the survivors, between 0 and the largest. The authors return the centre of the
-    last bracket, which may lie out of bounds; we return its lower end, which never does.
+    last bracket, which may lie out of bounds; we return its lower end, which never does. They end the bisection when
+    the losses of its ends differ by less than 5 % of the bound, whatever TWT. By a narrow TWT a guess that is hardly
+    out of bounds would then end it at T = 0: we go on until something may go, and until the losses differ by less than
+    TWT where that is less than 5 %. By a TWT from 0.06 on both make no difference.
 
     Args:
         flat: the net, unchanged on return.
@@ -57,7 +60,8 @@ def largest_threshold(flat: FlatModel, prunable: Tensor, validation: Split, *, t
         return low, at_low
     high = float(live.max())
     center, last = float(live.mean()), float("inf")
-    while abs(at_low.loss - loss_high) >= bound * _BRACKET and abs(center - last) > _MOVE:
+    closed = bound * min(_BRACKET, twt)
+    while (low == 0.0 or abs(at_low.loss - loss_high) >= closed) and abs(center - last) > _MOVE:
         measured = validate(center)
         if measured.loss <= bound:
             low, at_low = center, measured
@@ -229,6 +233,7 @@ def prune(run: Run, settings: LobsterSettings) -> Pruned:
         weight_decay=settings.weight_decay,
         stream=lambda epoch: generator(run.seed, "lobster", "order", epoch),
         augment=run.augment,
+        psp_entropy=run.psp_entropy,
         progress=run.progress,
         resume=run.resume,
     )

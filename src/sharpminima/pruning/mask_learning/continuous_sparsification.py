@@ -14,7 +14,7 @@ from sharpminima.catalogue.methods.mask_learning import ContinuousSparsification
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.total import total
 from sharpminima.training import FlatModel
 
@@ -61,9 +61,11 @@ class Rounds(Learning[Hardening]):
                 net.of(name).mul_(net.settings.beta).clamp_(max=net.settings.s0)
 
 
-def search(run: Run, strength: float, settings: ContinuousSparsificationSettings, resume: ResumeFile | None) -> Found:
+def search(
+    run: Run, strength: float, settings: ContinuousSparsificationSettings, resume: ResumeFile | None
+) -> SearchResult:
     """Train weights and scores from W0."""
     net = Hardening(run, settings, strength)
     added = by_sgd(settings, settings.rate)
     history = learn(run, net, settings, "continuous_sparsification", resume, Rounds, added=added)
-    return Found(net.folded(), net.masks(), history)
+    return SearchResult(net.folded(), net.masks(), history)

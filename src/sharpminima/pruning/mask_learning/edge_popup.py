@@ -20,7 +20,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked
 from sharpminima.runtime.rng import generator
 
@@ -40,14 +40,14 @@ class Popup(Reparametrised):
             bound = math.sqrt(1 / (weight.numel() / weight.shape[0]))  # PyTorch's own for weights
             self.add(name, ((2 * torch.rand(weight.shape, generator=draws) - 1) * bound).to(weight))
 
-    def found(self) -> dict[str, Tensor]:
+    def best_masks(self) -> dict[str, Tensor]:
         """Masks (CPU) of the scores of largest magnitude, in the number asked for."""
         scores = {name: self.of(name).detach().abs() for name in self.names}
         return keep_best(scores, self._survivors, self._distribution)
 
     def weights(self) -> dict[str, Tensor]:
         """W0 where scores are best, zero elsewhere, times 1 / sqrt(density); the scores get the masks' gradients."""
-        masks = self.found()
+        masks = self.best_masks()
         return {
             name: self.base(name)
             * self._scale
@@ -56,10 +56,10 @@ class Popup(Reparametrised):
         }
 
 
-def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> Found:
+def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> SearchResult:
     """Train the scores of frozen W0; the masks are the best of them in the number asked for."""
     net = Popup(run, settings, level)
     added = by_sgd(settings, settings.rate)
     history = learn(run, net, settings, "edge_popup", resume, Learning, added=added, frozen=True)
-    masks = net.found()
-    return Found(masked(net.folded(), masks), masks, history)
+    masks = net.best_masks()
+    return SearchResult(masked(net.folded(), masks), masks, history)

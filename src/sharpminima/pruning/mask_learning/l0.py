@@ -21,13 +21,12 @@ from sharpminima.catalogue.methods.mask_learning import L0Settings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_adam, learn
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.total import total
 from sharpminima.runtime.rng import generator
-from sharpminima.training import FlatModel
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-LIMIT = math.log(100)  # of |log alpha|
+LIMIT = math.log(100)  # of |log alpha|: gates stay where their gradients live
 _SPREAD = 0.01  # of log alpha at the start
 _EDGE = 1e-6  # of u: the logarithms stay finite
 
@@ -77,20 +76,9 @@ class HardConcrete(Reparametrised):
         return self._strength * total(weights[n] * (self.of(n) - shift).sigmoid().sum() for n in self.names)
 
 
-class Bounded(Learning[HardConcrete]):
-    """Keeps gates where their gradients live."""
-
-    @torch.no_grad()
-    def after_step(self, flat: FlatModel) -> None:
-        """Clamp log alpha to its bounds."""
-        super().after_step(flat)
-        net = self.net(flat)
-        for name in net.names:
-            net.of(name).clamp_(-LIMIT, LIMIT)
-
-
-def search(run: Run, strength: float, settings: L0Settings, resume: ResumeFile | None) -> Found:
+def search(run: Run, strength: float, settings: L0Settings, resume: ResumeFile | None) -> SearchResult:
     """Train weights and gates from W0."""
     net = HardConcrete(run, settings, strength)
-    history = learn(run, net, settings, "l0", resume, Bounded, added=by_adam(settings, settings.gate_lr))
-    return Found(net.folded(), net.masks(), history)
+    added = by_adam(settings, settings.gate_lr)
+    history = learn(run, net, settings, "l0", resume, Learning, added=added, bounds=(-LIMIT, LIMIT))
+    return SearchResult(net.folded(), net.masks(), history)

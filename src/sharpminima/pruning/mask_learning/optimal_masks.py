@@ -15,7 +15,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked, with_ties
 from sharpminima.training import FlatModel
 
@@ -36,19 +36,20 @@ class Coins(Reparametrised):
         """All at first, then what is drawn; in eval mode what acts more often than not."""
         if int(self.step) <= self.pretraining:
             return {}
-        draws, found = self.noise(), {}
+        draws, acting = self.noise(), {}
         for name in self.names:
             weight, b = self.base(name), self.of(name)
             chance = torch.rand(weight.shape, generator=draws).to(weight) if self.training else 0.5
-            found[name] = weight * StraightThrough.apply(b, b.detach().sigmoid() >= chance)
-        return found
+            acting[name] = weight * StraightThrough.apply(b, b.detach().sigmoid() >= chance)
+        return acting
 
 
 class Tossing(Learning[Coins]):
     """Trains the weights for the first tenth of the steps, then b alone."""
 
     def __init__(self, run: Run, settings: OptimalMasksSettings, flat: FlatModel) -> None:
-        super().__init__(run, settings, flat, added=by_sgd(settings, settings.alpha / settings.lr))
+        added = by_sgd(settings, settings.alpha / settings.lr)
+        super().__init__(run, settings, flat, added=added, bounds=(-_LIMIT, _LIMIT))
         self.settings = settings
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
@@ -60,16 +61,8 @@ class Tossing(Learning[Coins]):
             for name in self.added.names or ():
                 flat.view(flat.gradients, name).add_(self.settings.strength).clamp_(-_CLIP, _CLIP)
 
-    @torch.no_grad()
-    def after_step(self, flat: FlatModel) -> None:
-        """Clip b to [-15, 15], as the thesis does."""
-        super().after_step(flat)
-        net = self.net(flat)
-        for name in net.names:
-            net.of(name).clamp_(-_LIMIT, _LIMIT)
 
-
-def search(run: Run, level: float, settings: OptimalMasksSettings, resume: ResumeFile | None) -> Found:
+def search(run: Run, level: float, settings: OptimalMasksSettings, resume: ResumeFile | None) -> SearchResult:
     """Pretrain, then train the masks."""
     net = Coins(run, settings)
     history = learn(run, net, settings, "optimal_masks", resume, Tossing)
@@ -78,4 +71,4 @@ def search(run: Run, level: float, settings: OptimalMasksSettings, resume: Resum
     weights = {name: net.base(name) for name in net.names}
     masks = keep_best(with_ties(scores, weights), survivors, settings.distribution)
     state = {name: tensor.detach().cpu() for name, tensor in net.model.state_dict().items()}
-    return Found(masked(state, masks), masks, history)
+    return SearchResult(masked(state, masks), masks, history)

@@ -19,7 +19,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_sgd, learn
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.straight_through import StraightThrough, masked, with_ties
 
 
@@ -35,7 +35,7 @@ class Bernoulli(Reparametrised):
         for name in self.names:
             self.add(name, torch.full_like(self.base(name), math.log(density / max(1 - density, 1e-6))))
 
-    def found(self) -> dict[str, Tensor]:
+    def best_masks(self) -> dict[str, Tensor]:
         """Masks (CPU) of the scores above 0, the highest in the number asked for; of equal ones the larger weights'."""
         scores = {name: self.of(name).detach() for name in self.names}
         ranked = with_ties(scores, {name: self.base(name) for name in self.names})
@@ -45,8 +45,8 @@ class Bernoulli(Reparametrised):
     def weights(self) -> dict[str, Tensor]:
         """W0 where the draw, or in eval mode the score, says so, rescaled."""
         draws = self.noise()
-        masks = None if self.training else self.found()
-        found = {}
+        masks = None if self.training else self.best_masks()
+        acting = {}
         for name in self.names:
             weight, chance = self.base(name), self.of(name).sigmoid()
             if masks is None:
@@ -54,14 +54,14 @@ class Bernoulli(Reparametrised):
             else:
                 mask = masks[name].to(weight.device)
             share = mask.to(weight.dtype).mean().clamp(min=1 / mask.numel())
-            found[name] = weight / share * StraightThrough.apply(chance, mask)
-        return found
+            acting[name] = weight / share * StraightThrough.apply(chance, mask)
+        return acting
 
 
-def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> Found:
+def search(run: Run, level: float, settings: SupermaskSettings, resume: ResumeFile | None) -> SearchResult:
     """Train the scores of frozen W0; the masks are the best of them, at most the number asked for."""
     net = Bernoulli(run, settings, level)
     added = by_sgd(settings, settings.rate)
     history = learn(run, net, settings, "supermask", resume, Learning, added=added, frozen=True)
-    masks = net.found()
-    return Found(masked(net.folded(), masks), masks, history)
+    masks = net.best_masks()
+    return SearchResult(masked(net.folded(), masks), masks, history)

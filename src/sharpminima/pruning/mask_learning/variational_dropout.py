@@ -18,22 +18,16 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sharpminima.catalogue.methods.mask_learning import VariationalDropoutSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_adam, learn
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.total import total
+from sharpminima.pruning.engine.variational import TINY, drawn_output, dropout_kl
 
 _LIMIT, _REMOVED = 8.0, 3.0  # of log alpha
-_TINY = 1e-8
-
-
-def kl(log_alpha: Tensor) -> Tensor:
-    """KL of each weight, up to a constant."""
-    return -(0.63576 * (1.8732 + 1.48695 * log_alpha).sigmoid() - 0.5 * F.softplus(-log_alpha) - 0.63576)
 
 
 class NoisyWeights(Reparametrised):
@@ -52,7 +46,7 @@ class NoisyWeights(Reparametrised):
 
     def log_alpha(self, name: str) -> Tensor:
         """log sigma^2 - log w^2 of each weight, in bounds."""
-        return (self.of(name) - (self.base(name).square() + _TINY).log()).clamp(-_LIMIT, _LIMIT)
+        return (self.of(name) - (self.base(name).square() + TINY).log()).clamp(-_LIMIT, _LIMIT)
 
     def kept(self, name: str) -> Tensor:
         """True where log alpha is below the threshold."""
@@ -61,20 +55,14 @@ class NoisyWeights(Reparametrised):
     def variance(self, name: str) -> Tensor:
         """sigma^2 of each weight as it acts in training, log alpha in bounds."""
         weight = self.base(name)
-        found = (self.log_alpha(name) + (weight.square() + _TINY).log()).exp()
-        return found * self.kept(name) if self._clip and weight.ndim == 4 else found
+        variance = (self.log_alpha(name) + (weight.square() + TINY).log()).exp()
+        return variance * self.kept(name) if self._clip and weight.ndim == 4 else variance
 
     def _sampled(self, name: str, layer: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         """The layer's output as a draw from its distribution."""
         if not self.training:
             return output
-        squares, variance = inputs[0].square(), self._variances[name]
-        if isinstance(layer, nn.Linear):
-            spread = F.linear(squares, variance)
-        else:
-            spread = F.conv2d(squares, variance, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-        draws = torch.randn(output.shape, generator=self._draws).to(output)
-        return output + (spread + _TINY).sqrt() * draws
+        return drawn_output(layer, inputs[0], output, self._variances[name], self._draws)
 
     def weights(self) -> dict[str, Tensor]:
         """Means, without those removed; in training those too, unless they are clipped."""
@@ -88,13 +76,13 @@ class NoisyWeights(Reparametrised):
     def penalty(self) -> Tensor:
         """KL / N, as far as it is warm; what is clipped has a constant one, which is left out."""
         warmth = min(1.0, max(0.0, (int(self.step) - self._wait) / self._warm_up))
-        terms = ((kl(self.log_alpha(name)), self.kept(name)) for name in self.names)
+        terms = ((dropout_kl(self.log_alpha(name)), self.kept(name)) for name in self.names)
         return self._strength * warmth * total((term * kept if self._clip else term).sum() for term, kept in terms)
 
 
-def search(run: Run, strength: float, settings: VariationalDropoutSettings, resume: ResumeFile | None) -> Found:
+def search(run: Run, strength: float, settings: VariationalDropoutSettings, resume: ResumeFile | None) -> SearchResult:
     """Train means and variances from W0."""
     net = NoisyWeights(run, settings, strength)
     added = by_adam(settings, settings.gate_lr)
     history = learn(run, net, settings, "variational_dropout", resume, Learning, added=added)
-    return Found(net.folded(), net.masks(), history)
+    return SearchResult(net.folded(), net.masks(), history)

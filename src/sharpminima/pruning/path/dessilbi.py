@@ -29,7 +29,7 @@ from sharpminima.nets.masks import Masks, all_masks, count, sparsity
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
-from sharpminima.pruning.engine.search import Found, SearchPolicy, train_found
+from sharpminima.pruning.engine.search import SearchPolicy, SearchResult, train_found
 from sharpminima.pruning.engine.trainings import Trainings, fit, level_state
 from sharpminima.training import FlatModel
 
@@ -78,8 +78,8 @@ class Path(SearchPolicy):
 
     def order(self, flat: FlatModel) -> dict[str, Tensor]:
         """|w| less the epoch of entry, of each weight, by name (CPU)."""
-        found = flat.values.abs().double() - self._entered
-        return {name: flat.view(found, name).cpu() for name in self.names}
+        order = flat.values.abs().double() - self._entered
+        return {name: flat.view(order, name).cpu() for name in self.names}
 
     def before_step(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
         """Move Z by the weights as they are."""
@@ -140,7 +140,7 @@ def prune(run: Run, settings: DessilbiSettings) -> Pruned:
     for number, level in enumerate(run.levels, start=1):
         survivors = survivors_at(level, sum(order.numel() for order in path["order"].values()))
         masks = keep_best(path["order"], survivors, settings.distribution)
-        got = Found(path["state"], masks, path["history"])
+        got = SearchResult(path["state"], masks, path["history"])
         trained = train_found(run, settings, trainings, "dessilbi", got, level)
         spent = len(path["history"]) + len(trained["history"])
         levels[level] = level_state(run, level, number, masks, trained, spent)

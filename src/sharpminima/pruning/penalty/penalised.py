@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sharpminima.nets.masks import all_masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Pruned, Run
-from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.search import SearchPolicy, SearchResult, prune_by_search, search_result
 from sharpminima.pruning.engine.trainings import fit
 from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
 from sharpminima.training import FlatModel
@@ -31,29 +31,38 @@ class Penalised(SearchPolicy):
         self.names = list(all_masks(flat.model))
         self.penalised = flat.indicator(self.names)
 
+    def to_leave(self, flat: FlatModel, importance: Tensor) -> Tensor:
+        """True where a pruning to the level by |importance| [P] would remove a weight now; with ties, a few more."""
+        sizes = importance.abs()
+        each = sizes[self.penalised > 0]
+        leaving = len(each) - survivors_at(self.level, len(each))
+        if not leaving:
+            return torch.zeros_like(sizes, dtype=torch.bool)
+        return (sizes <= each.kthvalue(leaving).values) & (self.penalised > 0)
+
 
 def search_weights(
     run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[Penalised]
-) -> Found:
+) -> SearchResult:
     """Train from W0 under the penalty; the smallest weights leave."""
     flat = FlatModel(copy.deepcopy(run.model))
     history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)
     masks = all_masks(flat.model)
     scores = {key: flat.view(flat.values, key).abs() for key in masks}
     survivors = survivors_at(level, sum(mask.numel() for mask in masks.values()))
-    return found(flat, keep_best(scores, survivors, settings.distribution), history)
+    return search_result(flat, keep_best(scores, survivors, settings.distribution), history)
 
 
 def search_units(
     run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[Penalised]
-) -> Found:
+) -> SearchResult:
     """Train from W0 under the penalty; the units with the smallest incoming weights (L2) leave."""
     flat = FlatModel(copy.deepcopy(run.model))
     history = fit(run, flat, policy(run, settings, flat, level), settings, (name, "search"), resume)
     weights = incoming(flat.model, units_of(flat.model))
     scores = {group: weight.square().mean(1).sqrt() for group, weight in weights.items()}
     masks = keep_best_units(flat.model, scores, level, settings.distribution, settings.floor)
-    return found(flat, masks, history)
+    return search_result(flat, masks, history)
 
 
 def prune_weights(run: Run, settings: Any, name: str, policy: type[Penalised]) -> Pruned:

@@ -23,8 +23,8 @@ class SensitivityDecay(Penalised):
         parameters = dict(flat.model.named_parameters())
         with evaluating(flat.model):
             outputs = flat.network(images).mean(0)
-            found = sensitivities(outputs, [parameters[name] for name in self.names])
-        self._insensitivity = {name: (1 - s).relu_() for name, s in zip(self.names, found, strict=True)}
+            felt = sensitivities(outputs, [parameters[name] for name in self.names])
+        self._insensitivity = {name: (1 - s).relu_() for name, s in zip(self.names, felt, strict=True)}
 
     @torch.no_grad()
     def after_step(self, flat: FlatModel) -> None:

@@ -37,11 +37,11 @@ class NeuronDecay(Penalised):
         hooks = [layer.register_forward_hook(partial(noted, name)) for name, layer in self._layers.items()]
         with evaluating(flat.model):
             outputs = flat.network(images).sum(0)  # a sample's potentials act on its own outputs only
-            found = sensitivities(outputs, [potentials[name] for name in self.names])
+            felt = sensitivities(outputs, [potentials[name] for name in self.names])
         for hook in hooks:
             hook.remove()
         self._insensitivity = {
-            name: (1 - s.transpose(0, 1).flatten(1).mean(1)).relu_() for name, s in zip(self.names, found, strict=True)
+            name: (1 - s.transpose(0, 1).flatten(1).mean(1)).relu_() for name, s in zip(self.names, felt, strict=True)
         }
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from sharpminima.catalogue.methods.penalty import SlimmingSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised
-from sharpminima.pruning.engine.search import Found
+from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.total import total
 from sharpminima.pruning.engine.trainings import fit
 from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
@@ -83,10 +83,10 @@ class Gated(Reparametrised):
         return self._strength * total(scale.abs().sum() for scales in self.scales().values() for scale in scales)
 
 
-def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFile | None) -> Found:
+def search(run: Run, level: float, settings: SlimmingSettings, resume: ResumeFile | None) -> SearchResult:
     """Train from W0 under the penalty; the units of smallest scale leave."""
     net = Gated(run, settings.strength)
     flat = FlatModel(net)
     history = fit(run, flat, Learning(run, settings, flat), settings, ("slimming", "search"), resume)
     masks = keep_best_units(net.model, net.scores(), level, settings.distribution, settings.floor)
-    return Found(net.folded(), masks, history)
+    return SearchResult(net.folded(), masks, history)

@@ -8,7 +8,6 @@ gradient it would diverge where lr a mu passes 2.
 
 import torch
 
-from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.penalty.penalised import Penalised
 from sharpminima.training import FlatModel
 
@@ -21,10 +20,6 @@ class SelectiveDecay(Penalised):
         """Decay all under the present threshold."""
         settings = self.settings
         growth = settings.a_min * (settings.a_max / settings.a_min) ** (self.steps / max(1, self.total_steps - 1))
-        magnitudes = flat.values.abs()[self.penalised > 0]
-        leaving = len(magnitudes) - survivors_at(self.level, len(magnitudes))
-        if leaving:
-            threshold = magnitudes.kthvalue(leaving).values
-            under = (flat.values.abs() <= threshold) & (self.penalised > 0)
-            flat.values.copy_(torch.where(under, flat.values / (1 + self.lr * growth * settings.mu), flat.values))
+        leaving = self.to_leave(flat, flat.values)
+        flat.values.copy_(torch.where(leaving, flat.values / (1 + self.lr * growth * settings.mu), flat.values))
         super().after_step(flat)

@@ -6,6 +6,7 @@ is found first, and training with that mask follows.
 """
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_sco
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
 from sharpminima.pruning.engine.schedule import survivor_counts
-from sharpminima.pruning.engine.trainings import Trainings, at, fit_recipe, level_state
+from sharpminima.pruning.engine.trainings import Trainings, fit_dense, fit_recipe, level_state
 from sharpminima.runtime.rng import generator
 
 
@@ -41,22 +42,24 @@ def find_masks(model: nn.Module, criterion: Criterion, level: float, settings: S
 
 def prune(run: Run, settings: ScoredSettings, name: str, criterion: Criterion) -> Pruned:
     """Score, remove and train, for each level by itself."""
+    return prune_by(run, settings, name, lambda model, level: find_masks(model, criterion, level, settings, run))
+
+
+def prune_by(run: Run, settings: ScoredSettings, name: str, find: Callable[[nn.Module, float], Masks]) -> Pruned:
+    """The same by any masks: ``find`` gets a net of its own, whose weights it may change, and a level."""
     trainings = Trainings(run.resume)
     history: list[dict[str, Any]] = []
     epochs = 0
     start = run.model
     if settings.start == "trained":
-        dense = trainings.run(
-            "dense", partial(fit_recipe, run, copy.deepcopy(start), None, settings.dense, ("dense", 0))
-        )
-        start = at(run, dense["state"])
-        history += dense["history"]
-        epochs = len(dense["history"])
+        start, rows = fit_dense(run, trainings, settings.dense)
+        history += rows
+        epochs = len(rows)
     levels: dict[float, LevelState] = {}
     most = epochs
     for number, level in enumerate(run.levels, start=1):
-        masks = find_masks(start, criterion, level, settings, run)
         model = copy.deepcopy(start)
+        masks = find(model, level)
         apply_masks(model, masks)
         work = partial(fit_recipe, run, model, masks, settings.recipe, (name, "mask"))
         trained = trainings.run(f"level-{level!r}", work)

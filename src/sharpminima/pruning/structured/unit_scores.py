@@ -10,7 +10,7 @@ from torch import Tensor
 from sharpminima.nets.masks import Masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Pruned, Run
-from sharpminima.pruning.engine.search import Found, SearchPolicy, found, prune_by_search
+from sharpminima.pruning.engine.search import SearchPolicy, SearchResult, prune_by_search, search_result
 from sharpminima.pruning.engine.trainings import fit
 from sharpminima.pruning.engine.units import incoming, keep_best_units, units_of
 from sharpminima.training import FlatModel
@@ -39,12 +39,12 @@ class UnitScores(SearchPolicy, ABC):
 
 def search(
     run: Run, level: float, settings: Any, resume: ResumeFile | None, *, name: str, policy: type[UnitScores]
-) -> Found:
+) -> SearchResult:
     """Train from W0, then remove units."""
     flat = FlatModel(copy.deepcopy(run.model))
     scoring = policy(run, settings, flat, level)
     history = fit(run, flat, scoring, settings, (name, "search"), resume)
-    return found(flat, scoring.best(flat, level), history)
+    return search_result(flat, scoring.best(flat, level), history)
 
 
 def prune(run: Run, settings: Any, name: str, policy: type[UnitScores]) -> Pruned:

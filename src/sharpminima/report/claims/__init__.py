@@ -7,8 +7,16 @@ number of replicas that would decide it if mean and spread stayed as they are.
 
 from sharpminima.report.claims._judge import judge
 from sharpminima.report.claims._ledger import Claim, Ledger, read_ledger
-from sharpminima.report.claims._results import JudgedClaim, Result
-from sharpminima.report.claims._text import as_markdown, as_text, measured, verdict_text
+from sharpminima.report.claims._results import BySetting, JudgedClaim, Result, deciding_results
+from sharpminima.report.claims._settings import judge_settings
+from sharpminima.report.claims._text import (
+    as_markdown,
+    as_text,
+    comparison_title,
+    measured_text,
+    settings_text,
+    verdict_text,
+)
 from sharpminima.report.claims._verdict import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, VERDICTS
 
 __all__ = [
@@ -17,14 +25,19 @@ __all__ = [
     "REPRODUCED",
     "UNDECIDED",
     "VERDICTS",
+    "BySetting",
     "Claim",
     "JudgedClaim",
     "Ledger",
     "Result",
     "as_markdown",
     "as_text",
+    "comparison_title",
+    "deciding_results",
     "judge",
-    "measured",
+    "judge_settings",
+    "measured_text",
     "read_ledger",
+    "settings_text",
     "verdict_text",
 ]

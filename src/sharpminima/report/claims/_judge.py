@@ -1,13 +1,14 @@
 """Claims held against the summarised numbers of a study."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
 from sharpminima.catalogue.columns import ALL, RELATIVE
+from sharpminima.catalogue.models import unlabelled
 from sharpminima.report.claims._ledger import (
+    Against,
     CarryOver,
-    Claim,
     Difference,
     Eigenvalue,
     Ledger,
@@ -28,6 +29,7 @@ from sharpminima.report.claims._results import (
     JudgedClaim,
     Result,
     Value,
+    deciding_results,
 )
 from sharpminima.report.claims._text import REMOVED
 from sharpminima.report.claims._verdict import (
@@ -41,9 +43,9 @@ from sharpminima.report.claims._verdict import (
     holm,
     most_needed,
 )
-from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Quantity, Spectrum
+from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Level, Quantity, Spectrum
 from sharpminima.report.intervals import Published, Summary, describe, paired, predicted, unpaired
-from sharpminima.report.titles import title_of_dataset, title_of_net
+from sharpminima.report.titles import title_of_dataset, title_of_model, title_of_net
 
 _Named = tuple[str, str, Summary | Published]  # name and unit of what has been summarised
 _UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "best_epoch": "epochs", "epochs": "epochs"}
@@ -64,6 +66,13 @@ _PSP = {
     "psp_entropy_1_bits": "first-order entropy",
     "psp_entropy_2_bits": "second-order entropy",
 }
+_AGAINST = {
+    "probe_error_percent": "test error of a linear probe on the other dataset",
+    "largest_eigenvalue": "largest eigenvalue",
+    "entropy_1_bits": "first-order PSP-entropy",
+    "entropy_2_joint_bits": "second-order PSP-entropy, joint",
+}
+_AGAINST_UNITS = {"probe_error_percent": "%", "entropy_1_bits": "bits", "entropy_2_joint_bits": "bits"}
 _SPACES = {
     "all": "all parameters",
     "surviving": "surviving parameters",
@@ -73,7 +82,13 @@ _SHORT = {"gradual": "G", "rewind": "1-S"}
 _UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")  # one net a run
 
 
-def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = ()) -> list[JudgedClaim]:
+Short = Mapping[tuple[str, str, str], Mapping[float, Collection[str]]]
+"""Dataset, model and method -> level -> the runs that did not reach it, by their seed."""
+
+
+def judge(
+    ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = (), short: Short | None = None
+) -> list[JudgedClaim]:
     """Every claim with its verdict, and a result for each test and experiment that bears on it.
 
     The verdict of a claim that is partly ``missing`` is that of the others.
@@ -82,24 +97,28 @@ def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Exper
         ledger: the claims.
         experiments: as `sharpminima.report.numbers` summarises them.
         new: the same of the new runs alone (`Ledger.new_runs_from`).
+        short: what runs did not reach: two ways of training are compared at a level by those that reached it in both.
     """
-    judged = _judged(ledger, experiments)
+    short = short or {}
+    judged = _judged(ledger, experiments, short)
     alone: list[Alone | None] = [None] * len(judged)
     if new:
         alone = [
             Alone(verdict=one["verdict"], remark=one["remark"], needed=one["needed"], results=one["results"])
-            for one in _judged(ledger, new)
+            for one in _judged(ledger, new, short)
         ]
     return [{**claim, "new_runs": by_new} for claim, by_new in zip(judged, alone, strict=True)]
 
 
-def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected]:
+def _judged(ledger: Ledger, experiments: Sequence[Experiment], short: Short) -> list[Corrected]:
     judged: dict[str, Judged] = {}
+    places = {_place(e) for e in experiments}
     for claim in ledger.claims:
+        stated_for = claim.deciding(places)
         results: list[Result] = [
             {
                 **_key(e),
-                "stated": _place(e) in claim.stated_for,
+                "stated": _place(e) in stated_for,
                 "sensitivity": test in claim.sensitivity,
                 "carried_from": None,
                 **result,
@@ -107,11 +126,15 @@ def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected
             for test in (*claim.tests, *claim.sensitivity)
             if not isinstance(test, CarryOver)
             for e in experiments
-            if claim.elsewhere or _place(e) in claim.stated_for
-            for result in examine(test, e, ledger.margins)
+            if _place(e) in stated_for or (claim.elsewhere and unlabelled(e["model"]) == e["model"])
+            for result in (
+                against(test, e, experiments, ledger.margins, short)
+                if isinstance(test, Against)
+                else examine(test, e, ledger.margins)
+            )
         ]
         carried = {
-            name: [result for result in judged[name]["results"] if _place(result) in claim.stated_for]
+            name: [result for result in judged[name]["results"] if _place(result) in stated_for]
             for test in claim.tests
             if isinstance(test, CarryOver)
             for name in test.claims
@@ -121,33 +144,35 @@ def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected
                 {**result, "stated": True, "carried_from": name, "detail": f"{name}: {result['detail']}"}
                 for result in brought
             ]
-        deciding = [result for result in results if result["stated"] and not result["sensitivity"]]
+        deciding = deciding_results(results)
         needed = [result["needed"] for result in deciding if result["verdict"] == UNDECIDED]
         verdict = common(result["verdict"] for result in deciding)
         judged[claim.id] = {
             "id": claim.id,
             "source": claim.source,
             "says": claim.says,
-            "stated_for": list(claim.stated_for),
+            "stated_for": list(stated_for),
             "verdict": verdict,
             "remark": common_remark(verdict, deciding),
             "p": common_p(verdict, deciding),
             "needed": most_needed(needed),
-            "missing": _missing(claim, deciding, carried),
+            "missing": _missing(stated_for, deciding, carried),
             "results": results,
         }
     survives = holm([claim["p"] for claim in judged.values()])
     return [{**claim, "holm": holds} for claim, holds in zip(judged.values(), survives, strict=True)]
 
 
-def _missing(claim: Claim, deciding: Sequence[Result], carried: Mapping[str, Sequence[Result]]) -> list[str]:
+def _missing(
+    stated_for: Sequence[str], deciding: Sequence[Result], carried: Mapping[str, Sequence[Result]]
+) -> list[str]:
     tried = {_place(result) for result in deciding}
     if not tried:
         return []  # the verdict says so
-    missing = [_net(place) for place in claim.stated_for if place not in tried]
+    missing = [_net(place) for place in stated_for if place not in tried]
     for name, results in carried.items():
         lacking = tried - {_place(result) for result in results if not result["sensitivity"]}
-        missing += [f"{name} for {_net(place)}" for place in claim.stated_for if place in lacking]
+        missing += [f"{name} for {_net(place)}" for place in stated_for if place in lacking]
     return missing
 
 
@@ -303,14 +328,76 @@ def _transfer(test: Transfer, experiment: Experiment, margins: Margins | None) -
             yield {**result, "brief": f"then {place}"}
 
 
-def _cells(test: Nets, experiment: Experiment) -> dict[str, Cell]:
+def against(
+    test: Against, experiment: Experiment, experiments: Sequence[Experiment], margins: Margins | None, short: Short
+) -> Iterator[Examined]:
+    """The results of a comparison of an experiment with another one of the study; none where a side is missing.
+
+    A run that did not reach the level in one of the two is left out, since its net is denser than the other.
+    """
+    key = (experiment["dataset"], test.other, experiment["method"])
+    other = next((e for e in experiments if (e["dataset"], e["model"], e["method"]) == key), None)
+    if other is None or other is experiment:
+        return
+    values = [_values_by_run(test, one) for one in (experiment, other)]
+    pairs = [run for run in values[0] if run in values[1]]
+    denser = {run for one in (experiment, other) for run in _short_at(test, one, short)}
+    runs = [run for run in pairs if run not in denser]
+    if not runs:
+        return
+    ours, theirs = (describe(each[run] for run in runs) for each in values)
+    difference = describe(values[0][run] - values[1][run] for run in runs)
+    size = (abs(ours["mean"]) + abs(theirs["mean"])) / 2 if test.relative else 1.0
+    margin = _margin(margins, test, test.quantity, experiment["dataset"], ours, theirs)
+    decided = decide(lambda n: paired(difference, n), test.is_, test.bound * size, margin=margin)
+    nets = _SHORT.get(test.of, test.of)
+    name = _AGAINST.get(test.quantity) or _NAMES.get(test.quantity) or _PSP[test.quantity]
+    unit = _UNITS.get(test.quantity, _AGAINST_UNITS.get(test.quantity, ""))
+    sides: list[_Named] = [(title_of_model(e["model"]), unit, of) for e, of in ((experiment, ours), (other, theirs))]
+    detail = f"{name} of {nets}"
+    if test.of != "dense":
+        detail += f", {test.level} level" if isinstance(test.level, str) else f", {100 * test.level:.6g} %"
+    if left_out := len(pairs) - len(runs):
+        detail += f"; {left_out} of {len(pairs)} runs left out, which one of both ways did not bring there"
+    yield _result(detail, sides, decided, nets)
+
+
+def _values_by_run(test: Against, experiment: Experiment) -> Mapping[str, float]:
+    """The quantity of each run's net; empty where the experiment has none."""
+    match test.quantity:
+        case "test_error_percent" | "training_loss_nats":
+            cell = _cells(test, experiment).get(test.of)
+            return cell["by_seed"][test.quantity] if cell else {}
+        case "probe_error_percent":
+            modes = next(iter(experiment["transfer"].values()), {})
+            moved = modes.get("probe", {}).get(test.of)
+            return moved["by_seed"]["test_error_percent"] if moved else {}
+        case "largest_eigenvalue":
+            spectrum = _spectrum(experiment, "all")
+            return spectrum["ranks"][0]["by_seed"][_SHORT[test.of]] if spectrum else {}
+    readings = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
+    quantities = next(iter(readings.values()), {}).get(ALL, {})
+    return quantities[test.quantity]["by_seed"][_SHORT[test.of]] if test.quantity in quantities else {}
+
+
+def _short_at(test: Against, experiment: Experiment, short: Short) -> Collection[str]:
+    """The runs that did not reach the level of a test; of dense nets none."""
+    at_level = [] if test.of == "dense" else _at_level(test, experiment)
+    runs = short.get((experiment["dataset"], experiment["model"], experiment["method"]), {})
+    return runs.get(at_level[0]["level"], ()) if at_level else ()
+
+
+def _at_level(test: Nets | Against, experiment: Experiment) -> Sequence[Level]:
     levels = experiment["levels"]
     if test.level == "highest":
-        at_level = [entry for entry in levels if abs(entry["level"] - experiment["highest"]["level"]) < 1e-9]
-    elif test.level == "lowest":
-        at_level = levels[:1]
-    else:
-        at_level = [entry for entry in levels if abs(entry["level"] - test.level) < 1e-9]
+        return [entry for entry in levels if abs(entry["level"] - experiment["highest"]["level"]) < 1e-9]
+    if test.level == "lowest":
+        return levels[:1]
+    return [entry for entry in levels if abs(entry["level"] - test.level) < 1e-9]
+
+
+def _cells(test: Nets | Against, experiment: Experiment) -> dict[str, Cell]:
+    at_level = _at_level(test, experiment)
     if not at_level:
         return {}
     dense = {"dense": experiment["dense"]} if experiment["dense"] else {}

@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -10,9 +10,13 @@ from pydantic import Field, ValidationError, model_validator
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.settings import Settings
 from sharpminima.base.yaml_input import read_yaml
+from sharpminima.catalogue.models import LABEL
 from sharpminima.report.claims._verdict import Side
 
-Place = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9]+$", description="dataset/model")]
+Place = Annotated[
+    str,
+    Field(pattern=rf"^[a-z0-9-]+/[a-z0-9]+({LABEL})?$", description="dataset/model, with its label where it has one"),
+]
 
 Space = Literal["all", "surviving", "relative"]  # relative: changes of survivors relative to their size
 
@@ -94,6 +98,31 @@ class Transfer(Difference):
     second: str
 
 
+class Against(Difference):
+    """A quantity of nets less that of the same nets of another experiment, by run: one net trained in two ways."""
+
+    kind: Literal["against"]
+    other: Annotated[str, Field(pattern=rf"^[a-z0-9-]+({LABEL})?$", description="the model of the other experiment")]
+    quantity: Literal[
+        "test_error_percent",
+        "training_loss_nats",
+        "probe_error_percent",
+        "entropy_1_bits",
+        "entropy_2_joint_bits",
+        "psp_norm",
+        "largest_eigenvalue",
+    ] = Field(description="probe_error_percent: on the other dataset; the last four are measured at G and at 1-S")
+    of: Literal["dense", "gradual", "rewind", "rewind-long"]
+    level: Literal["highest", "lowest"] | float = "highest"
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Against":
+        trained = self.quantity in ("test_error_percent", "training_loss_nats", "probe_error_percent")
+        if not trained and self.of not in ("gradual", "rewind"):
+            raise ValueError(f"{self.quantity} is measured of gradual and rewind; of: {self.of} given")
+        return self
+
+
 class LowerElsewhere(Settings):
     """Whether points of the map have less of a quantity than G, all of them at a higher loss: the lowest loss there
     less that at G, over the runs that have maps.
@@ -111,7 +140,8 @@ class CarryOver(Settings):
 
 
 Test = Annotated[
-    Nets | Reached | Psp | Eigenvalue | Positive | Transfer | LowerElsewhere | CarryOver, Field(discriminator="kind")
+    Nets | Reached | Psp | Eigenvalue | Positive | Transfer | Against | LowerElsewhere | CarryOver,
+    Field(discriminator="kind"),
 ]
 
 
@@ -121,10 +151,22 @@ class Claim(Settings):
     id: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     source: str = Field(description="where the paper says it")
     says: str
-    stated_for: tuple[Place, ...] = Field((), description="experiments that decide; others are shown beside them")
-    elsewhere: bool = Field(True, description="whether other experiments are shown beside them at all")
+    stated_for: tuple[Place | Annotated[tuple[Place, ...], Field(min_length=2)], ...] = Field(
+        (),
+        description="experiments that decide, or in place of one several, of which the first that the study has does; "
+        "others are shown beside them",
+    )
+    elsewhere: bool = Field(
+        True,
+        description="whether other experiments are shown beside them at all; those with a label are where it is named",
+    )
     tests: tuple[Test, ...] = Field(description="all must be reproduced")
     sensitivity: tuple[Test, ...] = Field((), description="other readings of the claim: shown, but decide nothing")
+
+    def deciding(self, places: Collection[str]) -> tuple[str, ...]:
+        """The experiments that decide in a study of ``places``; of several, none of which it has, the last."""
+        several = ((one,) if isinstance(one, str) else one for one in self.stated_for)
+        return tuple(next((place for place in choice if place in places), choice[-1]) for choice in several)
 
 
 class Margins(Settings):
@@ -164,6 +206,13 @@ class Amendment(Settings):
     seen: str = Field(description="what was known by then")
 
 
+class OtherSetting(Settings):
+    """A setting of the method other than the study's, by which some nets are made too."""
+
+    label: Annotated[str, Field(pattern=f"^{LABEL[1:]}$", description="of its experiments, as in lenet5@authors")]
+    says: str = Field(description="what the setting is, after `by`")
+
+
 class Ledger(Settings):
     """All claims, and how their rules have changed."""
 
@@ -171,6 +220,10 @@ class Ledger(Settings):
     margins: Margins | None = Field(None, description="null: two things being equal refute nothing")
     new_runs_from: int | None = Field(
         None, description="first seed of the runs for which every rule stood beforehand; they are judged alone too"
+    )
+    other_settings: tuple[OtherSetting, ...] = Field(
+        (),
+        description="the claims on a net that the study has by one of them are judged by it as well",
     )
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
 

@@ -1,5 +1,6 @@
 """What is said of a claim, as the numbers file holds it."""
 
+from collections.abc import Iterable
 from typing import Literal, TypedDict
 
 from sharpminima.report.experiments import Key
@@ -56,6 +57,11 @@ class Result(Examined, Key):
     carried_from: str | None  # the claim whose result it is, of one which says that others carry over
 
 
+def deciding_results(results: Iterable[Result]) -> list[Result]:
+    """Those that decide their claim: of nets for which the paper states it, and by its own reading."""
+    return [result for result in results if result["stated"] and not result["sensitivity"]]
+
+
 class Alone(TypedDict):
     """A claim's verdict by the new runs alone."""
 
@@ -86,3 +92,21 @@ class JudgedClaim(Corrected):
     """A claim with all that is said of it."""
 
     new_runs: Alone | None  # None without any
+
+
+class ClaimBySetting(Alone):
+    """A claim on one net, by the other setting; `Alone` is what comes out by it."""
+
+    id: str
+    says: str
+    usual: str  # the verdict on this net by the study's own setting
+
+
+class BySetting(TypedDict):
+    """One net by the other setting."""
+
+    label: str
+    says: str  # what the setting is
+    dataset: str
+    model: str  # without its label
+    claims: list[ClaimBySetting]  # those that bear on the net

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharpminima.report.claims._results import Examined, JudgedClaim, Result
+from sharpminima.report.claims._results import BySetting, Examined, JudgedClaim, Result, deciding_results
 from sharpminima.report.claims._verdict import ABSENT, UNDECIDED, VERDICTS
 from sharpminima.report.titles import title_of_net
 
@@ -28,7 +28,19 @@ def as_text(claims: Sequence[JudgedClaim]) -> str:
         for result in claim["results"]:
             mark = "~" if result["sensitivity"] else "-" if result["stated"] else "+"
             place = title_of_net(result["model"], result["dataset"])
-            lines.append(f"  {mark} {place}, {result['detail']}: {measured(result)}; {verdict_text(result)}")
+            lines.append(f"  {mark} {place}, {result['detail']}: {measured_text(result)}; {verdict_text(result)}")
+    return "\n".join(lines)
+
+
+def settings_text(settings: Sequence[BySetting]) -> str:
+    """Each net that the study has by another setting, and its verdicts by that beside the usual ones."""
+    lines = []
+    for setting in settings:
+        lines.append(f"{title_of_net(setting['model'], setting['dataset'])} by {setting['says']}:")
+        for claim in setting["claims"]:
+            differs = "" if claim["verdict"] == claim["usual"] else f" (by the study's setting: {claim['usual']})"
+            lines.append(f"  {verdict_text(claim)}{differs}: {claim['says']} [{claim['id']}]")
+            lines += [f"    - {result['detail']}: {measured_text(result)}" for result in claim["results"]]
     return "\n".join(lines)
 
 
@@ -51,31 +63,36 @@ def as_markdown(claims: Sequence[JudgedClaim]) -> str:
 
 def _differences(claim: JudgedClaim) -> str:
     """What decides a claim, a line a net; of one that says that others carry over, the counts."""
-    deciding = [result for result in claim["results"] if result["stated"] and not result["sensitivity"]]
-    if any(result["carried_from"] for result in deciding):
-        verdicts = Counter(result["verdict"] for result in deciding)
+    results = deciding_results(claim["results"])
+    if any(result["carried_from"] for result in results):
+        verdicts = Counter(result["verdict"] for result in results)
         counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
-        return f"of {len(deciding)} comparisons {counted}"
-    return "<br>".join(map(_in_brief, deciding)) or "–"
+        return f"of {len(results)} comparisons {counted}"
+    return "<br>".join(map(_in_brief, results)) or "–"
+
+
+def comparison_title(result: Result) -> str:
+    """The net of a comparison and, in a few words, what was compared: a line of a table, a row of a figure."""
+    net = title_of_net(result["model"], result["dataset"])
+    return f"{net}, {result['brief']}" if result["brief"] else net
 
 
 def _in_brief(result: Result) -> str:
-    net = title_of_net(result["model"], result["dataset"])
-    place = f"{net}, {result['brief']}" if result["brief"] else net
+    compared = comparison_title(result)
     interval = result["interval"]
     if interval is None:
-        return f"{place}: by counting"
+        return f"{compared}: by counting"
     unit = next((f" {value['unit']}" for value in result["values"] if value["unit"]), "")
     low, high = interval["low"], interval["high"]
     ends = "" if low is None or high is None else f" [{_signed(low)}, {_signed(high)}]"
-    return f"{place}: {_signed(interval['mean'])}{ends}{unit}"
+    return f"{compared}: {_signed(interval['mean'])}{ends}{unit}"
 
 
 def _signed(value: float) -> str:
     return f"{value:+.2g}" if abs(value) < 100 else f"{value:+.0f}"
 
 
-def measured(result: Examined) -> str:
+def measured_text(result: Examined) -> str:
     """Values and difference of a result: mean ± standard deviation (n), the interval in brackets."""
     shown = [
         f"{value['name']} {_with_spread(value['mean'], value['sd'], value['unit'])}"

@@ -84,7 +84,7 @@ def decide(
 
 
 def _p(interval: Interval, side: Side, bound: float, margin: float | None, verdict: str) -> float | None:
-    """The level at which the verdict would just be lost: below .05, as it rests on the 95 % interval."""
+    """The significance level at which the verdict would just be lost: below .05, as it rests on the 95 % interval."""
     if verdict == UNDECIDED:
         return None
     turned = mirrored(interval)

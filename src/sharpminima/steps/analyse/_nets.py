@@ -28,6 +28,9 @@ from sharpminima.runtime.device import configure
 from sharpminima.runtime.rng import generator
 from sharpminima.steps.job import Runtime
 
+BASIS = torch.float64
+"""Of the Lanczos bases: the recorded eigenvalues have its digits."""
+
 
 @dataclass(frozen=True)
 class End:

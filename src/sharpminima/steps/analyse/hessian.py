@@ -14,7 +14,7 @@ from sharpminima.catalogue.columns import (
     HESSIAN_COLUMNS,
     RELATIVE,
 )
-from sharpminima.steps.analyse._nets import check_eigenvalues, finished_parts, images_of, load_ends
+from sharpminima.steps.analyse._nets import BASIS, check_eigenvalues, finished_parts, images_of, load_ends
 from sharpminima.steps.job import Runtime
 
 
@@ -29,7 +29,7 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
     finished = finished_parts(out, ends, dataset, settings)
     spaces = (("all", False, None), ("surviving", True, None), (RELATIVE, True, "parameter"))
     for end, (space, masked, scaling) in list(product(ends, spaces))[len(finished.parts) :]:
-        found = hessian_eigenvalues(
+        spectrum = hessian_eigenvalues(
             end.model,
             split.images,
             split.labels,
@@ -38,6 +38,7 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
             scaling=scaling,
             tol=settings.tolerance,
             seed=end.key["seed"],
+            basis=BASIS,
         )
         finished.add(
             [
@@ -47,11 +48,11 @@ def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, 
                     "part": settings.part,
                     "images": len(split.labels),
                     "space": space,
-                    "dimension": found.dimension,
+                    "dimension": spectrum.dimension,
                     "index": index + 1,
-                    "eigenvalue": float(found.eigenvalues[index]),
-                    "residual": float(found.residuals[index]),
-                    "converged": bool(found.converged[index]),
+                    "eigenvalue": float(spectrum.eigenvalues[index]),
+                    "residual": float(spectrum.residuals[index]),
+                    "converged": bool(spectrum.converged[index]),
                 }
                 for index in range(settings.eigenvalues)
             ]

@@ -21,6 +21,7 @@ from sharpminima.catalogue.columns import (
     SURFACE_COLUMNS,
 )
 from sharpminima.steps.analyse._nets import (
+    BASIS,
     check_eigenvalues,
     finished_parts,
     images_of,
@@ -38,7 +39,7 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
     """All measures over the plane through G (0, 0) and 1-S (1, 0); one row a grid point, and one for each end."""
     (center, target), dataset, device = load_ends(data, gradual, rewind, runtime)
     split = images_of(dataset, settings, device)
-    found = loss_surface(
+    plane = loss_surface(
         center.model,
         target.model,
         split.images,
@@ -52,17 +53,17 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
         progress=point_progress("surface", center),
         resume=resume_path(out),
     )
-    common = pair_key(center, settings.part, split, found.distance) | {"definition": settings.definition}
+    common = pair_key(center, settings.part, split, plane.distance) | {"definition": settings.definition}
 
     def row(point: str, x: float, y: float, values: dict[str, float]) -> dict[str, Any]:
         measured = [values[name] for name in SURFACE_MEASURES]
         columns = dict(zip(SURFACE_COLUMNS[-len(measured) :], measured, strict=True))
         return {**common, "point": point, "x": x, "y": y, **columns}
 
-    rows = [row("G", 0.0, 0.0, found.center_values), row("1-S", 1.0, 0.0, found.target_values)]
-    for i, y in enumerate(found.y.tolist()):
-        for j, x in enumerate(found.x.tolist()):
-            rows.append(row("grid", x, y, {name: float(v[i, j]) for name, v in found.values.items()}))
+    rows = [row("G", 0.0, 0.0, plane.center_values), row("1-S", 1.0, 0.0, plane.target_values)]
+    for i, y in enumerate(plane.y.tolist()):
+        for j, x in enumerate(plane.x.tolist()):
+            rows.append(row("grid", x, y, {name: float(v[i, j]) for name, v in plane.values.items()}))
     write_table(out, rows, SURFACE_COLUMNS)
 
 
@@ -73,7 +74,7 @@ def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: P
     check_eigenvalues((center, target), settings.eigenvalues)
     finished = finished_parts(out, (center, target), dataset, settings)
     for space, masks in [("all", None), ("surviving", center.masks)][len(finished.parts) :]:
-        found = hessian_along_line(
+        spectra = hessian_along_line(
             center.model,
             target.model,
             split.images,
@@ -83,23 +84,24 @@ def line(data: Path, gradual: Path, rewind: Path, settings: LineSettings, out: P
             masks=masks,
             tol=settings.tolerance,
             seed=center.key["seed"],
+            basis=BASIS,
             progress=point_progress(f"line, {space} parameters,", center),
             resume=resume_path(out),
         )
-        common = pair_key(center, settings.part, split, found.distance)
+        common = pair_key(center, settings.part, split, spectra.distance)
         finished.add(
             [
                 {
                     **common,
                     "x": x,
-                    "space": found.space,
-                    "dimension": found.dimension,
+                    "space": spectra.space,
+                    "dimension": spectra.dimension,
                     "index": index + 1,
-                    "eigenvalue": float(found.eigenvalues[row, index]),
-                    "residual": float(found.residuals[row, index]),
-                    "converged": bool(found.converged[row, index]),
+                    "eigenvalue": float(spectra.eigenvalues[row, index]),
+                    "residual": float(spectra.residuals[row, index]),
+                    "converged": bool(spectra.converged[row, index]),
                 }
-                for row, x in enumerate(found.x.tolist())
+                for row, x in enumerate(spectra.x.tolist())
                 for index in range(settings.eigenvalues)
             ]
         )
@@ -113,7 +115,7 @@ def barrier(data: Path, gradual: Path, rewind: Path, settings: BarrierSettings, 
     rows = []
     for part in settings.parts:
         split = images_of(dataset, AnalysisData(part=part, images=settings.images), device)
-        found = loss_barrier(
+        profile = loss_barrier(
             center.model,
             target.model,
             split.images,
@@ -123,8 +125,8 @@ def barrier(data: Path, gradual: Path, rewind: Path, settings: BarrierSettings, 
             progress=point_progress(f"barrier, {part} images,", center),
             resume=resume_path(out, part),
         )
-        common = pair_key(center, part, split, found.distance)
-        columns = (found.x, found.loss, found.error, found.loss_excess, found.error_excess)
+        common = pair_key(center, part, split, profile.distance)
+        columns = (profile.x, profile.loss, profile.error, profile.loss_excess, profile.error_excess)
         for values in zip(*(column.tolist() for column in columns), strict=True):
             rows.append(common | dict(zip(BARRIER_COLUMNS[-len(values) :], values, strict=True)))
     write_table(out, rows, BARRIER_COLUMNS)

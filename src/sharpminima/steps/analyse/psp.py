@@ -103,10 +103,10 @@ def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, o
     split = images_of(dataset, settings, device)
     rows = []
     for end in ends:
-        found = psp_entropy(end.model, split.images, split.labels).per_neuron
-        assert found is not None  # at order 1
+        per_neuron = psp_entropy(end.model, split.images, split.labels).per_neuron
+        assert per_neuron is not None  # at order 1
         common = {**end.key, "sparsity": end.sparsity, "part": settings.part, "images": len(split.labels)}
-        for layer, entropies in found.items():
+        for layer, entropies in per_neuron.items():
             for neuron in entropies.any(dim=0).nonzero().flatten().tolist():
                 values = " ".join(f"{value + 0.0:.4g}" for value in entropies[:, neuron].tolist())
                 rows.append({**common, "layer": layer, "neuron": neuron, "entropy_1_bits_by_class": values})

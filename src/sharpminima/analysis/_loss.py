@@ -1,0 +1,536 @@
+"""The mean loss of a net over data: any loss, any inputs, tensors or batches."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from sharpminima.analysis._inputs import (
+    FEW,
+    agree,
+    check_labelled,
+    check_model,
+    check_repeatable,
+    check_unchanged,
+    check_whole,
+    count_labels,
+    logits_of,
+)
+from sharpminima.analysis._structure import floating_of, mapped, shapes_of, tensors_of
+from sharpminima.base.errors import AnalysisError, SharpminimaError
+from sharpminima.nets.batchnorm import recalibrate_by
+from sharpminima.nets.kinds import check_kind
+from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
+
+Criterion = Callable[[Any, Any], Tensor]
+"""(outputs, targets) of a batch -> the mean loss of its samples, one number."""
+LossFunction = Callable[[nn.Module, Any], Tensor]
+"""(model, batch) -> the mean loss of the batch's samples, one number."""
+
+_SAME_PASS = {"cpu": 1e-5, "cuda": 1e-3}  # relative difference of two passes that is rounding
+_END = object()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch as a net takes it."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    targets: Any  # None where a loss function has the whole batch
+    count: int  # samples
+
+
+def _changed(part: Part, change: Callable[[Tensor], Tensor], count: int) -> Part:
+    """A batch of other tensors."""
+    args, kwargs, targets = mapped((part.args, part.kwargs, part.targets), change)
+    return Part(args, kwargs, targets, count)
+
+
+class _Bound(nn.Module):
+    """A net with its loss function, so that one call takes other parameters for both."""
+
+    def __init__(self, net: nn.Module, loss_fn: LossFunction) -> None:
+        super().__init__()
+        self.net, self.loss_fn = net, loss_fn
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.loss_fn(self.net, batch)
+
+
+class MeanLoss:
+    """The mean over all samples of a loss of what a net gives for them.
+
+    Tensors are cut into batches; batches come as they are, each weighted by its samples, and one pass after another
+    draws the same random numbers of torch, so that a loader that shuffles gives the same batches every time. The
+    caller's random state is left alone.
+
+    Args:
+        model: in eval mode whenever the loss is computed.
+        data: with targets, a tensor [N, ...], a tuple of them (``model(*inputs)``) or a dictionary
+            (``model(**inputs)``); without, what can be read again and again and gives (inputs, targets), or whatever
+            ``loss_fn`` takes, or, with it, a tensor of samples.
+        targets: tensors [N, ...] in any structure.
+        criterion: None for cross-entropy of outputs [N, classes, ...] with class numbers [N, ...].
+
+    Raises:
+        AnalysisError: data, targets, model or loss of a kind that does not go; a loss that is not the mean of its
+            samples' (of tensors), or differs from pass to pass (of batches).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        targets: Any = None,
+        *,
+        criterion: Criterion | None = None,
+        loss_fn: LossFunction | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        _check_choice(criterion, loss_fn)
+        self._criterion, self._loss_fn = criterion, loss_fn
+        check_whole(batch_size=1 if batch_size is None else batch_size)
+        if batch_size is not None and batch_size < 1:
+            raise AnalysisError(f"the batch size is {batch_size}; give at least 1")
+        self.streamed = targets is None and not isinstance(data, Tensor)
+        self._state = torch.get_rng_state()
+        self._tensors: tuple[Any, Any] | None = None
+        self._default = criterion is None and loss_fn is None
+        # Cross-entropy of one row of logits an input: the way that sums in one call, and has its own messages.
+        self.usual = self._default and isinstance(data, Tensor) and isinstance(targets, Tensor) and targets.dim() <= 1
+        check_kind(model)
+        self._device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+        if self.streamed:
+            _check_batches(data)
+            if batch_size is not None:
+                raise AnalysisError("a batch size is for tensors; batches have sizes of their own: leave it out")
+            self._batches = data
+        elif self.usual or (self._default and targets is not None and not _are_tensors(data, targets)):
+            self._tensors = check_labelled(data, targets)
+        else:
+            self._tensors = self._checked(data, targets)
+        self.few = self._few()
+        self.check(model)
+        if self.streamed:
+            self.samples = self._check_passes(model)
+        else:
+            self.samples = _count(self._tensors)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the loss is computed."""
+        return self._device
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether outputs and criterion are known apart."""
+        return self._loss_fn is None
+
+    def _checked(self, data: Any, targets: Any) -> tuple[Any, Any]:
+        """Tensors of one length and on one device."""
+        if targets is None and self._loss_fn is None:
+            raise AnalysisError("there are no targets; give them behind the inputs, or batches of both")
+        parts = [("inputs", data)] if targets is None else [("inputs", data), ("targets", targets)]
+        lengths = set()
+        for what, given in parts:
+            if what == "inputs" and not isinstance(given, Tensor) and not _is_structure(given):
+                raise AnalysisError(
+                    f"the inputs are a {type(given).__name__}; give a tensor, or a tuple or dictionary of tensors"
+                )
+            tensors = tensors_of(given)
+            if not tensors:
+                raise AnalysisError(f"the {what} are a {type(given).__name__} without tensors; give tensors [N, ...]")
+            for tensor in tensors:
+                if tensor.is_meta:
+                    raise AnalysisError(f"the {what} are on the meta device, where they have no values")
+                if tensor.dim() == 0:
+                    raise AnalysisError(f"a tensor of the {what} has no dimension; give [N, ...], a row a sample")
+                if tensor.device != self._device:
+                    raise AnalysisError(
+                        f"the {what} are on {tensor.device}, the model on {self._device}; move one of them"
+                    )
+                lengths.add(len(tensor))
+        if len(lengths) > 1:
+            raise AnalysisError(f"there are {' and '.join(map(str, sorted(lengths)))} rows; give one a sample in each")
+        if lengths == {0}:
+            raise AnalysisError("there are no samples; give at least one")
+        return mapped(data, ordinary), mapped(targets, ordinary)
+
+    def _few(self) -> Part:
+        if self._tensors is not None:
+            return self._part(*_rows(self._tensors, 0, FEW))
+        first = next(iter(self._read()), None)
+        if first is None:
+            raise AnalysisError("there are no batches; give at least one")
+        tensors = tensors_of((first.args, first.kwargs, first.targets))
+        if not all(tensor.dim() and len(tensor) == first.count for tensor in tensors):
+            return first  # rows of a batch that cannot be told apart
+        return _changed(first, lambda tensor: tensor[:FEW], min(first.count, FEW))
+
+    def _part(self, inputs: Any, targets: Any) -> Part:
+        if self._loss_fn is not None:
+            batch = inputs if targets is None else (inputs, targets)
+            return Part((batch,), {}, None, _count(batch))
+        count = _count((targets, inputs))
+        if isinstance(inputs, Mapping):
+            return Part((), dict(inputs), targets, count)
+        if type(inputs) in (tuple, list):
+            return Part(tuple(inputs), {}, targets, count)
+        return Part((inputs,), {}, targets, count)
+
+    @property
+    def unit(self) -> str:
+        """Of the loss."""
+        return "nats" if self._default else "units of the loss"
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor of the data, batch after batch; of tensors, inputs and targets."""
+        if self._tensors is not None:
+            yield from tensors_of(self._tensors)
+        else:
+            for part in self._read():
+                yield from tensors_of((part.args, part.kwargs, part.targets))
+
+    def parts(self, batch_size: int | None = None) -> Iterator[Part]:
+        """All samples, batch after batch."""
+        if self._tensors is None:
+            yield from self._read()
+        else:
+            size = batch_size or _count(self._tensors)
+            for start in range(0, _count(self._tensors), size):
+                yield self._part(*_rows(self._tensors, start, start + size))
+
+    def _read(self) -> Iterator[Part]:
+        """The batches, on the model's device; each pass draws what the first one drew."""
+        state = self._state
+        iterator: Iterator[Any] | None = None
+        while True:
+            own = torch.get_rng_state()
+            torch.set_rng_state(state)
+            try:
+                iterator = iter(self._batches) if iterator is None else iterator
+                batch = next(iterator, _END)
+                state = torch.get_rng_state()
+            finally:
+                torch.set_rng_state(own)
+            if batch is _END:
+                return
+            yield self._of_batch(mapped(batch, lambda tensor: ordinary(tensor).to(self._device)))
+
+    def _of_batch(self, batch: Any) -> Part:
+        if not tensors_of(batch):
+            raise AnalysisError(f"a batch is a {type(batch).__name__} without tensors; give batches of tensors")
+        if self._loss_fn is not None:
+            return self._part(batch, None)
+        if type(batch) not in (tuple, list) or len(batch) != 2:
+            given = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else type(batch).__name__
+            raise AnalysisError(
+                f"a batch is a {given}; give pairs (inputs, targets), several inputs as one tuple or dictionary, or a "
+                "loss_fn, which takes batches as they are"
+            )
+        return self._part(*batch)
+
+    def prepared(self, part: Part, dtype: torch.dtype | None, layout: torch.memory_format) -> Part:
+        """The batch in the dtype and layout of a net's kernels; None leaves the dtype."""
+
+        def change(tensor: Tensor) -> Tensor:
+            if dtype is not None and tensor.is_floating_point():
+                tensor = tensor.to(dtype)
+            return tensor.contiguous(memory_format=layout) if tensor.dim() == 4 else tensor
+
+        if self.usual:
+            return Part(mapped(part.args, change), {}, part.targets, part.count)
+        return _changed(part, change, part.count)
+
+    def dtypes(self) -> list[torch.dtype]:
+        """Of the floating point inputs."""
+        return [tensor.dtype for tensor in floating_of((self.few.args, self.few.kwargs))]
+
+    def outputs(self, net: nn.Module, parameters: Mapping[str, Tensor], part: Part) -> Any:
+        """What a net gives with these parameters; with a loss function the loss."""
+        if self._loss_fn is not None:
+            bound = _Bound(net, self._loss_fn)
+            return functional_call(bound, {f"net.{name}": value for name, value in parameters.items()}, part.args)
+        return functional_call(net, dict(parameters), part.args, part.kwargs)
+
+    def of_outputs(self, outputs: Any, part: Part, scale: Tensor | float = 1.0) -> Tensor:
+        """The sum of the samples' losses.
+
+        Args:
+            scale: of logits, for the default loss of a row of them a sample; other losses have none.
+        """
+        if self.usual:
+            if isinstance(scale, Tensor):
+                outputs = outputs / scale
+            return F.cross_entropy(outputs, part.targets, reduction="sum")
+        if self._loss_fn is not None:
+            return outputs * part.count
+        criterion = F.cross_entropy if self._criterion is None else self._criterion
+        return criterion(outputs, part.targets) * part.count
+
+    def total(
+        self, net: nn.Module, parameters: Mapping[str, Tensor], part: Part, scale: Tensor | float = 1.0
+    ) -> Tensor:
+        """The sum of the samples' losses with these parameters."""
+        return self.of_outputs(self.outputs(net, parameters, part), part, scale)
+
+    @measuring(gradients=False)
+    def mean(self, net: nn.Module, batch_size: int | None = None) -> float:
+        """The mean loss over all samples, summed in float64, in eval mode."""
+        total, count = 0.0, 0
+        with eval_mode(net):
+            for part in self.parts(batch_size):
+                total += float(self.total(net, {}, part))
+                count += part.count
+        return total / count
+
+    def recalibrate(self, net: nn.Module, batch_size: int) -> None:
+        """Take BatchNorm's running statistics anew from the data (`sharpminima.nets.batchnorm`), in place.
+
+        Args:
+            batch_size: of tensors, whose batches are nearly equal; batches are those that are given.
+
+        Raises:
+            AnalysisError: a batch has one sample, which has no variance.
+        """
+
+        def passes() -> None:
+            for part in self.parts() if self.streamed else self._even_parts(batch_size):
+                if part.count < 2:
+                    raise AnalysisError("a batch has one sample, which has no variance for BatchNorm; give more")
+                self.outputs(net, {}, part)
+
+        recalibrate_by(net, passes)
+
+    def _even_parts(self, batch_size: int) -> Iterator[Part]:
+        number = -(-self.samples // batch_size)
+        for part in range(number):
+            bounds = part * self.samples // number, (part + 1) * self.samples // number
+            yield self._part(*_rows(self._tensors, *bounds))
+
+    def check(self, model: nn.Module) -> None:
+        """Check on few samples that the loss is one number, repeats, and is the mean of the samples' losses.
+
+        Raises:
+            AnalysisError: it is not, or the model or the loss fails.
+        """
+        if self.usual:
+            assert self._tensors is not None
+            inputs, targets = self._tensors
+            count_labels(targets, check_model(model, inputs))
+            return
+        with measuring(gradients=False), eval_mode(model):
+            self._check_few(model)
+
+    def _check_few(self, model: nn.Module) -> None:
+        few = self.few
+
+        def compute() -> tuple[Tensor, ...]:
+            part = _changed(few, torch.clone, few.count)
+            outputs = self._run(model, part)
+            loss = self._checked_loss(outputs, part)
+            kept, used = (tensors_of((each.args, each.kwargs, each.targets)) for each in (few, part))
+            check_unchanged(kept, used, what)
+            return (*floating_of(outputs), loss)
+
+        what = "the model or its loss"
+        *outputs, loss = check_repeatable(compute, self._device, what)
+        if not outputs:
+            raise AnalysisError("the model's output has no floating point tensor; there is nothing to differentiate")
+        if self._loss_fn is not None:
+            return
+        if self._default and self._tensors is not None:
+            every = self._tensors[1]
+            self._check_targets(outputs[0][:1].expand(len(every), *[-1] * (outputs[0].dim() - 1)), every)
+        halves = self._halves(few)
+        if halves is None:
+            return
+        first = halves[0]
+        for whole, part in zip(outputs, floating_of(self._run(model, first)), strict=True):
+            rows = whole.dim() and len(whole) == few.count and len(part) == first.count
+            if rows and not agree(whole[: first.count], part):
+                raise AnalysisError(
+                    "a sample's output depends on the other samples of its batch, also in eval mode, so what is "
+                    "measured would depend on the batch size; let BatchNorm keep running statistics "
+                    "(track_running_stats=True), and attention take the batch first (batch_first=True)"
+                )
+        twice = self._loss_of(model, self._joined(few, few)) / 2  # of twice the samples
+        if agree(twice, 2 * loss) and not agree(twice, loss):
+            raise AnalysisError(
+                "the criterion gives the sum of the samples' losses; give their mean, as reduction='mean' does"
+            )
+        if not self.streamed:
+            self.check_mean(model)
+
+    def check_mean(self, model: nn.Module) -> None:
+        """Check on few samples that the loss of a batch is the mean of its samples' losses.
+
+        Raises:
+            AnalysisError: it is not, as with weights of classes and targets that are left out.
+        """
+        halves = self._halves(self.few)
+        if halves is None or self.usual:
+            return
+        with measuring(gradients=False), eval_mode(model):
+            first, second = (self._loss_of(model, half) for half in halves)
+            if not agree(self._loss_of(model, self.few), first + second):
+                raise AnalysisError(
+                    "the loss of a batch is not the mean of its samples' losses (weights of classes, or targets that "
+                    "are left out), so what is measured would depend on the batch size; give batches that settle it, "
+                    "or a criterion that divides by the number of samples"
+                )
+
+    def _halves(self, part: Part) -> tuple[Part, Part] | None:
+        """A batch in two, where its rows can be told apart and are several."""
+        held = (part.args, part.kwargs, part.targets)
+        if part.count < 2 or not all(tensor.dim() and len(tensor) == part.count for tensor in tensors_of(held)):
+            return None
+        middle = part.count // 2
+        first = _changed(part, lambda tensor: tensor[:middle], middle)
+        return first, _changed(part, lambda tensor: tensor[middle:], part.count - middle)
+
+    def _joined(self, first: Part, second: Part) -> Part:
+        others = iter(tensors_of((second.args, second.kwargs, second.targets)))
+        return _changed(first, lambda tensor: torch.cat([tensor, next(others)]), first.count + second.count)
+
+    def checked_outputs(self, net: nn.Module, part: Part) -> Any:
+        """What a net gives, with its own parameters.
+
+        Raises:
+            AnalysisError: the net fails, or gives what the default loss does not take.
+        """
+        return logits_of(net, part.args[0]) if self.usual else self._run(net, part)
+
+    def _run(self, model: nn.Module, part: Part) -> Any:
+        try:
+            return self.outputs(model, {}, part)
+        except (torch.OutOfMemoryError, SharpminimaError):
+            raise
+        except Exception as error:  # whatever the model's own code raises
+            what = "loss_fn fails on a batch of" if self._loss_fn is not None else "the model cannot take inputs of"
+            raise AnalysisError(f"{what} {shapes_of((part.args, part.kwargs))} ({reason_of(error)})") from error
+
+    def _loss_of(self, model: nn.Module, part: Part) -> Tensor:
+        """The sum of the samples' losses, checked to be one number."""
+        return self._checked_loss(self._run(model, part), part)
+
+    def _checked_loss(self, outputs: Any, part: Part) -> Tensor:
+        if self._default:
+            self._check_targets(outputs, part.targets)
+        name = "loss_fn" if self._loss_fn is not None else "criterion"
+        try:
+            loss = self.of_outputs(outputs, part)
+        except (torch.OutOfMemoryError, SharpminimaError):
+            raise
+        except Exception as error:  # whatever the criterion's own code raises
+            what = "cross-entropy (give a criterion of yours)" if self._default else "the criterion"
+            raise AnalysisError(
+                f"{what} cannot take outputs of {shapes_of(outputs)} and targets of {shapes_of(part.targets)} "
+                f"({reason_of(error)})"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
+            given = f"of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise AnalysisError(f"what the {name} gives is {given}; give the mean over the samples, one number")
+        return loss
+
+    def _check_targets(self, outputs: Any, targets: Any) -> None:
+        """Check that cross-entropy has logits, and class numbers or probabilities of classes."""
+        if not isinstance(outputs, Tensor) or outputs.dim() < 2:
+            given = shapes_of(outputs) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+            raise AnalysisError(
+                f"the model's output is {given}; cross-entropy takes one tensor [N, classes, ...]: give a criterion, "
+                "criterion(outputs, targets)"
+            )
+        if isinstance(targets, Tensor) and targets.dtype == torch.int64:
+            count_labels(targets.flatten(), outputs.shape[1])
+            return
+        shared = isinstance(targets, Tensor) and targets.is_floating_point() and targets.shape == outputs.shape
+        if not shared or targets.min() < 0 or not agree(targets.sum(dim=1), torch.ones_like(targets[:, 0])):
+            raise AnalysisError(
+                f"the targets are {shapes_of(targets)}; cross-entropy takes int64 class numbers [N, ...], or "
+                "probabilities of classes: give a criterion, criterion(outputs, targets), for others"
+            )
+
+    def _check_passes(self, model: nn.Module) -> int:
+        """Check that two passes give the same loss; the number of samples."""
+        losses = []
+        with measuring(gradients=False), eval_mode(model):
+            for _ in range(2):
+                total, samples = 0.0, 0
+                for part in self._read():
+                    total += float(self._loss_of(model, part))
+                    samples += part.count
+                losses.append((total, samples))
+        (first, samples), (second, again) = losses
+        if again == 0:
+            raise AnalysisError("the batches can be read once only; give a list, or a DataLoader")
+        share = _SAME_PASS.get(self._device.type, 1e-3)
+        if samples != again or abs(first - second) > share * max(abs(first), abs(second)):
+            raise AnalysisError(
+                f"two passes over the batches differ: {samples} and {again} samples, mean losses {first / samples:.6g} "
+                f"and {second / again:.6g}; let the loader give the same samples every time, without random changes"
+            )
+        return samples
+
+
+def of_images(data: Any, targets: Any, criterion: Criterion | None, loss_fn: LossFunction | None) -> bool:
+    """Whether this is the cross-entropy of images [N, C, H, W] with labels [N], or meant to be."""
+    if criterion is not None or loss_fn is not None or targets is None or _is_structure(data):
+        return False
+    if not isinstance(data, Tensor) or not isinstance(targets, Tensor):
+        return True  # an error that names what is no tensor
+    return data.dim() == 4 and data.is_floating_point() and targets.dim() == 1
+
+
+def _check_choice(criterion: Any, loss_fn: Any) -> None:
+    if criterion is not None and loss_fn is not None:
+        raise AnalysisError("there are a criterion and a loss_fn; give one of them")
+    for name, given in (("criterion", criterion), ("loss_fn", loss_fn)):
+        if given is not None and not callable(given):
+            raise AnalysisError(f"{name} is a {type(given).__name__}; give a function")
+    reduction = getattr(criterion, "reduction", "mean")
+    if reduction not in ("mean", "batchmean"):
+        raise AnalysisError(f"the criterion's reduction is {reduction!r}; give one whose reduction is 'mean'")
+
+
+def _check_batches(data: Any) -> None:
+    """Check that data can be read again and again."""
+    kind = type(data).__name__
+    if isinstance(data, torch.utils.data.Dataset):
+        raise AnalysisError(f"the data are a {kind}, whose items are single samples; give a DataLoader of it")
+    if isinstance(data, Mapping):
+        raise AnalysisError("the data are a dictionary without targets; give batches, or inputs with their targets")
+    if isinstance(data, Iterator):
+        raise AnalysisError(
+            f"the batches are a {kind}, which can be read once only, but each product reads them again; give a list, "
+            "a DataLoader, or an object whose __iter__ begins anew"
+        )
+    if not isinstance(data, Iterable):
+        raise AnalysisError(f"the data are a {kind}; give tensors with targets, or batches (a DataLoader, a list)")
+
+
+def _are_tensors(data: Any, targets: Any) -> bool:
+    """Whether inputs and targets are such that cross-entropy may take them; else they are no tensors by mistake."""
+    return _is_structure(data) or (isinstance(data, Tensor) and isinstance(targets, Tensor))
+
+
+def _is_structure(value: Any) -> bool:
+    return isinstance(value, tuple | Mapping)
+
+
+def _rows(value: Any, start: int, stop: int) -> Any:
+    return mapped(value, lambda tensor: tensor[start:stop])
+
+
+def _count(value: Any) -> int:
+    """Samples: rows of the first tensor that has any."""
+    tensors = tensors_of(value)
+    for tensor in tensors:
+        if tensor.dim():
+            return len(tensor)
+    raise AnalysisError("a batch has no tensor with rows, so its samples cannot be counted; give [samples, ...]")

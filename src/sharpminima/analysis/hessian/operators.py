@@ -1,0 +1,505 @@
+"""Matrices of curvature as operators: products with vectors, of the Hessian, the Gauss-Newton and the Fisher matrix."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sharpminima.analysis._inputs import check_finite_weights, surviving
+from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, Part
+from sharpminima.analysis.hessian._outer import FISHER, GAUSS_NEWTON, check_apart, check_samples
+from sharpminima.analysis.hessian._products import (
+    HESSIAN,
+    Differentiated,
+    Kind,
+    Parameters,
+    differentiable_kernels,
+    find_way,
+    load_forward_mode,
+    split,
+)
+from sharpminima.analysis.hessian._rows import Columns, columns_of, of_gradient, of_loss, pieces_of, squares_of
+from sharpminima.analysis.hessian._steps import Steps
+from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import STOP, Stopped
+from sharpminima.nets.masks import checked_masks
+from sharpminima.nets.modes import measuring, ordinary
+from sharpminima.nets.resume import fingerprint_of
+from sharpminima.nets.sparse import SparseConv2d
+from sharpminima.runtime.memory import give_back_memory
+from sharpminima.runtime.rng import generator
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+SCALINGS = (None, "parameter")
+"""Coordinates of the Hessian: those of the weights, or relative changes of each weight (`HessianVectorProduct`)."""
+
+TOGETHER = 4  # vectors that one forward and backward pass serves; more of them leave a CPU's cache
+_ALL = slice(None)
+_BATCH = {"cpu": 125, "cuda": 1000}  # images a pass
+_SPARSE_BATCH = 250  # where layers of survivors make a pass short
+
+
+class CurvatureProduct:
+    """A symmetric matrix of curvature as an operator on vectors of the parameters: what its kinds share.
+
+    It is called with tensors: one vector [dimension] or several [b, dimension]; ``operator @ v`` takes columns,
+    [dimension] or [dimension, b]; `linear_operator` is the same for scipy. ``dimension`` counts the parameters that
+    the matrix is over: all, those of ``parameters``, those that masks keep, or both. Not to be built itself.
+    """
+
+    matrix: ClassVar[str]
+    _kind: ClassVar[Kind]
+
+    @measuring(gradients=True)
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Any,
+        labels: Any = None,
+        *,
+        criterion: Criterion | None = None,
+        loss_fn: LossFunction | None = None,
+        masks: Mapping[str, Tensor] | None = None,
+        parameters: str | Iterable[str] | None = None,
+        scaling: str | None = None,
+        dtype: torch.dtype | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Check the arguments, which are those of `hessian_eigenvalues`.
+
+        Raises:
+            AnalysisError: as `hessian_eigenvalues` says.
+        """
+        loss = MeanLoss(model, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
+        check_finite_weights(model)
+        if scaling not in SCALINGS:
+            raise AnalysisError(f"there is no scaling {scaling!r}; give None or 'parameter'")
+        self._loss = loss
+        self._dtype = _computed_in(model, loss, dtype)
+        survivors = surviving(model, masks)
+        if masks is not None:
+            masks = checked_masks(masks, dict(model.named_parameters()))
+        wanted = None
+        if parameters is not None:
+            wanted = _chosen(model, parameters).to(survivors.device)
+            survivors = survivors & wanted
+            if not survivors.any():
+                raise AnalysisError("no parameter of those that are chosen survives the masks")
+        self._check_loss(model)
+        load_forward_mode()
+        reduced, self._way = find_way(model, masks, survivors, loss, self._dtype, self._kind, wanted)
+        give_back_memory()  # of the trial, which held more than a product does
+        over = Differentiated.of(reduced, wanted)
+        self._net, self._parameters, self._fixed = over.net, over.parameters, over.fixed
+        self._layout = reduced.layout
+        sparse = any(isinstance(module, SparseConv2d) for module in self._net.modules())
+        usual = _SPARSE_BATCH if sparse else _BATCH.get(loss.device.type, 1000)
+        self.batch_size = batch_size if batch_size is not None else usual
+        every = dict(model.named_parameters())
+        self.shapes = {name: tuple(parameter.shape) for name, parameter in every.items()}  # of all P parameters
+        self._total = sum(parameter.numel() for parameter in every.values())
+        self.dimension = int(survivors.sum())
+        self._kept = survivors
+        # Where a vector's entries, and those of the net's own parameters, stand among the model's P.
+        self._survivors = _ALL if self.dimension == self._total else survivors.nonzero().flatten()
+        self._places = _ALL if _is_whole(over.places, self._total) else over.places.to(survivors.device)
+        self._scale: Tensor | None = None
+        if scaling == "parameter":
+            weights = torch.cat([parameter.detach().double().flatten() for parameter in every.values()])
+            self._scale = weights.abs()[self._survivors]
+        self.scaling = scaling
+        # Which parameters the matrix is taken over, and how many they are.
+        self.space = "chosen" if wanted is not None else "all" if masks is None else "surviving"
+        self.calls = 0  # products so far
+
+    def _check_loss(self, model: nn.Module) -> None:
+        """Check that the loss is one that the matrix is defined for."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are computed."""
+        return self._kept.device
+
+    @property
+    def rounding(self) -> float:
+        """Relative rounding error of the dtype that products are computed in."""
+        return max(torch.finfo(parameter.dtype).eps for parameter in self._parameters.values())
+
+    @property
+    def unit(self) -> str:
+        """The unit of the loss."""
+        return self._loss.unit
+
+    @measuring(gradients=True)
+    def fingerprint(self, model: nn.Module, masks: Mapping[str, Tensor] | None, facts: Mapping[str, Any]) -> str:
+        """Identifies a computation with this operator, built of ``model`` and ``masks``, so that it can go on.
+
+        Data are identified by their values, batch after batch. A loss of one's own has no name that identifies it: it
+        is known by what it gives, a product with a random vector, and so is what else changes the matrix.
+        """
+        settings = {"matrix": self.matrix, "space": self.space, "scaling": self.scaling, "masks": sorted(masks or {})}
+
+        def tensors() -> Iterator[Tensor]:
+            yield from (*model.parameters(), *model.buffers(), *(mask for _, mask in sorted((masks or {}).items())))
+            yield self._kept
+            yield from self._loss.tensors()
+            if not self._loss.usual:
+                draws = generator(0, "fingerprint of a product")
+                vector = torch.randn(1, self.dimension, generator=draws, dtype=torch.float64).to(self.device)
+                yield self._products(vector)
+
+        return fingerprint_of({**settings, **facts}, tensors())
+
+    def expand(self, vectors: Tensor) -> Tensor:
+        """Vectors [..., dimension] as [..., P] over all parameters, with zeros where the matrix has no row."""
+        full = vectors.new_zeros(*vectors.shape[:-1], self._total)
+        full[..., self._survivors] = vectors
+        return full
+
+    def by_parameter(self, vectors: Tensor) -> dict[str, Tensor]:
+        """Vectors [..., dimension] by parameter: name -> [...] and its shape, zero where the matrix has no row."""
+        return by_parameter(self.expand(vectors), self.shapes)
+
+    def flatten(self, directions: Mapping[str, Tensor]) -> Tensor:
+        """What `by_parameter` gives, as vectors [..., dimension] again; a parameter that is left out is zero.
+
+        Raises:
+            AnalysisError: a name that the model lacks, or another shape.
+        """
+        leading: tuple[int, ...] = ()
+        for name, part in directions.items():
+            if name not in self.shapes:
+                raise AnalysisError(f"the model has no parameter {name}")
+            shape = self.shapes[name]
+            leading = tuple(part.shape[: part.dim() - len(shape)])
+            if tuple(part.shape) != (*leading, *shape):
+                raise AnalysisError(
+                    f"the direction of {name} has shape {list(part.shape)}, its parameter {list(shape)}"
+                )
+        parts = [
+            directions[name].to(self.device, torch.float64).reshape(*leading, -1)
+            if name in directions
+            else torch.zeros(*leading, _size(shape), dtype=torch.float64, device=self.device)
+            for name, shape in self.shapes.items()
+        ]
+        return torch.cat(parts, dim=-1)[..., self._survivors]
+
+    def linear_operator(self) -> "LinearOperator":
+        """The matrix for scipy: float64, [dimension, dimension], on arrays of the host.
+
+        Raises:
+            AnalysisError: scipy is not installed.
+
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> operator = HessianVectorProduct(net, torch.ones(3, 4), torch.tensor([0, 1, 1])).linear_operator()
+        >>> operator.shape, operator.matvec(torch.zeros(10).numpy()).any().item()
+        ((10, 10), False)
+        """
+        try:
+            from scipy.sparse.linalg import LinearOperator
+        except ImportError:
+            raise AnalysisError("a LinearOperator is scipy's, which is not installed: pip install scipy") from None
+
+        def columns(block: Any) -> Any:
+            return (self @ torch.as_tensor(block)).cpu().numpy()
+
+        def column(vector: Any) -> Any:
+            return columns(vector.reshape(-1))
+
+        shape = (self.dimension, self.dimension)
+        return LinearOperator(
+            shape,
+            matvec=column,
+            rmatvec=column,
+            matmat=columns,
+            rmatmat=columns,
+            dtype=torch.zeros(0).double().numpy().dtype,
+        )
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """The matrix times a column [dimension], or columns [dimension, b]; float64."""
+        return self(vectors) if vectors.dim() == 1 else self(vectors.T).T
+
+    @measuring(gradients=True)
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """The products, float64, of one vector [dimension] or of each of several [b, dimension].
+
+        Raises:
+            AnalysisError: vectors of another shape; a product is NaN or infinite.
+            Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
+        """
+        if not isinstance(vectors, Tensor) or vectors.dim() not in (1, 2) or vectors.shape[-1] != self.dimension:
+            shape = list(vectors.shape) if isinstance(vectors, Tensor) else f"a {type(vectors).__name__}"
+            raise AnalysisError(f"vectors are {shape}; give a tensor [{self.dimension}] or [b, {self.dimension}]")
+        block = ordinary(vectors).to(self.device).reshape(-1, self.dimension)
+        if not block.is_floating_point():
+            block = block.double()
+        if not len(block):
+            return block.double()
+        first, *others = (self._products(part) for part in block.split(TOGETHER))
+        products = torch.cat([first, *others]) if others else first
+        self.calls += len(block)
+        if not torch.linalg.vector_norm(products, ord=float("inf")).isfinite():
+            raise AnalysisError("a Hessian-vector product holds NaN or infinity; check the weights and the images")
+        return products.view(vectors.shape)
+
+    @measuring(gradients=True)
+    def diagonal(self, steps: Steps | None = None) -> Tensor:
+        """The diagonal, exactly: float64 [dimension].
+
+        Of the Hessian, by a product for each parameter. Of the others, by a backward pass for each sample and output
+        (the empirical Fisher: for each sample). Memory: 16 million numbers of each sort, or those of one sample.
+
+        Args:
+            steps: what is called for parameters, or samples, that are done.
+
+        Raises:
+            AnalysisError: of the others, a loss that is not the mean of its samples', or a sample with more than 4,096
+                outputs.
+            Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
+
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+        >>> product = GaussNewtonVectorProduct(net, torch.ones(3, 4), torch.ones(3, 1), criterion=nn.MSELoss())
+        >>> [round(entry, 6) for entry in product.diagonal().tolist()]  # twice the squares of inputs of 1
+        [2.0, 2.0, 2.0, 2.0, 2.0]
+        """
+        entries = self._diagonal(steps or Steps())
+        return entries if self._scale is None else entries * self._scale.square()
+
+    def _diagonal(self, steps: Steps) -> Tensor:
+        """The diagonal without the scaling."""
+        entries, done = steps.begin(torch.zeros(self.dimension, dtype=torch.float64, device=self.device))
+        self.calls += done
+        for first in range(done, self.dimension, TOGETHER):
+            count = min(TOGETHER, self.dimension - first)
+            units = torch.zeros(count, self.dimension, dtype=torch.float64, device=self.device)
+            units[:, first : first + count] = torch.eye(count, dtype=torch.float64, device=self.device)
+            with steps.kept(entries, first):
+                images = self._unscaled(units)
+            entries[first : first + count] = images[:, first : first + count].diagonal()
+            self.calls += count
+            steps.after(entries, first + count, self.dimension)
+        return entries
+
+    def _sample_diagonal(self, make: Callable[..., Columns], steps: Steps) -> Tensor:
+        """The diagonal from columns of each sample's outputs."""
+        check_samples(self._loss, self._net)
+        values = (self._loss, self._net, self._fixed, self._parameters)
+        size = sum(parameter.numel() for parameter in self._parameters.values())
+        total, done = steps.begin(torch.zeros(size, dtype=torch.float64, device=self.device))
+        seen = 0
+        with differentiable_kernels(self._way.plain):
+            few = self._loss.prepared(self._loss.few, self._dtype, self._layout)
+            squares, count = squares_of(*values, few, make)
+            for part in self._loss.parts(self.batch_size):
+                for piece in pieces_of(self._loss.prepared(part, self._dtype, self._layout), count):
+                    seen += piece.count
+                    if seen <= done:
+                        continue
+                    columns = columns_of(self._loss, self._net, self._fixed | self._parameters, piece, make)
+                    total += squares(*values, piece, columns)
+                    steps.after(total, seen, self._loss.samples)
+        full = total.new_zeros(self._total)
+        full[self._places] = total / self._loss.samples
+        return full[self._survivors]
+
+    def _products(self, vectors: Tensor) -> Tensor:
+        """The products [b, dimension] of vectors that one pass serves [b, dimension]."""
+        if self._scale is None:
+            return self._unscaled(vectors)
+        return self._unscaled(vectors * self._scale) * self._scale
+
+    def _unscaled(self, vectors: Tensor) -> Tensor:
+        """The products in the coordinates of the weights."""
+        in_place = isinstance(self._survivors, slice) and isinstance(self._places, slice)
+        flat = vectors if in_place else self.expand(vectors)[:, self._places]
+        directions = split(flat, self._parameters)
+        total = torch.zeros_like(flat, dtype=torch.float64)
+        with differentiable_kernels(self._way.plain):
+            for part in self._loss.parts(self.batch_size):
+                if STOP.raised:
+                    raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
+                total += self._batch_products(part, directions)
+        total /= self._loss.samples
+        if in_place:
+            return total
+        full = total.new_zeros(len(flat), self._total)
+        full[:, self._places] = total
+        return full[:, self._survivors]
+
+    def _batch_products(self, part: Part, directions: Parameters) -> Tensor:
+        """Products of the matrix of a batch's summed loss, [b, parameters of the net]."""
+        part = self._loss.prepared(part, self._dtype, self._layout)
+        function = self._kind.function(self._loss, self._net, self._fixed, part, 1.0)
+        several = len(next(iter(directions.values()))) > 1
+        return (self._way.several if several else self._way.single)(function, self._parameters, directions)
+
+
+class HessianVectorProduct(CurvatureProduct):
+    """The Hessian H of the mean loss as an operator: v -> H v, exact: the derivative of the gradient along v.
+
+    Eval mode, without penalties; the loss is cross-entropy unless ``criterion`` or ``loss_fn`` say otherwise
+    (`hessian_eigenvalues`). With masks it is the Hessian over the surviving parameters only: the rows and columns of
+    the removed ones are left out, and so are those of layers that ``parameters`` does not name. With
+    ``scaling="parameter"`` it is D H D, D = diag(|w|): the Hessian in the coordinates u of w = |w| u, that is with
+    respect to relative changes of the weights. Its eigenvalues do not change when a ReLU layer is multiplied by a
+    positive number and the next one divided by it (elementwise adaptive sharpness: Kwon et al., "ASAM: adaptive
+    sharpness-aware minimization", ICML 2021). The weights that the model holds when the operator is built are those
+    that it keeps; the model is not modified.
+
+    Forward over reverse mode, vectorised over the vectors (Pearlmutter, "Fast exact multiplication by the Hessian",
+    1994; a vector costs 1.0 to 0.6 times one of double backward, for 1 to 4 vectors at once), on a net without the
+    units that cannot have a derivative (`sharpminima.nets.compaction`); where the net does not allow that, which a
+    trial against double backward shows when the operator is built, by slower ways. Batches are summed in float64.
+
+    Every parameter counts, frozen ones (``requires_grad=False``) too: leave them out by ``parameters``. A parameter
+    that the loss does not depend on, or that the net detaches, has a derivative of zero. A weight of -0.0 is zero. A
+    mask may remove a whole layer, but not every parameter.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> product = HessianVectorProduct(net, torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 1]))
+    >>> product(torch.ones(product.dimension)).abs().max() < 1e-6  # equal logits for all: softmax stays
+    tensor(True)
+    """
+
+    matrix = "hessian"
+    _kind = HESSIAN
+
+
+class GaussNewtonVectorProduct(CurvatureProduct):
+    """The generalised Gauss-Newton matrix G as an operator: v -> G v; arguments as of `HessianVectorProduct`.
+
+    G is the mean over samples of J.T H J, with the Jacobian J of the sample's outputs with respect to the parameters
+    and the Hessian H of its loss with respect to the outputs: the Hessian without the curvature of the net itself
+    (Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent", 2002). It is positive
+    semidefinite where the loss is convex in the outputs. With cross-entropy it is the Fisher matrix of the model's own
+    distribution (Martens, "New insights and perspectives on the natural gradient method", 2020).
+
+    Raises:
+        AnalysisError: a loss_fn, which has no outputs apart; else as `hessian_eigenvalues`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    >>> product = GaussNewtonVectorProduct(net, torch.ones(3, 4), torch.ones(3, 1), criterion=nn.MSELoss())
+    >>> product(torch.ones(5))  # 2 x x.T of inputs of ones, the bias's among them
+    tensor([10., 10., 10., 10., 10.], dtype=torch.float64)
+    """
+
+    matrix = "gauss_newton"
+    _kind = GAUSS_NEWTON
+
+    def _check_loss(self, model: nn.Module) -> None:
+        check_apart(self._loss, "Gauss-Newton")
+
+    def _diagonal(self, steps: Steps) -> Tensor:
+        return self._sample_diagonal(of_loss, steps)
+
+
+class FisherVectorProduct(CurvatureProduct):
+    """The empirical Fisher matrix F as an operator: v -> F v; arguments as of `HessianVectorProduct`.
+
+    F is the mean over samples of g g.T, with the gradient g of the sample's own loss: positive semidefinite, of a rank
+    of the number of samples at most. It is not the Fisher matrix (Kunstner, Balles, Hennig, "Limitations of the
+    empirical Fisher approximation for natural gradient descent", 2019).
+
+    Raises:
+        AnalysisError: a loss_fn, which has no outputs apart; outputs without a row for each sample; a loss that is not
+            the mean of the samples'; else as `hessian_eigenvalues`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = [nn.init.zeros_(parameter) for parameter in net.parameters()]
+    >>> product = FisherVectorProduct(net, torch.ones(2, 4), torch.tensor([0, 1]))
+    >>> float(product(torch.eye(10)).trace())  # 2 (1 - p) squared, for each of five inputs
+    2.5
+    """
+
+    matrix = "fisher"
+    _kind = FISHER
+
+    def _check_loss(self, model: nn.Module) -> None:
+        check_apart(self._loss, "empirical Fisher")
+        check_samples(self._loss, model)
+
+    def _diagonal(self, steps: Steps) -> Tensor:
+        return self._sample_diagonal(of_gradient, steps)
+
+
+MATRICES: dict[str, type[CurvatureProduct]] = {
+    kind.matrix: kind for kind in (HessianVectorProduct, GaussNewtonVectorProduct, FisherVectorProduct)
+}
+"""Name of a matrix of curvature -> its operator."""
+
+
+def operator_of(matrix: str) -> type[CurvatureProduct]:
+    """The operator of that name.
+
+    Raises:
+        AnalysisError: there is none.
+    """
+    if matrix not in MATRICES:
+        raise AnalysisError(f"there is no matrix {matrix!r}; there are {', '.join(MATRICES)}")
+    return MATRICES[matrix]
+
+
+def signs_for(count: int, product: CurvatureProduct, draws: torch.Generator) -> Tensor:
+    """Random signs, float64 [count, dimension]."""
+    signs = torch.randint(0, 2, (count, product.dimension), generator=draws, dtype=torch.float64)
+    return (2 * signs - 1).to(product.device)
+
+
+def by_parameter(vectors: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Vectors [..., P] by parameter: name -> [...] and its shape."""
+    parts = vectors.split([_size(shape) for shape in shapes.values()], dim=-1)
+    return {
+        name: part.reshape(*vectors.shape[:-1], *shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+
+
+def _is_whole(places: Tensor, total: int) -> bool:
+    """Whether places are all of the P in their order."""
+    return len(places) == total and bool((places[1:] > places[:-1]).all())
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def _chosen(model: nn.Module, parameters: str | Iterable[str]) -> Tensor:
+    """Which of the model's P parameters names of parameters or modules stand for, bool [P].
+
+    Raises:
+        AnalysisError: a name is none of the model's, or there is none.
+    """
+    names = [parameters] if isinstance(parameters, str) else list(parameters)
+    every = dict(model.named_parameters())
+    unknown = [name for name in names if not any(_within(each, name) for each in every)]
+    if unknown or not names:
+        raise AnalysisError(
+            f"the model has no parameter or layer {', '.join(map(repr, unknown)) or 'given'}; "
+            f"there are {', '.join(every)}"
+        )
+    chosen = [torch.full((p.numel(),), any(_within(each, name) for name in names)) for each, p in every.items()]
+    return torch.cat(chosen)
+
+
+def _within(parameter: str, name: Any) -> bool:
+    return parameter == name or parameter.startswith(f"{name}.")
+
+
+def _computed_in(model: nn.Module, loss: MeanLoss, dtype: torch.dtype | None) -> torch.dtype | None:
+    """What to compute in: at least float32, as coarser products converge to other numbers; None: the model's own.
+
+    Raises:
+        AnalysisError: a coarser one is asked for, or one that is not floating point.
+    """
+    if dtype is not None:
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise AnalysisError(f"products cannot be computed in {dtype}; give a floating point dtype")
+        if torch.finfo(dtype).bits < 32:
+            raise AnalysisError(f"{dtype} is too coarse for products; give torch.float32 or torch.float64")
+        return dtype
+    held = [*loss.dtypes(), *(parameter.dtype for parameter in model.parameters())]
+    return torch.float32 if any(torch.finfo(each).bits < 32 for each in held) else None

@@ -1,0 +1,299 @@
+"""A PSP-entropy that has a gradient: of soft states, over the images of a mini-batch.
+
+Tartaglione, Bragagnolo, Grangetto, "Pruning artificial neural networks: a way to find well-generalizing, high-entropy
+sharp minima", ICANN 2020, eq. 4-5 define the entropy of states that are 1 where the pre-activation z is above 0. Such a
+state has no gradient. Here it is sigma(z / tau), which tends to theirs as tau falls; where z is exactly 0, as in a unit
+without weights, it is 0 as theirs is. That learning could maximise the entropy is their outlook; this is ours.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sharpminima.base.errors import TrainingError
+from sharpminima.runtime.rng import generator
+from sharpminima.training._layer_entropy import layer_entropy
+
+_WINDOW = 10  # times `rare`: images of a class that a running estimate looks back
+
+
+class SoftEntropy:
+    """PSP-entropy of soft states, and the running estimates of their frequencies.
+
+    Of R nets at once, everything has a leading axis R.
+
+    Args:
+        classes: of the labels.
+        tau: width of the soft state; may be changed between two steps.
+        order: 1, the mean over all neurons of their entropies; 2, the mean over pairs of neurons of a layer of their
+            joint entropies, then over layers.
+        pairs: of order 2: pairs that are drawn of each layer, once; all where it has no more.
+        seed: of the drawn pairs.
+        rare: images of a class. Where a mini-batch has fewer, the frequencies of the last `_WINDOW` times as many,
+            as they were then, stand for the rest. 0: the mini-batch alone.
+        neurons: hidden neurons of the whole net, where units that are always 0 are left out of the one that runs.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        tau: float = 1.0,
+        order: int = 1,
+        pairs: int = 2000,
+        seed: int = 0,
+        rare: int = 10,
+        neurons: int | None = None,
+    ) -> None:
+        self.classes, self.tau, self.order, self.rare, self.neurons = classes, tau, order, rare, neurons
+        self._pairs, self._seed = pairs, seed
+        self._drawn: dict[tuple[int, int], Tensor] = {}  # (layer, neurons) -> places of pairs [2, pairs]
+        self._axes: list[list[int]] = []  # of each layer: the axes of a z after that of the images, as they lie
+        self._running: list[Tensor] = []  # of each layer: frequencies [..., classes, rows, neurons or pairs]
+        self._seen: Tensor | None = None  # images of each class [..., classes]
+
+    def over(self, labels: Tensor) -> "MiniBatch":
+        """Begin with a mini-batch, whose labels are integers [..., N]."""
+        return MiniBatch(self, labels.long())
+
+    def reset(self) -> None:
+        """Forget the running estimates: the net is another one now."""
+        self._axes, self._running, self._seen = [], [], None
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with some of the nets."""
+        self._running = [frequencies[list(places)] for frequencies in self._running]
+        self._seen = None if self._seen is None else self._seen[list(places)]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
+        running, seen = [frequencies.clone() for frequencies in self._running], self._seen
+        return {"running": running, "seen": None if seen is None else seen.clone(), "axes": list(self._axes)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`, to the same bits."""
+        self._running, self._seen, self._axes = list(state["running"]), state["seen"], list(state["axes"])
+
+    def _estimates(self, layer: int, shape: Sequence[int], like: Tensor) -> Tensor:
+        """The running estimates of a layer, to be changed in place; zeros, of the type of ``like``, at first.
+
+        Raises:
+            TrainingError: they are of another number of neurons, or of another type.
+        """
+        if len(self._running) == layer:
+            self._running.append(like.new_zeros(shape))
+        running = self._running[layer] = self._running[layer].to(like.device)  # a resume file's lie on the CPU
+        if running.shape != torch.Size(shape) or running.dtype != like.dtype:
+            raise TrainingError(
+                f"layer {layer + 1} is another one than before: estimates {list(shape)} in {like.dtype}, which were "
+                f"{list(running.shape)} in {running.dtype}; after a change of the net begin anew"
+            )
+        return running
+
+    def places_of_pairs(self, layer: int, neurons: int) -> Tensor:
+        """The pairs of a layer's neurons that count: places [2, pairs], the lower one first."""
+        pairs = self._drawn.get((layer, neurons))
+        if pairs is None:
+            every = neurons * (neurons - 1) // 2
+            if every <= self._pairs:
+                pairs = torch.triu_indices(neurons, neurons, 1)
+            else:
+                random = generator(self._seed, "psp-entropy-pairs", layer)
+                first = torch.randint(neurons, (self._pairs,), generator=random)
+                second = torch.randint(neurons - 1, (self._pairs,), generator=random)
+                second += (second >= first).long()
+                pairs = torch.stack([torch.minimum(first, second), torch.maximum(first, second)])
+            self._drawn[layer, neurons] = pairs
+        return pairs
+
+
+class MiniBatch:
+    """One pass over a mini-batch: takes the pre-activations layer by layer, and gives the mean entropy."""
+
+    def __init__(self, of: SoftEntropy, labels: Tensor) -> None:
+        self._of, self._labels = of, labels
+        self._classes: _Classes | None = None
+        self._sums: list[tuple[Tensor, int]] = []  # of each layer: summed entropy [...] in bits, and of how many
+
+    def add(self, z: Tensor) -> None:
+        """The next layer's pre-activations [..., N, ...], before an operation in place can change them.
+
+        Raises:
+            TrainingError: they are not of as many images as there are labels, labels are of no class (of one net on a
+                CPU), or the net is another one than in the mini-batch before.
+        """
+        of, layer, labels = self._of, len(self._sums), self._labels
+        if z.shape[: labels.ndim] != labels.shape:
+            raise TrainingError(
+                f"a ReLU takes {list(z.shape)} of {labels.shape[-1]} labels; its first axis must be that of the images"
+            )
+        z = z if z.dtype == torch.float64 else z.float()
+        if self._classes is None:
+            self._classes = _Classes.of(labels, z, of)
+        classes, z = self._classes, self._as_rows(z, layer)
+        neurons = z.shape[-1]
+        if of.order == 1 and classes.members is None:
+            running = of._estimates(layer, (of.classes, 1, neurons), z)
+            self._sums.append((layer_entropy(z, labels, classes.weights, running, of.tau), neurons))
+            return
+        with torch.autocast(z.device.type, enabled=False):  # else the products below would be of bfloat16
+            self._sums.append(self._of_order_2(z, layer) if of.order == 2 else self._of_order_1(z, layer))
+
+    def _of_order_1(self, z: Tensor, layer: int) -> tuple[Tensor, int]:
+        """The summed entropy of a layer [..., N, K] by plain operations, and of how many neurons it is."""
+        p = self._frequencies(self._by_class(_SoftState.apply(z, self._of.tau)).unsqueeze(-2), layer)
+        return _Entropy.apply(p).sum((-3, -2, -1)), z.shape[-1]
+
+    def _of_order_2(self, z: Tensor, layer: int) -> tuple[Tensor, int]:
+        """The summed joint entropy of pairs of a layer [..., N, K], and of how many pairs it is."""
+        states = _SoftState.apply(z, self._of.tau)
+        if states.shape[-1] < 2:
+            return states.new_zeros(states.shape[:-2]), 0
+        first, second = self._of.places_of_pairs(layer, states.shape[-1]).to(z.device)
+        a, b = states.index_select(-1, first), states.index_select(-1, second)
+        sums = torch.stack([self._by_class(each) for each in (a * b, a, b)], -2)
+        both, p_a, p_b = self._frequencies(sums, layer).unbind(-2)
+        joint = torch.stack([both, p_a - both, p_b - both, 1 - p_a - p_b + both], -1)
+        return _Surprise.apply(joint).sum((-3, -2, -1)), both.shape[-1]
+
+    def _by_class(self, states: Tensor) -> Tensor:
+        """States [..., N, K] summed over the images of each class [..., classes, K]."""
+        assert self._classes is not None  # `add` has made it
+        assert self._classes.members is not None  # of what is computed by plain operations
+        return self._classes.members @ states
+
+    def mean(self) -> Tensor:
+        """The entropy in bits [...]: of order 1 over all hidden neurons, of order 2 over layers that have pairs.
+
+        Raises:
+            TrainingError: there are none.
+        """
+        of = self._of
+        if not any(count for _, count in self._sums):
+            faults = ("the model has not run since the mini-batch began", "no layer has two neurons, and so no pair")
+            raise TrainingError(f"no PSP-entropy: {faults[bool(self._sums)]}")
+        if of.order == 1:
+            total = of.neurons or sum(count for _, count in self._sums)
+            return reduce(torch.add, [summed for summed, _ in self._sums]) / total
+        return torch.stack([summed / count for summed, count in self._sums if count]).mean(0)
+
+    def _as_rows(self, z: Tensor, layer: int) -> Tensor:
+        """Pre-activations [..., N, neurons], in the order in which they lie: without a copy of channels-last maps."""
+        of, leading = self._of, self._labels.ndim
+        if len(of._axes) == layer:
+            axes = list(range(leading, z.ndim))
+            # Pairs are drawn by their places, which must not depend on how a map lies.
+            of._axes.append(axes if of.order > 1 else sorted(axes, key=lambda axis: z.stride()[axis], reverse=True))
+        if z.ndim == leading + 1:
+            return z
+        return z.permute(*range(leading), *of._axes[layer]).flatten(leading)
+
+    def _frequencies(self, sums: Tensor, layer: int) -> Tensor:
+        """Means of sums [..., classes, rows, K] over a class's images, with what was seen before where it is rare."""
+        assert self._classes is not None  # `add` has made it
+        images, lacking, newness = (weight[..., None, None] for weight in self._classes.weights.unbind(-1))
+        means = sums / images
+        running = self._of._estimates(layer, tuple(sums.shape), sums)
+        before = running.clone()  # the gradient reads it
+        running.lerp_(means.detach(), newness)
+        return torch.lerp(means, before, lacking)
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Which images of a mini-batch are of which class, and what that says of all layers."""
+
+    weights: Tensor  # of each class [..., classes, 3], see `layer_entropy`
+    members: Tensor | None  # 1 where an image is of a class [..., classes, N]; None where `layer_entropy` does it all
+
+    @classmethod
+    def of(cls, labels: Tensor, z: Tensor, entropy: SoftEntropy) -> "_Classes":
+        """From labels [..., N]; of the type and on the device of ``z``; their images count as seen."""
+        if labels.ndim == 1 and not labels.is_cuda:
+            # In NumPy, whose calls of a few numbers take a third of the time of torch's.
+            given = labels.numpy()
+            if len(given) and not 0 <= given.min() <= given.max() < entropy.classes:
+                raise TrainingError(
+                    f"labels run from {given.min()} to {given.max()}; there are {entropy.classes} classes"
+                )
+            if entropy.order == 1 and z.dtype == torch.float32:
+                images = np.bincount(given, minlength=entropy.classes).astype(np.float32)
+                if entropy._seen is None:
+                    entropy._seen = z.new_zeros(entropy.classes)
+                weights = np.stack(_weights(images, entropy._seen.numpy(), entropy.rare), -1)
+                return cls(torch.from_numpy(weights), None)
+        known = torch.arange(entropy.classes, device=z.device).unsqueeze(-1)
+        members = (labels.unsqueeze(-2) == known).to(z.dtype)
+        counts = members.sum(-1)
+        entropy._seen = torch.zeros_like(counts) if entropy._seen is None else entropy._seen.to(counts.device)
+        return cls(torch.stack(_weights(counts, entropy._seen, entropy.rare), -1), members)
+
+
+def _weights(counts: Any, seen: Any, rare: int) -> tuple[Any, Any, Any]:
+    """The columns of `_Classes.weights`, from images of each class [..., classes] here and before, which go on."""
+    missing = (rare - counts).clip(min=0) * (seen > 0)
+    seen += counts
+    window = seen.clip(min=1, max=max(1, _WINDOW * rare))
+    return counts.clip(min=1), missing / (counts + missing).clip(min=1), (counts / window).clip(max=1)
+
+
+class _SoftState(torch.autograd.Function):
+    """States [..., N, K] of pre-activations: sigma(z / tau), and 0 where z is exactly 0."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, tau: float) -> Tensor:
+        states = (z / tau).sigmoid_().masked_fill_(z == 0, 0.0)
+        ctx.save_for_backward(states)
+        ctx.tau = tau
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (states,) = ctx.saved_tensors
+        return torch.ops.aten.sigmoid_backward(gradients[0], states).div_(ctx.tau), None
+
+
+class _Entropy(torch.autograd.Function):
+    """-p log2 p - (1 - p) log2 (1 - p), and 0 at 0 and 1: there its slope is finite, as the states behind it have none.
+
+    Of logarithms, which have vector instructions: ``torch.special.entr`` takes three times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor) -> Tensor:
+        p = p.clamp(0, 1)
+        rest, least = 1 - p, torch.finfo(p.dtype).tiny
+        log_p, log_rest = p.clamp(min=least).log2_(), rest.clamp(min=least).log2_()
+        entropy = torch.addcmul(p * log_p, rest, log_rest).neg_()
+        ctx.save_for_backward(log_rest.sub_(log_p))
+        return entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return slope * gradients[0]
+
+
+class _Surprise(torch.autograd.Function):
+    """-p log2 p: 0 at 0, and there without a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor) -> Tensor:
+        ctx.save_for_backward(p)
+        return torch.special.entr(p.clamp(min=0)).div_(math.log(2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (p,) = ctx.saved_tensors
+        slope = p.clamp(min=0).log2_().add_(1 / math.log(2)).neg_()
+        return slope.masked_fill_(p <= 0, 0.0).mul_(gradients[0])

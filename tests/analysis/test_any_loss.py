@@ -1,0 +1,491 @@
+"""Any loss, inputs and batches: Hessians, traces and densities against the full matrix by autograd."""
+
+import math
+import random
+from collections import namedtuple
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from sharpminima.analysis import (
+    HessianVectorProduct,
+    Plane,
+    hessian_along_line,
+    hessian_density,
+    hessian_eigenvalues,
+    hessian_trace,
+    loss_barrier,
+    loss_surface,
+)
+from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import STOP, Stopped
+from sharpminima.nets.masks import apply_masks
+
+from . import cases
+
+N = 10
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def full(model, loss_of):
+    """The Hessian of what ``loss_of`` gives, in float64, row by row."""
+    model.eval()
+    parameters = list(model.parameters())
+    gradient = torch.autograd.grad(loss_of(model), parameters, create_graph=True, materialize_grads=True)
+    flat = torch.cat([part.flatten() for part in gradient])
+    rows = [torch.autograd.grad(entry, parameters, retain_graph=True, materialize_grads=True) for entry in flat]
+    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+
+
+@dataclass
+class SearchResult:
+    logits: Tensor
+    ids: Tensor
+
+
+Pair = namedtuple("Pair", "mean spread")
+
+
+class Net(nn.Module):
+    """Layers, and a function of them and the inputs."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, *args, **kwargs):
+        return self.function(self, *args, **kwargs)
+
+
+def tabular(outputs=3):
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, outputs))
+
+
+@dataclass
+class Case:
+    build: object
+    inputs: object
+    targets: object
+    criterion: object = None
+
+
+labels = torch.arange(N) % 3
+CASES = {
+    "tabular": Case(tabular, drawn(N, 4), labels),
+    "tokens": Case(
+        lambda: nn.Sequential(nn.Embedding(6, 3), nn.Flatten(), nn.Tanh(), nn.Linear(12, 3)),
+        torch.arange(4 * N).view(N, 4) % 6,
+        labels,
+    ),
+    "segmentation": Case(
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 1)),
+        drawn(N, 1, 4, 4),
+        (torch.arange(N * 16) % 3).view(N, 4, 4),
+    ),
+    "regression": Case(lambda: tabular(2), drawn(N, 4), drawn(N, 2, seed=1), nn.MSELoss()),
+    "soft labels": Case(tabular, drawn(N, 4), drawn(N, 3, seed=1).softmax(1)),
+    "multi-label": Case(tabular, drawn(N, 4), (drawn(N, 3, seed=1) > 0).double(), F.binary_cross_entropy_with_logits),
+    "volumes": Case(
+        lambda: nn.Sequential(nn.Conv3d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)),
+        drawn(N, 1, 3, 3, 3),
+        labels,
+    ),
+    "two inputs": Case(
+        lambda: Net(
+            lambda net, a, b: net.out(torch.tanh(net.a(a) + net.b(b))),
+            a=nn.Linear(4, 3),
+            b=nn.Linear(2, 3),
+            out=nn.Linear(3, 3),
+        ),
+        (drawn(N, 4), drawn(N, 2, seed=1)),
+        labels,
+    ),
+    "inputs by name": Case(
+        lambda: Net(
+            lambda net, *, ids, mask: net.out((net.embed(ids) * mask[..., None]).sum(1)),
+            embed=nn.Embedding(5, 3),
+            out=nn.Linear(3, 3),
+        ),
+        {"ids": torch.arange(3 * N).view(N, 3) % 5, "mask": torch.ones(N, 3, dtype=torch.float64)},
+        labels,
+    ),
+    "dictionary": Case(
+        lambda: Net(lambda net, x: {"logits": net.net(x), "name": "x"}, net=tabular()),
+        drawn(N, 4),
+        labels,
+        lambda outputs, y: F.cross_entropy(outputs["logits"], y),
+    ),
+    "tuple": Case(
+        lambda: Net(lambda net, x: Pair(net.net(x), net.spread(x)), net=tabular(1), spread=nn.Linear(4, 1)),
+        drawn(N, 4),
+        drawn(N, 1, seed=1),
+        lambda outputs, y: F.gaussian_nll_loss(outputs.mean, y, outputs.spread.exp()),
+    ),
+    "dataclass": Case(
+        lambda: Net(lambda net, x: SearchResult(z := net.net(x), z.argmax(1)), net=tabular()),
+        drawn(N, 4),
+        {"class": labels, "weight": drawn(N, seed=2).exp()},
+        lambda outputs, y: (F.cross_entropy(outputs.logits, y["class"], reduction="none") * y["weight"]).mean(),
+    ),
+}
+
+
+def built(case):
+    return cases.seeded(case.build, 1)
+
+
+def called(net, inputs):
+    return net(*inputs) if isinstance(inputs, tuple) else net(**inputs) if isinstance(inputs, dict) else net(inputs)
+
+
+def mean_loss(case):
+    criterion = case.criterion or F.cross_entropy
+    return lambda net: criterion(called(net, case.inputs), case.targets)
+
+
+def rows(value, start, stop):
+    if isinstance(value, Tensor):
+        return value[start:stop]
+    if isinstance(value, dict):
+        return {name: part[start:stop] for name, part in value.items()}
+    return tuple(part[start:stop] for part in value)
+
+
+def batches_of(case, edges=(0, 3, 4, N)):
+    """Batches of unlike sizes."""
+    return [(rows(case.inputs, a, b), rows(case.targets, a, b)) for a, b in pairwise(edges)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_products_are_those_of_the_full_hessian(name):
+    case = CASES[name]
+    net = built(case)
+    expected = full(net, mean_loss(case))
+    assert expected.norm() > 1e-3
+    unit = torch.eye(len(expected), dtype=torch.float64)
+    for data in ((case.inputs, case.targets), (batches_of(case),)):
+        options = {} if len(data) == 1 else {"batch_size": 3}
+        product = HessianVectorProduct(net, *data, criterion=case.criterion, **options)
+        torch.testing.assert_close(product(unit), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(product(unit[0]), expected[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["regression", "multi-label", "dictionary"])
+def test_masks_and_scaling_of_any_loss(name):
+    case = CASES[name]
+    net = built(case)
+    masks, kept = cases.random_masks(net, 0.6)
+    kept = torch.from_numpy(kept)
+    with torch.no_grad():
+        for key, mask in masks.items():
+            net.get_parameter(key).mul_(mask)
+    weights = torch.cat([p.detach().flatten() for p in net.parameters()]).abs()
+    expected = (weights[:, None] * full(net, mean_loss(case)) * weights)[kept][:, kept]
+    product = HessianVectorProduct(net, batches_of(case), criterion=case.criterion, masks=masks, scaling="parameter")
+    torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["regression", "two inputs"])
+def test_eigenvalues_trace_and_density(name):
+    case = CASES[name]
+    net = built(case)
+    hessian = full(net, mean_loss(case))
+    values = torch.linalg.eigvalsh(hessian).flip(0)
+    data, options = batches_of(case), {"criterion": case.criterion}
+    found = hessian_eigenvalues(net, data, k=2, tol=1e-8, **options)
+    torch.testing.assert_close(found.eigenvalues, values[:2], rtol=1e-6, atol=0)
+    trace = hessian_trace(net, data, products=3 * len(hessian), **options)
+    assert trace.trace == pytest.approx(float(hessian.trace()), rel=1e-9)
+    density = hessian_density(net, data, probes=3, steps=len(hessian), **options)
+    same = hessian_density(net, case.inputs, case.targets, probes=3, steps=len(hessian), **options)
+    torch.testing.assert_close(density.nodes[:, -1], same.nodes[:, -1], rtol=1e-9, atol=0)
+    assert float(density.nodes.max()) == pytest.approx(float(values[0]), rel=1e-6)
+
+
+def penalised(net, batch):
+    x, y = batch
+    return F.mse_loss(net[2](torch.tanh(net[0](x))), y) + 0.1 * sum(p.square().sum() for p in net.parameters())
+
+
+def test_a_loss_function_has_the_model_and_the_batch():
+    case = CASES["regression"]
+    net = built(case)
+    with torch.no_grad():
+        net[0].weight[1] = 0  # a smaller net would leave it, and its penalty, out
+        net[0].bias[1] = 0
+        net[2].weight[:, 1] = 0
+    expected = full(net, lambda net: penalised(net, (case.inputs, case.targets)))
+    for data in ((case.inputs, case.targets), (batches_of(case),)):
+        product = HessianVectorProduct(net, *data, loss_fn=penalised)
+        torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-12)
+
+
+def test_batches_of_any_structure_and_samples_alone_go_to_a_loss_function():
+    net, x = cases.seeded(lambda: nn.Sequential(nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 4))), drawn(N, 4)
+    expected = full(net, lambda net: F.mse_loss(net(x), x))
+    unit = torch.eye(len(expected)).double()
+    alone = HessianVectorProduct(net, x, loss_fn=lambda net, batch: F.mse_loss(net(batch), batch), batch_size=4)
+    torch.testing.assert_close(alone(unit), expected, rtol=0, atol=1e-12)
+    named = [{"x": x[:7], "name": "first"}, {"x": x[7:], "name": "second"}]
+    product = HessianVectorProduct(net, named, loss_fn=lambda net, batch: F.mse_loss(net(batch["x"]), batch["x"]))
+    torch.testing.assert_close(product(unit), expected, rtol=0, atol=1e-12)
+
+
+def test_a_loader_that_shuffles_is_read_in_one_order_and_leaves_the_random_state():
+    case = CASES["regression"]
+    net = built(case)
+    loader = DataLoader(TensorDataset(case.inputs, case.targets), batch_size=4, shuffle=True, drop_last=True)
+    torch.manual_seed(3)
+    order = list(loader)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    product = HessianVectorProduct(net, loader, criterion=nn.MSELoss())
+    vector = torch.ones(product.dimension, dtype=torch.float64)
+    first = product(vector)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(5)  # what the caller draws between changes nothing
+    assert torch.equal(product(vector), first)
+    inputs, targets = (torch.cat(part) for part in zip(*order, strict=True))
+    assert len(inputs) == 8
+    expected = full(net, lambda net: F.mse_loss(net(inputs), targets))
+    torch.testing.assert_close(first, expected @ vector, rtol=0, atol=1e-12)
+
+
+class Restless:
+    """Other batches every time, without torch's generator."""
+
+    def __init__(self, case):
+        self.case, self.draws = case, random.Random(0)
+
+    def __iter__(self):
+        yield self.case.inputs * self.draws.random(), self.case.targets
+
+
+class Once:
+    def __init__(self, batches):
+        self.batches = iter(batches)
+
+    def __iter__(self):
+        yield from self.batches
+
+
+def test_what_cannot_be_read_again_or_differs_is_refused():
+    case = CASES["regression"]
+    net, loader = built(case), DataLoader(TensorDataset(case.inputs, case.targets))
+    for data, message in (
+        ((batch for batch in batches_of(case)), "batches are a generator, which can be read once only.*give a list"),
+        (iter(batches_of(case)), "a list_iterator, which can be read once only"),
+        (Once(batches_of(case)), "can be read once only"),
+        (Restless(case), "two passes over the batches differ: 10 and 10 samples"),
+        (loader.dataset, "a TensorDataset, whose items are single samples; give a DataLoader of it"),
+        ([], "there are no batches"),
+        (7, "the data are a int; give tensors with targets, or batches"),
+        ({"x": case.inputs}, "a dictionary without targets"),
+        ([case.inputs], "a batch is a Tensor of 10; give pairs"),
+        ([(case.inputs, case.inputs, case.targets)], r"a batch is a tuple of 3; give pairs \(inputs, targets\)"),
+        ([("a", "b")], "a batch is a tuple without tensors"),
+    ):
+        with pytest.raises(AnalysisError, match=message):
+            HessianVectorProduct(net, data, criterion=nn.MSELoss())
+    with pytest.raises(AnalysisError, match="a batch size is for tensors"):
+        HessianVectorProduct(net, loader, criterion=nn.MSELoss(), batch_size=3)
+    ragged = [(case.inputs.float(), case.targets)]
+    with pytest.raises(AnalysisError, match=r"the model cannot take inputs of \[4, 4\] torch.float32"):
+        HessianVectorProduct(net, ragged, criterion=nn.MSELoss())
+
+
+def mixing(net, x):
+    return net.net(x - x.mean(0))
+
+
+DRAWS = random.Random(0)
+REFUSED = {
+    "two losses": ({"criterion": F.mse_loss, "loss_fn": penalised}, "there are a criterion and a loss_fn"),
+    "no function": ({"criterion": "mse"}, "criterion is a str; give a function"),
+    "sum by its name": ({"criterion": nn.MSELoss(reduction="sum")}, "reduction is 'sum'; give one whose reduction is"),
+    "sum": ({"criterion": lambda z, y: (z - y).square().sum()}, "gives the sum of the samples' losses; give their"),
+    "a number a sample": ({"criterion": lambda z, y: (z - y).square().mean(1)}, r"criterion gives is of shape \[4\]"),
+    "a float": ({"criterion": lambda z, y: 3.0}, "criterion gives is a float; give the mean"),
+    "failing": ({"criterion": lambda z, y: z @ y}, "the criterion cannot take outputs of"),
+    "failing function": ({"loss_fn": lambda net, batch: batch["x"]}, "loss_fn fails on a batch of"),
+    "of no parameter": ({"loss_fn": lambda net, batch: batch[0].mean()}, "depends on no parameter"),
+    "by chance": ({"criterion": lambda z, y: F.dropout(z - y).square().mean()}, "draws random numbers in eval mode"),
+    "other every time": (
+        {"criterion": lambda z, y: DRAWS.random() * (z - y).square().mean()},
+        "the model or its loss gives other outputs for the same images in eval mode",
+    ),
+    "weights of rows": (
+        {"criterion": lambda z, y: ((z - y).square().mean(1) * y[:, 0].exp()).sum() / y[:, 0].exp().sum()},
+        "not the mean of its samples' losses .*weights of classes",
+    ),
+    "no criterion": ({}, r"labels are torch.float64|targets are .*; cross-entropy takes int64 class numbers"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_losses_that_do_not_go_are_refused_with_the_reason(what):
+    options, message = REFUSED[what]
+    case = CASES["regression"]
+    with pytest.raises(AnalysisError, match=message):
+        HessianVectorProduct(built(case), case.inputs, case.targets, **options)
+
+
+def test_inputs_and_targets_that_do_not_go():
+    case = CASES["regression"]
+    net, mse = built(case), {"criterion": nn.MSELoss()}
+    for data, message in (
+        ((case.inputs[:3], case.targets), "there are 3 and 10 rows"),
+        ((case.inputs, None), "there are no targets; give them behind the inputs"),
+        ((case.inputs.tolist(), case.targets), "the inputs are a list; give a tensor, or a tuple or dictionary"),
+        ((case.inputs, "y"), "the targets are a str without tensors"),
+        ((case.inputs, torch.tensor(1.0)), "a tensor of the targets has no dimension"),
+        ((case.inputs[:0], case.targets[:0]), "there are no samples"),
+        ((case.inputs.to("meta"), case.targets), "the inputs are on the meta device"),
+    ):
+        with pytest.raises(AnalysisError, match=message):
+            HessianVectorProduct(net, *data, **mse)
+    pixels = CASES["segmentation"]
+    with pytest.raises(AnalysisError, match="labels run from 0 to 3, but the model has the classes 0 to 2"):
+        HessianVectorProduct(built(pixels), pixels.inputs, pixels.targets + (pixels.targets == 2))
+    pair = CASES["tuple"]
+    with pytest.raises(AnalysisError, match=r"output is a Pair; cross-entropy takes one tensor .*give a criterion"):
+        HessianVectorProduct(built(pair), [(pair.inputs, pair.targets)])
+
+
+def test_nets_that_mix_samples_are_refused_also_with_batches():
+    case = CASES["regression"]
+    net = cases.seeded(lambda: Net(mixing, net=tabular(2)), 1)
+    for data in ((case.inputs, case.targets), (batches_of(case, (0, 6, N)),)):
+        with pytest.raises(AnalysisError, match="a sample's output depends on the other samples of its batch"):
+            HessianVectorProduct(net, *data, criterion=nn.MSELoss())
+    dropped = cases.seeded(lambda: Net(lambda net, x: F.dropout(net.net(x), 0.5), net=tabular(2)), 1)
+    with pytest.raises(AnalysisError, match="draws random numbers in eval mode"):
+        HessianVectorProduct(dropped, case.inputs, case.targets, criterion=nn.MSELoss())
+
+
+def test_losses_of_batches_may_weigh_their_rows():
+    net, x = cases.seeded(tabular, 1), drawn(N, 4)
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64))
+    expected = full(net, lambda net: (weighted(net(x[:6]), labels[:6]) * 6 + weighted(net(x[6:]), labels[6:]) * 4) / N)
+    product = HessianVectorProduct(net, [(x[:6], labels[:6]), (x[6:], labels[6:])], criterion=weighted)
+    torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_precision_asked_for_and_coarse_nets(streamed):
+    case = CASES["two inputs"]
+    net = built(case).float()
+    inputs = tuple(part.float() for part in case.inputs)
+    data = ([(inputs, case.targets)],) if streamed else (inputs, case.targets)
+    exact = full(built(case), lambda net: F.cross_entropy(net(*(part.double() for part in inputs)), labels))
+    product = HessianVectorProduct(net, *data, dtype=torch.float64)
+    torch.testing.assert_close(product(torch.eye(len(exact)).double()), exact, rtol=0, atol=1e-6)
+    coarse = tuple(part.bfloat16() for part in inputs)
+    data = ([(coarse, case.targets)],) if streamed else (coarse, case.targets)
+    assert HessianVectorProduct(net.bfloat16(), *data).rounding == torch.finfo(torch.float32).eps
+
+
+def between(net, other, x):
+    middle = built(CASES["regression"])
+    with torch.no_grad():
+        for ours, first, last in zip(middle.parameters(), net.parameters(), other.parameters(), strict=True):
+            ours.copy_(first + x * (last - first))
+    return middle.eval()
+
+
+@pytest.mark.parametrize("way", ["criterion", "batches", "loss_fn"])
+def test_surface_barrier_and_line_of_any_loss(way):
+    case = CASES["regression"]
+    center, target = built(case), cases.seeded(case.build, 2)
+    data, options, loss_of = {
+        "criterion": ((case.inputs, case.targets), {"criterion": nn.MSELoss()}, mean_loss(case)),
+        "batches": ((batches_of(case),), {"criterion": nn.MSELoss()}, mean_loss(case)),
+        "loss_fn": (
+            (case.inputs, case.targets),
+            {"loss_fn": penalised},
+            lambda net: penalised(net, (case.inputs, case.targets)),
+        ),
+    }[way]
+    expected = [float(loss_of(between(center, target, x)).detach()) for x in (0.0, 0.5, 1.0)]
+    surface = loss_surface(center, target, *data, grid=(3, 1), span=(0.0, 1.0), **options)
+    assert list(surface.values) == ["loss"]
+    assert surface.values["loss"][0].tolist() == pytest.approx(expected, rel=1e-12)
+    assert surface.center_values == {"loss": pytest.approx(expected[0], rel=1e-12)}
+    barrier = loss_barrier(center, target, *data, points=3, **options)
+    assert barrier.barrier == pytest.approx(max(0, expected[1] - (expected[0] + expected[2]) / 2), rel=1e-9)
+    assert barrier.error.isnan().all()
+    assert all(math.isnan(value) for value in (barrier.error_barrier, barrier.error_barrier_at, barrier.instability))
+    line = hessian_along_line(center, target, *data, points=3, k=1, tol=1e-8, **options)
+    values = [torch.linalg.eigvalsh(full(between(center, target, x), loss_of))[-1] for x in (0.0, 0.5, 1.0)]
+    torch.testing.assert_close(line.eigenvalues[:, 0], torch.stack(values), rtol=1e-6, atol=0)
+
+
+def test_a_masked_surface_of_batches_and_what_it_cannot_measure():
+    case = CASES["regression"]
+    center, target = built(case), cases.seeded(case.build, 2)
+    masks = {"0.weight": torch.ones(5, 4), "0.bias": torch.ones(5), "2.weight": torch.ones(2, 5)}
+    masks["0.weight"][1], masks["0.bias"][1], masks["2.weight"][:, 1] = 0, 0, 0
+    for net in (center, target):
+        apply_masks(net, masks)
+    options = {"criterion": nn.MSELoss(), "masks": masks, "grid": (3, 2)}
+    found = loss_surface(center, target, batches_of(case), **options)
+    plane = Plane(center, target, masks=masks)
+    for row, y in enumerate(found.y.tolist()):
+        for column, x in enumerate(found.x.tolist()):
+            by_hand = float(mean_loss(case)(plane.model_at(x, y).eval()).detach())
+            assert float(found.values["loss"][row, column]) == pytest.approx(by_hand, rel=1e-12)
+    with pytest.raises(AnalysisError, match=r"error, psp_norm are measured of images .*give measures=\('loss',\)"):
+        loss_surface(center, target, batches_of(case), measures=("loss", "error", "psp_norm"), **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", [loss_surface, hessian_along_line])
+def test_a_resume_file_of_another_loss_or_other_data_is_not_gone_on_from(measure, tmp_path):
+    case = CASES["regression"]
+    center, target = built(case), cases.seeded(case.build, 2)
+    sizes = {"grid": (3, 1)} if measure is loss_surface else {"points": 3, "k": 1}
+
+    def stopped_after_one(done, _):
+        if done == 1:
+            STOP.raised = True
+
+    def seen(criterion, data):
+        steps = []
+        measure(
+            center, target, data, criterion=criterion, resume=file, progress=lambda done, _: steps.append(done), **sizes
+        )
+        return steps
+
+    others = [(inputs * 2, targets) for inputs, targets in batches_of(case)]
+    for criterion, data, begins in (
+        (nn.MSELoss(), batches_of(case), 2),
+        (nn.HuberLoss(delta=0.5), batches_of(case), 1),
+        (nn.MSELoss(), others, 1),
+    ):
+        file = tmp_path / "resume.safetensors"
+        try:
+            with pytest.raises(Stopped):
+                measure(
+                    center,
+                    target,
+                    batches_of(case),
+                    criterion=nn.MSELoss(),
+                    resume=file,
+                    progress=stopped_after_one,
+                    **sizes,
+                )
+        finally:
+            STOP.raised = False
+        assert seen(criterion, data)[0] == begins

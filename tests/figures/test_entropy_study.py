@@ -1,0 +1,352 @@
+"""The study `entropy`: its ledger, comparisons between two ways of training one net, its settings, and Fig. 7."""
+
+import csv
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import typst
+import yaml
+
+from sharpminima.base.errors import ConfigError, FigureError
+from sharpminima.base.files import read_json, write_json
+from sharpminima.catalogue.recipes import PspEntropySettings
+from sharpminima.figures import fig7, forest, style
+from sharpminima.report.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, judge, read_ledger
+from sharpminima.report.claims._ledger import Ledger
+from sharpminima.report.claims._verdict import NO_DIFFERENCE, SMALL
+from sharpminima.report.notebook import execute
+from sharpminima.report.numbers import summarise
+from sharpminima.report.paper import compile_paper
+from sharpminima.steps.entropy_trials import chosen_trial
+from sharpminima.study.jobs import Layout
+from sharpminima.study.read import load_config
+
+from . import cases
+
+LEDGER = "paper/claims-entropy.yaml"
+PLAIN, PLUS, MINUS = ({"dataset": "mnist", "model": f"lenet300{label}"} for label in ("", "@chosen", "@b-0.01"))
+MOVED = {
+    "": {"error": 0.0, "entropy": 0.0, "eigenvalue": 1.0},
+    "@chosen": {"error": -0.5, "entropy": 3.0, "eigenvalue": 1.0},
+    "@b-0.01": {"error": 0.2, "entropy": -1.0, "eigenvalue": 2.0},
+}
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory) -> dict:
+    """LeNet-300 trained in three ways: errors 0.5 points lower, entropies 3 bits higher where they are maximised."""
+    folder = tmp_path_factory.mktemp("entropy")
+    rows: list[dict] = []
+    analyses: dict[str, list] = {"psp": [], "hessian": []}
+    transfers = []
+    for key in (PLAIN, PLUS, MINUS):
+        moved = MOVED[key["model"].removeprefix("lenet300")]
+        for row in cases.results(**key):
+            rows.append({**row, "test_error_percent": row["test_error_percent"] + moved["error"]})
+        for seed in cases.SEEDS:
+            psp = [{**row, **key} for row in cases.psp(seed=seed)]
+            for row in psp:
+                for column in ("entropy_1_bits", "entropy_2_joint_bits"):
+                    row[column] += moved["entropy"]
+            hessian = [{**row, **key} for row in cases.hessian(seed=seed)]
+            for row in hessian:
+                row["eigenvalue"] *= moved["eigenvalue"]
+            for kind, table in (("psp", psp), ("hessian", hessian)):
+                analyses[kind].append(cases.write(folder, kind, table, f"{kind}-{key['model']}-{seed}"))
+            moves = [{**row, **key} for row in cases.transfer(seed=seed)]
+            for row in moves:
+                row["method"] = "dense" if row["strategy"] == "dense" else row["method"]
+                row["test_error_percent"] += moved["error"]
+            transfers.append(cases.write(folder, "transfer", moves, f"transfer-{key['model']}-{seed}"))
+    results = cases.write(folder, "results", rows, "results")
+    betas = {"": None, "@chosen": {"beta": 0.03}, "@b-0.01": {"beta": -0.01}}
+    study = {
+        "ledger": LEDGER,
+        "experiments": [
+            {**key, **({"psp_entropy": beta} if beta else {})}
+            for key in (PLAIN, PLUS, MINUS)
+            for beta in [betas[key["model"].removeprefix("lenet300")]]
+        ],
+    }
+    summarise(results, analyses, LEDGER, study, folder / "numbers.json", transfer=transfers)
+    return read_json(folder / "numbers.json")
+
+
+def test_the_ledgers_claims_are_judged_by_the_differences_between_the_two_ways(numbers: dict) -> None:
+    claims = {claim["id"]: claim for claim in numbers["claims"]}
+    assert claims["dense-error"]["verdict"] == REPRODUCED
+    (result,) = claims["dense-error"]["results"]
+    assert result["interval"]["mean"] == pytest.approx(-0.5)
+    assert [value["name"] for value in result["values"]] == ["LeNet-300 (chosen)", "LeNet-300"]
+    assert [value["n"] for value in result["values"]] == [3, 3]
+    assert claims["first-order-rises"]["verdict"] == claims["second-order-rises"]["verdict"] == REPRODUCED
+    assert [round(one["interval"]["mean"], 6) for one in claims["second-order-rises"]["results"]] == [3.0, 3.0]
+    assert claims["sharper-minima"]["verdict"] == NOT_REPRODUCED, "they are equal, which is within the margin"
+    assert claims["lenet5-dense-error"]["verdict"] == ABSENT
+
+
+RUNS = range(10)
+SPREAD = [0.02, -0.03, 0.01, -0.01, 0.04, -0.02, 0.0, 0.03, -0.04, 0.0]  # of differences by run, of mean 0
+Missed = Callable[[str, int], bool]
+
+
+def claims_of(
+    folder: Path,
+    moved: Mapping[str, float],
+    *,
+    spread: float = 1.0,
+    without: Missed = lambda model, run: False,
+    short: Missed = lambda model, run: False,
+) -> dict[str, dict]:
+    """Id -> claim, of ten runs of LeNet-300 that are trained in two ways.
+
+    Args:
+        moved: dataset -> what the chosen beta adds to every test error.
+        spread: a factor on `SPREAD`.
+        without: nets that there are not, by model and run.
+        short: runs that did not reach the highest level; their nets have errors of half a point less.
+    """
+    rows, ways = [], ({"model": "lenet300"}, {"model": "lenet300@chosen", "psp_entropy": {"beta": 0.03}})
+    for dataset, way in itertools.product(moved, ways):
+        key = {"dataset": dataset, "model": way["model"]}
+        for run in RUNS:
+            if without(way["model"], run):
+                continue
+            error = 2.0 + 0.1 * run + ("psp_entropy" in way) * (moved[dataset] + spread * SPREAD[run])
+            dense = {"strategy": "dense", "method": "dense", "level": 0.0, "sparsity": 0.0}
+            rows.append(cases.result(**key, **dense, seed=run, test_error_percent=error))
+            for level, strategy in ((0.9, "gradual"), (0.98, "gradual"), (0.98, "rewind")):
+                missed = level == 0.98 and short(way["model"], run)
+                at = {"strategy": strategy, "level": level, "sparsity": level - 0.1 * missed, "reached": not missed}
+                rows.append(cases.result(**key, **at, seed=run, test_error_percent=error - 0.5 * missed))
+    results = cases.write(folder, "results", rows, "results")
+    study = {"ledger": LEDGER, "experiments": [{"dataset": dataset, **way} for dataset in moved for way in ways]}
+    summarise(results, {}, LEDGER, study, folder / "numbers.json")
+    return {claim["id"]: claim for claim in read_json(folder / "numbers.json")["claims"]}
+
+
+BOTH = ("mnist", "fashion-mnist")
+OF_LENET300 = ("dense-error", "sparser-at-the-same-error", "retrains-lower")
+
+
+@pytest.mark.parametrize(
+    ("moved", "spread", "verdict", "remark"),
+    [
+        ((-0.2, -0.5), 1.0, REPRODUCED, None),
+        ((-0.05, -0.05), 1.0, REPRODUCED, SMALL),
+        ((0.0, 0.0), 0.0, NOT_REPRODUCED, NO_DIFFERENCE),
+        ((0.0, 0.0), 1.0, NOT_REPRODUCED, NO_DIFFERENCE),
+        ((0.2, 0.5), 1.0, NOT_REPRODUCED, None),
+        ((-0.2, 0.0), 1.0, NOT_REPRODUCED, NO_DIFFERENCE),  # on one dataset alone
+        ((0.0, 0.0), 20.0, UNDECIDED, None),
+        ((-0.2, 0.0), 20.0, UNDECIDED, None),
+    ],
+)
+def test_every_outcome_of_errors_has_a_verdict(
+    tmp_path: Path, moved: tuple[float, float], spread: float, verdict: str, remark: str | None
+) -> None:
+    claims = claims_of(tmp_path, dict(zip(BOTH, moved, strict=True)), spread=spread)
+    for name in OF_LENET300:
+        assert (claims[name]["verdict"], claims[name]["remark"]) == (verdict, remark)
+        assert [result["values"][0]["n"] for result in claims[name]["results"]] == [10] * len(claims[name]["results"])
+        assert (claims[name]["needed"] is not None) == (verdict == UNDECIDED)
+    for name in ("lenet5-dense-error", "better-features", "first-order-rises", "sharper-minima"):
+        assert claims[name]["verdict"] == ABSENT
+
+
+def test_a_run_that_one_way_lacks_leaves_the_pairs_of_the_others(tmp_path: Path) -> None:
+    moved = dict.fromkeys(BOTH, -0.4)
+    claims = claims_of(tmp_path, moved, without=lambda model, run: model == "lenet300@chosen" and run == 9)
+    for name in OF_LENET300:
+        assert claims[name]["verdict"] == REPRODUCED
+        assert {value["n"] for result in claims[name]["results"] for value in result["values"]} == {9}
+
+
+def test_one_run_in_both_ways_decides_nothing_and_none_is_no_claim(tmp_path: Path) -> None:
+    moved = dict.fromkeys(BOTH, -0.4)
+    claims = claims_of(tmp_path / "one", moved, without=lambda model, run: model == "lenet300@chosen" and run > 0)
+    assert claims["dense-error"]["verdict"] == UNDECIDED
+    assert claims["dense-error"]["needed"]["says"] == "2 or more runs needed"
+    claims = claims_of(tmp_path / "none", moved, without=lambda model, run: model == "lenet300@chosen")
+    assert {claim["verdict"] for claim in claims.values()} == {ABSENT}
+
+
+@pytest.mark.parametrize("way", ["lenet300", "lenet300@chosen"])
+def test_a_run_that_one_way_did_not_bring_to_the_level_is_left_out_there(tmp_path: Path, way: str) -> None:
+    moved = dict.fromkeys(BOTH, 0.2)  # against the claims, which the denser nets of some runs would hide
+    claims = claims_of(tmp_path, moved, short=lambda model, run: model == way and run < 5)
+    for name in OF_LENET300:
+        assert claims[name]["verdict"] == NOT_REPRODUCED
+        result = claims[name]["results"][0]
+        at_level = name != "dense-error"
+        assert result["interval"]["mean"] == pytest.approx(0.2 + at_level * sum(SPREAD[5:]) / 5)
+        assert [value["n"] for value in result["values"]] == [5 if at_level else 10] * 2
+        told = "; 5 of 10 runs left out, which one of both ways did not bring there"
+        assert result["detail"].endswith(told) == at_level
+    sensitivity = next(result for result in claims["sparser-at-the-same-error"]["results"] if result["sensitivity"])
+    assert sensitivity["detail"] == "test error of G, 90 %"
+
+
+def test_a_level_that_one_way_never_reached_has_no_verdict(tmp_path: Path) -> None:
+    moved = dict.fromkeys(BOTH, 0.2)
+    claims = claims_of(tmp_path, moved, short=lambda model, run: model == "lenet300@chosen")
+    assert [claims[name]["verdict"] for name in OF_LENET300] == [NOT_REPRODUCED, ABSENT, ABSENT]
+
+
+def judged(numbers: dict, **test: object) -> dict:
+    claim = {"id": "one", "source": "a", "says": "b", "stated_for": ["mnist/lenet300@b-0.01"], "elsewhere": False}
+    against = {"kind": "against", "other": "lenet300", "is": "above", **test}
+    return judge(Ledger.model_validate({"claims": [{**claim, "tests": [against]}]}), numbers["experiments"])[0]
+
+
+def test_each_quantity_is_compared_by_run(numbers: dict) -> None:
+    for of in ("dense", "gradual", "rewind"):
+        error = judged(numbers, quantity="test_error_percent", of=of)
+        assert error["results"][0]["interval"]["mean"] == pytest.approx(0.2)
+        probe = judged(numbers, quantity="probe_error_percent", of=of)
+        assert probe["verdict"] == (REPRODUCED if probe["results"] else ABSENT)
+    assert judged(numbers, quantity="entropy_1_bits", of="gradual")["verdict"] == NOT_REPRODUCED
+    eigenvalue = judged(numbers, quantity="largest_eigenvalue", of="rewind")["results"][0]
+    ours, plain = (value["mean"] for value in eigenvalue["values"])
+    assert ours == pytest.approx(2 * plain)
+    level = judged(numbers, quantity="test_error_percent", of="gradual", level=0.9)["results"][0]
+    assert level["detail"] == "test error of G, 90 %"
+    assert judged(numbers, quantity="test_error_percent", of="gradual", other="lenet5")["verdict"] == ABSENT
+    within = judged(numbers, quantity="entropy_1_bits", of="gradual", **{"is": "within", "bound": 0.001})
+    assert within["verdict"] in (NOT_REPRODUCED, UNDECIDED)
+
+
+def test_what_is_not_measured_of_dense_nets_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(
+        Path(LEDGER).read_text().replace("quantity: entropy_1_bits, of: gradual", "quantity: psp_norm, of: dense")
+    )
+    with pytest.raises(ConfigError, match=r"psp_norm is measured of gradual and rewind; of: dense given"):
+        read_ledger(path)
+
+
+def test_every_claim_names_an_experiment_of_the_study() -> None:
+    layout = Layout(*load_config({"study": "entropy"}))
+    assert layout.study.ledger == LEDGER
+    places = {f"{e.dataset}/{e.model}": e for e in layout.study.experiments}
+    for claim in read_ledger(LEDGER).claims:
+        assert set(claim.stated_for) <= places.keys()
+        for test in (*claim.tests, *claim.sensitivity):
+            for place in claim.stated_for:
+                other = places[f"{places[place].dataset}/{test.other}"]
+                assert other.psp_entropy is None
+                assert other.levels == places[place].levels
+                assert isinstance(test.level, str) or test.level in other.levels
+    (numbers_job,) = (job for job in layout.jobs() if job.rule == "numbers")
+    assert LEDGER in numbers_job.inputs
+    assert "paper/claims.yaml" not in numbers_job.inputs
+
+
+def test_the_study_has_the_chosen_beta_of_the_trials_and_betas_of_both_signs() -> None:
+    with Path("paper/tuning/psp-entropy.csv").open(newline="") as file:
+        rows = [
+            {**row, "beta": float(row["beta"]), "validation_loss_nats": float(row["validation_loss_nats"])}
+            for row in csv.DictReader(file)
+        ]
+    chosen = chosen_trial(rows)
+    assert [row["chosen"] == "True" for row in rows] == [row is chosen for row in rows]
+    experiments = yaml.safe_load(Path("workflow/studies/entropy.yaml").read_text())["experiments"]
+    settings = PspEntropySettings(beta=chosen["beta"], tau=float(chosen["tau"]))
+    given = {e["model"]: PspEntropySettings(**e["psp_entropy"]) for e in experiments if "psp_entropy" in e}
+    assert given["lenet300@chosen"] == given["lenet5@chosen"] == settings
+    betas = [0.0, *(each.beta for each in given.values())]
+    assert len(set(betas)) >= 5
+    assert min(betas) < 0 < max(betas)
+    assert {row["beta"] for row in rows} >= set(betas)
+    for model, each in given.items():
+        assert model.endswith("@chosen") or float(model.split("@b")[1]) == each.beta
+    assert int(rows[0]["seed"]) not in range(10)
+
+
+def test_fig7_has_a_row_a_net_and_its_betas_in_order(numbers: dict, tmp_path: Path) -> None:
+    figure = fig7.against_beta(numbers)
+    assert len(figure.axes) == 3
+    errors, entropies, probes = figure.axes
+    assert errors.get_title(loc="left") == "LeNet-300 on MNIST"
+    for axes in figure.axes:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["-0.01", "0", "0.03"]
+    # Means of dense nets over runs 0 to 2: 1.1, and as much more or less as was added.
+    means = [container.lines[0].get_ydata() for container in errors.containers if container.get_label() == "dense"]
+    assert list(means[0]) == pytest.approx([1.3, 1.1, 0.6])
+    labels = [container.get_label() for container in entropies.containers]
+    assert labels == ["G, first order", "1-S, first order", "G, second order", "1-S, second order"]
+    for container in entropies.containers:
+        low, plain, high = container.lines[0].get_ydata()
+        assert (low, high) == pytest.approx((plain - 1, plain + 3))
+    assert probes.containers
+    assert probes.get_ylabel() == "probe on Fashion-MNIST (%)"
+    style.save_figure(figure, tmp_path / "fig7")
+    assert (tmp_path / "fig7.svg").stat().st_size > 10_000
+
+
+def test_fig7_says_of_a_net_what_was_not_measured(numbers: dict) -> None:
+    other = [{**e, "dataset": "fashion-mnist", "analysis": None, "transfer": {}} for e in numbers["experiments"]]
+    study = [{**e, "dataset": "fashion-mnist"} for e in numbers["study"]["experiments"]]
+    both = {
+        **numbers,
+        "experiments": [*numbers["experiments"], *other],
+        "study": {**numbers["study"], "experiments": [*numbers["study"]["experiments"], *study]},
+    }
+    measured, absent = (fig7.against_beta(both).axes[start : start + 3] for start in (0, 3))
+    assert all(axes.axison and not axes.texts for axes in (*measured, absent[0]))
+    for axes in absent[1:]:
+        assert not axes.axison
+        assert [text.get_text() for text in axes.texts] == ["not measured"]
+    # A column names what runs along below its last panel that has something.
+    assert [axes.get_xlabel() for axes in (*measured, *absent)] == ["", *["beta (nats a bit)"] * 3, "", ""]
+
+
+@pytest.mark.slow
+def test_the_notebook_draws_fig7(numbers: dict, tmp_path: Path) -> None:
+    write_json(tmp_path / "numbers.json", numbers)
+    execute(Path("notebooks/fig7.ipynb"), tmp_path / "fig7", {"numbers": str(tmp_path / "numbers.json")})
+    style.save_figure(fig7.against_beta(numbers), tmp_path / "direct")
+    for ending in ("svg", "pdf"):
+        assert (tmp_path / f"fig7.{ending}").read_bytes() == (tmp_path / f"direct.{ending}").read_bytes()
+
+
+def test_the_forest_draws_the_comparisons_of_the_own_ledger(numbers: dict) -> None:
+    (axes, *_) = forest.forest(numbers["claims"]).axes
+    assert any("LeNet-300" in text.get_text() for text in (*axes.texts, *axes.get_yticklabels()))
+
+
+def test_fig7_needs_several_betas(numbers: dict) -> None:
+    one = {**numbers, "experiments": numbers["experiments"][:1]}
+    with pytest.raises(FigureError, match="no net is trained with several betas"):
+        fig7.against_beta(one)
+
+
+@pytest.mark.slow
+def test_the_report_has_a_section_on_it_and_names_its_own_ledger(numbers: dict, tmp_path: Path) -> None:
+    for name in ("paper.typ", "format.typ", "references.bib", "published/mnist-pruned.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(Path("paper") / name, tmp_path / name)
+    style.save_figure(fig7.against_beta(numbers), tmp_path / "fig7")
+    study = load_config({"study": "entropy"})[1].model_dump(mode="json", by_alias=True)
+    first = next(e for e in study["experiments"] if e["model"] == "lenet300")
+    ways = [{**first, **given} for given in numbers["study"]["experiments"]]
+    facts = {**study, "name": "entropy", "figures": ["fig7"], "experiments": ways}
+    write_json(tmp_path / "numbers.json", {**numbers, "study": facts})
+    compile_paper("paper/paper.typ", tmp_path / "numbers.json", [tmp_path / "fig7.svg"], tmp_path / "paper.pdf")
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+    def query(selector: str) -> str:
+        found = typst.query(tmp_path / "paper.typ", selector, root=tmp_path, ignore_system_fonts=True)
+        return json.dumps(json.loads(found), ensure_ascii=False)
+
+    headings = query("heading")
+    assert "Training that maximises PSP-entropy" in headings.replace('"}, {"func": "space"}, {', " ")
+    assert "The claims" in headings
+    assert "The paper's claims" not in headings
+    assert LEDGER in query("raw")
+    assert "0.03" in query("<ways>")
+    assert numbers["outcome"][-1].startswith("Of 10 claims ")
