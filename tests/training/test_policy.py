@@ -37,10 +37,14 @@ def test_an_improvement_starts_the_count_again() -> None:
     assert not policy.done
 
 
-def test_steps_and_constant_last_max_epochs() -> None:
+def test_steps_cosine_and_constant_last_max_epochs() -> None:
     steps = RecipeSettings(lr=1.0, schedule="steps", milestones=(2, 4), max_epochs=6)
     policy, rates = feed(steps, [1.0 + i for i in range(9)])
     torch.testing.assert_close(rates, [1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+    assert policy.done
+    cosine = RecipeSettings(lr=1.0, schedule="cosine", max_epochs=6)
+    policy, rates = feed(cosine, [1.0 + i for i in range(9)])
+    torch.testing.assert_close(rates, [1.0, 0.9330127018922193, 0.75, 0.5, 0.25, 0.0669872981077807])
     assert policy.done
     constant = RecipeSettings(lr=1.0, schedule="constant", max_epochs=5, patience=1, stop_after=1)
     policy, rates = feed(constant, [1.0 + i for i in range(9)])

@@ -33,10 +33,11 @@ class RecipeSettings(Settings):
         "sgd", exclude_if="sgd".__eq__, description="adam: with its usual means, and no momentum"
     )
     max_epochs: PositiveInt = 200
-    schedule: Literal["plateau", "steps", "constant"] = Field(
+    schedule: Literal["plateau", "steps", "cosine", "constant"] = Field(
         "plateau",
         description="plateau: lr / 10 after `patience` epochs without improvement of the validation loss, end after "
-        "`stop_after`; steps: lr / 10 after each epoch in `milestones`, end at max_epochs; constant: neither",
+        "`stop_after`; steps: lr / 10 after each epoch in `milestones`, end at max_epochs; cosine: half a cosine, from "
+        "lr to 0 at max_epochs, in a step an epoch; constant: lr throughout, end at max_epochs",
     )
     patience: PositiveInt = 10
     stop_after: PositiveInt = 20

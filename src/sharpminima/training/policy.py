@@ -1,5 +1,6 @@
 """What a training does beyond SGD: learning rate, best state, when to stop. Gradual methods are policies too."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -42,6 +43,18 @@ class Policy(ABC):
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, to the same bits."""
+
+
+def falling_cosine(done: float) -> float:
+    """What is left of a rate that falls from 1 to 0 by half a cosine (Loshchilov, Hutter, "SGDR", 2017, eq. 5).
+
+    Args:
+        done: share of the training that is over, 0 to 1.
+
+    >>> [round(falling_cosine(done), 3) for done in (0.0, 1 / 3, 0.5, 1.0)]
+    [1.0, 0.75, 0.5, 0.0]
+    """
+    return (1.0 + math.cos(math.pi * done)) / 2
 
 
 class Best:
@@ -95,6 +108,8 @@ class RecipePolicy(Policy):
             self.done = epoch - self.best.epoch >= settings.stop_after
         elif settings.schedule == "steps" and epoch in settings.milestones:
             self.lr /= 10
+        elif settings.schedule == "cosine":
+            self.lr = settings.lr * falling_cosine(epoch / settings.max_epochs)
         self.done = self.done or epoch >= settings.max_epochs
 
     def state(self) -> dict[str, Any]:

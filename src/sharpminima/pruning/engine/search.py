@@ -22,7 +22,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
 from sharpminima.pruning.engine.trainings import Trained, Trainings, at, fit_dense, fit_recipe, level_state
-from sharpminima.training import FlatModel, Group, Policy
+from sharpminima.training import FlatModel, Group, Policy, falling_cosine
 
 
 def rate_after(settings: SearchSettings, epochs: int) -> float:
@@ -40,7 +40,7 @@ def rate_after(settings: SearchSettings, epochs: int) -> float:
         case "linear":
             return 1.0 - done
         case "cosine":
-            return (1.0 + math.cos(math.pi * done)) / 2
+            return falling_cosine(done)
         case "exponential":
             return float(settings.lr_last**done)
 
