@@ -179,6 +179,14 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
             },
             r"weights: \('digits', 'lenet300'\) has two",
         ),
+        (
+            {
+                "experiments__0__precision": "bfloat16",
+                "experiments__1__model": "lenet300",
+                "experiments__1__method": {"name": "snip"},
+            },
+            r"precision: \('digits', 'lenet300'\) has two",
+        ),
         ({"seeds": [-1]}, "seeds.0: -1 given; input should be greater than or equal to 0"),
         ({"experiments__0__strategies__rewind": {"replicas": 3}}, "nothing is drawn, so 1 is all"),
         ({"experiments__1__strategies__rewind": {}}, "it needs strategies.rewind with seeds: all"),

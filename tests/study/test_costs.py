@@ -1,5 +1,6 @@
 """What the rules ask a cluster for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,15 @@ def test_a_throughput_with_bfloat16_is_taken_where_a_study_trains_in_it() -> Non
     assert coarser.dense(**LENET5).expected_s - start == pytest.approx(expected)
     assert coarser.dense(**LENET300) == usual.dense(**LENET300)
     assert "bfloat16 was not measured for lenet300: counted as float32" in coarser.assumptions()
+
+
+def test_an_experiment_in_bfloat16_does_not_hasten_the_others() -> None:
+    config, study = load_config({"study": "paper"})
+    asked = [e.model_copy(update={"precision": "bfloat16"} if e.model == "lenet5" else {}) for e in study.experiments]
+    mixed = Costs(Layout(config, study.model_copy(update={"experiments": tuple(asked)})))
+    assert mixed.dense(**LENET5).expected_s < costs_of().dense(**LENET5).expected_s
+    assert mixed.dense(**LENET300) == costs_of().dense(**LENET300)
+    assert re.search(r": lenet300 [\d,]+, lenet5 in bfloat16 [\d,]+;", mixed.assumptions()[0])
 
 
 def test_a_throughput_without_a_model_of_the_study_is_an_error() -> None:

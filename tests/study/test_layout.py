@@ -10,6 +10,7 @@ from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import Layout
 from sharpminima.study.plan import all_steps
 from sharpminima.study.read import load_config
+from sharpminima.study.schema import Config
 
 
 def layout(study: str) -> Layout:
@@ -25,6 +26,24 @@ def test_below_a_level_replicas_keep_no_weights() -> None:
     settings = {path.split("/level-")[1][:2]: value for path, value in jobs.items() if "/lenet300/" in path}
     assert settings["80"]["weights"] == "first"
     assert "weights" not in settings["90"]
+
+
+def test_an_experiment_may_train_in_a_precision_of_its_own() -> None:
+    config, study = load_config({"study": "demo"})
+    asked = [e.model_copy(update={"precision": "bfloat16"} if e.model == "lenet5" else {}) for e in study.experiments]
+    mixed = Layout(config, study.model_copy(update={"experiments": tuple(asked)}))
+    trained = [job for job in mixed.training_jobs() if job.rule in ("dense", "prune", "retrain", "transfer")]
+    assert {job.rule for job in trained} == {"dense", "prune", "retrain", "transfer"}
+    for job in trained:
+        assert job.settings.get("precision") == ("bfloat16" if job.key["model"] == "lenet5" else None)
+    everywhere = layout("demo").config.model_copy(update={"precision": "bfloat16"})
+    jobs = Layout(everywhere, study).training_jobs()
+    assert {job.rule for job in jobs if "precision" in job.settings} == {"dense", "prune", "retrain", "transfer"}
+
+
+def test_dvc_looks_at_each_entry_of_the_config_on_which_trainings_depend() -> None:
+    (settings, _) = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["settings"]["params"]
+    assert set(settings["config.yaml"]) == set(Config.model_fields) - {"study", "data", "results"}
 
 
 def test_a_study_may_keep_the_weights_of_the_highest_level_alone() -> None:

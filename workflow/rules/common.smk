@@ -130,7 +130,10 @@ def batchnorm(wildcards):
 
 
 def kept_weights(weights):
-    """Params: the option that says whose weights a step keeps; the default is not spelled out (see PRECISION)."""
+    """The option that says whose weights a step keeps.
+
+    The default is not spelled out, as of all options that came later: what was trained before has it.
+    """
     return "" if weights == "all" else f" --weights {weights}"
 
 
@@ -139,11 +142,22 @@ def dense_runtime(wildcards):
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model)
     weights = LAYOUT.kept_weights(experiment, int(wildcards.seed))
     kept = kept_weights("all" if weights == "all" else "none")
-    return DENSE_RUNTIME + psp_entropy(experiment) + kept + as_options(used_by("dense", **wildcards))
+    return RUNTIME + precision(experiment) + psp_entropy(experiment) + kept + as_options(used_by("dense", **wildcards))
+
+
+def precision(experiment):
+    """The option of a training's precision; the default is not spelled out."""
+    chosen = LAYOUT.precision(experiment)
+    return "" if chosen == "float32" else f" --precision {chosen}"
+
+
+def masked_runtime(experiment):
+    """How a training of a masked net computes."""
+    return f"{RUNTIME}{precision(experiment)} --{'compaction' if CONFIG.compaction else 'no-compaction'}"
 
 
 def psp_entropy(experiment):
-    """The option of a training that minimises PSP-entropy too; the default is not spelled out (see PRECISION)."""
+    """The option of a training that minimises PSP-entropy too; the default is not spelled out."""
     settings = experiment.psp_entropy
     return "" if settings is None else f" --psp-entropy {quote(settings.model_dump_json())}"
 
@@ -163,7 +177,7 @@ def prune_runtime(experiment):
     """Params function: how a method's run computes, and what it keeps where that is not everything."""
     plugins = as_options(used_by("prune", **experiment_key(experiment)))
     return lambda wildcards: (
-        MASKED_RUNTIME
+        masked_runtime(experiment)
         + psp_entropy(experiment)
         + kept_weights(LAYOUT.kept_weights(experiment, int(wildcards.seed)))
         + plugins
@@ -174,7 +188,14 @@ def retrain_runtime(wildcards):
     """Params: how a retraining computes, and what it keeps where that is not everything."""
     experiment = LAYOUT.experiment(wildcards.dataset, wildcards.model, wildcards.method)
     kept = kept_weights(LAYOUT.weights(experiment, wildcards.level, int(wildcards.seed)))
-    return REPLICA_RUNTIME + psp_entropy(experiment) + kept + as_options(used_by("retrain", **wildcards))
+    runtime = f"{masked_runtime(experiment)} --replica-strategy {CONFIG.replica_strategy}"
+    return runtime + psp_entropy(experiment) + kept + as_options(used_by("retrain", **wildcards))
+
+
+def transfer_runtime(wildcards):
+    """Params: how a transfer computes: as the nets were trained."""
+    runtime = masked_runtime(LAYOUT.experiment(wildcards.dataset, wildcards.model))
+    return runtime + as_options(used_by("transfer", **wildcards))
 
 
 def analysis_settings(wildcards):
@@ -238,9 +259,4 @@ def outcome():
 CONFIG_TEXT = CONFIG.model_dump_json(exclude={"data"})
 # Numerical results depend on both, so both are params of every numerical rule.
 RUNTIME = f"--device {CONFIG.device} --threads {CONFIG.threads}"
-# The default is not spelled out: it came later, and what was trained before has it.
-PRECISION = "" if CONFIG.precision == "float32" else f" --precision {CONFIG.precision}"
-DENSE_RUNTIME = RUNTIME + PRECISION
-MASKED_RUNTIME = f"{DENSE_RUNTIME} --{'compaction' if CONFIG.compaction else 'no-compaction'}"
-REPLICA_RUNTIME = f"{MASKED_RUNTIME} --replica-strategy {CONFIG.replica_strategy}"
 GPU = 0 if CONFIG.device == "cpu" else 1

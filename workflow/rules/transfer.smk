@@ -27,7 +27,7 @@ for RULE, SOURCE, NAME in (
             runtime=minutes("transfer"),
         params:
             settings=transfer_settings,
-            runtime=plugged("transfer", MASKED_RUNTIME),
+            runtime=transfer_runtime,
         message:
             f"{RULE}: {{wildcards.model}} from {{wildcards.dataset}} to {{wildcards.to}}, seed {{wildcards.seed}}"
         shell:

@@ -128,7 +128,6 @@ class Costs:
             config.replica_strategy == "auto" and config.device == "cuda"
         )
         models = {unlabelled(experiment.model) for experiment in layout.study.experiments}
-        self._bfloat16 = config.precision == "bfloat16"
         if throughput is MEASURED:
             rates = {model: _images_per_s(model) for model in models}
             coarser = {model: rate * _bfloat16_times(model) for model, rate in rates.items()}
@@ -152,12 +151,12 @@ class Costs:
     def dense(self, dataset: str, model: str, **_: Any) -> Cost:
         """Dense training."""
         experiment = self._layout.experiment(dataset, model)
-        return self._training(dataset, model, _with_entropy(experiment, experiment.dense.planned_epochs()))
+        return self._training(experiment, dataset, _with_entropy(experiment, experiment.dense.planned_epochs()))
 
     def prune(self, dataset: str, model: str, method: str, **_: Any) -> Cost:
         """A run of a gradual method."""
         experiment = self._layout.experiment(dataset, model, method)
-        return self._training(dataset, model, _with_entropy(experiment, _method_epochs(experiment)))
+        return self._training(experiment, dataset, _with_entropy(experiment, _method_epochs(experiment)))
 
     def retrain(self, dataset: str, model: str, method: str, strategy: str, seed: int | str, **_: Any) -> Cost:
         """All replicas of a cell."""
@@ -166,7 +165,7 @@ class Costs:
         epochs = _method_epochs(experiment) if as_method else experiment.dense.planned_epochs()
         retraining = self._layout.retraining(experiment, strategy, int(seed))
         assert retraining is not None  # else the layout names no such cell
-        return self._training(dataset, model, _with_entropy(experiment, epochs), retraining.replicas)
+        return self._training(experiment, dataset, _with_entropy(experiment, epochs), retraining.replicas)
 
     def transfer(self, dataset: str, model: str, to: str, method: str | None = None, **key: Any) -> Cost:
         """All nets of one cell, or one dense net, on another dataset."""
@@ -182,7 +181,7 @@ class Costs:
         recipes = {"probe": settings.probe, "finetune": finetune}
         epochs = [recipes[mode].planned_epochs() for mode in settings.modes]
         both = sum(expected for expected, _ in epochs), sum(at_most for _, at_most in epochs)
-        return self._training(to, model, both, replicas, looped=True)
+        return self._training(experiment, to, both, replicas, looped=True)
 
     def analyse(self, analysis: str, dataset: str, model: str, method: str, **_: Any) -> Cost:
         """One analysis of G and 1-S."""
@@ -201,20 +200,27 @@ class Costs:
         return _cpu_step(6.0, 200.0)
 
     def _training(
-        self, dataset: str, model: str, epochs: tuple[float, float], replicas: int = 1, *, looped: bool = False
+        self,
+        experiment: Experiment,
+        dataset: str,
+        epochs: tuple[float, float],
+        replicas: int = 1,
+        *,
+        looped: bool = False,
     ) -> Cost:
         images = replicas * self._images(dataset)["train"]
         together = replicas > 1 and self._batched and not looped
         rates = self._throughput.batched_per_s if together else {}
-        epoch_s = images / rates.get(unlabelled(model), self._trained_per_s(model))
+        model = experiment.model
+        trained_per_s = self._trained_per_s(unlabelled(model), self._layout.precision(experiment))
+        epoch_s = images / rates.get(unlabelled(model), trained_per_s)
         expected, at_most = (_START_S + (count + _EVALUATIONS) * epoch_s for count in epochs)
         return Cost(expected, at_most, self._memory_mb(dataset, model, replicas if together else 1), self._gpu)
 
-    def _trained_per_s(self, model: str) -> float:
+    def _trained_per_s(self, model: str, precision: str) -> float:
         """Images of one dense net; those of float32 where bfloat16 was not measured."""
-        coarser = self._throughput.bfloat16_per_s if self._bfloat16 else {}
-        name = unlabelled(model)
-        return coarser.get(name, self._throughput.images_per_s[name])
+        coarser = self._throughput.bfloat16_per_s if precision == "bfloat16" else {}
+        return coarser.get(model, self._throughput.images_per_s[model])
 
     def _memory_mb(self, dataset: str, model: str, replicas: int = 1) -> float:
         # The images once as bytes and once as float32.
@@ -228,15 +234,17 @@ class Costs:
 
     def assumptions(self) -> list[str]:
         """What the numbers rest on, a line each."""
-        models = sorted({unlabelled(experiment.model) for experiment in self._layout.study.experiments})
+        trained = sorted({(unlabelled(e.model), self._layout.precision(e)) for e in self._layout.study.experiments})
+        models = list(dict.fromkeys(model for model, _ in trained))
         unmeasured = sorted(set(models) - set(_IMAGES_PER_S)) if self._throughput.origin == MEASURED.origin else []
-        rates = ", ".join(f"{model} {self._trained_per_s(model):,.0f}" for model in models)
+        names = {key: key[0] if key[1] == "float32" else " in ".join(key) for key in trained}
+        rates = ", ".join(f"{name} {self._trained_per_s(*key):,.0f}" for key, name in names.items())
         known = self._throughput.batched_per_s if self._batched else {}
         together = ", ".join(f"{model} {known[model]:,.0f}" for model in models if model in known)
         return [
             f"images a second, trained, of one dense net: {rates}; measured on {self._throughput.origin}",
             *(f"{model} was not measured: estimated from its multiplications" for model in unmeasured),
-            *self._of_bfloat16(models),
+            *self._of_bfloat16([model for model, precision in trained if precision == "bfloat16"]),
             "no speed-up of pruned nets, which have had up to 6 times these rates",
             f"replicas as one model: {together} images a second, all together"
             if together
@@ -248,7 +256,7 @@ class Costs:
         ]
 
     def _of_bfloat16(self, models: Sequence[str]) -> list[str]:
-        if not self._bfloat16:
+        if not models:
             return []
         if self._throughput.origin == MEASURED.origin:
             return ["bfloat16: that many times float32's rate as on a CPU with AMX; slower than float32 on one without"]

@@ -25,7 +25,7 @@ from sharpminima.catalogue.registry import packaged, source_file
 from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_DATASET, PUBLISHED_ERRORS, Paths
 from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import Runs, experiment_key
-from sharpminima.study.schema import Experiment, RunChoice, TransferSettings
+from sharpminima.study.schema import Experiment, Precision, RunChoice, TransferSettings
 
 NUMBERS_CODE = (
     source_file("sharpminima.report.tables"),
@@ -118,6 +118,10 @@ class Layout(Runs, Paths):
         jobs = self.training_jobs() if stage == "runs" else self.analysis_jobs()
         return [job for job in jobs if job.rule != "prepare"]
 
+    def precision(self, experiment: Experiment) -> Precision:
+        """What the trainings of an experiment compute in."""
+        return experiment.precision or self.config.precision
+
     def training_jobs(self) -> list[Job]:
         """The jobs that make data, W0, checkpoints and masks."""
         jobs: dict[tuple[str, ...], Job] = {}  # by outputs: experiments share data, W0 and dense nets
@@ -137,7 +141,8 @@ class Layout(Runs, Paths):
             entropy: dict[str, Any] = {}
             if experiment.psp_entropy is not None:
                 entropy["psp_entropy"] = experiment.psp_entropy.model_dump(mode="json")
-            dense = first.dense.model_dump(mode="json") | entropy
+            coarser = _spelled_out(self.precision(experiment))
+            dense = first.dense.model_dump(mode="json") | entropy | coarser
             add_data(experiment.dataset)
             for seed in self.seeds(experiment):
                 run: dict[str, Any] = {**key, "seed": seed}
@@ -166,6 +171,7 @@ class Layout(Runs, Paths):
                     [*states, *record],
                     **method,
                     **entropy,
+                    **coarser,
                     levels=list(experiment.levels),
                     **kept,
                     **as_settings(used_by("prune", **run)),
@@ -177,7 +183,6 @@ class Layout(Runs, Paths):
                     self.cell(**key, level=cell.level_name, strategy=GRADUAL, seed=cell.seed),
                 ]
                 outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
-                # The default is not spelled out: it came later, and what was trained before has it.
                 weights = self.weights(experiment, cell.level_name, cell.seed)
                 kept = {} if weights == "all" else {"weights": weights}
                 plugins = as_settings(used_by("retrain", **cell.key))
@@ -192,6 +197,7 @@ class Layout(Runs, Paths):
                 [self.prepared(key["to"]), nets],
                 [table],
                 **settings.model_dump(mode="json", exclude={"sources"}),
+                **_spelled_out(self.precision(self.experiment(key["dataset"], key["model"]))),
                 **as_settings(used_by("transfer", **key)),
             )
         return list(jobs.values())
@@ -417,3 +423,8 @@ class Layout(Runs, Paths):
         """The code that a figure is drawn by."""
         plugins = used_by_figure(self.study, name)
         return (*FIGURES[name].code, *(plugin.name for plugin in plugins if plugin.is_file))
+
+
+def _spelled_out(precision: Precision) -> dict[str, str]:
+    """Of a job's settings; the default is left out, since it came later, and what was trained before has it."""
+    return {} if precision == "float32" else {"precision": precision}

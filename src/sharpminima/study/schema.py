@@ -200,6 +200,9 @@ class TransferSettings(Settings):
         return self if self.finetune else self.model_copy(update={"finetune": dense})
 
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
 class Experiment(Settings):
     """One combination of dataset, model and method: a panel of Fig. 1."""
 
@@ -215,6 +218,11 @@ class Experiment(Settings):
         exclude_if=lambda settings: settings is None,
         description="a part of what dense training, the method and all retraining minimise, of all experiments with "
         "this dataset and model; several ways of one net have labels: model: lenet300@plus",
+    )
+    precision: Precision | None = Field(
+        None,
+        exclude_if=lambda precision: precision is None,
+        description="of all training of all experiments with this dataset and model; null: that of config.yaml",
     )
     levels: Annotated[tuple[Level, ...], Field(min_length=1)]
     weights_from: Annotated[
@@ -351,6 +359,10 @@ class Study(Settings):
                     f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
                     "give all the same"
                 )
+            if first.precision != experiment.precision:
+                raise ValueError(
+                    f"precision: {name} has two; its experiments share their dense nets, give all the same"
+                )
             if first.psp_entropy != experiment.psp_entropy:
                 raise ValueError(
                     f"psp_entropy: {name} has two; its experiments share their dense nets, give all the same, or "
@@ -440,10 +452,10 @@ class Config(Settings):
         description="replicas of a retraining: loop, one after the other; batched, as one model with a replica axis; "
         "auto: batched on CUDA, loop on CPU",
     )
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "float32",
-        description="of training; tf32 (CUDA alone) and bfloat16 are faster and coarser, and their results are not "
-        "comparable with those of float32",
+        description="of training, where an experiment has none of its own; tf32 (CUDA alone) and bfloat16 are faster "
+        "and coarser, and their results are not comparable with those of float32",
     )
     data: DataLocation = DataLocation()
     results: Annotated[str, AfterValidator(_folder)] = "results"
