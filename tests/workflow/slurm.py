@@ -1,8 +1,10 @@
 """A Slurm of the tests' own: all daemons on loopback, virtual nodes with fake GPUs, no accounting."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -91,6 +93,39 @@ class Step:
     def printed(self) -> str:
         """Its log, or that of its next attempt."""
         return self.log.read_text() if self.log.exists() else ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has stopped itself (`Stops`), and stands still."""
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
+    def go_on(self) -> None:
+        """End its stop."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+
+class Stops:
+    """Which steps stop themselves at their first epoch; each process once.
+
+    Args:
+        file: holds what is wanted, for `stops/sitecustomize.py`, which the steps load.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.want()
+        path = [str(Path(__file__).parent / "stops"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        self.environment = {"STOPS": str(file), "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+    def want(self, *wanted: str) -> None:
+        """From now on, steps of these commands, by the log's path if a part of it follows: ``"prune /lenet5/"``."""
+        new = self._file.with_suffix(".new")
+        new.write_text("\n".join(wanted))
+        new.replace(self._file)  # a step may be reading
 
 
 class Cluster:

@@ -1,20 +1,19 @@
 """Studies through a real Slurm, in which jobs, a node and Snakemake itself die. Minutes; `pytest -m slurm`."""
 
-import contextlib
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sharpminima.base.files import sha256_file
 
 from .cases import PATIENCE_S, ROOT, checkout, command, environment, snakemake, wait_until
-from .slurm import NODES, PARTITIONS, QUICK, Cluster, Job, Step, Watch, edit_profile, queue, unable
+from .slurm import NODES, PARTITIONS, QUICK, Cluster, Job, Step, Stops, Watch, edit_profile, queue, unable
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -46,11 +45,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 class Controller:
     """Snakemake on the login node; killed at the end of its ``with``, if it is still there."""
 
-    def __init__(self, folder: Path, log: str, *arguments: str, study: str, profile: str = "slurm") -> None:
+    def __init__(
+        self, folder: Path, log: str, *arguments: str, study: str, profile: str = "slurm", stops: Stops | None = None
+    ) -> None:
         self._log = folder / log
         line = command("--workflow-profile", f"profiles/{profile}", *arguments, study=study)
+        variables = environment() | (stops.environment if stops is not None else {})
         with self._log.open("w") as file:
-            self.process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=file, stderr=file)
+            self.process = subprocess.Popen(line, cwd=folder, env=variables, stdout=file, stderr=file)
 
     def __enter__(self) -> "Controller":
         return self
@@ -93,6 +95,9 @@ class Story:
 
     folder: Path
     watch: Watch
+    stops: Stops
+    broken: bool = False  # whether all three have met their end
+    went_on: bool = False  # whether all three have begun again
     stalled: Step | None = None  # until its time limit
     stalled_job: Job | None = None  # as it was submitted
     cancelled: Step | None = None  # by scancel
@@ -113,9 +118,11 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """The study through sbatch; one job cancelled, one stalled, a node set down, and the controller killed."""
     folder = checkout(tmp_path_factory.mktemp("disturbed"))
     edit_profile(folder, "slurm", **QUICK, **{"group-components": COMPONENTS})
+    stops = Stops(folder / "stops.txt")
+    stops.want("prune")
     with Watch(cluster) as watch:
-        story = Story(folder, watch)
-        with Controller(folder, "first.log", study=STUDY) as first:
+        story = Story(folder, watch, stops)
+        with Controller(folder, "first.log", study=STUDY, stops=stops) as first:
             status = first.wait(lambda: _disturb(story, cluster))
             assert status is None, f"never came to it: {story}\nwent on: {set(watch.resumed)}\n{first.printed[-4000:]}"
         subprocess.run(["bash", "-c", CANCEL_LEFT], check=True)
@@ -128,20 +135,10 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def _disturb(story: Story, cluster: Cluster) -> bool:
     """Do what is due; whether the time has come to kill the controller."""
-    steps = cluster.steps()
-    if len(story.victims) < len(VICTIMS):
-        chosen: dict[str, Step] = {}
-        for role, model in VICTIMS.items():
-            if getattr(story, role) is None:
-                taken = {step.log for step in [*story.victims, *chosen.values()]}
-                prunings = [s for s in steps if s.name == "prune" and model in str(s.log) and s.log not in taken]
-                if prunings:
-                    chosen[role] = prunings[0]
-        caught = _catch(chosen.values())
-        for role, step in chosen.items():
-            if step in caught:
-                setattr(story, role, step)
-        # Only now: who waits for a node's end misses who begins meanwhile.
+    stopped = [step for step in cluster.steps() if step.stopped]
+    if not story.broken:
+        for step in stopped:
+            _cast(story, step)
         if story.stalled is not None and story.cancelled is not None and story.cut_off is not None:
             (story.stalled_job,) = (job for job in cluster.jobs() if job.id == story.stalled.job)
             cluster.limit(story.stalled.job, 1)
@@ -152,39 +149,33 @@ def _disturb(story: Story, cluster: Cluster) -> bool:
             wait_until(lambda: not cluster.keepers(job))
             cluster.begin(job)
             cluster.set_node(node, "resume")
-    elif {step.log for step in story.victims} <= story.watch.resumed:
-        # LeNet-300's are over before anyone dies, and LeNet-5's before they print a second epoch.
-        retraining = [step for step in steps if step.name == "retrain" and "/lenet5/" in str(step.log)]
-        story.interrupted = _catch(retraining)
+            story.broken = True
+    elif not story.went_on:
+        for step in stopped:
+            if step.log not in {victim.log for victim in story.victims}:
+                step.go_on()
+        if {victim.log for victim in story.victims} <= story.watch.resumed:
+            # Those who went on stand still until here: no retraining that is to be interrupted has begun.
+            story.stops.want("retrain /lenet5/")
+            story.went_on = True
+    else:
+        for step in stopped:
+            if step.name == "prune":
+                step.go_on()
+            else:
+                story.interrupted.append(step)
     return bool(story.interrupted)
 
 
-def _catch(steps: Iterable[Step]) -> list[Step]:
-    """Stop those that are yet to print their first epoch as soon as they have; which of them were there to be stopped.
-
-    A stopped one does not end before Slurm ends it (SIGCONT, SIGTERM), and has a state to go on from. Who looks twice a
-    second finds the quick ones ended; but all are seen here first while they still import torch.
-    """
-    caught, waiting = [], [step for step in steps if not _epochs(step)]
-    end = time.monotonic() + PATIENCE_S
-    while waiting:
-        assert time.monotonic() < end, f"no first epoch in {PATIENCE_S} s: {waiting}"
-        for step in list(waiting):
-            begun = _epochs(step) > 0
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(step.pid, signal.SIGSTOP if begun else 0)
-                if not begun:
-                    continue
-                caught.append(step)
-            waiting.remove(step)
-        time.sleep(0.01)
-    return caught
-
-
-def _epochs(step: Step) -> int:
-    """Lines that it has printed of epochs: the first at once, then one in ten seconds."""
-    # Two spaces: "goes on from resume.safetensors at epoch 7" is none.
-    return step.printed.count("  epoch ")
+def _cast(story: Story, step: Step) -> None:
+    """Give a stopped step a role that is still free, or let it go on."""
+    if step.log in {victim.log for victim in story.victims}:
+        return
+    for role, model in VICTIMS.items():
+        if getattr(story, role) is None and model in str(step.log):
+            setattr(story, role, step)
+            return
+    step.go_on()
 
 
 @pytest.fixture(scope="module")
@@ -285,18 +276,25 @@ def test_two_jobs_on_one_node_see_different_devices(cluster: Cluster, tmp_path: 
     assert sorted(path.read_text().strip() for path in tmp_path.iterdir()) == ["0", "1"]
 
 
+def _stopped(cluster: Cluster) -> Step:
+    """The only step, once it has stopped."""
+    wait_until(lambda: any(step.stopped for step in cluster.steps()))
+    (step,) = cluster.steps()
+    return step
+
+
 def test_the_generic_profile_submits_asks_and_begins_again(cluster: Cluster, tmp_path: Path) -> None:
     """A training is cancelled; then its controller is killed, and what it has left is ended before the next begins."""
     folder = checkout(tmp_path)
     edit_profile(folder, "generic", **{"seconds-between-status-checks": 1, "latency-wait": 5})
     target = "results/demo/runs/digits/lenet5/dense/seed-0/checkpoint.safetensors"
-    with Controller(folder, "first.log", target, study="demo", profile="generic"):
-        wait_until(lambda: bool(cluster.steps()))
-        (step,) = _catch(cluster.steps())
+    stops = Stops(tmp_path / "stops.txt")
+    stops.want("dense")
+    with Controller(folder, "first.log", target, study="demo", profile="generic", stops=stops):
+        step = _stopped(cluster)
         cluster.cancel(step.job)
-        wait_until(lambda: any(other.job != step.job for other in cluster.steps()))
-        (again,) = cluster.steps()
-        os.kill(again.pid, signal.SIGSTOP)
+        wait_until(lambda: not psutil.pid_exists(step.pid))
+        again = _stopped(cluster)
     cluster.cancel(again.job)
     snakemake(folder, "--unlock", study="demo")
     with Controller(folder, "second.log", target, study="demo", profile="generic") as second:
