@@ -25,7 +25,6 @@ from sharpminima.runtime.rng import generator
 WANTED = 5
 TOLERANCE = 1e-3  # of residuals, relative to the largest eigenvalue
 BATCH = 125  # images a pass, of every way
-MEMORY = 2.0**31  # bytes of our basis at most, of which ResNet-18's 40 vectors take 1.8e9; all others take more in all
 WARM = 2  # images of the call before the one that counts, which imports and compiles
 POWER_STEPS = 20  # a vector: the paper's; PyHessian's default of 100 takes five times as long
 NETS = {"lenet5": "lenet5", "resnet18": "resnet32"}  # net -> the recipe whose images it takes
@@ -73,7 +72,7 @@ def build(net: str) -> nn.Module:
 
 def _ours(net: nn.Module, batches: _Batches) -> _Pairs:
     images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
-    found = hessian_eigenvalues(net, images, labels, k=WANTED, tol=TOLERANCE, batch_size=BATCH, memory=MEMORY)
+    found = hessian_eigenvalues(net, images, labels, k=WANTED, tol=TOLERANCE, batch_size=BATCH)
     return found.eigenvalues, found.eigenvectors, found.hvps
 
 
