@@ -183,6 +183,7 @@ class Layout(Runs, Paths):
                     self.cell(**key, level=cell.level_name, strategy=GRADUAL, seed=cell.seed),
                 ]
                 outputs = [self.cell(file, **cell.key) for file in (CHECKPOINT, HISTORY)]
+                # The default is not spelled out: it came later, and what was trained before has it.
                 weights = self.weights(experiment, cell.level_name, cell.seed)
                 kept = {} if weights == "all" else {"weights": weights}
                 plugins = as_settings(used_by("retrain", **cell.key))
