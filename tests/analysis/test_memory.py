@@ -170,7 +170,7 @@ def test_peak_memory_is_what_is_said():
     assert grown <= 120e6 + 4 * 8 * dimension
 
 
-@pytest.mark.parametrize("options", [{}, {"memory": 9 * 4 * 93}])
+@pytest.mark.parametrize("options", [{}, {"memory": 9 * 4 * 93}, {"graphs": 20_000, "batch_size": 5}])
 def test_eigenvalues_go_on_to_the_same_bits(tmp_path, options, monkeypatch):
     model, (images, labels) = cases.conv_net(1).float(), cases.data(30)
     images, options = images.float(), {"tol": 1e-5, "max_iterations": 400, **options}

@@ -188,10 +188,14 @@ class MeanLoss:
         """Of the loss."""
         return "nats" if self._default else "units of the loss"
 
+    def held(self) -> list[Tensor]:
+        """Data that are in memory all the time: of tensors, inputs and targets."""
+        return [] if self._tensors is None else tensors_of(self._tensors)
+
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor of the data, batch after batch; of tensors, inputs and targets."""
         if self._tensors is not None:
-            yield from tensors_of(self._tensors)
+            yield from self.held()
         else:
             for part in self._read():
                 yield from tensors_of((part.args, part.kwargs, part.targets))

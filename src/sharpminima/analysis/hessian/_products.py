@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from sharpminima.analysis._loss import MeanLoss, Part
 from sharpminima.analysis._reduced import Reduced, reductions, whole_of
 from sharpminima.analysis._structure import floating_of
+from sharpminima.analysis.hessian._convolution import OwnConvolutions
 from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.nets.modes import reason_of
 from sharpminima.nets.sparse import SparseConv2d
@@ -28,6 +29,8 @@ Parameters = dict[str, Tensor]
 Loss = Callable[[Parameters], Tensor]
 Product = Callable[[Any, Parameters, Parameters], Tensor]
 """Function of a batch (`Kind`), parameters, directions -> the products, [b, elements of the parameters]."""
+Linear = Callable[[Parameters], Tensor]
+"""Directions -> the products; what does not depend on the directions is computed and held."""
 
 _SAME = 1e-2  # of a product's length: more than rounding at a kink, less than a term that is missing
 
@@ -52,23 +55,38 @@ def forward_over_reverse(loss: Loss, parameters: Parameters, directions: Paramet
 
 def double_backward(loss: Loss, parameters: Parameters, directions: Parameters) -> Tensor:
     """The gradient of the gradient times a vector, one after another: for nets that have no forward mode."""
+    return _of_gradient(loss, parameters)(directions)
+
+
+def kept_graph(loss: Loss, parameters: Parameters) -> Linear:
+    """The same with the gradient's graph held, and without what torch's convolutions lose in it."""
+    with OwnConvolutions():
+        return _of_gradient(loss, parameters)
+
+
+def _of_gradient(loss: Loss, parameters: Parameters) -> Linear:
+    """Derivatives of the gradient by another backward pass."""
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
     inputs = list(leaves.values())
     gradients = torch.autograd.grad(loss(leaves), inputs, create_graph=True, allow_unused=True)
-    rows = []
-    for direction in each(directions):
-        terms = [
-            (gradient * part).sum()
-            for gradient, part in zip(gradients, direction, strict=True)
-            if gradient is not None and gradient.requires_grad
-        ]
-        images = (
-            torch.autograd.grad(sum(terms, torch.zeros(())), inputs, retain_graph=True, allow_unused=True)
-            if terms
-            else [None] * len(inputs)
-        )
-        rows.append(flat_of(images, inputs))
-    return torch.stack(rows)
+
+    def products(directions: Parameters) -> Tensor:
+        rows = []
+        for direction in each(directions):
+            terms = [
+                (gradient * part).sum()
+                for gradient, part in zip(gradients, direction, strict=True)
+                if gradient is not None and gradient.requires_grad
+            ]
+            images = (
+                torch.autograd.grad(sum(terms, torch.zeros(())), inputs, retain_graph=True, allow_unused=True)
+                if terms
+                else [None] * len(inputs)
+            )
+            rows.append(flat_of(images, inputs))
+        return torch.stack(rows)
+
+    return products
 
 
 def each(directions: Parameters) -> Iterator[list[Tensor]]:
@@ -144,13 +162,14 @@ class Kind:
     forward: Product  # in forward mode, one vector after another
     vectorised: Product  # all vectors in one pass
     backward: Product  # for nets that have no forward mode
+    kept: Callable[[Any, Parameters], Linear] | None = None  # with a graph that is held
 
 
 def _total(loss: MeanLoss, net: nn.Module, fixed: Parameters, part: Part, scale: Tensor | float) -> Loss:
     return lambda parameters: loss.total(net, fixed | parameters, part, scale)
 
 
-HESSIAN = Kind(_total, forward_over_reverse, vectorised, double_backward)
+HESSIAN = Kind(_total, forward_over_reverse, vectorised, double_backward, kept_graph)
 
 
 @dataclass(frozen=True)
@@ -184,6 +203,7 @@ class Way:
     single: Product  # of one vector
     several: Product  # of more
     plain: bool  # with `differentiable_kernels`
+    kept: bool  # may graphs of batches be kept? where that was asked for
 
 
 def find_way(
@@ -194,6 +214,7 @@ def find_way(
     dtype: torch.dtype | None,
     kind: Kind = HESSIAN,
     wanted: Tensor | None = None,
+    keep: bool = False,
 ) -> tuple[Reduced, Way]:
     """The net, and the fastest way through it, that agree with double backward through the whole net.
 
@@ -204,6 +225,7 @@ def find_way(
         survivors: bool [P].
         dtype: what is computed in; None: the model's own.
         wanted: bool [P]; the parameters to differentiate by, as of `Differentiated`.
+        keep: are graphs to be kept where they can (`Kind.kept`)?
 
     Raises:
         AnalysisError: the loss depends on no parameter, the net computes in less than float32, or has no second
@@ -248,13 +270,18 @@ def find_way(
             error, length = (images - expected[:count]).norm(), expected[:count].norm()
             return not length.isfinite() or bool(error <= _SAME * length)
 
+        def once(function: Any, parameters: Parameters, directions: Parameters) -> Tensor:
+            assert kind.kept is not None
+            return kind.kept(function, parameters)(directions)
+
         for product in (kind.forward, kind.backward):
             for reduced in reductions(model, masks, dtype):
                 if agrees(reduced, product, 1):
                     sparse = any(isinstance(module, SparseConv2d) for module in reduced.net.modules())  # know no vmap
                     together = product is kind.forward and not sparse and agrees(reduced, kind.vectorised, 2)
-                    return reduced, Way(product, kind.vectorised if together else product, plain)
-    return whole, Way(kind.backward, kind.backward, plain)
+                    kept = keep and agrees(reduced, once, 1)
+                    return reduced, Way(product, kind.vectorised if together else product, plain, kept)
+    return whole, Way(kind.backward, kind.backward, plain, False)
 
 
 def _reference(compute: Callable[[], Tensor]) -> tuple[bool, Tensor]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, surviving
+from sharpminima.analysis._inputs import check_finite_weights, check_number, given, surviving
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, Part
+from sharpminima.analysis.hessian._graphs import Graphs
 from sharpminima.analysis.hessian._outer import FISHER, GAUSS_NEWTON, check_apart, check_samples
 from sharpminima.analysis.hessian._products import (
     HESSIAN,
@@ -67,6 +68,7 @@ class CurvatureProduct:
         scaling: str | None = None,
         dtype: torch.dtype | None = None,
         batch_size: int | None = None,
+        graphs: float | None = None,
     ) -> None:
         """Check the arguments, which are those of `hessian_eigenvalues`.
 
@@ -74,6 +76,9 @@ class CurvatureProduct:
             AnalysisError: as `hessian_eigenvalues` says.
         """
         loss = MeanLoss(model, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
+        check_number(**given(graphs=graphs))
+        if graphs and self._kind.kept is None:
+            raise AnalysisError(f"graphs of {self.matrix} are not kept: forward mode is as fast; leave graphs out")
         check_finite_weights(model)
         if scaling not in SCALINGS:
             raise AnalysisError(f"there is no scaling {scaling!r}; give None or 'parameter'")
@@ -90,11 +95,15 @@ class CurvatureProduct:
                 raise AnalysisError("no parameter of those that are chosen survives the masks")
         self._check_loss(model)
         load_forward_mode()
-        reduced, self._way = find_way(model, masks, survivors, loss, self._dtype, self._kind, wanted)
+        reduced, self._way = find_way(model, masks, survivors, loss, self._dtype, self._kind, wanted, bool(graphs))
         give_back_memory()  # of the trial, which held more than a product does
         over = Differentiated.of(reduced, wanted)
         self._net, self._parameters, self._fixed = over.net, over.parameters, over.fixed
         self._layout = reduced.layout
+        self._graphs: Graphs | None = None
+        if graphs and self._way.kept:
+            held = (*self._parameters.values(), *self._fixed.values(), *self._net.buffers(), *loss.held())
+            self._graphs = Graphs(graphs, loss.samples, loss.device, held)
         sparse = any(isinstance(module, SparseConv2d) for module in self._net.modules())
         usual = _SPARSE_BATCH if sparse else _BATCH.get(loss.device.type, 1000)
         self.batch_size = batch_size if batch_size is not None else usual
@@ -319,10 +328,10 @@ class CurvatureProduct:
         directions = split(flat, self._parameters)
         total = torch.zeros_like(flat, dtype=torch.float64)
         with differentiable_kernels(self._way.plain):
-            for part in self._loss.parts(self.batch_size):
+            for number, part in enumerate(self._loss.parts(self.batch_size)):
                 if STOP.raised:
                     raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
-                total += self._batch_products(part, directions)
+                total += self._batch_products(number, part, directions)
         total /= self._loss.samples
         if in_place:
             return total
@@ -330,12 +339,20 @@ class CurvatureProduct:
         full[:, self._places] = total
         return full[:, self._survivors]
 
-    def _batch_products(self, part: Part, directions: Parameters) -> Tensor:
+    def _batch_products(self, number: int, part: Part, directions: Parameters) -> Tensor:
         """Products of the matrix of a batch's summed loss, [b, parameters of the net]."""
-        part = self._loss.prepared(part, self._dtype, self._layout)
-        function = self._kind.function(self._loss, self._net, self._fixed, part, 1.0)
+
+        def function() -> Any:
+            prepared = self._loss.prepared(part, self._dtype, self._layout)
+            return self._kind.function(self._loss, self._net, self._fixed, prepared, 1.0)
+
         several = len(next(iter(directions.values()))) > 1
-        return (self._way.several if several else self._way.single)(function, self._parameters, directions)
+        build = self._kind.kept
+        if self._graphs is not None and build is not None and not several:
+            products = self._graphs.of(number, part.count, lambda: build(function(), self._parameters))
+            if products is not None:
+                return products(directions)
+        return (self._way.several if several else self._way.single)(function(), self._parameters, directions)
 
 
 class HessianVectorProduct(CurvatureProduct):
