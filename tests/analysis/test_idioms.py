@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sharpminima.analysis import HessianVectorProduct, loss_barrier
 from sharpminima.nets.evaluation import evaluate, gradient_norm
 
+from . import cases
 from .idioms import IDIOMS, idiom, samples
 
 
@@ -61,6 +62,18 @@ def test_products_are_those_of_double_backward(name, masked):
     held = HessianVectorProduct(net, images, labels, masks=masks, batch_size=7, graphs=1e9)
     for _ in range(2):  # a graph that is kept serves a second time
         torch.testing.assert_close(held(vectors[0]), expected[0, kept], rtol=1e-8, atol=1e-10)
+
+
+def test_layers_without_a_rule_for_several_vectors_take_one_after_another(recwarn):
+    net = cases.seeded(
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    )
+    images, labels = samples()
+    product = HessianVectorProduct(net, images, labels)
+    vectors = torch.randn(3, product.dimension, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    together = product(vectors)
+    assert [str(each.message) for each in recwarn] == []
+    assert torch.equal(together, torch.stack([product(vector) for vector in vectors]))
 
 
 @pytest.mark.parametrize("name", IDIOMS)

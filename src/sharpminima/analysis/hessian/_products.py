@@ -270,6 +270,12 @@ def find_way(
             error, length = (images - expected[:count]).norm(), expected[:count].norm()
             return not length.isfinite() or bool(error <= _SAME * length)
 
+        def in_one_pass(reduced: Reduced) -> bool:
+            with warnings.catch_warnings():
+                # What has no rule for several vectors takes one after another, slower than we do.
+                warnings.filterwarnings("error", message=r".*batching rule")
+                return agrees(reduced, kind.vectorised, 2)
+
         def once(function: Any, parameters: Parameters, directions: Parameters) -> Tensor:
             assert kind.kept is not None
             return kind.kept(function, parameters)(directions)
@@ -278,7 +284,7 @@ def find_way(
             for reduced in reductions(model, masks, dtype):
                 if agrees(reduced, product, 1):
                     sparse = any(isinstance(module, SparseConv2d) for module in reduced.net.modules())  # know no vmap
-                    together = product is kind.forward and not sparse and agrees(reduced, kind.vectorised, 2)
+                    together = product is kind.forward and not sparse and in_one_pass(reduced)
                     kept = keep and agrees(reduced, once, 1)
                     return reduced, Way(product, kind.vectorised if together else product, plain, kept)
     return whole, Way(kind.backward, kind.backward, plain, False)
