@@ -182,9 +182,31 @@ def test_the_plateau_counts_bad_epochs_and_forgives_good_ones() -> None:
     assert policy.events[0]["epoch"] == 5
 
 
-@pytest.mark.parametrize("epochs", [3, 20])
-def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
-    expected = METHODS["lobster"].prune(a_run(), SETTINGS)
+def test_the_rate_falls_after_its_milestones() -> None:
+    settings = SETTINGS.model_copy(update={"milestones": (2, 5), "max_epochs": 7})
+    history = METHODS["lobster"].prune(a_run((0.999,)), settings).history
+    assert [row["lr"] for row in history] == pytest.approx([0.1] * 2 + [0.01] * 3 + [0.001] * 2)
+    plain = METHODS["lobster"].prune(a_run((0.999,)), SETTINGS.model_copy(update={"max_epochs": 7})).history
+    assert [row["lr"] for row in plain] == [0.1] * 7
+    assert history[:2] == plain[:2]
+    assert history[2] != plain[2]
+
+
+def test_milestones_are_recorded_where_there_are_any() -> None:
+    assert "milestones" not in SETTINGS.model_dump(mode="json")
+    with_some = LobsterSettings.model_validate({"milestones": [3, 8], "max_epochs": 9})
+    assert with_some.model_dump(mode="json")["milestones"] == [3, 8]
+    for wrong in ([3, 2], [9]):
+        with pytest.raises(ValueError, match=r"they ascend, each below max_epochs 9"):
+            LobsterSettings.model_validate({"milestones": wrong, "max_epochs": 9})
+
+
+@pytest.mark.parametrize(("epochs", "milestones"), [(3, ()), (20, ()), (20, (2, 25))])
+def test_a_stopped_run_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, milestones: tuple[int, ...]
+) -> None:
+    settings = SETTINGS.model_copy(update={"milestones": milestones})
+    expected = METHODS["lobster"].prune(a_run(), settings)
     original, calls = _Lobster.after_epoch, []
 
     def interrupting(self: _Lobster, *arguments: object) -> None:
@@ -199,10 +221,10 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(_Lobster, "after_epoch", interrupting)
         with pytest.raises(Stopped):
-            METHODS["lobster"].prune(a_run(resume=file), SETTINGS)
+            METHODS["lobster"].prune(a_run(resume=file), settings)
     signal.signal(signal.SIGTERM, before)
     STOP.raised = False
-    found = METHODS["lobster"].prune(a_run(resume=file), SETTINGS)
+    found = METHODS["lobster"].prune(a_run(resume=file), settings)
     assert found.history == expected.history
     assert found.events == expected.events
     for level, state in expected.levels.items():

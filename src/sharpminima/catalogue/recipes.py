@@ -1,6 +1,7 @@
 """How a net with a fixed mask is trained, and its BatchNorm."""
 
 import operator
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -50,14 +51,23 @@ class RecipeSettings(Settings):
             raise ValueError("schedule: steps needs milestones, the epochs after which the rate falls: [100, 150]")
         if self.schedule != "steps" and milestones:
             raise ValueError(f"milestones: {milestones} given, which schedule {self.schedule} does not look at")
-        if milestones != sorted(set(milestones)) or (milestones and milestones[-1] >= self.max_epochs):
-            raise ValueError(f"milestones: {milestones} given; they ascend, each below max_epochs {self.max_epochs}")
+        check_milestones(milestones, self.max_epochs)
         return self
 
     def planned_epochs(self) -> tuple[float, float]:
         """Expected, and at most."""
         expected = BEST_EPOCH + self.stop_after if self.schedule == "plateau" else self.max_epochs
         return min(expected, self.max_epochs), self.max_epochs
+
+
+def check_milestones(milestones: Sequence[int], max_epochs: int) -> None:
+    """Check that epochs ascend and lie within a training.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if list(milestones) != sorted(set(milestones)) or (milestones and milestones[-1] >= max_epochs):
+        raise ValueError(f"milestones: {list(milestones)} given; they ascend, each below max_epochs {max_epochs}")
 
 
 class PspEntropySettings(Settings):

@@ -1,20 +1,25 @@
 """Methods that remove little by little while the net trains."""
 
+import operator
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sharpminima.base.settings import PositiveInt, Share
 from sharpminima.catalogue.methods.choices import CriterionName, Distribution, MiniBatches, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
+from sharpminima.catalogue.recipes import check_milestones
 
 LOBSTER_SHARE = 0.4  # of max_epochs: 0.33, 0.36, 0.41 and 0.47 measured
 
 
 class LobsterSettings(MethodSettings):
-    """The defaults are those of the authors' one published setting (LeNet-5/MNIST), at constant rate."""
+    """The defaults are those of the authors' one published setting (LeNet-5/MNIST), at constant rate.
+
+    What came after the first records, `milestones`, is recorded where it is not the default.
+    """
 
     revision: Literal[1] = 1
     lr: Annotated[float, Field(gt=0)] = 0.1
@@ -25,7 +30,15 @@ class LobsterSettings(MethodSettings):
     twt: Annotated[float, Field(gt=0, description="threshold worsening tolerance, relative")] = 0.05
     pwe: Annotated[PositiveInt, Field(description="plateau waiting epochs")] = 20
     max_epochs: PositiveInt = 2000
+    milestones: tuple[PositiveInt, ...] = Field(
+        (), exclude_if=operator.not_, description="epochs after each of which lr is divided by 10; none: constant"
+    )
     include_batchnorm: bool = False
+
+    @model_validator(mode="after")
+    def _milestones_within(self) -> "LobsterSettings":
+        check_milestones(self.milestones, self.max_epochs)
+        return self
 
     def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
         """One training for all levels."""

@@ -6,7 +6,8 @@ networks", 2020. Details on which the text is silent follow the authors' public 
 Each step is plain SGD, then for every prunable parameter, with the gradient g of the same mini-batch,
 ``w <- w - lambda w relu(1 - |g|)``: what the loss does not feel decays. When the validation loss has stood on a
 plateau for PWE epochs, the best state is reloaded and all ``|w| < T`` are removed, T being the largest
-threshold that keeps the validation loss within ``1 + TWT`` of its value.
+threshold that keeps the validation loss within ``1 + TWT`` of its value. The authors' rate is constant; that it may
+fall is ours, for nets that a constant one trains badly within few epochs.
 """
 
 from typing import Any, TypedDict
@@ -126,6 +127,8 @@ class _Lobster(Policy):
         """Count good and bad epochs; on a plateau close the stage and prune."""
         good = validation.loss < self._best.loss * _GOOD
         self._best.offer(flat, epoch, validation.loss)
+        if epoch in self._settings.milestones:
+            self.lr /= 10
         self._bad = 0 if good else self._bad + 1
         if epoch >= self.max_epochs:
             self._end_of_budget(flat, epoch)
@@ -192,6 +195,7 @@ class _Lobster(Policy):
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
         return {
             "done": self.done,
+            "lr": self.lr,
             "masks": self._masks,
             "best": self._best.state(),
             "bad": self._bad,
@@ -204,6 +208,7 @@ class _Lobster(Policy):
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, to the same bits."""
         self.done, self._bad, self._pending = state["done"], state["bad"], state["pending"]
+        self.lr = state.get("lr", self.lr)  # older files are of trainings at constant rate
         self._masks, self.events = state["masks"], state["events"]
         self._best.restore(state["best"])
         self._reached = set(state["reached"])
