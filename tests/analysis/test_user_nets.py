@@ -14,6 +14,7 @@ from sharpminima.analysis import (
     Plane,
     hessian_along_line,
     hessian_density,
+    hessian_diagonal,
     hessian_eigenvalues,
     hessian_trace,
     loss_barrier,
@@ -282,6 +283,33 @@ def test_nets_that_cannot_be_measured_are_refused_with_the_reason(what, measure)
         measures[measure](net, *samples())
     if what not in ("dropout", "always drawing"):
         assert torch.equal(torch.get_rng_state(), state)
+
+
+MATRICES = {
+    **MEASURES,
+    "fisher": lambda net, x, y: hessian_eigenvalues(net, x, y, k=2, matrix="fisher").eigenvalues,
+    "gauss-newton": lambda net, x, y: hessian_eigenvalues(net, x, y, k=2, matrix="gauss_newton").eigenvalues,
+    "diagonal": lambda net, x, y: hessian_diagonal(net, x, y, probes=2).diagonal,
+    "fisher diagonal": lambda net, x, y: hessian_diagonal(net, x, y, matrix="fisher").diagonal,
+    "gauss-newton diagonal": lambda net, x, y: hessian_diagonal(net, x, y, matrix="gauss_newton").diagonal,
+    "criterion": lambda net, x, y: torch.tensor(
+        hessian_trace(net, x, y, products=6, criterion=nn.CrossEntropyLoss()).trace
+    ),
+    "batches": lambda net, x, y: hessian_eigenvalues(net, [(x, y)], k=1, matrix="fisher").eigenvalues,
+}
+
+
+@pytest.mark.parametrize("measure", MATRICES)
+def test_a_net_in_training_mode_is_measured_in_eval_mode_and_left_as_it_was(measure):
+    net, (images, labels) = usual(), samples()
+    expected = MATRICES[measure](net.eval(), images, labels)
+    before = {name: value.clone() for name, value in net.train().state_dict().items()}
+    state = torch.get_rng_state()
+    assert torch.equal(MATRICES[measure](net, images, labels), expected)
+    assert all(module.training for module in net.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
