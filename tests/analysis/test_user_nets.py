@@ -312,6 +312,40 @@ def test_a_net_in_training_mode_is_measured_in_eval_mode_and_left_as_it_was(meas
         assert torch.equal(value, before[name]), name
 
 
+class Counting(nn.Module):
+    """Counts its passes and notes what it has seen, in eval mode, too, as observers of quantisation do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = usual()
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("highest", torch.zeros(()).double())
+
+    def forward(self, x):
+        self.passes += 1  # the same tensor
+        self.highest = torch.maximum(self.highest, x.detach().max())  # another one
+        return self.net(x)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_buffers_that_a_net_writes_come_back(measure):
+    net, end, (images, labels) = Counting(), Counting(), samples()
+    end.net = other(net)
+    measures = {
+        **MEASURES,
+        "surface": lambda net, x, y: loss_surface(net, end, x, y, grid=(3, 1)).values["psp_norm"],
+        "barrier": lambda net, x, y: loss_barrier(net, end, x, y, points=3).loss,
+        "line": lambda net, x, y: hessian_along_line(net, end, x, y, points=2, k=1).eigenvalues,
+    }
+    held = dict(net.named_buffers())
+    before = {name: buffer.clone() for name, buffer in held.items()}
+    found = measures[measure](net, images, labels)
+    assert torch.equal(found, MEASURES[measure](usual(), images, labels))
+    for name, buffer in net.named_buffers():
+        assert buffer is held[name]
+        assert torch.equal(buffer, before[name]), name
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_compiled_and_quantised_nets_are_refused():
     images, labels = samples()
