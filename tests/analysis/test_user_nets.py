@@ -28,7 +28,7 @@ from sharpminima.nets.masks import apply_masks
 from sharpminima.nets.models import build_model
 
 from . import cases
-from .idioms import Of, convolutional, samples, tokens, transformer
+from .idioms import Of, Tied, convolutional, samples, tokens, transformer
 
 MEASURES = {
     "eigenvalues": lambda net, x, y: hessian_eigenvalues(net, x, y, k=2).eigenvalues,
@@ -344,6 +344,56 @@ def test_buffers_that_a_net_writes_come_back(measure):
     for name, buffer in net.named_buffers():
         assert buffer is held[name]
         assert torch.equal(buffer, before[name]), name
+
+
+WEIGHTS = {
+    "integer": (
+        lambda: nn.Parameter(torch.tensor([3]), requires_grad=False),
+        "is torch.int64, which has no derivatives; hold it as a buffer",
+    ),
+    "complex": (lambda: nn.Parameter(torch.ones(2, dtype=torch.complex64)), "is torch.complex64; hold its real and"),
+    "sparse": (lambda: nn.Parameter(torch.eye(3).to_sparse()), r"is sparse \(torch.sparse_coo\); hold it dense"),
+    "rows": (lambda: nn.Parameter(torch.eye(3).to_sparse_csr()), r"is sparse \(torch.sparse_csr\)"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_without_real_derivatives_are_refused(kind, measure):
+    build, message = WEIGHTS[kind]
+    if measure == "line":
+        measure = "barrier"  # of the same plane
+    nets = [usual(), usual(1)]
+    for net in nets:
+        net.register_parameter("extra", build())
+    measures = {
+        **MEASURES,
+        "surface": lambda net, x, y: loss_surface(net, nets[1], x, y),
+        "barrier": lambda net, x, y: loss_barrier(net, nets[1], x, y, points=3),
+    }
+    with pytest.raises(AnalysisError, match=f"parameter extra of the (model|center) {message}"):
+        measures[measure](nets[0], *samples())
+
+
+def test_a_net_without_parameters_has_nothing_to_vary():
+    net, (images, labels) = nn.Flatten(), samples()
+    labels = labels % 36
+    for measure in (hessian_eigenvalues, hessian_trace, hessian_density):
+        with pytest.raises(AnalysisError, match="no parameter survives; there is nothing to analyse"):
+            measure(net, images, labels)
+    for measure in (loss_surface, loss_barrier, hessian_along_line):
+        with pytest.raises(AnalysisError, match="the model has no parameters; there is no plane"):
+            measure(net, nn.Flatten(), images, labels)
+
+
+def test_a_mask_under_the_second_name_of_a_weight_is_refused_with_the_reason():
+    net = cases.seeded(Tied)
+    masks = {name: torch.ones_like(weight) for name, weight in net.state_dict().items()}
+    with pytest.raises(AnalysisError, match=r"masks for third.weight, which .* under several names has one mask"):
+        hessian_eigenvalues(net, *samples(), k=1, masks=masks)
+    del masks["third.weight"]
+    assert hessian_eigenvalues(net, *samples(), k=1, masks=masks).converged.all()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
