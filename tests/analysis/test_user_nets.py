@@ -14,6 +14,7 @@ from sharpminima.analysis import (
     Plane,
     hessian_along_line,
     hessian_density,
+    hessian_diagonal,
     hessian_eigenvalues,
     hessian_trace,
     loss_barrier,
@@ -27,7 +28,7 @@ from sharpminima.nets.masks import apply_masks
 from sharpminima.nets.models import build_model
 
 from . import cases
-from .idioms import Of, convolutional, samples, tokens, transformer
+from .idioms import Of, Tied, convolutional, samples, tokens, transformer
 
 MEASURES = {
     "eigenvalues": lambda net, x, y: hessian_eigenvalues(net, x, y, k=2).eigenvalues,
@@ -282,6 +283,117 @@ def test_nets_that_cannot_be_measured_are_refused_with_the_reason(what, measure)
         measures[measure](net, *samples())
     if what not in ("dropout", "always drawing"):
         assert torch.equal(torch.get_rng_state(), state)
+
+
+MATRICES = {
+    **MEASURES,
+    "fisher": lambda net, x, y: hessian_eigenvalues(net, x, y, k=2, matrix="fisher").eigenvalues,
+    "gauss-newton": lambda net, x, y: hessian_eigenvalues(net, x, y, k=2, matrix="gauss_newton").eigenvalues,
+    "diagonal": lambda net, x, y: hessian_diagonal(net, x, y, probes=2).diagonal,
+    "fisher diagonal": lambda net, x, y: hessian_diagonal(net, x, y, matrix="fisher").diagonal,
+    "gauss-newton diagonal": lambda net, x, y: hessian_diagonal(net, x, y, matrix="gauss_newton").diagonal,
+    "criterion": lambda net, x, y: torch.tensor(
+        hessian_trace(net, x, y, products=6, criterion=nn.CrossEntropyLoss()).trace
+    ),
+    "batches": lambda net, x, y: hessian_eigenvalues(net, [(x, y)], k=1, matrix="fisher").eigenvalues,
+}
+
+
+@pytest.mark.parametrize("measure", MATRICES)
+def test_a_net_in_training_mode_is_measured_in_eval_mode_and_left_as_it_was(measure):
+    net, (images, labels) = usual(), samples()
+    expected = MATRICES[measure](net.eval(), images, labels)
+    before = {name: value.clone() for name, value in net.train().state_dict().items()}
+    state = torch.get_rng_state()
+    assert torch.equal(MATRICES[measure](net, images, labels), expected)
+    assert all(module.training for module in net.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+class Counting(nn.Module):
+    """Counts its passes and notes what it has seen, in eval mode, too, as observers of quantisation do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = usual()
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("highest", torch.zeros(()).double())
+
+    def forward(self, x):
+        self.passes += 1  # the same tensor
+        self.highest = torch.maximum(self.highest, x.detach().max())  # another one
+        return self.net(x)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_buffers_that_a_net_writes_come_back(measure):
+    net, end, (images, labels) = Counting(), Counting(), samples()
+    end.net = other(net)
+    measures = {
+        **MEASURES,
+        "surface": lambda net, x, y: loss_surface(net, end, x, y, grid=(3, 1)).values["psp_norm"],
+        "barrier": lambda net, x, y: loss_barrier(net, end, x, y, points=3).loss,
+        "line": lambda net, x, y: hessian_along_line(net, end, x, y, points=2, k=1).eigenvalues,
+    }
+    held = dict(net.named_buffers())
+    before = {name: buffer.clone() for name, buffer in held.items()}
+    found = measures[measure](net, images, labels)
+    assert torch.equal(found, MEASURES[measure](usual(), images, labels))
+    for name, buffer in net.named_buffers():
+        assert buffer is held[name]
+        assert torch.equal(buffer, before[name]), name
+
+
+WEIGHTS = {
+    "integer": (
+        lambda: nn.Parameter(torch.tensor([3]), requires_grad=False),
+        "is torch.int64, which has no derivatives; hold it as a buffer",
+    ),
+    "complex": (lambda: nn.Parameter(torch.ones(2, dtype=torch.complex64)), "is torch.complex64; hold its real and"),
+    "sparse": (lambda: nn.Parameter(torch.eye(3).to_sparse()), r"is sparse \(torch.sparse_coo\); hold it dense"),
+    "rows": (lambda: nn.Parameter(torch.eye(3).to_sparse_csr()), r"is sparse \(torch.sparse_csr\)"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_without_real_derivatives_are_refused(kind, measure):
+    build, message = WEIGHTS[kind]
+    if measure == "line":
+        measure = "barrier"  # of the same plane
+    nets = [usual(), usual(1)]
+    for net in nets:
+        net.register_parameter("extra", build())
+    measures = {
+        **MEASURES,
+        "surface": lambda net, x, y: loss_surface(net, nets[1], x, y),
+        "barrier": lambda net, x, y: loss_barrier(net, nets[1], x, y, points=3),
+    }
+    with pytest.raises(AnalysisError, match=f"parameter extra of the (model|center) {message}"):
+        measures[measure](nets[0], *samples())
+
+
+def test_a_net_without_parameters_has_nothing_to_vary():
+    net, (images, labels) = nn.Flatten(), samples()
+    labels = labels % 36
+    for measure in (hessian_eigenvalues, hessian_trace, hessian_density):
+        with pytest.raises(AnalysisError, match="no parameter survives; there is nothing to analyse"):
+            measure(net, images, labels)
+    for measure in (loss_surface, loss_barrier, hessian_along_line):
+        with pytest.raises(AnalysisError, match="the model has no parameters; there is no plane"):
+            measure(net, nn.Flatten(), images, labels)
+
+
+def test_a_mask_under_the_second_name_of_a_weight_is_refused_with_the_reason():
+    net = cases.seeded(Tied)
+    masks = {name: torch.ones_like(weight) for name, weight in net.state_dict().items()}
+    with pytest.raises(AnalysisError, match=r"masks for third.weight, which .* under several names has one mask"):
+        hessian_eigenvalues(net, *samples(), k=1, masks=masks)
+    del masks["third.weight"]
+    assert hessian_eigenvalues(net, *samples(), k=1, masks=masks).converged.all()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")

@@ -11,7 +11,7 @@ from sharpminima.base.files import sha256_file, write_json, write_text
 from sharpminima.study.jobs import Layout
 from sharpminima.study.paths import STAGES
 from sharpminima.study.read import load_config
-from sharpminima.tracking import adopt, data_to_make_first
+from sharpminima.tracking import adopt, data_to_make_first, unnoted
 from sharpminima.tracking._known import Known
 from sharpminima.tracking._notes import Notes
 
@@ -67,6 +67,22 @@ def test_pulled_files_get_their_notes_and_an_order(layout: Layout) -> None:
     before = {path: time_of(path) for path in (INIT, NET, TABLE)}
     assert adopt(layout) == 0
     assert {path: time_of(path) for path in before} == before
+
+
+def test_files_that_nobody_has_noted_are_named(layout: Layout) -> None:
+    net, table = (layout.stage_jobs(stage)[-1].outputs[0] for stage in STAGES)
+    for path in (net, table):
+        write_text(path, path)
+    said = unnoted(layout)
+    assert said is not None
+    assert f"{net} and 1 more: there is no note of what made them (.snakemake was removed" in said
+    made = {"rule": "dense", "input": [], "params": [], "code": "", "shellcmd": ""}
+    Notes().write(net, made, {}, Path(net).stat().st_mtime_ns)
+    said = unnoted(layout)
+    assert said is not None
+    assert said.startswith(f"{table}: there is no note")
+    Path(table).unlink()
+    assert unnoted(layout) is None
 
 
 def test_data_made_later_do_not_outdate_what_was_made_from_the_same(layout: Layout) -> None:

@@ -23,11 +23,17 @@ def test_tracked_studies_are_those_of_the_pipeline() -> None:
     assert tracked_studies() == ["demo", "paper"]
 
 
-@pytest.mark.parametrize("text", [None, "stages: {}", "vars: [x]", "vars: ["])
+@pytest.mark.parametrize("text", [None, "", "stages: {}", "vars: [x]"])
 def test_a_pipeline_without_tracked_studies_is_refused(text: str | None) -> None:
     if text is not None:
         write_text("dvc.yaml", text)
     with pytest.raises(SharpminimaError, match=r"dvc\.yaml: names no tracked studies"):
+        tracked_studies()
+
+
+def test_the_marks_of_a_merge_are_named() -> None:
+    write_text("dvc.yaml", "vars:\n<<<<<<< HEAD\n  - tracked: [demo]\n=======\n")
+    with pytest.raises(SharpminimaError, match=r"(?s)dvc\.yaml: is not YAML: .*<<<<<<< HEAD"):
         tracked_studies()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,24 @@ def test_tracked_studies_have_all_figures_and_the_paper() -> None:
     for name in tracked_studies():
         study = load_config({"study": name})[1]
         assert (study.figures, study.paper) == (PAPER_FIGURES, True)
+
+
+def test_git_converts_no_line_ends(tmp_path: Path) -> None:
+    """Else all code and settings would be other ones to DVC and Snakemake where Git is told to convert."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git repository: nothing is checked out")
+    files = (
+        "dvc.yaml",
+        "config.yaml",
+        "notebooks/fig1.ipynb",
+        "workflow/rules/common.smk",
+        "workflow/studies/demo.yaml",
+    )
+    options = ("-c", "core.autocrlf=true", "-c", "core.eol=crlf")
+    command = ["git", *options, "checkout-index", f"--prefix={tmp_path}/", "--", *files]
+    subprocess.run(command, cwd=ROOT, check=True)
+    for name in files:
+        assert b"\r" not in (tmp_path / name).read_bytes(), name
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
 """Snakemake and DVC on the same files: a recorded run, and what both say when something of it is edited."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from sharpminima.study.schema import PAPER_FIGURES
 
-from .cases import TINY
+from .cases import TINY, rules
 from .repository import FIGURE_STAGES, TRAINING, Repository, copy
 
 pytestmark = pytest.mark.slow
@@ -48,6 +50,19 @@ def test_an_edited_training_parameter_concerns_its_runs(repository: Repository) 
     assert repository.changed() == {"runs@tiny", "analysis@tiny"}
     expected = ("retrain", "table", "fig1", "numbers", "forest", "provenance", "explore", "paper", "all")
     assert repository.planned() == dict.fromkeys(expected, 1)
+
+
+def test_a_lost_folder_of_notes_is_said(finished: Path, tracked: Path, tmp_path: Path) -> None:
+    """Without them Snakemake takes nets of earlier settings for those of today; of what is recorded they come back."""
+    said = "and [0-9]+ more: there is no note of what made them (.snakemake was removed".replace("(", r"\(")
+    for source, knows in ((finished, False), (tracked, True)):
+        repository = copy(source, tmp_path / source.name)
+        assert not re.search(said, repository.do("snakemake", "--dry-run"))
+        shutil.rmtree(repository.folder / ".snakemake")
+        repository.edit(TINY, "lambda: 4.0e-3", "lambda: 5.0e-3")
+        printed = repository.do("snakemake", "--dry-run")
+        assert bool(rules(printed)) is knows
+        assert bool(re.search(said, printed)) is not knows
 
 
 def test_a_raised_revision_concerns_the_runs_of_its_method(tracked: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_ERRORS
 from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.read import load_config
-from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold
+from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold, unnoted
 
 try:
     for file in workflow.configfiles:
@@ -61,7 +61,7 @@ if workflow.is_main_process and workflow.non_local_exec:
 if workflow.is_main_process:
     # Files that DVC has brought come with the record of what made them.
     adopt(LAYOUT)
-    if message := dvc_at_work():
+    for message in filter(None, (dvc_at_work(), unnoted(LAYOUT))):
         print(f"warning: {message}", file=sys.stderr)
 
 

@@ -222,8 +222,10 @@ def count_labels(labels: Tensor, classes: int) -> Tensor:
     """Samples of each class, int64 [classes].
 
     Raises:
-        AnalysisError: a label is outside 0 ... classes - 1.
+        AnalysisError: a label is outside 0 ... classes - 1, or there is none.
     """
+    if labels.numel() == 0:
+        raise AnalysisError("a batch has no samples; leave it out")
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= classes:
         raise AnalysisError(f"labels run from {lowest} to {highest}, but the model has the classes 0 to {classes - 1}")
@@ -232,12 +234,21 @@ def count_labels(labels: Tensor, classes: int) -> Tensor:
 
 @torch.no_grad()
 def check_finite_weights(model: nn.Module, role: str = "the model") -> None:
-    """Check that no parameter holds NaN or infinity.
+    """Check that parameters are dense and real, so that there are derivatives, and hold no NaN or infinity.
 
     Raises:
-        AnalysisError: one does; it is named.
+        AnalysisError: one is not, or does; it is named.
     """
     for name, parameter in model.named_parameters():
+        fault = None
+        if parameter.layout != torch.strided:
+            fault = f"sparse ({parameter.layout}); hold it dense (.to_dense()), and give masks of what is removed"
+        elif parameter.is_complex():
+            fault = f"{parameter.dtype}; hold its real and imaginary parts (torch.view_as_real)"
+        elif not parameter.is_floating_point():
+            fault = f"{parameter.dtype}, which has no derivatives; hold it as a buffer (register_buffer)"
+        if fault is not None:
+            raise AnalysisError(f"parameter {name} of {role} is {fault}")
         if not parameter.isfinite().all():
             raise AnalysisError(f"parameter {name} of {role} holds NaN or infinity; the training diverged")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.base.errors import AnalysisError
-from sharpminima.nets.modes import eval_mode
+from sharpminima.nets.modes import same_modes
 
 
 @torch.no_grad()
@@ -52,8 +52,9 @@ def recalibrate_by(model: nn.Module, passes: Callable[[], None]) -> None:
         return
     momenta = [module.momentum for module in norms]
     before = [(buffer, buffer.clone()) for module in norms for buffer in module.buffers()]
-    with eval_mode(model):
+    with same_modes(model):
         try:
+            model.eval()
             for module in norms:
                 module.reset_running_stats()
                 module.momentum = None  # the mean over batches

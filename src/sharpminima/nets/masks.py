@@ -65,7 +65,10 @@ def checked_masks(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor], of
         raise AnalysisError(f"the masks are a {type(masks).__name__}; give a dictionary, parameter name -> mask")
     unknown = sorted(str(name) for name in masks if name not in tensors)
     if unknown:
-        raise AnalysisError(f"there are masks for {', '.join(unknown)}, which {of} does not have")
+        raise AnalysisError(
+            f"there are masks for {', '.join(unknown)}, which {of} does not have (a parameter under several names has "
+            "one mask, under the first)"
+        )
     return {name: _checked(name, mask, tensors[name]) for name, mask in masks.items()}
 
 

@@ -17,7 +17,9 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in eval mode, then every module back in the mode that it had, also after an error.
+    """Put ``model`` in eval mode, then modes and buffers back as they were, also after an error.
+
+    A net may count its passes or observe ranges in eval mode, too; what it keeps elsewhere than in buffers stays.
 
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2).eval())
     >>> with eval_mode(net):
@@ -26,13 +28,44 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     >>> net.training, net[1].training  # the frozen BatchNorm stays frozen
     (True, False)
     """
+    with same_modes(model), same_buffers(model):
+        model.eval()
+        yield
+
+
+@contextlib.contextmanager
+def same_modes(model: nn.Module) -> Iterator[None]:
+    """Put every module of ``model`` back in the mode that it has now, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextlib.contextmanager
+def same_buffers(model: nn.Module) -> Iterator[None]:
+    """Put the values of now back into every buffer that has others afterwards, also after an error.
+
+    Torch's own layers write theirs in training mode only, and are left out.
+    """
+    held = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        if not type(module).__module__.startswith("torch.nn.modules.")
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not nn.parameter.is_lazy(buffer)
+    ]
+    try:
+        yield
+    finally:
+        for module, name, buffer, values in held:
+            # Not by its version, which observers of quantisation leave as it is.
+            if not torch.equal(buffer, values):
+                with torch.no_grad():
+                    buffer.copy_(values)
+            module._buffers[name] = buffer
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from sharpminima.tracking._locks import dvc_at_work, hold, snakemake_is_at_work
 from sharpminima.tracking._record import write_record, write_settings
 from sharpminima.tracking._restore import restore
 from sharpminima.tracking._track import track, track_finished, tracked_studies
+from sharpminima.tracking._unnoted import unnoted
 
 __all__ = [
     "adopt",
@@ -21,6 +22,7 @@ __all__ = [
     "track",
     "track_finished",
     "tracked_studies",
+    "unnoted",
     "write_record",
     "write_settings",
 ]

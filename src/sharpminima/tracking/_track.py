@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sharpminima.base.errors import ConfigError, SharpminimaError
+from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import sha256_file, write_text
 from sharpminima.base.yaml_input import read_yaml
 from sharpminima.catalogue.figures import FIGURES
@@ -26,12 +26,12 @@ def tracked_studies() -> list[str]:
     """The studies that ``dvc.yaml`` tracks.
 
     Raises:
-        SharpminimaError: there is no ``dvc.yaml`` here, or it names none.
+        SharpminimaError: there is no ``dvc.yaml`` here, it is not YAML (a merge has left its marks), or names none.
     """
+    content = read_yaml(_PIPELINE) if _PIPELINE.is_file() else {}
     try:
-        groups = read_yaml(_PIPELINE)["vars"]
-        studies = [name for group in groups if isinstance(group, dict) for name in group.get("tracked", [])]
-    except (ConfigError, KeyError, TypeError):
+        studies = [name for group in content["vars"] if isinstance(group, dict) for name in group.get("tracked", [])]
+    except (KeyError, TypeError):
         studies = []
     if not studies:
         raise SharpminimaError(f"{_PIPELINE}: names no tracked studies; run this in the top folder of the checkout")

@@ -17,6 +17,7 @@ from sharpminima.analysis._loss import MeanLoss, Part
 from sharpminima.analysis._structure import floating_of, with_floating
 from sharpminima.analysis.hessian._products import Kind, Parameters, each, flat_of
 from sharpminima.base.errors import AnalysisError
+from sharpminima.nets.modes import eval_mode, measuring
 
 Outputs = tuple[Tensor, ...]
 """The floating point tensors that a net gives for a batch."""
@@ -191,7 +192,8 @@ def check_samples(loss: MeanLoss, model: nn.Module) -> None:
         AnalysisError: they have not, or it is not.
     """
     loss.check_mean(model)
-    outputs = floating_of(loss.checked_outputs(model, loss.few))
+    with measuring(gradients=False), eval_mode(model):
+        outputs = floating_of(loss.checked_outputs(model, loss.few))
     if not all(output.dim() and len(output) == loss.few.count for output in outputs):
         shapes = ", ".join(str(list(output.shape)) for output in outputs)
         raise AnalysisError(

@@ -202,6 +202,8 @@ class Plane:
         return float(self._second.norm())
 
     def _flat(self, end: float) -> Tensor:
+        if not self._names:
+            raise AnalysisError("the model has no parameters; there is no plane to look at")
         return torch.cat([self._ends[end][name].double().flatten() for name in self._names])
 
     def _random_direction(self, survivors: Tensor, seed: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
+from sharpminima.nets.modes import same_buffers
 from sharpminima.nets.sparse import SparseConv2d, batch_last
 
 CHANNELWISE = (
@@ -77,7 +78,7 @@ def traced(model: nn.Module) -> fx.GraphModule:
         if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
             raise NotCompactable(f"the weight of layer {name!r} is computed from other parameters")
     try:
-        with _TRACING:
+        with _TRACING, same_buffers(model):  # a net that writes one would be left with a proxy
             graph = fx.GraphModule(model, _Tracer().trace(model), type(model).__name__)
     except Exception as error:  # whatever the model's own code makes of a proxy
         raise NotCompactable(f"the graph of the model cannot be traced: {error}") from error
