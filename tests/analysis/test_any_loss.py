@@ -359,8 +359,15 @@ def test_inputs_and_targets_that_do_not_go():
     pixels = CASES["segmentation"]
     with pytest.raises(AnalysisError, match="labels run from 0 to 3, but the model has the classes 0 to 2"):
         HessianVectorProduct(built(pixels), pixels.inputs, pixels.targets + (pixels.targets == 2))
-    with pytest.raises(AnalysisError, match="a batch has no samples; leave it out"):
-        HessianVectorProduct(built(pixels), [(pixels.inputs[:size], pixels.targets[:size]) for size in (4, 0)])
+    for loss in (
+        {},
+        {"criterion": F.cross_entropy},
+        {"loss_fn": lambda net, batch: F.cross_entropy(net(batch[0]), batch[1])},
+    ):
+        for sizes in ((4, 0), (0, 4)):
+            batches = [(pixels.inputs[:size], pixels.targets[:size]) for size in sizes]
+            with pytest.raises(AnalysisError, match="a batch has no samples; leave it out"):
+                HessianVectorProduct(built(pixels), batches, **loss)
     pair = CASES["tuple"]
     with pytest.raises(AnalysisError, match=r"output is a Pair; cross-entropy takes one tensor .*give a criterion"):
         HessianVectorProduct(built(pair), [(pair.inputs, pair.targets)])

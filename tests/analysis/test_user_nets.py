@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from sharpminima.analysis import (
     HessianVectorProduct,
@@ -633,3 +634,22 @@ def test_masks_may_remove_a_layer_but_not_all():
     expected = masked_hessian(net, images, labels, layer)
     product = HessianVectorProduct(net, images, labels, masks=layer)
     torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_checkpoints_of_the_first_layers_have_a_gradient_or_are_refused():
+    class Checkpointed(nn.Module):
+        def __init__(self, reentrant):
+            super().__init__()
+            self.first, self.out, self.reentrant = nn.Linear(12, 6), nn.Linear(6, 3), reentrant
+
+        def forward(self, images):
+            features = checkpoint(lambda x: torch.tanh(self.first(x)), images.flatten(1), use_reentrant=self.reentrant)
+            return self.out(features)
+
+    images, labels = cases.data(8)
+    usual = cases.seeded(lambda: Checkpointed(False))
+    product = HessianVectorProduct(usual, images, labels)
+    assert product(torch.ones(product.dimension, dtype=torch.float64)).abs()[:78].min() > 0
+    with pytest.raises(AnalysisError, match=r"no second derivatives .*None of the inputs have requires_grad"):
+        HessianVectorProduct(cases.seeded(lambda: Checkpointed(True)), images, labels)

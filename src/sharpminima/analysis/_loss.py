@@ -45,6 +45,13 @@ class Part:
     count: int  # samples
 
 
+def _filled(part: Part) -> Part:
+    """The batch, which must have samples: the mean of none is NaN."""
+    if not part.count:
+        raise AnalysisError("a batch has no samples; leave it out")
+    return part
+
+
 def _changed(part: Part, change: Callable[[Tensor], Tensor], count: int) -> Part:
     """A batch of other tensors."""
     args, kwargs, targets = mapped((part.args, part.kwargs, part.targets), change)
@@ -230,14 +237,14 @@ class MeanLoss:
         if not tensors_of(batch):
             raise AnalysisError(f"a batch is a {type(batch).__name__} without tensors; give batches of tensors")
         if self._loss_fn is not None:
-            return self._part(batch, None)
+            return _filled(self._part(batch, None))
         if type(batch) not in (tuple, list) or len(batch) != 2:
             given = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else type(batch).__name__
             raise AnalysisError(
                 f"a batch is a {given}; give pairs (inputs, targets), several inputs as one tuple or dictionary, or a "
                 "loss_fn, which takes batches as they are"
             )
-        return self._part(*batch)
+        return _filled(self._part(*batch))
 
     def prepared(self, part: Part, dtype: torch.dtype | None, layout: torch.memory_format) -> Part:
         """The batch in the dtype and layout of a net's kernels; None leaves the dtype."""

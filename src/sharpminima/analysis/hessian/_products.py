@@ -294,7 +294,9 @@ def _reference(compute: Callable[[], Tensor]) -> tuple[bool, Tensor]:
     """What double backward gives, and whether it took plain kernels."""
     for plain in (False, True):
         try:
-            with differentiable_kernels(plain):
+            with differentiable_kernels(plain), warnings.catch_warnings():
+                # The reentrant kind of `torch.utils.checkpoint`, whose first layers would have no gradient.
+                warnings.filterwarnings("error", message=r"None of the inputs have requires_grad")
                 return plain, compute()
         except (torch.OutOfMemoryError, SharpminimaError):
             raise
