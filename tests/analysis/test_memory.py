@@ -1,6 +1,5 @@
 """Analyses within a memory budget: the same numbers as without, and as much memory as they say."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -29,6 +28,7 @@ from sharpminima.runtime import memory
 from sharpminima.runtime.rng import generator
 
 from . import cases
+from .peaks import run_measured
 from .test_hessian import rotated
 
 SPECTRA = {
@@ -140,14 +140,10 @@ def test_what_does_not_fit_is_said_before_it_is_allocated(monkeypatch):
 
 _PEAK = """
 import sys, torch
-from pathlib import Path
 from torch import nn
 from sharpminima.analysis import hessian_eigenvalues
 from sharpminima.runtime.rng import generator
 torch.set_num_threads(1)
-
-def peak():  # resource.getrusage starts from what the parent has held
-    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 draws = generator(0, "test")
 net = nn.Sequential(nn.Flatten(), nn.Linear(3072, 800), nn.ReLU(), nn.Linear(800, 10))
@@ -165,8 +161,7 @@ print(found.dimension, peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_what_is_said():
     # The first call has taken what a product takes, and a basis of its own; the second may take as much as it is told.
-    run = subprocess.run([sys.executable, "-c", _PEAK, "120e6"], capture_output=True, text=True, check=True)
-    dimension, grown = map(int, run.stdout.split())
+    dimension, grown = run_measured(_PEAK, "120e6")
     assert grown <= 120e6 + 4 * 8 * dimension
 
 
