@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy
-from sharpminima.analysis.plane import surface
-from sharpminima.analysis.plane.surface import _axis
+from sharpminima.analysis.plane import _meter
+from sharpminima.analysis.plane._grid import coordinates
 from sharpminima.analysis.psp.entropy import collect_statistics
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
@@ -142,7 +142,7 @@ def test_ends_are_exact_in_float64_too():
 
 
 def test_default_grid_lacks_the_ends_but_reports_them():
-    axis = _axis(51, (-0.5, 1.5)).tolist()
+    axis = coordinates(51, (-0.5, 1.5)).tolist()
     assert 0.0 not in axis
     assert len(axis) == 51
 
@@ -152,7 +152,7 @@ def test_default_grid_lacks_the_ends_but_reports_them():
 def test_axis_hits_zero_and_one_to_the_last_bit(before, between, after):
     # Equal steps of 1 / between, so that 0 and 1 are members whatever linspace rounds to.
     span = (-before / between, 1 + after / between)
-    axis = _axis(before + between + after + 1, span).tolist()
+    axis = coordinates(before + between + after + 1, span).tolist()
     assert axis[before] == 0.0
     assert str(axis[before]) == "0.0"
     assert axis[before + between] == 1.0
@@ -243,7 +243,7 @@ def test_neurons_that_are_not_computed_are_counted(build, definition, monkeypatc
         computed.append(sum(parameter.numel() for parameter in model.parameters()))
         return collect_statistics(model, *data, **options)
 
-    monkeypatch.setattr(surface, "collect_statistics", spied)
+    monkeypatch.setattr(_meter, "collect_statistics", spied)
     options = {"masks": masks, "seed": 3, "definition": definition}
     result = loss_surface(center, target, images, labels, grid=(2, 2), measures=tuple(MEASURES), **options)
     whole = sum(parameter.numel() for parameter in center.parameters())

@@ -75,8 +75,6 @@ def test_given_directions():
 
 
 def test_random_directions_have_the_lengths_of_the_filters(monkeypatch):
-    from sharpminima.analysis.plane import surface
-
     model, (images, labels) = cases.conv_net(1), cases.data(20)
     masks, kept = cases.random_masks(model, 0.5)
     with torch.no_grad():
@@ -84,9 +82,7 @@ def test_random_directions_have_the_lengths_of_the_filters(monkeypatch):
             model.get_parameter(name).mul_(mask)
     planes = []
     around = Plane.around
-    monkeypatch.setattr(
-        surface.Plane, "around", lambda *args, **options: planes.append(around(*args, **options)) or planes[-1]
-    )
+    monkeypatch.setattr(Plane, "around", lambda *args, **options: planes.append(around(*args, **options)) or planes[-1])
     found = loss_surface_around(model, images, labels, grid=(3, 3), masks=masks, seed=4)
     again = loss_surface_around(model, images, labels, grid=(3, 3), masks=masks, seed=4)
     other = loss_surface_around(model, images, labels, grid=(3, 3), masks=masks, seed=5)

@@ -10,16 +10,11 @@ from sharpminima.analysis.hessian.operators import (
     HessianVectorProduct,
 )
 from sharpminima.analysis.hessian.spectrum import HessianDensity, HessianTrace, hessian_density, hessian_trace
+from sharpminima.analysis.plane._grid import LossSurface
+from sharpminima.analysis.plane._meter import MEASURES
+from sharpminima.analysis.plane._plane import BATCH_NORMS, Plane
 from sharpminima.analysis.plane.line import LineEigenvalues, LossBarrier, hessian_along_line, loss_barrier
-from sharpminima.analysis.plane.surface import (
-    BATCH_NORMS,
-    DIRECTIONS,
-    MEASURES,
-    LossSurface,
-    Plane,
-    loss_surface,
-    loss_surface_around,
-)
+from sharpminima.analysis.plane.surface import DIRECTIONS, loss_surface, loss_surface_around
 from sharpminima.analysis.psp._collect import LayerStatistics
 from sharpminima.analysis.psp.entropy import (
     DEFINITIONS,

@@ -13,7 +13,8 @@ from sharpminima.analysis._inputs import check_whole, given
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
-from sharpminima.analysis.plane.surface import Plane, loss_surface
+from sharpminima.analysis.plane._plane import Plane
+from sharpminima.analysis.plane.surface import loss_surface
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.modes import measuring
