@@ -16,6 +16,7 @@ from sharpminima.analysis import (
 from sharpminima.analysis.hessian import _lanczos
 from sharpminima.analysis.hessian._lanczos import (
     COLUMNS,
+    Basis,
     Plan,
     largest_eigenpairs,
     plan_basis,
@@ -86,7 +87,7 @@ def test_what_a_basis_takes():
     def plan(dimension, **options):
         return plan_basis(
             dimension,
-            **({"k": 5, "block_size": 1, "rounding": 2e-6, "dtype": None, "memory": None} | options),
+            **({"k": 5, "block_size": 1, "rounding": 2e-6, "dtype": None, "memory": None, "most": 500} | options),
             device="cpu",
         )
 
@@ -103,6 +104,41 @@ def test_what_a_basis_takes():
         patch.setattr(_lanczos, "available_memory", lambda device: None)
         assert plan(132_863_336).size == 20  # VGG-11: 10.6 GB, by default as many as ARPACK takes
         assert plan(132_863_336, memory=5e9).size == 9
+        # Within a number that is given, all that fit: a restart costs products.
+        assert plan(11_173_962, memory=2.4e9) == Plan(53, torch.float32, COLUMNS)
+        assert plan(11_173_962, memory=2.4e9, most=50).size == 50
+        assert plan(11_173_962, memory=2.4e9, most=30).size == 40
+        in_float64 = plan(431_080, memory=1e9, dtype=torch.float64)
+        assert in_float64 == Plan(191, torch.float64, 431_080)
+        assert 8 * 431_080 * (191 + _lanczos._kept(191, 5)) <= 1e9 < 8 * 431_080 * (192 + _lanczos._kept(192, 5))
+        assert plan(90, memory=1e9).size == 90
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_basis_that_holds_all_never_restarts(dtype, monkeypatch):
+    model, (images, labels) = cases.mlp(1).to(dtype), cases.data(30)
+    held, rotate = [], Basis.rotate
+
+    def spied(basis, rotation):
+        if rotation.shape[1] > 10:  # what a restart keeps: the end keeps k
+            held.append(len(rotation))
+        rotate(basis, rotation)
+
+    monkeypatch.setattr(Basis, "rotate", spied)
+
+    def found(memory):
+        held.clear()
+        result = hessian_eigenvalues(
+            model, images.to(dtype), labels, k=10, tol=1e-4, which="SA", basis=dtype, memory=memory
+        )
+        assert result.converged.all()
+        return result, list(held)
+
+    (usual, restarts), (whole, none) = found(None), found(1e6)
+    assert restarts == [40]
+    assert none == []
+    assert whole.iterations > 40
+    torch.testing.assert_close(usual.eigenvalues, whole.eigenvalues, rtol=0, atol=1e-5)
 
 
 def test_a_basis_in_float32_of_float32_products():

@@ -35,6 +35,7 @@ def plan_basis(
     rounding: float,
     dtype: torch.dtype | None,
     memory: float | None,
+    most: int,
     device: torch.device | str,
 ) -> Plan:
     """The basis for k eigenvectors within ``memory`` bytes (None: `BUDGET`).
@@ -42,7 +43,8 @@ def plan_basis(
     max(40, 2 k + 20, k + 8 block_size) vectors, in float64 where ``dtype`` asks for it, or the products have more
     digits than float32, and where they, and the copy that a restart makes, fit. Else as many of them as fit, and at
     most so many, in float32 if the products have no more digits: a few columns at a time, without a copy. Without a
-    number given, at least max(20, 2 k + 10, k + 4 block_size) vectors.
+    number given, at least max(20, 2 k + 10, k + 4 block_size) vectors; within one that is given, up to ``most``, all
+    that the iteration may come to: where they fit there is no restart, which costs products.
 
     Raises:
         AnalysisError: ``memory`` holds fewer than k + 3 block_size + 1 vectors, or the device has less than is needed.
@@ -50,14 +52,18 @@ def plan_basis(
     usual = min(dimension, max(40, 2 * k + 20, k + 8 * block_size))
     budget = BUDGET if memory is None else memory
     coarse = torch.float32 if rounding >= torch.finfo(torch.float32).eps else torch.float64
+    most = usual if memory is None else min(dimension, max(usual, most))
     exact = torch.float64 in (dtype, coarse)
     if exact and 8 * dimension * (usual + _kept(usual, k)) <= budget:
-        return Plan(usual, torch.float64, dimension)
+        size = max(usual, min(most, (2 * int(budget // (8 * dimension)) - k) // 3))  # with what a restart keeps of it
+        if size > usual:
+            _check_basis(8 * dimension, size + _kept(size, k), k, block_size, dimension, device)
+        return Plan(size, torch.float64, dimension)
     vector = dimension * coarse.itemsize
     least = min(dimension, k + 3 * block_size + 1)
     if memory is None:
         least = min(usual, max(20, 2 * k + 10, k + 4 * block_size))
-    size = min(usual, int(budget // vector))
+    size = min(most, int(budget // vector))
     if size < least and memory is not None:
         raise AnalysisError(
             f"{k} eigenvalues of {dimension:,} parameters take a Lanczos basis of at least {least} vectors, "
@@ -65,13 +71,17 @@ def plan_basis(
             "more, masks that leave fewer parameters, or a smaller k"
         )
     size = max(size, least)
+    _check_basis(vector, size, k, block_size, dimension, device)
+    return Plan(size, coarse, COLUMNS)
+
+
+def _check_basis(vector: int, size: int, k: int, block_size: int, dimension: int, device: torch.device | str) -> None:
     check_room(
         size * vector,
         f"a Lanczos basis of {size} vectors of {dimension:,} parameters",
         f"memory= less than that (at least {vector * min(dimension, k + 3 * block_size + 1):.3g}), a smaller k",
         device,
     )
-    return Plan(size, coarse, COLUMNS)
 
 
 def check_room(needed: int, what: str, cure: str, device: torch.device | str) -> None:
@@ -211,7 +221,14 @@ def largest_eigenpairs(
         resume: where the state is written when it is due and on SIGTERM; a call goes on from what it holds.
     """
     plan = plan or plan_basis(
-        dimension, k, block_size, rounding=rounding, dtype=torch.float64, memory=None, device=device
+        dimension,
+        k,
+        block_size,
+        rounding=rounding,
+        dtype=torch.float64,
+        memory=None,
+        most=block_size * max_iterations,
+        device=device,
     )
     size, keep = plan.size, _kept(plan.size, k)
     basis = Basis(plan, dimension, device)

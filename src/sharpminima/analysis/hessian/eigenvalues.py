@@ -148,7 +148,8 @@ def hessian_eigenvalues(
         basis: dtype of the Lanczos basis and of what is computed with it; None: that of the products. torch.float64
             with products in float32 takes twice the memory (and half as much again at a restart) and, of few images,
             a seventh more time, for digits that the products do not have. The package's own studies have it.
-        memory: bytes of the Lanczos basis; fewer vectors take more products. None: 1 GiB, or as much as max(20,
+        memory: bytes of the Lanczos basis. Where they do not hold all vectors it restarts, which costs products: 2.3e9,
+            which hold 50 vectors of a ResNet-18, save it a quarter of them. None: 1 GiB, or as much as max(20,
             2 k + 10, k + 4 block_size) float32 vectors take.
         graphs: bytes for graphs of the gradient that are kept from product to product, of the first batches, as many as
             fit, for products of one vector of the Hessian: a quarter less time for those batches on a CPU, for 0.17 MB
@@ -161,9 +162,9 @@ def hessian_eigenvalues(
             of one's own is recognised by what it gives: one product more at the start.
 
     Memory: of the basis, max(40, 2 k + 20, k + 8 block_size) vectors of the space's dimension (LeNet-5, float32:
-    69 MB), or as many as fit into ``memory``; in float64 half as many more at a restart, and where those do not fit and
-    products are float32, float32 instead. Beyond it, about 5 vectors of the basis's dtype, the k of the result in
-    float64 up to three times, once the basis is gone, a batch's graph, and the ``graphs`` that are kept.
+    69 MB), or as many as it comes to within ``memory``; in float64 half as many more at a restart, and where those do
+    not fit and products are float32, float32 instead. Beyond it, about 5 vectors of the basis's dtype, the k of the
+    result in float64 up to three times, once the basis is gone, a batch's graph, and the ``graphs`` that are kept.
 
     Raises:
         AnalysisError: k is not within 1 ... dimension or above max_iterations; tol is not positive; block_size is
@@ -224,6 +225,7 @@ def hessian_eigenvalues(
             rounding=rounding,
             dtype=basis,
             memory=memory,
+            most=block_size * max_iterations,
             device=product.device,
         )
         for end, count in ends
