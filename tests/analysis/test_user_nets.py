@@ -341,7 +341,8 @@ def test_buffers_that_a_net_writes_come_back(measure):
     held = dict(net.named_buffers())
     before = {name: buffer.clone() for name, buffer in held.items()}
     found = measures[measure](net, images, labels)
-    assert torch.equal(found, MEASURES[measure](usual(), images, labels))
+    # Sums of one and the same size differ in bits where tensors lie otherwise in memory, on some machines.
+    torch.testing.assert_close(found, MEASURES[measure](usual(), images, labels), rtol=0, atol=1e-10)
     for name, buffer in net.named_buffers():
         assert buffer is held[name]
         assert torch.equal(buffer, before[name]), name

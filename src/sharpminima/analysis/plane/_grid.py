@@ -16,7 +16,14 @@ from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LossSurface(Result):
-    """Measures on a grid in the plane of two minima, at (0, 0) and (1, 0), or in a plane through one net at (0, 0)."""
+    """Measures on a grid in the plane of two minima, at (0, 0) and (1, 0), or in a plane through one net at (0, 0).
+
+    >>> from sharpminima.analysis import loss_surface_around
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> surface = loss_surface_around(net, torch.randn(6, 1, 2, 2), torch.tensor([0, 1] * 3), grid=(5, 3))
+    >>> surface.values["error"].shape, surface.x.tolist()
+    (torch.Size([3, 5]), [-1.0, -0.5, 0.0, 0.5, 1.0])
+    """
 
     drawn_by = "sharpminima.figures.results:surface"
 
