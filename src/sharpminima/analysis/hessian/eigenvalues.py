@@ -148,9 +148,8 @@ def hessian_eigenvalues(
         basis: dtype of the Lanczos basis and of what is computed with it; None: that of the products. torch.float64
             with products in float32 takes twice the memory (and half as much again at a restart) and, of few images,
             a seventh more time, for digits that the products do not have. The package's own studies have it.
-        memory: bytes of the Lanczos basis. Where they do not hold all vectors it restarts, which costs products: 2.3e9,
-            which hold 50 vectors of a ResNet-18, save it a quarter of them. None: 1 GiB, or as much as max(20,
-            2 k + 10, k + 4 block_size) float32 vectors take.
+        memory: bytes of the Lanczos basis. Where they do not hold all vectors it restarts, and fewer vectors take more
+            products. None: 1 GiB, or as much as max(20, 2 k + 10, k + 4 block_size) float32 vectors take.
         graphs: bytes for graphs of the gradient that are kept from product to product, of the first batches, as many as
             fit, for products of one vector of the Hessian: a quarter less time for those batches on a CPU, for 0.17 MB
             an image on LeNet-5 and 9.4 MB on a ResNet-18 at 32 x 32. Digits beyond the products' own change with it.
