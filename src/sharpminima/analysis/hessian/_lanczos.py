@@ -76,6 +76,7 @@ def plan_basis(
 
 
 def _check_basis(vector: int, size: int, k: int, block_size: int, dimension: int, device: torch.device | str) -> None:
+    """Check that a device has room for ``size`` vectors of ``vector`` bytes, the copy that a restart makes included."""
     check_room(
         size * vector,
         f"a Lanczos basis of {size} vectors of {dimension:,} parameters",

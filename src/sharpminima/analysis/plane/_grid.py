@@ -20,7 +20,8 @@ class LossSurface(Result):
 
     >>> from sharpminima.analysis import loss_surface_around
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    >>> surface = loss_surface_around(net, torch.randn(6, 1, 2, 2), torch.tensor([0, 1] * 3), grid=(5, 3))
+    >>> images, labels = torch.randn(6, 1, 2, 2), torch.tensor([0, 1] * 3)
+    >>> surface: LossSurface = loss_surface_around(net, images, labels, grid=(5, 3))
     >>> surface.values["error"].shape, surface.x.tolist()
     (torch.Size([3, 5]), [-1.0, -0.5, 0.0, 0.5, 1.0])
     """
