@@ -152,7 +152,7 @@ def hessian_eigenvalues(
             products. None: 1 GiB, or as much as max(20, 2 k + 10, k + 4 block_size) float32 vectors take.
         graphs: bytes for graphs of the gradient that are kept from product to product, of the first batches, as many as
             fit, for products of one vector of the Hessian: a quarter less time for those batches on a CPU, for 0.17 MB
-            an image on LeNet-5 and 9.4 MB on a ResNet-18 at 32 x 32. Digits beyond the products' own change with it.
+            an image on LeNet-5 and 4.5 MB on a ResNet-18 at 32 x 32. Digits beyond the products' own change with it.
             None: none is kept. A net whose kept graph does not agree with double backward keeps none either.
         progress: called with (Lanczos steps done, steps at most); the second of two runs counts on from the most that
             the first may take.

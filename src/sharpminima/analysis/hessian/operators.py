@@ -12,16 +12,15 @@ from sharpminima.analysis.hessian._graphs import Graphs
 from sharpminima.analysis.hessian._outer import FISHER, GAUSS_NEWTON, check_apart, check_samples
 from sharpminima.analysis.hessian._products import (
     HESSIAN,
-    Differentiated,
     Kind,
     Parameters,
     differentiable_kernels,
-    find_way,
     load_forward_mode,
     split,
 )
 from sharpminima.analysis.hessian._rows import Columns, columns_of, of_gradient, of_loss, pieces_of, squares_of
 from sharpminima.analysis.hessian._steps import Steps
+from sharpminima.analysis.hessian._ways import Differentiated, find_way
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.masks import checked_masks
@@ -100,9 +99,13 @@ class CurvatureProduct:
         over = Differentiated.of(reduced, wanted)
         self._net, self._parameters, self._fixed = over.net, over.parameters, over.fixed
         self._layout = reduced.layout
+        # What products go through; its gradient, [its parameters], once it is known.
+        self._through = self._way.folding or over
+        self._gradient: Tensor | None = None
         self._graphs: Graphs | None = None
         if graphs and self._way.kept:
-            held = (*self._parameters.values(), *self._fixed.values(), *self._net.buffers(), *loss.held())
+            through = self._through
+            held = (*through.parameters.values(), *self._fixed.values(), *through.net.buffers(), *loss.held())
             self._graphs = Graphs(graphs, loss.samples, loss.device, held)
         sparse = any(isinstance(module, SparseConv2d) for module in self._net.modules())
         usual = _SPARSE_BATCH if sparse else _BATCH.get(loss.device.type, 1000)
@@ -326,33 +329,51 @@ class CurvatureProduct:
         in_place = isinstance(self._survivors, slice) and isinstance(self._places, slice)
         flat = vectors if in_place else self.expand(vectors)[:, self._places]
         directions = split(flat, self._parameters)
-        total = torch.zeros_like(flat, dtype=torch.float64)
-        with differentiable_kernels(self._way.plain):
-            for number, part in enumerate(self._loss.parts(self.batch_size)):
-                if STOP.raised:
-                    raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
-                total += self._batch_products(number, part, directions)
-        total /= self._loss.samples
+        folding = self._way.folding
+        if folding is None:
+            total = self._over_batches(directions)
+        else:
+            inner = self._over_batches(folding.pushed(directions))
+            total = folding.pulled(directions, inner, self._gradient)
         if in_place:
             return total
         full = total.new_zeros(len(flat), self._total)
         full[:, self._places] = total
         return full[:, self._survivors]
 
+    def _over_batches(self, directions: Parameters) -> Tensor:
+        """Products with directions of the net that they go through: float64 [b, its parameters]."""
+        count = len(next(iter(directions.values())))
+        total = torch.zeros(count, sum(part[0].numel() for part in directions.values()), dtype=torch.float64)
+        total = total.to(self.device)
+        slope = self._kind.gradient if self._way.folding is not None and self._gradient is None else None
+        gradient = None if slope is None else torch.zeros_like(total[0])
+        with differentiable_kernels(self._way.plain):
+            for number, part in enumerate(self._loss.parts(self.batch_size)):
+                if STOP.raised:
+                    raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
+                total += self._batch_products(number, part, directions)
+                if slope is not None and gradient is not None:
+                    gradient += slope(self._function_of(part), self._through.parameters)
+        if gradient is not None:
+            # As it is used; in float64 it would take twice the memory.
+            self._gradient = gradient.div_(self._loss.samples).to(next(iter(directions.values())).dtype)
+        return total.div_(self._loss.samples)
+
+    def _function_of(self, part: Part) -> Any:
+        """The batch as its kind takes it."""
+        prepared = self._loss.prepared(part, self._dtype, self._layout)
+        return self._kind.function(self._loss, self._through.net, self._fixed, prepared, 1.0)
+
     def _batch_products(self, number: int, part: Part, directions: Parameters) -> Tensor:
         """Products of the matrix of a batch's summed loss, [b, parameters of the net]."""
-
-        def function() -> Any:
-            prepared = self._loss.prepared(part, self._dtype, self._layout)
-            return self._kind.function(self._loss, self._net, self._fixed, prepared, 1.0)
-
         several = len(next(iter(directions.values()))) > 1
-        build = self._kind.kept
+        build, parameters = self._kind.kept, self._through.parameters
         if self._graphs is not None and build is not None and not several:
-            products = self._graphs.of(number, part.count, lambda: build(function(), self._parameters))
+            products = self._graphs.of(number, part.count, lambda: build(self._function_of(part), parameters))
             if products is not None:
                 return products(directions)
-        return (self._way.several if several else self._way.single)(function(), self._parameters, directions)
+        return (self._way.several if several else self._way.single)(self._function_of(part), parameters, directions)
 
 
 class HessianVectorProduct(CurvatureProduct):
@@ -369,8 +390,9 @@ class HessianVectorProduct(CurvatureProduct):
 
     Forward over reverse mode, vectorised over the vectors (Pearlmutter, "Fast exact multiplication by the Hessian",
     1994; a vector costs 1.0 to 0.6 times one of double backward, for 1 to 4 vectors at once), on a net without the
-    units that cannot have a derivative (`sharpminima.nets.compaction`); where the net does not allow that, which a
-    trial against double backward shows when the operator is built, by slower ways. Batches are summed in float64.
+    units that cannot have a derivative (`sharpminima.nets.compaction`), and with BatchNorms that stand right behind a
+    convolution as part of it; where the net does not allow that, which a trial against double backward shows when the
+    operator is built, by slower ways. Batches are summed in float64.
 
     Every parameter counts, frozen ones (``requires_grad=False``) too: leave them out by ``parameters``. A parameter
     that the loss does not depend on, or that the net detaches, has a derivative of zero. A weight of -0.0 is zero. A
