@@ -146,16 +146,36 @@ class ReadTwice(nn.Module):
         return self.out((self.norm(maps) * maps).flatten(1))
 
 
+class CalledTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv2d(2, 2, 2, padding=1), nn.BatchNorm2d(2), nn.Linear(84, 3)
+
+    def forward(self, images):
+        return self.out(self.norm(self.conv(self.conv(images))).flatten(1))
+
+
 @pytest.mark.parametrize(
     "build",
     [
         ReadTwice,
+        CalledTwice,
+        lambda: torch.fx.symbolic_trace(CalledTwice()),
         lambda: nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 4, 2), nn.Flatten(), nn.Linear(48, 3)),
         lambda: nn.Sequential(nn.Conv2d(2, 4, 2), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(48, 3)),
     ],
 )
 def test_what_is_no_pair_stays(build):
     net, (images, labels) = cases.seeded(build), cases.data(10, SHAPES[2])
+    product = HessianVectorProduct(net, images, labels)
+    assert not is_folded(product)
+    vector = torch.randn(product.dimension, generator=generator(0, "vectors"), dtype=torch.float64)
+    torch.testing.assert_close(product(vector), hessian_of(net, images, labels) @ vector, rtol=1e-9, atol=1e-11)
+
+
+def test_hooks_are_heeded():
+    net, (images, labels) = normed(), cases.data(20, SHAPES[2])
+    net[1].register_forward_hook(lambda module, inputs, output: 2 * output)
     product = HessianVectorProduct(net, images, labels)
     assert not is_folded(product)
     vector = torch.randn(product.dimension, generator=generator(0, "vectors"), dtype=torch.float64)

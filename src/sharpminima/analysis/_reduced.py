@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from sharpminima.nets.compaction import Compacted, NotCompactable, compact, zero_masks
 from sharpminima.nets.modes import copied
@@ -20,6 +20,8 @@ class Reduced:
     # ``named_parameters``. What has no place in the net has a derivative of zero, of any order.
     places: Tensor
     layout: torch.memory_format  # of the net's kernels, and for its images
+    # Its graph, which tells all that happens: each layer is called once, and nothing has hooks. None: it is not known.
+    graph: fx.GraphModule | None = None
 
 
 def reductions(
@@ -55,7 +57,9 @@ def reductions(
         for name, _ in compacted.model.named_parameters():
             full_name, inside = compacted.parameters[name]
             places.append(starts[full_name] + inside.flatten())
-        yield from _layouts(compacted.model.eval(), torch.cat(places))
+        graph = compacted.model.eval()
+        assert isinstance(graph, fx.GraphModule)  # of `compact`
+        yield from _layouts(graph, torch.cat(places), graph)
     yield from _layouts(whole, torch.arange(total))
 
 
@@ -66,10 +70,10 @@ def whole_of(model: nn.Module, dtype: torch.dtype | None = None) -> Reduced:
     return Reduced(laid_out(net, torch.contiguous_format), places, torch.contiguous_format)
 
 
-def _layouts(net: nn.Module, places: Tensor) -> Iterator[Reduced]:
+def _layouts(net: nn.Module, places: Tensor, graph: fx.GraphModule | None = None) -> Iterator[Reduced]:
     """The net in each layout, in place: channels last is faster on a CPU."""
     for layout in layouts_of(net):
-        yield Reduced(laid_out(net, layout), places, layout)
+        yield Reduced(laid_out(net, layout), places, layout, graph)
 
 
 def layouts_of(net: nn.Module) -> tuple[torch.memory_format, ...]:

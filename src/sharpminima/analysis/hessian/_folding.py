@@ -114,15 +114,14 @@ def _turned(
     return changes
 
 
-def folding_of(net: nn.Module, layout: torch.memory_format) -> Folding | None:
-    """Fold what can be folded; None: there is nothing, or the net's graph is not known.
+def folding_of(net: fx.GraphModule, layout: torch.memory_format) -> Folding | None:
+    """Fold what can be folded; None: there is nothing.
 
     Args:
-        net: in eval mode; not modified. Its parameters are held, and those of what is folded twice.
+        net: in eval mode, each layer called once and without hooks; not modified. Its parameters are held, and what is
+            folded besides.
         layout: of the kernels.
     """
-    if not isinstance(net, fx.GraphModule):
-        return None
     graph = fx.GraphModule(net, copy.deepcopy(net.graph))
     pairs = []
     for norm in list(graph.graph.nodes):

@@ -149,7 +149,8 @@ def find_way(
             for reduced in reductions(model, masks, dtype):
                 if agrees(reduced, product, 1):
                     # Of some parameters alone, what is folded would be in part a constant.
-                    folding = folding_of(reduced.net, reduced.layout) if wanted is None else None
+                    foldable = reduced.graph if wanted is None else None
+                    folding = None if foldable is None else folding_of(foldable, reduced.layout)
                     if folding is not None and not agrees(reduced, product, 1, folding):
                         folding = None
                     sparse = any(isinstance(module, SparseConv2d) for module in reduced.net.modules())  # know no vmap
