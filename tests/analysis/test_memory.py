@@ -112,6 +112,9 @@ def test_what_a_basis_takes():
         assert in_float64 == Plan(191, torch.float64, 431_080)
         assert 8 * 431_080 * (191 + _lanczos._kept(191, 5)) <= 1e9 < 8 * 431_080 * (192 + _lanczos._kept(192, 5))
         assert plan(90, memory=1e9).size == 90
+        patch.setattr(_lanczos, "available_memory", lambda device: 9e8)
+        with pytest.raises(AnalysisError, match=r"basis of 191 vectors of 431,080 parameters and the copy of 98 that"):
+            plan(431_080, memory=1e9, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -57,7 +57,7 @@ def plan_basis(
     if exact and 8 * dimension * (usual + _kept(usual, k)) <= budget:
         size = max(usual, min(most, (2 * int(budget // (8 * dimension)) - k) // 3))  # with what a restart keeps of it
         if size > usual:
-            _check_basis(8 * dimension, size + _kept(size, k), k, block_size, dimension, device)
+            _check_basis(8 * dimension, size, k, block_size, dimension, device, copied=_kept(size, k))
         return Plan(size, torch.float64, dimension)
     vector = dimension * coarse.itemsize
     least = min(dimension, k + 3 * block_size + 1)
@@ -75,11 +75,14 @@ def plan_basis(
     return Plan(size, coarse, COLUMNS)
 
 
-def _check_basis(vector: int, size: int, k: int, block_size: int, dimension: int, device: torch.device | str) -> None:
-    """Check that a device has room for ``size`` vectors of ``vector`` bytes, the copy that a restart makes included."""
+def _check_basis(
+    vector: int, size: int, k: int, block_size: int, dimension: int, device: torch.device | str, copied: int = 0
+) -> None:
+    """Check that a device has room for vectors of ``vector`` bytes each: a basis, and what a restart copies of it."""
     check_room(
-        size * vector,
-        f"a Lanczos basis of {size} vectors of {dimension:,} parameters",
+        (size + copied) * vector,
+        f"a Lanczos basis of {size} vectors of {dimension:,} parameters"
+        + (f" and the copy of {copied} that a restart makes" if copied else ""),
         f"memory= less than that (at least {vector * min(dimension, k + 3 * block_size + 1):.3g}), a smaller k",
         device,
     )
