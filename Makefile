@@ -62,7 +62,7 @@ check: lint ## linters, types and the quick tests, in two minutes
 test: setup ## set-up if needed, then the tests
 	$(PYTEST) -m "not long and not bench and not slurm"
 
-test-long: setup ## the tests that train studies of their own
+test-long: setup ## the tests that take minutes each, most of which train a study
 	$(PYTEST) -m "long and not slurm"
 
 test-bench: setup ## the tests of the benchmarks

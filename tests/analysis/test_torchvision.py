@@ -49,15 +49,17 @@ _SMALL = [
 ]
 _LARGE = [
     "resnet18",
-    "resnext50_32x4d",
     "mobilenet_v2",
     "efficientnet_b0",
     "densenet121",
     "googlenet",
-    "inception_v3",
-    "convnext_tiny",
 ]
-NAMES = [*_SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in _LARGE)]
+_LARGEST = ["resnext50_32x4d", "inception_v3", "convnext_tiny"]  # over 20 million parameters each
+NAMES = [
+    *_SMALL,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in _LARGE),
+    *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long]) for name in _LARGEST),
+]
 _SIDES = {"inception_v3": 80}  # pixels
 _SMOOTH = {"efficientnet_b0", "convnext_tiny", "VisionTransformer", "SwinTransformer"}  # no ReLU
 
