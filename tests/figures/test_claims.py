@@ -286,6 +286,38 @@ def test_maps_are_searched_for_less_at_a_lower_loss(experiments):
     assert judged(one, test)[0]["verdict"] == NOT_REPRODUCED
 
 
+def test_runs_far_from_the_level_are_left_out_where_a_claim_is_on_that_level(experiments):
+    # At the level .95 run 1 stopped at 94.5 %, the others have removed 95.5 %; 1-S less G is 5.10, 5.15 and 5.20.
+    near = {**NETS, "excess": 0.15}
+    (result,) = (r for r in judged(experiments, claim(near))[0]["results"] if r["stated"])
+    assert (result["interval"]["mean"], result["interval"]["freedom"]) == (pytest.approx(5.15), 1)
+    assert [value["n"] for value in result["values"]] == [2, 2]
+    assert result["detail"] == (
+        "test error, highest level (95.50 % removed); 1 of 3 runs left out, whose net was not near the level"
+    )
+    # At .8 run 0 stands with the 91 % that it removed at once, the others with 82 %.
+    low = {**near, "level": 0.8, "excess": 0.1}
+    (result,) = (r for r in judged(experiments, claim(low))[0]["results"] if r["stated"])
+    assert result["brief"] == "82.00 % removed"
+    assert [value["n"] for value in result["values"]] == [2, 2]
+    assert "1 of 3 runs left out" in result["detail"]
+    published = {**near, "first": ["gradual"], "second": 1.575, "is": "within", "bound": 0.5}
+    (result,) = (r for r in judged(experiments, claim(published))[0]["results"] if r["stated"])
+    assert result["values"][0]["mean"] == pytest.approx(1.55)  # 1.5 and 1.6
+    (none,) = judged(experiments, claim({**near, "level": "lowest", "excess": 0.01}))
+    assert (none["verdict"], none["results"]) == (ABSENT, [])
+
+
+def test_runs_are_left_out_of_nets_of_one_a_run_alone():
+    with pytest.raises(ValueError, match="draws at one mask are none: reinit"):
+        Ledger.model_validate({"claims": [claim({**NETS, "first": ["rewind", "reinit"], "excess": 0.15})]})
+
+
+def test_low_compression_is_judged_at_nets_near_their_level():
+    tests = {c.id: c.tests for c in read_ledger("paper/claims.yaml").claims}
+    assert [test.excess for name in ("recovery", "cost") for test in tests[name]] == [0.15, 0.15]
+
+
 def test_what_no_study_measured_is_absent(experiments):
     assert judged(experiments, claim(NETS, stated_for=["cifar10/resnet32"]))[0]["verdict"] == ABSENT
     assert judged(experiments, claim({**NETS, "first": ["rewind-long"]}))[0]["results"] == []
@@ -415,6 +447,24 @@ def test_verdicts_of_the_new_runs_stand_beside_those_of_all(experiments):
     (alone,) = judge(ledger, experiments)
     assert alone["new_runs"] is None
     assert as_markdown([alone]).splitlines()[0].endswith("| verdict | difference (95 %) |")
+
+
+def test_experiments_of_a_new_setting_are_new_whatever_their_seeds(tmp_path):
+    rows = [
+        row for model in ("lenet5", "lenet5@low", "lenet300") for row in cases.results(dataset="mnist", model=model)
+    ]
+    rows += cases.results(dataset="mnist", model="lenet5", seeds=(3, 4))
+    results = cases.write(tmp_path, "results", rows, "results")
+    ledger, out = tmp_path / "claims.yaml", tmp_path / "numbers.json"
+    place = ["mnist/lenet5@low", "mnist/lenet5"]
+    content = {"claims": [claim(NETS, stated_for=[place])], "new_runs_from": 3}
+    for new, expected in (([], ("lenet5", 2)), (["low"], ("lenet5@low", 3))):
+        ledger.write_text(json.dumps(content | {"new_labels": new}))
+        summarise(results, {}, ledger, {}, out)
+        (one,) = read_json(out)["claims"]
+        assert [r["model"] for r in one["results"] if r["stated"]] == ["lenet5@low"]
+        (result,) = (r for r in one["new_runs"]["results"] if r["stated"])
+        assert (result["model"], result["values"][0]["n"]) == expected
 
 
 def test_a_verdict_that_survives_holm_has_an_asterisk(experiments):

@@ -89,7 +89,7 @@ def test_the_papers_margins_are_those_written_down_before_the_new_runs():
     ledger = read_ledger("paper/claims.yaml")
     points = {"mnist": 0.1, "fashion-mnist": 0.3, "cifar10": 0.3, "others": 0.3}
     assert ledger.margins.model_dump() == {"test_error": points, "relative": 0.05, "epochs": 0.1}
-    assert ledger.new_runs_from == 3
+    assert (ledger.new_runs_from, ledger.new_labels) == (3, ("low", "authors"))
 
 
 def test_ids_stand_once(tmp_path):

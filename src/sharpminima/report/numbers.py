@@ -135,11 +135,15 @@ def _measured(tables: Mapping[str, pd.DataFrame], key: tuple[str, str, str]) -> 
 
 
 def _new_runs(ledger: Ledger, tables: Mapping[str, pd.DataFrame], study: Mapping[str, Any]) -> list[Experiment]:
-    """The experiments by the new runs alone, which the ledger names by their first seed; empty without any."""
+    """The experiments by the new runs alone, which the ledger names by first seed and label; empty without any."""
     first = ledger.new_runs_from
     if first is None:
         return []
-    new = {name: table[table["seed"] >= first] for name, table in tables.items()}
+    whole = tuple(f"@{label}" for label in ledger.new_labels)
+    new = {
+        name: table[(table["seed"] >= first) | table["model"].astype(str).str.endswith(whole)]
+        for name, table in tables.items()
+    }
     # Without older runs there is nothing to set beside them.
     if new["results"].empty or len(new["results"]) == len(tables["results"]):
         return []
@@ -153,6 +157,7 @@ def _of(table: pd.DataFrame, key: tuple[str, str, str]) -> pd.DataFrame:
 def _cell(strategy: str, method: str, nets: pd.DataFrame) -> Cell:
     """Statistics of the nets that are shown together."""
     rows = shown_draws(nets)
+    own = nets[nets["replica"] == 0].assign(removed_percent=lambda table: 100 * table["sparsity"])
     runs = rows["seed"].unique()
     return {
         "title": title_of(strategy, method),
@@ -165,8 +170,8 @@ def _cell(strategy: str, method: str, nets: pd.DataFrame) -> Cell:
         "compression": describe(rows["compression"]),
         "drawn_at": str(runs[0]) if len(runs) == 1 else None,
         "by_seed": {
-            column: by_seed(nets[nets["replica"] == 0], column)
-            for column in ("test_error_percent", "training_loss_nats", "best_epoch", "epochs")
+            column: by_seed(own, column)
+            for column in ("removed_percent", "test_error_percent", "training_loss_nats", "best_epoch", "epochs")
         },
     }
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import singledispatch
-from typing import Any
+from typing import Any, cast
 
 from sharpminima.catalogue.columns import ALL, RELATIVE
 from sharpminima.catalogue.models import unlabelled
 from sharpminima.report.claims._ledger import (
+    UNDRAWN,
     Against,
     CarryOver,
     Difference,
@@ -79,7 +80,6 @@ _SPACES = {
     RELATIVE: "relative changes of surviving parameters",
 }
 _SHORT = {"gradual": "G", "rewind": "1-S"}
-_UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")  # one net a run
 
 
 Short = Mapping[tuple[str, str, str], Mapping[float, Collection[str]]]
@@ -226,7 +226,8 @@ def _margin(margins: Margins | None, test: Difference, quantity: str, dataset: s
 
 @examine.register
 def _nets(test: Nets, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
-    cells = _cells(test, experiment)
+    everyone = _cells(test, experiment)
+    cells, left_out = _near(test, experiment, everyone)
     known = [name for name in test.first if name in cells]
     if not known:
         return
@@ -237,6 +238,9 @@ def _nets(test: Nets, experiment: Experiment, margins: Margins | None) -> Iterat
         brief = f"{cells['gradual']['removed_percent']['mean']:.2f} % removed"
         where += f" ({brief})"
     detail = f"{_NAMES[test.quantity]}, {where}" + (f", {test.is_} {test.bound:g}" if test.bound else "")
+    if left_out:
+        runs = len(everyone["gradual"]["by_seed"]["removed_percent"])
+        detail += f"; {left_out} of {runs} runs left out, whose net was not near the level"
     if test.same_mask:
         for result in _at_one_mask(detail, cells, first, test, experiment["dataset"], margins):
             yield {**result, "brief": brief}
@@ -289,7 +293,7 @@ def _compared(
     """
     if first not in cells or (isinstance(second, str) and second not in cells):
         return
-    undrawn = first in _UNDRAWN and second in _UNDRAWN
+    undrawn = first in UNDRAWN and second in UNDRAWN
     by_run = _by_run(cells[first], cells[second], quantity) if isinstance(second, str) else None
     if undrawn and by_run is None:
         return
@@ -306,7 +310,7 @@ def _compared(
             test.is_,
             test.bound,
             margin=margin(of_first, of_second),
-            of="nets of each kind" if drawn else "runs" if first in _UNDRAWN else "nets",
+            of="nets of each kind" if drawn else "runs" if first in UNDRAWN else "nets",
         )
     name = _SHORT.get(second, second) if isinstance(second, str) else "published"
     values = [(_SHORT.get(first, first), _UNITS[quantity], of_first), (name, _UNITS[quantity], of_second)]
@@ -402,6 +406,23 @@ def _cells(test: Nets | Against, experiment: Experiment) -> dict[str, Cell]:
         return {}
     dense = {"dense": experiment["dense"]} if experiment["dense"] else {}
     return {**at_level[0]["strategies"], **dense}
+
+
+def _near(test: Nets, experiment: Experiment, cells: dict[str, Cell]) -> tuple[dict[str, Cell], int]:
+    """The cells by the runs near the level (`Nets.excess`), and how many runs are not; no cells where none is."""
+    if test.excess is None or "gradual" not in cells:
+        return cells, 0
+    level = 100 * _at_level(test, experiment)[0]["level"]
+    removed = cells["gradual"]["by_seed"]["removed_percent"]
+    near = [run for run, share in removed.items() if level <= share + 1e-9 <= level + 100 * test.excess]
+    known = {name: [run for run in near if run in cell["by_seed"][test.quantity]] for name, cell in cells.items()}
+    return {name: _by_runs(cells[name], runs) for name, runs in known.items() if runs}, len(removed) - len(near)
+
+
+def _by_runs(cell: Cell, runs: Sequence[str]) -> Cell:
+    """The cell of some runs, in what is known of each run."""
+    kept = {quantity: {run: of[run] for run in runs} for quantity, of in cell["by_seed"].items()}
+    return cast("Cell", {**cell, **{quantity: describe(of.values()) for quantity, of in kept.items()}, "by_seed": kept})
 
 
 def _by_run(

@@ -18,6 +18,9 @@ Place = Annotated[
     Field(pattern=rf"^[a-z0-9-]+/[a-z0-9]+({LABEL})?$", description="dataset/model, with its label where it has one"),
 ]
 
+UNDRAWN = ("gradual", "rewind", "rewind-long", "dense")
+"""Strategies of one net a run."""
+
 Space = Literal["all", "surviving", "relative"]  # relative: changes of survivors relative to their size
 
 
@@ -48,6 +51,11 @@ class Nets(Difference):
     level: Literal["highest", "lowest"] | float = "highest"
     first: Annotated[tuple[str, ...], Field(min_length=1, description="strategies; the one of the lowest mean counts")]
     second: str | float = Field(description="a strategy, dense, or a published value")
+    excess: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="runs whose gradual net has removed less than the level, or by more than this share more, are left "
+        "out; null: all runs count, however far their nets are from the level",
+    )
     same_mask: bool = Field(
         False, description="draws of `first` against the one net of `second` at the mask that they share"
     )
@@ -56,6 +64,13 @@ class Nets(Difference):
     def _net_of_the_mask(self) -> "Nets":
         if self.same_mask and not isinstance(self.second, str):
             raise ValueError("same_mask compares with nets: `second` is a published value")
+        return self
+
+    @model_validator(mode="after")
+    def _a_net_a_run(self) -> "Nets":
+        sides = {*self.first, *([self.second] if isinstance(self.second, str) else [])}
+        if self.excess is not None and (drawn := sorted(sides - {*UNDRAWN})):
+            raise ValueError(f"excess leaves out runs, and draws at one mask are none: {', '.join(drawn)}")
         return self
 
 
@@ -220,6 +235,9 @@ class Ledger(Settings):
     margins: Margins | None = Field(None, description="null: two things being equal refute nothing")
     new_runs_from: int | None = Field(
         None, description="first seed of the runs for which every rule stood beforehand; they are judged alone too"
+    )
+    new_labels: tuple[Annotated[str, Field(pattern=f"^{LABEL[1:]}$")], ...] = Field(
+        (), description="experiments of these labels are new whole, whatever their seeds"
     )
     other_settings: tuple[OtherSetting, ...] = Field(
         (),
