@@ -225,16 +225,23 @@ def test_global_sparse_momentum_keeps_the_gradients_of_biases() -> None:
 
 
 def test_learning_compression_by_hand() -> None:
-    """Two images, one a step, two epochs, two rounds of two steps; kappa 4 of 8: 3, 4, -2 and one of the two .5."""
-    policy, flat = a_policy(Coupled, "learning_compression", mu=0.2, growth=2.0, rounds=2)
-    policy.total_steps = 4
+    """Two images, one a step, rounds of four steps and of two; kappa 4 of 8: 3, 4, -2 and one of the two .5."""
+    policy, flat = a_policy(Coupled, "learning_compression", mu=0.2, growth=2.0, rounds=2, lr=1.0, lr_fall=0.5)
+    policy.total_steps = 6
+    part = Split(IMAGES, LABELS)
     flat.gradients.zero_()
     policy.before_step(flat, IMAGES, LABELS)  # mu (w - theta) - nu, nu = 0
     assert flat.view(flat.gradients, "1.weight").flatten().tolist() == pytest.approx([0.0, 0.0, 0.0, -0.1])
     assert flat.view(flat.gradients, "3.weight").flatten().tolist() == pytest.approx([0.02, 0.0, 0.06, 0.0])
     policy.after_step(flat)
+    policy.after_step(flat)
+    policy.after_epoch(flat, 1, flat.evaluate(part.images, part.labels))
+    assert policy.lr == 1.0
+    policy.after_step(flat)
     flat.view(flat.values, "3.weight")[0, 0] = 0.8  # what the L step has made of .1
     policy.after_step(flat)  # C: theta keeps .8 in place of .5; nu = -mu (w - theta) for the others
+    policy.after_epoch(flat, 2, flat.evaluate(part.images, part.labels))
+    assert policy.lr == 0.5
     flat.gradients.zero_()
     policy.before_step(flat, IMAGES, LABELS)  # mu .4: .4 * .5 + .2 * .5, and so on
     assert flat.view(flat.gradients, "1.weight").flatten().tolist() == pytest.approx([0.0, 0.0, 0.3, -0.3])

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.methods.published import PUBLISHED
+from sharpminima.catalogue.methods.search import SweepSettings
 from sharpminima.cli import app
 from sharpminima.report.published import beside_published
 from sharpminima.report.tables import read_table
@@ -92,12 +93,17 @@ def test_the_list_of_methods_says_what_published_recipes_came_to(
 def test_the_study_asks_for_every_published_recipe_at_the_densities_of_its_figures() -> None:
     _, study = load_config({"study": "methods-published"})
     errors = read_table("published_errors", PUBLISHED_ERRORS).query("model == 'lenet300'")
-    assert {experiment.method.name for experiment in study.experiments} == PUBLISHED.keys()
+    of_lenet5 = {"structured_bayesian"}
+    assert {experiment.method.name for experiment in study.experiments} == PUBLISHED.keys() - of_lenet5
     for experiment in study.experiments:
         name = experiment.method.name
         assert experiment.method == type(experiment.method)(name=name, recipe="published")
         figures = set(errors[errors["method"] == name]["density_percent"])
-        assert not figures or {round(100 * (1 - level), 2) for level in experiment.levels} == figures
+        asked = {round(100 * (1 - level), 2) for level in experiment.levels}
+        if figures and isinstance(experiment.method, SweepSettings):  # what it finds is not known before
+            assert max(figures) <= min(asked) <= 4 * max(figures), name
+        elif figures:
+            assert asked == figures, name
         _, epochs = experiment.method.planned_epochs(experiment.levels[:1])
         assert (experiment.seeds == "first") == (epochs > 100), name
 

@@ -1,6 +1,8 @@
 """The dense recipe's schedule on scripted validation losses."""
 
+import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from sharpminima.catalogue.recipes import RecipeSettings
@@ -50,3 +52,14 @@ def test_steps_cosine_and_constant_last_max_epochs() -> None:
     policy, rates = feed(constant, [1.0 + i for i in range(9)])
     assert rates == [1.0] * 5
     assert policy.done
+
+
+def test_the_net_that_counts_is_the_best_or_the_last() -> None:
+    losses = [3.0, 1.0, 2.0]
+    for state, epoch in (("best", 2), ("last", 3)):
+        policy, _ = feed(RecipeSettings(schedule="constant", max_epochs=3, state=state), losses)
+        assert (policy.best.epoch, policy.best.loss) == (epoch, losses[epoch - 1])
+        assert policy.best.snapshot["values"][0] == epoch
+    assert "state" not in RecipeSettings().model_dump()  # older records are without
+    with pytest.raises(ValidationError, match="state: last: schedule plateau goes on after its best epoch"):
+        RecipeSettings(state="last")

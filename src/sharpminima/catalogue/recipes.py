@@ -21,7 +21,7 @@ class BatchNormSettings(Settings):
 class RecipeSettings(Settings):
     """How a net is trained with a fixed mask (dense training and all retraining).
 
-    What came after the first records, `nesterov` and `optimiser`, is recorded where it is not the default.
+    What came after the first records, `nesterov`, `optimiser` and `state`, is recorded where it is not the default.
     """
 
     revision: Literal[1] = 1
@@ -43,14 +43,21 @@ class RecipeSettings(Settings):
     patience: PositiveInt = 10
     stop_after: PositiveInt = 20
     milestones: tuple[PositiveInt, ...] = ()
+    state: Literal["best", "last"] = Field(
+        "best",
+        exclude_if="best".__eq__,
+        description="the net that counts: best: that of the lowest validation loss; last: that of the last epoch",
+    )
 
     @model_validator(mode="after")
-    def _milestones_of_steps(self) -> "RecipeSettings":
+    def _consistent(self) -> "RecipeSettings":
         milestones = list(self.milestones)
         if self.schedule == "steps" and not milestones:
             raise ValueError("schedule: steps needs milestones, the epochs after which the rate falls: [100, 150]")
         if self.schedule != "steps" and milestones:
             raise ValueError(f"milestones: {milestones} given, which schedule {self.schedule} does not look at")
+        if self.schedule == "plateau" and self.state == "last":
+            raise ValueError("state: last: schedule plateau goes on after its best epoch to see that none follows")
         check_milestones(milestones, self.max_epochs)
         return self
 

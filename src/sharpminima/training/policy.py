@@ -58,16 +58,21 @@ def falling_cosine(done: float) -> float:
 
 
 class Best:
-    """The state of the lowest validation loss so far; an equal loss does not replace it."""
+    """The state of the lowest validation loss so far; an equal loss does not replace it.
 
-    def __init__(self) -> None:
+    Args:
+        last: the newest state counts instead, whatever its loss.
+    """
+
+    def __init__(self, *, last: bool = False) -> None:
+        self._last = last
         self.loss = float("inf")
         self.epoch = 0
         self.snapshot: dict[str, Tensor] | None = None
 
     def offer(self, flat: FlatModel, epoch: int, loss: float) -> bool:
-        """Keep the model's state if ``loss`` is lower than all before; whether it was."""
-        if loss >= self.loss:
+        """Keep the model's state if ``loss`` is lower than all before, or the newest counts; whether it is kept."""
+        if loss >= self.loss and not self._last:
             return False
         self.loss, self.epoch, self.snapshot = loss, epoch, flat.snapshot()
         return True
@@ -92,7 +97,7 @@ class RecipePolicy(Policy):
         self.lr = settings.lr
         self.max_epochs = settings.max_epochs
         self.done = False
-        self.best = Best()
+        self.best = Best(last=settings.state == "last")
         if settings.nesterov or settings.optimiser != "sgd":
             self.update_groups = (Group.of(settings),)
         self._waited = 0  # epochs since the best one or the last reduction

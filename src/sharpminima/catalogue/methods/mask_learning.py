@@ -99,6 +99,8 @@ class OptimalMasksSettings(LearnedSettings):
 class NetworkSurgerySettings(FromTrainedSettings, SweepSettings):
     """gamma, p and the last step are those of the authors' code; our strengths (c) are to be tuned."""
 
+    published = PUBLISHED["network_surgery"]
+
     strengths: tuple[Strength, ...] = (1.0, 2.0, 4.0)
     gamma: float = Field(1e-4, ge=0, description="how fast changes of the mask become seldom, a step")
     power: float = Field(1.0, ge=0, description="p, of their probability")
@@ -126,6 +128,8 @@ class AutopruneSettings(SweepSettings, LearnedSettings):
 class BayesianCompressionSettings(SweepSettings, LearnedSettings):
     """As in the authors' code, whose thresholds are -2.8, -3 and -5 by layer; our strengths are to be tuned."""
 
+    published = PUBLISHED["bayesian_compression"]
+
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights' means; sgd: with its momentum")
     lr: Strength = 1e-3
     strengths: tuple[Strength, ...] = (1.0, 3.0, 10.0)
@@ -136,6 +140,8 @@ class BayesianCompressionSettings(SweepSettings, LearnedSettings):
 
 class StructuredBayesianSettings(FromTrainedSettings, SweepSettings, LearnedSettings):
     """As in the authors' code but for the epochs, theirs being 200; our strengths are to be tuned."""
+
+    published = PUBLISHED["structured_bayesian"]
 
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")
     lr: Strength = 1e-3

@@ -36,8 +36,8 @@ class MethodSettings(Settings, ABC):
             return given
         if cls.published is None:
             raise ValueError(
-                "recipe: published is not offered for this method, since no figure of its authors for LeNet-300 or "
-                "LeNet-5 is known here (sharpminima methods tells which have one); give a recipe's settings"
+                "recipe: published is not offered for this method: what its authors trained LeNet-300 or LeNet-5 with "
+                "is not known here (sharpminima methods tells of which it is); give a recipe's settings"
             )
         return {**cls.published.settings, **{name: value for name, value in given.items() if name != "recipe"}}
 

@@ -80,17 +80,18 @@ class SereneSettings(UnitPenaltySettings):
 
 
 class LearningCompressionSettings(FromTrainedSettings, PenaltySettings):
-    """mu, its growth, rounds, lr and its fall as in the authors' code for MNIST; the epochs, there 800, are ours."""
+    """As in the authors' code for MNIST, but for the epochs, there 820, and mini-batches, there of 256."""
 
     published = PUBLISHED["learning_compression"]
 
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = Field(True, description="momentum looked ahead")
-    lr_schedule: LrSchedule = "exponential"
-    lr_last: Share = Field(0.45, description="share of lr at the search's end, .98 a round in theirs")
+    lr_fall: Share = Field(0.98, description="share of lr that is left from one round to the next")
     mu: Strength = Field(9e-5, description="pull to the compressed net, at first")
     growth: float = Field(1.1, ge=1, description="of mu, a round")
-    rounds: PositiveInt = Field(40, description="that share the steps; each ends with a compression")
+    rounds: PositiveInt = Field(
+        40, description="that share the steps, the first twice as long; each ends with a compression"
+    )
 
 
 class GlobalSparseMomentumSettings(FromTrainedSettings, PenaltySettings):
@@ -128,6 +129,8 @@ class JointSparsitySettings(PenaltySettings):
 
 class SoftWeightSharingSettings(FromTrainedSettings, SweepSettings):
     """As in the authors' code, whose tau is .003, for 40 epochs unless asked."""
+
+    published = PUBLISHED["soft_weight_sharing"]
 
     revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")

@@ -17,7 +17,7 @@ LrSchedule = Literal["constant", "steps", "linear", "cosine", "exponential"]
 class SearchSettings(MethodSettings):
     """Of the search, and of the training that follows it.
 
-    What came after the first records, from `nesterov` to `lr_last`, is recorded where it is not the default.
+    What came after the first records, from `nesterov` to `lr_hold`, is recorded where it is not the default.
     """
 
     revision: Literal[1] = 1
@@ -33,11 +33,14 @@ class SearchSettings(MethodSettings):
     lr_schedule: LrSchedule = Field(
         "constant",
         exclude_if="constant".__eq__,
-        description="of the search, by epochs; steps: lr / 10 after each share in `lr_falls`; linear and cosine: to 0; "
-        "exponential: to `lr_last` of it",
+        description="of the search, by epochs; steps: lr / 10 after each share in `lr_falls`; linear: to 0, from "
+        "`lr_hold` on; cosine: to 0; exponential: to `lr_last` of it",
     )
     lr_falls: tuple[Share, ...] = Field((), exclude_if=operator.not_, description="shares of the epochs")
     lr_last: Share = Field(0.01, exclude_if=(0.01).__eq__, description="exponential: share of lr at the search's end")
+    lr_hold: float = Field(
+        0.0, ge=0, lt=1, exclude_if=operator.not_, description="linear: share of the epochs at the first rate"
+    )
     recipe: RecipeSettings | None = Field(
         RecipeSettings(), description="training with the masks that were found; null: none, the search is all"
     )

@@ -30,6 +30,9 @@ def rate_after(settings: SearchSettings, epochs: int) -> float:
 
     >>> [rate_after(SearchSettings(epochs=4, lr_schedule="linear"), epoch) for epoch in range(4)]
     [1.0, 0.75, 0.5, 0.25]
+    >>> held = SearchSettings(epochs=4, lr_schedule="linear", lr_hold=0.5)
+    >>> [rate_after(held, epoch) for epoch in range(4)]
+    [1.0, 1.0, 1.0, 0.5]
     """
     done = epochs / settings.epochs
     match settings.lr_schedule:
@@ -38,7 +41,7 @@ def rate_after(settings: SearchSettings, epochs: int) -> float:
         case "steps":
             return 10.0 ** -sum(epochs >= max(1, round(share * settings.epochs)) for share in settings.lr_falls)
         case "linear":
-            return 1.0 - done
+            return min(1.0, (1.0 - done) / (1.0 - settings.lr_hold))
         case "cosine":
             return falling_cosine(done)
         case "exponential":

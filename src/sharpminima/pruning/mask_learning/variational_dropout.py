@@ -10,8 +10,9 @@ with a weight of 0 in the first epochs that then grows linearly. Weights with lo
 multiplies KL.
 
 As in the authors' code weights and log sigma^2 move by Adam, whose rate falls linearly, and what has log alpha >= 3 is
-zero in training too, its KL a constant; a convolution then has no noise from it, a linear layer has. Ours: log sigma^2
-has a rate of its own, ten times theirs unless asked, since searches are shorter (`recipe: published` has theirs).
+zero in training too, its KL a constant (in their newer code it goes on); a convolution then has no noise from it, a
+linear layer has. Ours: log sigma^2 has a rate of its own, ten times theirs unless asked, since searches are shorter
+(`recipe: published` has theirs).
 """
 
 from functools import partial
