@@ -15,9 +15,17 @@ from sharpminima.base.errors import ConfigError, FigureError
 from sharpminima.base.files import read_json, write_json
 from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.figures import fig7, forest, style
-from sharpminima.report.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, judge, read_ledger
+from sharpminima.report.claims import (
+    ABSENT,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    as_text,
+    judge,
+    read_ledger,
+)
 from sharpminima.report.claims._ledger import Ledger
-from sharpminima.report.claims._verdict import NO_DIFFERENCE, SMALL
+from sharpminima.report.claims._verdict import FEW, NO_DIFFERENCE, SMALL
 from sharpminima.report.notebook import execute
 from sharpminima.report.numbers import summarise
 from sharpminima.report.paper import compile_paper
@@ -46,7 +54,8 @@ def numbers(tmp_path_factory) -> dict:
     for key in (PLAIN, PLUS, MINUS):
         moved = MOVED[key["model"].removeprefix("lenet300")]
         for row in cases.results(**key):
-            rows.append({**row, "test_error_percent": row["test_error_percent"] + moved["error"]})
+            at_level = {"reached": True, "sparsity": max(row["sparsity"], row["level"])}
+            rows.append({**row, **at_level, "test_error_percent": row["test_error_percent"] + moved["error"]})
         for seed in cases.SEEDS:
             psp = [{**row, **key} for row in cases.psp(seed=seed)]
             for row in psp:
@@ -84,7 +93,8 @@ def test_the_ledgers_claims_are_judged_by_the_differences_between_the_two_ways(n
     assert [value["name"] for value in result["values"]] == ["LeNet-300 (chosen)", "LeNet-300"]
     assert [value["n"] for value in result["values"]] == [3, 3]
     assert claims["first-order-rises"]["verdict"] == claims["second-order-rises"]["verdict"] == REPRODUCED
-    assert [round(one["interval"]["mean"], 6) for one in claims["second-order-rises"]["results"]] == [3.0, 3.0]
+    assert [round(one["interval"]["mean"], 6) for one in claims["second-order-rises"]["results"]] == [3.0, 3.0, 0.0, 0.0]
+    assert [one["sensitivity"] for one in claims["second-order-rises"]["results"]] == [False, False, True, True]
     assert claims["sharper-minima"]["verdict"] == NOT_REPRODUCED, "they are equal, which is within the margin"
     assert claims["lenet5-dense-error"]["verdict"] == ABSENT
 
@@ -178,23 +188,35 @@ def test_one_run_in_both_ways_decides_nothing_and_none_is_no_claim(tmp_path: Pat
 @pytest.mark.parametrize("way", ["lenet300", "lenet300@chosen"])
 def test_a_run_that_one_way_did_not_bring_to_the_level_is_left_out_there(tmp_path: Path, way: str) -> None:
     moved = dict.fromkeys(BOTH, 0.2)  # against the claims, which the denser nets of some runs would hide
-    claims = claims_of(tmp_path, moved, short=lambda model, run: model == way and run < 5)
+    claims = claims_of(tmp_path, moved, short=lambda model, run: model == way and run < 2)
     for name in OF_LENET300:
         assert claims[name]["verdict"] == NOT_REPRODUCED
         result = claims[name]["results"][0]
         at_level = name != "dense-error"
-        assert result["interval"]["mean"] == pytest.approx(0.2 + at_level * sum(SPREAD[5:]) / 5)
-        assert [value["n"] for value in result["values"]] == [5 if at_level else 10] * 2
-        told = "; 5 of 10 runs left out, which one of both ways did not bring there"
+        assert result["interval"]["mean"] == pytest.approx(0.2 + at_level * sum(SPREAD[2:]) / 8)
+        assert [value["n"] for value in result["values"]] == [8 if at_level else 10] * 2
+        ways = "LeNet-300 (chosen) 2, LeNet-300 0" if "@" in way else "LeNet-300 (chosen) 0, LeNet-300 2"
+        told = f"; 2 of 10 runs left out, which one of both ways did not bring there ({ways})"
         assert result["detail"].endswith(told) == at_level
     sensitivity = next(result for result in claims["sparser-at-the-same-error"]["results"] if result["sensitivity"])
     assert sensitivity["detail"] == "test error of G, 90 %"
 
 
-def test_a_level_that_one_way_never_reached_has_no_verdict(tmp_path: Path) -> None:
-    moved = dict.fromkeys(BOTH, 0.2)
-    claims = claims_of(tmp_path, moved, short=lambda model, run: model == "lenet300@chosen")
-    assert [claims[name]["verdict"] for name in OF_LENET300] == [NOT_REPRODUCED, ABSENT, ABSENT]
+@pytest.mark.parametrize(("left", "ways"), [(3, "3, LeNet-300 0"), (10, "10, LeNet-300 0")])
+def test_a_level_that_too_few_runs_reached_in_both_ways_decides_nothing(tmp_path: Path, left: int, ways: str) -> None:
+    moved = {"mnist": 0.3, "fashion-mnist": -0.3}  # what is left of one dataset speaks for the claims
+    claims = claims_of(tmp_path, moved, short=lambda model, run: model == "lenet300@chosen" and run < left)
+    assert claims["dense-error"]["verdict"] == NOT_REPRODUCED
+    for name in OF_LENET300[1:]:
+        assert (claims[name]["verdict"], claims[name]["remark"]) == (UNDECIDED, FEW)
+        assert claims[name]["missing"] == []
+        for result in (result for result in claims[name]["results"] if not result["sensitivity"]):
+            assert (result["interval"], result["values"]) == (None, [])
+            told = (
+                f"; {left} of 10 runs left out, which one of both ways did not bring there (LeNet-300 (chosen) {ways})"
+            )
+            assert result["detail"].endswith(told)
+    assert f"undecided ({FEW}): LOBSTER reaches" in as_text(list(claims.values()))
 
 
 def judged(numbers: dict, **test: object) -> dict:
@@ -256,6 +278,7 @@ def test_the_study_has_the_chosen_beta_of_the_trials_and_betas_of_both_signs() -
     assert [row["chosen"] == "True" for row in rows] == [row is chosen for row in rows]
     experiments = yaml.safe_load(Path("workflow/studies/entropy.yaml").read_text())["experiments"]
     settings = PspEntropySettings(beta=chosen["beta"], tau=float(chosen["tau"]))
+    assert chosen["beta"] > 0, "the claims speak of maximising"
     given = {e["model"]: PspEntropySettings(**e["psp_entropy"]) for e in experiments if "psp_entropy" in e}
     assert given["lenet300@chosen"] == given["lenet5@chosen"] == settings
     betas = [0.0, *(each.beta for each in given.values())]
@@ -286,6 +309,29 @@ def test_fig7_has_a_row_a_net_and_its_betas_in_order(numbers: dict, tmp_path: Pa
     assert probes.get_ylabel() == "probe on Fashion-MNIST (%)"
     style.save_figure(figure, tmp_path / "fig7")
     assert (tmp_path / "fig7.svg").stat().st_size > 10_000
+
+
+def test_fig7_leaves_out_the_pruned_nets_that_did_not_reach_the_level(numbers: dict) -> None:
+    short = json.loads(json.dumps(numbers))
+    (chosen,) = (e for e in short["experiments"] if e["model"] == "lenet300@chosen")
+    gradual = chosen["levels"][-1]["strategies"]["gradual"]["by_seed"]
+    gradual["removed_percent"]["1"] = 100 * chosen["levels"][-1]["level"] - 1
+
+    def dots(of: dict) -> dict[tuple[int, float], list[float]]:
+        places = {}
+        for number, axes in enumerate(fig7.against_beta(of).axes[:2]):
+            for line in axes.lines:
+                if line.get_marker() == ".":
+                    places.setdefault((number, float(line.get_xdata()[0])), []).append(len(line.get_ydata()))
+        return places
+
+    whole, left = dots(numbers), dots(short)
+    assert whole[0, 2.15] == [3, 3, 3]
+    assert left[0, 2.15] == [3, 2, 2]  # dense, G, 1-S
+    assert left[1, 2.15] == [2, 2, 2, 2]
+    assert {key: found for key, found in left.items() if key[1] != 2.15} == {
+        key: found for key, found in whole.items() if key[1] != 2.15
+    }
 
 
 def test_fig7_says_of_a_net_what_was_not_measured(numbers: dict) -> None:

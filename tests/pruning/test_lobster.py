@@ -154,6 +154,38 @@ def test_a_level_is_a_trained_minimum_after_the_event_that_reached_it() -> None:
         assert event["validation_loss_after"] <= event["validation_loss_before"] * (1 + SETTINGS.twt) + 1e-12
 
 
+def test_removals_that_end_at_levels_leave_as_many_weights_whatever_the_tolerance() -> None:
+    levels = (0.2, 0.3, 0.501, 0.7)
+    for twt in (0.3, 2.0):
+        settings = SETTINGS.model_copy(update={"twt": twt, "stop_at_levels": True, "max_epochs": 400})
+        pruned = METHODS["lobster"].prune(a_run(levels), settings)
+        for level, state in pruned.levels.items():
+            size = sum(mask.numel() for mask in state.masks.values())
+            survivors = sum(int(mask.sum()) for mask in state.masks.values())
+            assert state.reached
+            assert 1 - survivors / size >= level > 1 - (survivors + 1) / size
+            event = state.facts["after_threshold"]
+            assert event["survivors"] == survivors
+            before = [one for one in pruned.events if one["event"] < event["event"]]
+            assert all(one["sparsity"] < level for one in before)
+    passed = METHODS["lobster"].prune(a_run(levels), SETTINGS.model_copy(update={"twt": 2.0}))
+    assert len({state.facts["event"] for state in passed.levels.values()}) < len(levels), "else nothing is shown"
+    assert "stop_at_levels" not in SETTINGS.model_dump(mode="json")  # older records are without
+
+
+def test_what_leaves_at_a_level_are_the_smallest_weights() -> None:
+    run = a_run((0.5,))
+    flat = FlatModel(small_net())
+    policy = _Lobster(run, SETTINGS.model_copy(update={"stop_at_levels": True}), flat)
+    keep, least = policy._down_to_next_level(flat, torch.zeros_like(flat.values, dtype=torch.bool))
+    prunable = flat.values.abs()[policy._prunable > 0]
+    kept = keep[policy._prunable > 0]
+    assert int(kept.sum()) == prunable.numel() // 2
+    assert least == prunable[kept].min() >= prunable[~kept].max()
+    assert keep[policy._prunable == 0].all()
+    assert policy._down_to_next_level(flat, keep) is None
+
+
 def test_levels_passed_by_one_event_share_its_state() -> None:
     pruned = METHODS["lobster"].prune(a_run((0.01, 0.02, 0.03)), SETTINGS)
     first, second = pruned.levels[0.01], pruned.levels[0.02]
@@ -201,11 +233,14 @@ def test_milestones_are_recorded_where_there_are_any() -> None:
             LobsterSettings.model_validate({"milestones": wrong, "max_epochs": 9})
 
 
-@pytest.mark.parametrize(("epochs", "milestones"), [(3, ()), (20, ()), (20, (2, 25))])
+@pytest.mark.parametrize(
+    ("epochs", "changed"),
+    [(3, {}), (20, {}), (20, {"milestones": (2, 25)}), (20, {"stop_at_levels": True, "twt": 2.0})],
+)
 def test_a_stopped_run_resumes_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, milestones: tuple[int, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, changed: dict[str, object]
 ) -> None:
-    settings = SETTINGS.model_copy(update={"milestones": milestones})
+    settings = SETTINGS.model_copy(update=changed)
     expected = METHODS["lobster"].prune(a_run(), settings)
     original, calls = _Lobster.after_epoch, []
 

@@ -24,9 +24,9 @@ Way = tuple[float, Mapping[str, Any]]
 def against_beta(numbers: Mapping[str, Any]) -> Figure:
     """Fig. 7: test error, measured PSP-entropy and test error of a linear probe elsewhere against beta, a row a net.
 
-    Errors and entropies of G and 1-S are those at the highest level. Dots: single runs; markers and bars: means and one
-    sample standard deviation. Betas stand side by side, whatever lies between them. Of a quantity that no
-    run of a net has the panel says that it was not measured.
+    Errors and entropies of G and 1-S are those at the highest level, of the runs that reached it, as in the claims.
+    Dots: single runs; markers and bars: means and one sample standard deviation. Betas stand side by side, whatever
+    lies between them. Of a quantity that no run of a net has the panel says that it was not measured.
 
     Args:
         numbers: those of a study whose experiments train with PSP-entropy (`sharpminima.report.numbers`).
@@ -73,7 +73,7 @@ def _errors(axes: Axes, ways: Sequence[Way]) -> None:
     def values(experiment: Mapping[str, Any], name: str) -> Mapping[str, float]:
         cells = {**experiment["levels"][-1]["strategies"], DENSE: experiment["dense"]}
         cell = cells.get(name)
-        return cell["by_seed"]["test_error_percent"] if cell else {}
+        return _at_level(experiment, name, cell["by_seed"]["test_error_percent"]) if cell else {}
 
     for name, title in _NETS.items():
         _series(axes, [values(experiment, name) for _, experiment in ways], name, title)
@@ -83,9 +83,18 @@ def _errors(axes: Axes, ways: Sequence[Way]) -> None:
 def _entropies(axes: Axes, ways: Sequence[Way]) -> None:
     for quantity, (title, line) in _ORDERS.items():
         for name in (GRADUAL, REWIND):
-            each = [_reading(experiment, quantity, _NETS[name]) for _, experiment in ways]
+            each = [_at_level(experiment, name, _reading(experiment, quantity, _NETS[name])) for _, experiment in ways]
             _series(axes, each, name, f"{_NETS[name]}, {title}", line)
     axes.set_ylabel("PSP-entropy (bits)")
+
+
+def _at_level(experiment: Mapping[str, Any], name: str, by_run: Mapping[str, float]) -> Mapping[str, float]:
+    """Without the runs whose pruned nets are denser than the highest level, and so better."""
+    if name == DENSE:
+        return by_run
+    highest = experiment["levels"][-1]
+    removed = highest["strategies"][GRADUAL]["by_seed"]["removed_percent"]
+    return {run: value for run, value in by_run.items() if removed[run] >= 100 * highest["level"] - 1e-9}
 
 
 def _reading(experiment: Mapping[str, Any], quantity: str, net: str) -> Mapping[str, float]:
@@ -103,7 +112,7 @@ def _probes(axes: Axes, ways: Sequence[Way]) -> None:
             moved: Mapping[str, Mapping[str, Any]] = experiment["transfer"]
             modes = next(iter(moved.values()), {})
             cell = modes.get("probe", {}).get(name)
-            each.append(cell["by_seed"]["test_error_percent"] if cell else {})
+            each.append(_at_level(experiment, name, cell["by_seed"]["test_error_percent"]) if cell else {})
         _series(axes, each, name, title)
     to = {title_of_dataset(name) for _, experiment in ways for name in experiment["transfer"]}
     axes.set_ylabel(f"probe on {to.pop()} (%)" if len(to) == 1 else "linear probe elsewhere (%)")

@@ -18,7 +18,7 @@ LOBSTER_SHARE = 0.4  # of max_epochs: 0.33, 0.36, 0.41 and 0.47 measured
 class LobsterSettings(MethodSettings):
     """The defaults are those of the authors' one published setting (LeNet-5/MNIST), at constant rate.
 
-    What came after the first records, `milestones`, is recorded where it is not the default.
+    What came after the first records, `milestones` and `stop_at_levels`, is recorded where it is not the default.
     """
 
     revision: Literal[1] = 1
@@ -34,6 +34,11 @@ class LobsterSettings(MethodSettings):
         (), exclude_if=operator.not_, description="epochs after each of which lr is divided by 10; none: constant"
     )
     include_batchnorm: bool = False
+    stop_at_levels: bool = Field(
+        False,
+        exclude_if=operator.not_,
+        description="whether a removal that would pass a level ends there, so that all nets at it are as sparse",
+    )
 
     @model_validator(mode="after")
     def _milestones_within(self) -> "LobsterSettings":

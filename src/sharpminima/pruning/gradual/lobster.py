@@ -7,7 +7,9 @@ Each step is plain SGD, then for every prunable parameter, with the gradient g o
 ``w <- w - lambda w relu(1 - |g|)``: what the loss does not feel decays. When the validation loss has stood on a
 plateau for PWE epochs, the best state is reloaded and all ``|w| < T`` are removed, T being the largest
 threshold that keeps the validation loss within ``1 + TWT`` of its value. The authors' rate is constant; that it may
-fall is ours, for nets that a constant one trains badly within few epochs.
+fall is ours, for nets that a constant one trains badly within few epochs. Ours too is that a removal may end at the
+next level asked for (`stop_at_levels`): by a wide tolerance one removal takes much more, and not the same from each
+net.
 """
 
 from typing import Any, TypedDict
@@ -19,6 +21,7 @@ from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
 from sharpminima.nets.evaluation import Evaluation, gradient_norm
 from sharpminima.nets.masks import Masks, prunable_parameters
+from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Event, LevelFacts, LevelState, Pruned, Run
 from sharpminima.runtime.rng import generator
 from sharpminima.training import Best, FlatModel, Policy, train
@@ -167,9 +170,14 @@ class _Lobster(Policy):
         before = self._best.loss
         threshold, after = largest_threshold(flat, self._prunable, run.validation, twt=settings.twt)
         keep = ~(flat.values.abs() < threshold)
+        narrowed = self._down_to_next_level(flat, keep) if settings.stop_at_levels else None
+        if narrowed is not None:
+            keep, threshold = narrowed
         for name, mask in self._masks.items():
             mask &= flat.view(keep, name).cpu()
         flat.set_masks(self._masks)
+        if narrowed is not None:
+            after = flat.evaluate(run.validation.images, run.validation.labels)
         survivors = sum(int(m.sum()) for m in self._masks.values())
         reached = 1.0 - survivors / self._size
         self._pending = [v for v in run.levels if v not in self._reached and reached >= v]
@@ -190,6 +198,23 @@ class _Lobster(Policy):
         self._best, self._bad = Best(), 0
         if run.progress is not None:
             run.progress.note(f"epoch {epoch}: |w| < {threshold:.3g} removed, {100 * reached:.2f} % in all")
+
+    def _down_to_next_level(self, flat: FlatModel, keep: Tensor) -> tuple[Tensor, float] | None:
+        """The largest weights that stay at the next level [P], and the least of them; None where ``keep`` has more."""
+        level = min(level for level in self._run.levels if level not in self._reached)
+        live = torch.zeros_like(keep)
+        for name, mask in self._masks.items():
+            flat.view(live, name).copy_(mask)
+        survivors = survivors_at(level, self._size)
+        while survivors > 1 and 1.0 - survivors / self._size < level:  # it is rounded to the nearest
+            survivors -= 1
+        if int((keep & live).sum()) >= survivors:
+            return None
+        magnitudes = torch.where(live, flat.values.abs(), -1.0)
+        staying = magnitudes.sort(descending=True, stable=True).indices[:survivors]
+        keep = self._prunable == 0
+        keep[staying] = True
+        return keep, float(magnitudes[staying[-1]])
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""

@@ -34,6 +34,8 @@ from sharpminima.report.claims._results import (
 )
 from sharpminima.report.claims._text import REMOVED
 from sharpminima.report.claims._verdict import (
+    ENOUGH,
+    FEW,
     NOT_REPRODUCED,
     REPRODUCED,
     UNDECIDED,
@@ -68,12 +70,19 @@ _PSP = {
     "psp_entropy_2_bits": "second-order entropy",
 }
 _AGAINST = {
+    "entropy_1_live_bits": "first-order PSP-entropy of live neurons",
+    "entropy_2_joint_live_bits": "second-order PSP-entropy of live neurons, joint",
     "probe_error_percent": "test error of a linear probe on the other dataset",
     "largest_eigenvalue": "largest eigenvalue",
     "entropy_1_bits": "first-order PSP-entropy",
     "entropy_2_joint_bits": "second-order PSP-entropy, joint",
 }
-_AGAINST_UNITS = {"probe_error_percent": "%", "entropy_1_bits": "bits", "entropy_2_joint_bits": "bits"}
+_AGAINST_UNITS = {
+    "probe_error_percent": "%",
+    **dict.fromkeys(
+        ("entropy_1_bits", "entropy_1_live_bits", "entropy_2_joint_bits", "entropy_2_joint_live_bits"), "bits"
+    ),
+}
 _SPACES = {
     "all": "all parameters",
     "surviving": "surviving parameters",
@@ -337,7 +346,8 @@ def against(
 ) -> Iterator[Examined]:
     """The results of a comparison of an experiment with another one of the study; none where a side is missing.
 
-    A run that did not reach the level in one of the two is left out, since its net is denser than the other.
+    A run that did not reach the level in one of the two is left out, since its net is denser than the other. Where that
+    leaves less than `ENOUGH` of the runs that both have, nothing is decided.
     """
     key = (experiment["dataset"], test.other, experiment["method"])
     other = next((e for e in experiments if (e["dataset"], e["model"], e["method"]) == key), None)
@@ -345,25 +355,29 @@ def against(
         return
     values = [_values_by_run(test, one) for one in (experiment, other)]
     pairs = [run for run in values[0] if run in values[1]]
-    denser = {run for one in (experiment, other) for run in _short_at(test, one, short)}
-    runs = [run for run in pairs if run not in denser]
-    if not runs:
+    if not pairs:
+        return
+    denser = [[run for run in pairs if run in _short_at(test, one, short)] for one in (experiment, other)]
+    runs = [run for run in pairs if not any(run in each for each in denser)]
+    nets = _SHORT.get(test.of, test.of)
+    name = _AGAINST.get(test.quantity) or _NAMES.get(test.quantity) or _PSP[test.quantity]
+    detail = f"{name} of {nets}"
+    if test.of != "dense":
+        detail += f", {test.level} level" if isinstance(test.level, str) else f", {100 * test.level:.6g} %"
+    titles = [title_of_model(e["model"]) for e in (experiment, other)]
+    if left_out := len(pairs) - len(runs):
+        by_way = ", ".join(f"{title} {len(each)}" for title, each in zip(titles, denser, strict=True))
+        detail += f"; {left_out} of {len(pairs)} runs left out, which one of both ways did not bring there ({by_way})"
+    if len(runs) < ENOUGH * len(pairs):
+        yield _result(detail, [], {**_counted(UNDECIDED), "remark": FEW}, nets)
         return
     ours, theirs = (describe(each[run] for run in runs) for each in values)
     difference = describe(values[0][run] - values[1][run] for run in runs)
     size = (abs(ours["mean"]) + abs(theirs["mean"])) / 2 if test.relative else 1.0
     margin = _margin(margins, test, test.quantity, experiment["dataset"], ours, theirs)
     decided = decide(lambda n: paired(difference, n), test.is_, test.bound * size, margin=margin)
-    nets = _SHORT.get(test.of, test.of)
-    name = _AGAINST.get(test.quantity) or _NAMES.get(test.quantity) or _PSP[test.quantity]
     unit = _UNITS.get(test.quantity, _AGAINST_UNITS.get(test.quantity, ""))
-    sides: list[_Named] = [(title_of_model(e["model"]), unit, of) for e, of in ((experiment, ours), (other, theirs))]
-    detail = f"{name} of {nets}"
-    if test.of != "dense":
-        detail += f", {test.level} level" if isinstance(test.level, str) else f", {100 * test.level:.6g} %"
-    if left_out := len(pairs) - len(runs):
-        detail += f"; {left_out} of {len(pairs)} runs left out, which one of both ways did not bring there"
-    yield _result(detail, sides, decided, nets)
+    yield _result(detail, [(titles[0], unit, ours), (titles[1], unit, theirs)], decided, nets)
 
 
 def _values_by_run(test: Against, experiment: Experiment) -> Mapping[str, float]:

@@ -123,10 +123,12 @@ class Against(Difference):
         "training_loss_nats",
         "probe_error_percent",
         "entropy_1_bits",
+        "entropy_1_live_bits",
         "entropy_2_joint_bits",
+        "entropy_2_joint_live_bits",
         "psp_norm",
         "largest_eigenvalue",
-    ] = Field(description="probe_error_percent: on the other dataset; the last four are measured at G and at 1-S")
+    ] = Field(description="probe_error_percent: on the other dataset; the last six are measured at G and at 1-S")
     of: Literal["dense", "gradual", "rewind", "rewind-long"]
     level: Literal["highest", "lowest"] | float = "highest"
 

@@ -13,6 +13,10 @@ NO_DIFFERENCE = "no difference that matters"
 """The remark on a claim of a difference that is refuted by two things being equal."""
 SMALL = "by less than matters"
 """The remark on a difference that is on its side, and within the margin."""
+FEW = "too few runs reached the level in both ways"
+"""The remark on a comparison that is made of fewer runs than `ENOUGH`."""
+ENOUGH = 0.8
+"""The share of the runs of two ways of training that must have reached a level in both for the rest to decide."""
 
 Side = Literal["above", "below", "within"]
 _RELATIONS: tuple[Relation, ...] = ("over", "at least", "exactly")
