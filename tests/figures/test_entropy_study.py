@@ -93,7 +93,12 @@ def test_the_ledgers_claims_are_judged_by_the_differences_between_the_two_ways(n
     assert [value["name"] for value in result["values"]] == ["LeNet-300 (chosen)", "LeNet-300"]
     assert [value["n"] for value in result["values"]] == [3, 3]
     assert claims["first-order-rises"]["verdict"] == claims["second-order-rises"]["verdict"] == REPRODUCED
-    assert [round(one["interval"]["mean"], 6) for one in claims["second-order-rises"]["results"]] == [3.0, 3.0, 0.0, 0.0]
+    assert [round(one["interval"]["mean"], 6) for one in claims["second-order-rises"]["results"]] == [
+        3.0,
+        3.0,
+        0.0,
+        0.0,
+    ]
     assert [one["sensitivity"] for one in claims["second-order-rises"]["results"]] == [False, False, True, True]
     assert claims["sharper-minima"]["verdict"] == NOT_REPRODUCED, "they are equal, which is within the margin"
     assert claims["lenet5-dense-error"]["verdict"] == ABSENT

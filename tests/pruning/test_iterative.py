@@ -98,6 +98,17 @@ def test_rounds_that_rewind_as_far_as_they_train_start_from_the_dense_training(m
         assert not torch.equal(dense["origin"]["1.weight"], dense["last"]["1.weight"])
 
 
+def test_stable_rewinding_within_the_round_before_is_refused() -> None:
+    settings = METHODS["stable_weight_rewinding"].settings
+    recipe = {"schedule": "constant", "max_epochs": 4}
+    assert settings(recipe=recipe).retrain == 0.95  # 3 epochs back of 3
+    with pytest.raises(
+        ValidationError, match=r"rounds of 4 epochs that are set back by 3 begin within the round before"
+    ):
+        settings(recipe=recipe, retrain=1.0)
+    METHODS["sgimp"].settings(recipe=recipe)  # which does so by design
+
+
 @pytest.mark.parametrize(
     ("name", "numbers", "epoch"),
     [("sgimp", {}, 2), ("gimp", {"rewind": 0.25, "retrain": 0.5}, 2), ("finetune", {}, 8), ("lr_rewinding", {}, 8)],

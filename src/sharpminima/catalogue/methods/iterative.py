@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from sharpminima.base.settings import PositiveInt
 from sharpminima.catalogue.methods.choices import CriterionName, Distribution, MiniBatches
@@ -55,12 +55,27 @@ def whole_epochs(share: float, epochs: int) -> int:
     return min(max(round(share * epochs), 1), max(epochs - 1, 1))
 
 
-def _case(name: str, paper: str, title: str = "", **numbers: float) -> Method:
+class StableSettings(GimpSettings):
+    """Of rounds that all go back to one early state of the dense training."""
+
+    @model_validator(mode="after")
+    def _back_to_the_dense_training(self) -> "StableSettings":
+        full = self.recipe.max_epochs
+        back, trained = (whole_epochs(share, full) for share in (self.rewind, self.retrain))
+        if back < trained:
+            raise ValueError(
+                f"rounds of {trained} epochs that are set back by {back} begin within the round before, not with the "
+                f"dense training's early state; give retrain: {self.rewind:g} or less, or leave it out"
+            )
+        return self
+
+
+def _case(name: str, paper: str, title: str = "", base: type[GimpSettings] = GimpSettings, **numbers: float) -> Method:
     """A special case has its numbers as defaults."""
     defaults: dict[str, Any] = {
         key: (GimpSettings.model_fields[key].annotation, Field(value, ge=0, le=1)) for key, value in numbers.items()
     }
-    settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=GimpSettings, **defaults)
+    settings = create_model(f"{name.title().replace('_', '')}Settings", __base__=base, **defaults)
     settings.published = PUBLISHED.get(name)
     return Method(name, settings, paper, "iterative", code="sharpminima.pruning.iterative.gimp:prune", title=title)
 
@@ -70,7 +85,12 @@ ITERATIVE = (
     _case("finetune", "Han, Pool, Tran, Dally (2015)", "Fine-tuning", rewind=0.0, rewind_lr=0.0),
     _case("weight_rewinding", "Frankle, Carbin (2019)"),
     _case(
-        "stable_weight_rewinding", "Frankle, Dziugaite, Roy, Carbin (2020)", rewind=0.95, rewind_lr=0.95, retrain=0.95
+        "stable_weight_rewinding",
+        "Frankle, Dziugaite, Roy, Carbin (2020)",
+        base=StableSettings,
+        rewind=0.95,
+        rewind_lr=0.95,
+        retrain=0.95,
     ),
     _case("lr_rewinding", "Renda, Frankle, Carbin (2020)", "Learning-rate rewinding", rewind=0.0),
     _case("sgimp", "Mikler (2021)", "sGIMP", rewind=0.75),
