@@ -104,7 +104,7 @@ def test_rates_by_hand() -> None:
 @pytest.mark.parametrize("name", SEARCHED)
 def test_any_search_takes_a_schedule_and_may_be_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rates are in the history; without a recipe the state is that of the search, and no training follows."""
-    changes = {"lr_schedule": "linear", "recipe": None, "epochs": 4, "dense": None}
+    changes = {"lr_schedule": "linear", "recipe": None, "epochs": 4, "dense": None, "lr_fall": 1.0}
     known = {key: value for key, value in changes.items() if key in METHODS[name].settings.model_fields}
     settings = settings_of(name).model_copy(update=known)
     seen: dict[int, float] = {}

@@ -84,6 +84,7 @@ class LearningCompressionSettings(FromTrainedSettings, PenaltySettings):
 
     published = PUBLISHED["learning_compression"]
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = Field(True, description="momentum looked ahead")
     lr_fall: Share = Field(0.98, description="share of lr that is left from one round to the next")
