@@ -90,11 +90,8 @@ def _entropies(axes: Axes, ways: Sequence[Way]) -> None:
 
 def _at_level(experiment: Mapping[str, Any], name: str, by_run: Mapping[str, float]) -> Mapping[str, float]:
     """Without the runs whose pruned nets are denser than the highest level, and so better."""
-    if name == DENSE:
-        return by_run
-    highest = experiment["levels"][-1]
-    removed = highest["strategies"][GRADUAL]["by_seed"]["removed_percent"]
-    return {run: value for run, value in by_run.items() if removed[run] >= 100 * highest["level"] - 1e-9}
+    short = () if name == DENSE else experiment["levels"][-1]["short"]
+    return {run: value for run, value in by_run.items() if run not in short}
 
 
 def _reading(experiment: Mapping[str, Any], quantity: str, net: str) -> Mapping[str, float]:

@@ -30,6 +30,7 @@ class Level(TypedDict):
 
     level: float
     strategies: dict[str, Cell]
+    short: list[str]  # runs whose net has not reached it, by their seed
 
 
 class Unreached(TypedDict):

@@ -18,7 +18,7 @@ from sharpminima.report.experiments import Cell, Experiment, Level, Measured, Tr
 from sharpminima.report.intervals import describe
 from sharpminima.report.outcome import outcome
 from sharpminima.report.summaries import by_seed
-from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, runs_short, shown_draws, unreached
+from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, short, shown_draws, unreached
 from sharpminima.report.titles import title_of, title_of_dataset, title_of_model, title_of_net
 
 _Path = str | os.PathLike[str]
@@ -53,8 +53,7 @@ def summarise(
     }
     experiments = _experiments(tables, study)
     ledger = read_ledger(claims)
-    short = {key: runs_short(tables["results"], key) for key, _ in panels(tables["results"])}
-    judged = judge(ledger, experiments, _new_runs(ledger, tables, study), short)
+    judged = judge(ledger, experiments, _new_runs(ledger, tables, study))
     verdicts = [claim["verdict"] for claim in judged]
     numbers = {
         "study": dict(study),
@@ -185,6 +184,7 @@ def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str
                 str(strategy): _cell(str(strategy), key[2], cell)
                 for strategy, cell in rows.groupby("strategy", sort=False)
             },
+            "short": [str(seed) for seed in short(rows)["seed"]],
         }
         for level, rows in pruned.groupby("level")
     ]

@@ -181,12 +181,6 @@ def ranking(results: pd.DataFrame) -> pd.DataFrame:
     return ranked[RANKING_COLUMNS].astype(dict.fromkeys(spreads, float))
 
 
-def runs_short(results: pd.DataFrame, key: Sequence[str]) -> dict[float, set[str]]:
-    """Levels that some runs of an experiment did not reach, and which runs these are, by their seed."""
-    missed = _short(results, key)
-    return {float(level): {str(seed) for seed in group["seed"]} for level, group in missed.groupby("level")}
-
-
 def _left(share: float, *, reached: bool) -> str:
     """What of the share asked for is left, in words."""
     if not reached or share > 1 + _NEAR:
@@ -196,11 +190,10 @@ def _left(share: float, *, reached: bool) -> str:
 
 def unreached(results: pd.DataFrame, key: Sequence[str]) -> list[tuple[float, int, float]]:
     """Levels that some runs of an experiment did not reach: (level, runs, highest share they removed)."""
-    missed = _short(results, key)
-    return [(float(level), len(group), float(group["sparsity"].max())) for level, group in missed.groupby("level")]
+    rows = results[(results[EXPERIMENT] == list(key)).all(axis=1)]
+    return [(float(level), len(group), float(group["sparsity"].max())) for level, group in short(rows).groupby("level")]
 
 
-def _short(results: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
-    """The nets of the gradual method that did not reach their level."""
-    rows = results[(results[EXPERIMENT] == list(key)).all(axis=1) & (results["strategy"] == GRADUAL)]
-    return rows[~rows["reached"].astype(bool)]
+def short(results: pd.DataFrame) -> pd.DataFrame:
+    """The nets of the gradual methods that did not reach their level."""
+    return results[(results["strategy"] == GRADUAL) & ~results["reached"].astype(bool)]

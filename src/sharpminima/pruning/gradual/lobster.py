@@ -21,7 +21,7 @@ from sharpminima.catalogue.methods.gradual import LobsterSettings
 from sharpminima.data import Split
 from sharpminima.nets.evaluation import Evaluation, gradient_norm
 from sharpminima.nets.masks import Masks, prunable_parameters
-from sharpminima.pruning.engine.distribution import survivors_at
+from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Event, LevelFacts, LevelState, Pruned, Run
 from sharpminima.runtime.rng import generator
 from sharpminima.training import Best, FlatModel, Policy, train
@@ -210,11 +210,12 @@ class _Lobster(Policy):
             survivors -= 1
         if int((keep & live).sum()) >= survivors:
             return None
-        magnitudes = torch.where(live, flat.values.abs(), -1.0)
-        staying = magnitudes.sort(descending=True, stable=True).indices[:survivors]
+        magnitudes = torch.where(live, flat.values.abs(), -1.0)  # what has been removed stays so
+        staying = keep_best({name: flat.view(magnitudes, name) for name in self._masks}, survivors, "global")
         keep = self._prunable == 0
-        keep[staying] = True
-        return keep, float(magnitudes[staying[-1]])
+        for name, mask in staying.items():
+            flat.view(keep, name).copy_(mask)
+        return keep, float(magnitudes[keep & live].min())
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""

@@ -1,6 +1,6 @@
 """Claims held against the summarised numbers of a study."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import Any, cast
 
@@ -91,13 +91,7 @@ _SPACES = {
 _SHORT = {"gradual": "G", "rewind": "1-S"}
 
 
-Short = Mapping[tuple[str, str, str], Mapping[float, Collection[str]]]
-"""Dataset, model and method -> level -> the runs that did not reach it, by their seed."""
-
-
-def judge(
-    ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = (), short: Short | None = None
-) -> list[JudgedClaim]:
+def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = ()) -> list[JudgedClaim]:
     """Every claim with its verdict, and a result for each test and experiment that bears on it.
 
     The verdict of a claim that is partly ``missing`` is that of the others.
@@ -106,20 +100,18 @@ def judge(
         ledger: the claims.
         experiments: as `sharpminima.report.numbers` summarises them.
         new: the same of the new runs alone (`Ledger.new_runs_from`).
-        short: what runs did not reach: two ways of training are compared at a level by those that reached it in both.
     """
-    short = short or {}
-    judged = _judged(ledger, experiments, short)
+    judged = _judged(ledger, experiments)
     alone: list[Alone | None] = [None] * len(judged)
     if new:
         alone = [
             Alone(verdict=one["verdict"], remark=one["remark"], needed=one["needed"], results=one["results"])
-            for one in _judged(ledger, new, short)
+            for one in _judged(ledger, new)
         ]
     return [{**claim, "new_runs": by_new} for claim, by_new in zip(judged, alone, strict=True)]
 
 
-def _judged(ledger: Ledger, experiments: Sequence[Experiment], short: Short) -> list[Corrected]:
+def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected]:
     judged: dict[str, Judged] = {}
     places = {_place(e) for e in experiments}
     for claim in ledger.claims:
@@ -137,7 +129,7 @@ def _judged(ledger: Ledger, experiments: Sequence[Experiment], short: Short) -> 
             for e in experiments
             if _place(e) in stated_for or (claim.elsewhere and unlabelled(e["model"]) == e["model"])
             for result in (
-                against(test, e, experiments, ledger.margins, short)
+                against(test, e, experiments, ledger.margins)
                 if isinstance(test, Against)
                 else examine(test, e, ledger.margins)
             )
@@ -342,7 +334,7 @@ def _transfer(test: Transfer, experiment: Experiment, margins: Margins | None) -
 
 
 def against(
-    test: Against, experiment: Experiment, experiments: Sequence[Experiment], margins: Margins | None, short: Short
+    test: Against, experiment: Experiment, experiments: Sequence[Experiment], margins: Margins | None
 ) -> Iterator[Examined]:
     """The results of a comparison of an experiment with another one of the study; none where a side is missing.
 
@@ -357,7 +349,7 @@ def against(
     pairs = [run for run in values[0] if run in values[1]]
     if not pairs:
         return
-    denser = [[run for run in pairs if run in _short_at(test, one, short)] for one in (experiment, other)]
+    denser = [[run for run in pairs if run in _short_at(test, one)] for one in (experiment, other)]
     runs = [run for run in pairs if not any(run in each for each in denser)]
     nets = _SHORT.get(test.of, test.of)
     name = _AGAINST.get(test.quantity) or _NAMES.get(test.quantity) or _PSP[test.quantity]
@@ -398,11 +390,10 @@ def _values_by_run(test: Against, experiment: Experiment) -> Mapping[str, float]
     return quantities[test.quantity]["by_seed"][_SHORT[test.of]] if test.quantity in quantities else {}
 
 
-def _short_at(test: Against, experiment: Experiment, short: Short) -> Collection[str]:
+def _short_at(test: Against, experiment: Experiment) -> Sequence[str]:
     """The runs that did not reach the level of a test; of dense nets none."""
     at_level = [] if test.of == "dense" else _at_level(test, experiment)
-    runs = short.get((experiment["dataset"], experiment["model"], experiment["method"]), {})
-    return runs.get(at_level[0]["level"], ()) if at_level else ()
+    return at_level[0]["short"] if at_level else ()
 
 
 def _at_level(test: Nets | Against, experiment: Experiment) -> Sequence[Level]:
@@ -426,9 +417,10 @@ def _near(test: Nets, experiment: Experiment, cells: dict[str, Cell]) -> tuple[d
     """The cells by the runs near the level (`Nets.excess`), and how many runs are not; no cells where none is."""
     if test.excess is None or "gradual" not in cells:
         return cells, 0
-    level = 100 * _at_level(test, experiment)[0]["level"]
+    (entry,) = _at_level(test, experiment)
     removed = cells["gradual"]["by_seed"]["removed_percent"]
-    near = [run for run, share in removed.items() if level <= share + 1e-9 <= level + 100 * test.excess]
+    most = 100 * (entry["level"] + test.excess)
+    near = [run for run, share in removed.items() if run not in entry["short"] and share + 1e-9 <= most]
     known = {name: [run for run in near if run in cell["by_seed"][test.quantity]] for name, cell in cells.items()}
     return {name: _by_runs(cells[name], runs) for name, runs in known.items() if runs}, len(removed) - len(near)
 
