@@ -83,10 +83,11 @@ def results(
     return rows
 
 
-def psp(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
-    """G: norm 1, first order 2, second order 4 bits; 1-S: norm 2 + seed / 10, first 2.01, second 3 bits."""
+def psp(*, seed: int = 0, dense: bool = False, **key: str) -> list[dict[str, Any]]:
+    """G: norm 1, first order 2, second order 4 bits; 1-S: norm 2 + seed / 10, first 2.01, second 3; dense: 3, 5, 9."""
     rows = []
-    for strategy, norm, first, second in (("gradual", 1.0, 2.0, 4.0), ("rewind", 2.0 + seed / 10, 2.01, 3.0)):
+    nets = [("gradual", 1.0, 2.0, 4.0), ("rewind", 2.0 + seed / 10, 2.01, 3.0), ("dense", 3.0, 5.0, 9.0)]
+    for strategy, norm, first, second in nets if dense else nets[:2]:
         for layer, name in (*((layer, name) for layer in "01" for name in ("all", *CLASSES)), ("all", "all")):
             whole = layer == "all"
             rows.append(
@@ -94,10 +95,10 @@ def psp(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
                     **KEY,
                     **key,
                     "strategy": strategy,
-                    "level": 0.95,
+                    "level": 0.0 if strategy == "dense" else 0.95,
                     "replica": 0,
                     "seed": seed,
-                    "sparsity": 0.955,
+                    "sparsity": 0.0 if strategy == "dense" else 0.955,
                     "part": "train",
                     "images": 1293,
                     "layer": layer,
@@ -204,11 +205,13 @@ def barrier(*, seed: int = 0, **key: str) -> list[dict[str, Any]]:
     return rows
 
 
-def hessian(*, seed: int = 0, lowest: float = 0.2, converged: bool = True, **key: str) -> list[dict[str, Any]]:
-    """Top-5 eigenvalues in both spaces; the last one of 1-S is ``lowest``."""
+def hessian(
+    *, seed: int = 0, lowest: float = 0.2, converged: bool = True, dense: bool = False, **key: str
+) -> list[dict[str, Any]]:
+    """Top-5 eigenvalues in both spaces; the last one of 1-S is ``lowest``, and all of the dense net are negative."""
     rows = []
-    for strategy, scale in (("gradual", 40.0), ("rewind", 10.0)):
-        for space, share in (("all", 1.0), ("surviving", 0.5)):
+    for strategy, scale in (("gradual", 40.0), ("rewind", 10.0), *([("dense", -20.0)] if dense else [])):
+        for space, share in (("all", 1.0), ("surviving", 0.5))[: 1 if strategy == "dense" else 2]:
             for index in range(1, 6):
                 value = scale * share / index + seed
                 rows.append(
@@ -216,10 +219,10 @@ def hessian(*, seed: int = 0, lowest: float = 0.2, converged: bool = True, **key
                         **KEY,
                         **key,
                         "strategy": strategy,
-                        "level": 0.95,
+                        "level": 0.0 if strategy == "dense" else 0.95,
                         "replica": 0,
                         "seed": seed,
-                        "sparsity": 0.955,
+                        "sparsity": 0.0 if strategy == "dense" else 0.955,
                         "part": "train",
                         "images": 1293,
                         "space": space,

@@ -57,11 +57,11 @@ def numbers(tmp_path_factory) -> dict:
             at_level = {"reached": True, "sparsity": max(row["sparsity"], row["level"])}
             rows.append({**row, **at_level, "test_error_percent": row["test_error_percent"] + moved["error"]})
         for seed in cases.SEEDS:
-            psp = [{**row, **key} for row in cases.psp(seed=seed)]
+            psp = [{**row, **key} for row in cases.psp(seed=seed, dense=True)]
             for row in psp:
                 for column in ("entropy_1_bits", "entropy_2_joint_bits"):
                     row[column] += moved["entropy"]
-            hessian = [{**row, **key} for row in cases.hessian(seed=seed)]
+            hessian = [{**row, **key} for row in cases.hessian(seed=seed, dense=True)]
             for row in hessian:
                 row["eigenvalue"] *= moved["eigenvalue"]
             for kind, table in (("psp", psp), ("hessian", hessian)):
@@ -100,6 +100,10 @@ def test_the_ledgers_claims_are_judged_by_the_differences_between_the_two_ways(n
         0.0,
     ]
     assert [one["sensitivity"] for one in claims["second-order-rises"]["results"]] == [False, False, True, True]
+    assert claims["dense-first-order-rises"]["verdict"] == claims["dense-second-order-rises"]["verdict"] == REPRODUCED
+    (first, _) = claims["dense-first-order-rises"]["results"]
+    assert [round(value["mean"], 6) for value in first["values"]] == [8.0, 5.0]  # bits, of dense nets
+    assert [one["detail"] for one in claims["sharper-minima"]["results"]][2:] == ["largest eigenvalue of dense"]
     assert claims["sharper-minima"]["verdict"] == NOT_REPRODUCED, "they are equal, which is within the margin"
     assert claims["lenet5-dense-error"]["verdict"] == ABSENT
 
@@ -247,12 +251,12 @@ def test_each_quantity_is_compared_by_run(numbers: dict) -> None:
     assert within["verdict"] in (NOT_REPRODUCED, UNDECIDED)
 
 
-def test_what_is_not_measured_of_dense_nets_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_measured_of_nets_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     path.write_text(
-        Path(LEDGER).read_text().replace("quantity: entropy_1_bits, of: gradual", "quantity: psp_norm, of: dense")
+        Path(LEDGER).read_text().replace("quantity: entropy_1_bits, of: gradual", "quantity: psp_norm, of: rewind-long")
     )
-    with pytest.raises(ConfigError, match=r"psp_norm is measured of gradual and rewind; of: dense given"):
+    with pytest.raises(ConfigError, match=r"psp_norm is measured of dense, gradual and rewind; of: rewind-long given"):
         read_ledger(path)
 
 
@@ -306,7 +310,7 @@ def test_fig7_has_a_row_a_net_and_its_betas_in_order(numbers: dict, tmp_path: Pa
     means = [container.lines[0].get_ydata() for container in errors.containers if container.get_label() == "dense"]
     assert list(means[0]) == pytest.approx([1.3, 1.1, 0.6])
     labels = [container.get_label() for container in entropies.containers]
-    assert labels == ["G, first order", "1-S, first order", "G, second order", "1-S, second order"]
+    assert labels == [f"{net}, {order} order" for order in ("first", "second") for net in ("dense", "G", "1-S")]
     for container in entropies.containers:
         low, plain, high = container.lines[0].get_ydata()
         assert (low, high) == pytest.approx((plain - 1, plain + 3))
@@ -332,7 +336,7 @@ def test_fig7_leaves_out_the_pruned_nets_that_did_not_reach_the_level(numbers: d
     whole, left = dots(numbers), dots(short)
     assert whole[0, 2.15] == [3, 3, 3]
     assert left[0, 2.15] == [3, 2, 2]  # dense, G, 1-S
-    assert left[1, 2.15] == [2, 2, 2, 2]
+    assert left[1, 2.15] == [3, 2, 2, 3, 2, 2]
     assert {key: found for key, found in left.items() if key[1] != 2.15} == {
         key: found for key, found in whole.items() if key[1] != 2.15
     }
@@ -399,4 +403,4 @@ def test_the_report_has_a_section_on_it_and_names_its_own_ledger(numbers: dict, 
     assert "The paper's claims" not in headings
     assert LEDGER in query("raw")
     assert "0.03" in query("<ways>")
-    assert numbers["outcome"][-1].startswith("Of 10 claims ")
+    assert numbers["outcome"][-1].startswith("Of 12 claims ")

@@ -109,6 +109,31 @@ def test_a_value_that_is_not_finite_is_refused(files):
     assert not (files["folder"] / "bad.json").exists()
 
 
+def test_dense_nets_stand_beside_g_and_1s_and_change_nothing_of_theirs(files, numbers):
+    analyses = {
+        kind: [
+            cases.write(files["folder"], kind, getattr(cases, kind)(seed=seed, dense=True), f"dense-{kind}-{seed}")
+            for seed in cases.SEEDS
+        ]
+        for kind in ("psp", "hessian")
+    }
+    found = json.loads(_summary(files, "dense.json", **analyses).read_text())
+    analysis = found["experiments"][0]["analysis"]
+    assert analysis["psp"]["entropy_1_bits"].pop("dense") == pytest.approx({"mean": 5.0, "sd": 0.0, "n": 3})
+    assert analysis["psp"]["entropy_1_bits"]["by_seed"].pop("dense") == {"0": 5.0, "1": 5.0, "2": 5.0}
+    first = analysis["hessian"]["all"]["ranks"][0]
+    assert first["dense"] == pytest.approx({"mean": -19.0, "sd": 1.0, "n": 3})
+
+    def without(node):
+        if isinstance(node, list):
+            return [without(value) for value in node]
+        inner = node.items() if isinstance(node, dict) else ()
+        return {key: without(value) for key, value in inner if key != "dense"} if isinstance(node, dict) else node
+
+    assert without(found["experiments"]) == without(numbers["experiments"])
+    assert found["claims"] == numbers["claims"]
+
+
 def test_the_largest_eigenvalue_between_the_ends(files):
     paths = [cases.write(files["folder"], "line", cases.line(seed=s), f"line-{s}") for s in cases.SEEDS]
     with_lines = json.loads(_summary(files, "with-lines.json", line=paths).read_text())

@@ -9,6 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.font_manager import fontManager
 
 from sharpminima.base.errors import FigureError
+from sharpminima.explore.spectra import spectrum_chart
 from sharpminima.figures import fig1, fig2, fig3, fig4, fig5, fig6, scales, style
 from sharpminima.pruning import STRATEGIES
 from sharpminima.report import tables
@@ -178,6 +179,24 @@ def test_fig2_says_where_eigenvalues_are_of_other_images_than_the_loss(tmp_path)
     line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
     titles = [axes.get_title(loc="left") for axes in fig2.loss_plane(surface, hessian, line).axes]
     assert [title for title in titles if "images" in title] == ["(d) top 2 along the line, 12,000 images"]
+
+
+def test_figures_of_g_and_1s_leave_out_the_dense_net(tmp_path):
+    def shown(figure):
+        marks = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for a in figure.axes for line in a.lines]
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        return figure.get_suptitle(), titles, [axes.get_ylim() for axes in figure.axes], marks
+
+    surface, line = _table(tmp_path, "surface", cases.surface()), _table(tmp_path, "line", cases.line())
+    neurons = _table(tmp_path, "neurons", cases.neurons())
+    figures, charts = [], []
+    for dense in (False, True):
+        hessian = _table(tmp_path, "hessian", cases.hessian(dense=dense))
+        psp = _table(tmp_path, "psp", cases.psp(dense=dense)[::-1])
+        figures.append((shown(fig2.loss_plane(surface, hessian, line)), shown(fig5.class_entropies(psp, neurons))))
+        charts.append(spectrum_chart(hessian))
+    assert figures[0] == figures[1]
+    assert charts[0] == charts[1]
 
 
 def test_the_titles_of_fig2_are_no_wider_than_its_panels(tmp_path):

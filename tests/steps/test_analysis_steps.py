@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sharpminima.analysis import psp_entropy
+from sharpminima.analysis import hessian_eigenvalues, psp_entropy
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.analyses import ANALYSES, HessianSettings, LineSettings, SurfaceSettings
 from sharpminima.catalogue.columns import (
@@ -66,11 +66,37 @@ def nets(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return digits, *paths
 
 
-def command(name: str, nets: tuple[Path, Path, Path], out: Path, **settings: object) -> pd.DataFrame:
+@pytest.fixture
+def dense(digits: Path, tmp_path: Path) -> Path:
+    """The dense net of the run."""
+    return dense_net(digits, tmp_path / "nets", seed=3)
+
+
+def dense_net(digits: Path, folder: Path, *, seed: int) -> Path:
+    """A checkpoint of a dense net of a run."""
+    metadata = {
+        "model": "lenet300",
+        "dataset": "digits",
+        "dataset_sha256": load_prepared(digits).sha256,
+        "strategy": "dense",
+        "seed": seed,
+        "metrics": [{"sparsity": 0.0}],
+    }
+    folder.mkdir(exist_ok=True)
+    path = folder / f"dense-{seed}.safetensors"
+    save_checkpoint(path, [build_model("lenet300", num_classes=10, seed=seed).state_dict()], metadata=metadata)
+    return path
+
+
+def command(
+    name: str, nets: tuple[Path, Path, Path], out: Path, dense_net: Path | None = None, **settings: object
+) -> pd.DataFrame:
     data, gradual, rewind = nets
     arguments = ["--data", data, "--gradual", gradual, "--rewind", rewind, "--out", out, "--device", "cpu"]
     chosen = ["--settings", json.dumps(settings)]
-    result = CliRunner().invoke(app, [name, *map(str, arguments), *chosen])
+    out.parent.mkdir(exist_ok=True)
+    more = [] if dense_net is None else ["--dense", dense_net]
+    result = CliRunner().invoke(app, [name, *map(str, [*arguments, *more]), *chosen])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -294,3 +320,56 @@ def test_neurons_are_those_that_vary_within_a_class(nets: tuple[Path, Path, Path
             assert rows["neuron"].tolist() == varying.nonzero().flatten().tolist() != []
             found = torch.tensor([[float(v) for v in text.split()] for text in rows["entropy_1_bits_by_class"]])
             torch.testing.assert_close(found.T.double(), entropies[:, varying], rtol=1e-3, atol=0)
+
+
+def test_the_dense_net_of_the_run_is_measured_beside_the_others(
+    nets: tuple[Path, Path, Path], dense: Path, tmp_path: Path
+) -> None:
+    of_two = command("psp", nets, tmp_path / "two" / "psp.csv", parts=["test"], images=60)
+    of_three = command("psp", nets, tmp_path / "three" / "psp.csv", dense, dense=True, parts=["test"], images=60)
+    assert of_three[of_three["strategy"] != "dense"].equals(of_two)
+    own = of_three[of_three["strategy"] == "dense"]
+    assert set(zip(own["method"], own["level"], own["seed"], own["sparsity"], strict=True)) == {("lobster", 0, 3, 0)}
+    split = load_prepared(nets[0]).subset("test", 60, generator(0, "analysis-images", "digits"))
+    expected = psp_entropy(build_model("lenet300", num_classes=10, seed=3), split.images, split.labels)
+    (whole,) = (row for _, row in own.iterrows() if (row["layer"], row["class"]) == ("all", "all"))
+    assert whole["entropy_1_bits"] == pytest.approx(expected.mean, rel=1e-6)
+    assert whole["neurons"] == 400
+
+
+def test_eigenvalues_at_the_dense_net_are_of_all_parameters(
+    nets: tuple[Path, Path, Path], dense: Path, tmp_path: Path
+) -> None:
+    settings = HessianSettings(images=30, eigenvalues=1, tolerance=1e-2, dense=True)
+    hessian.hessian(*nets, settings, tmp_path / "hessian.csv", CPU, dense=dense)
+    table = read_table("hessian", tmp_path / "hessian.csv")
+    assert list(table["space"]) == [*["all", "surviving", "relative"] * 2, "all", "relative"]
+    own = table[table["strategy"] == "dense"]
+    split = load_prepared(nets[0]).subset("train", 30, generator(0, "analysis-images", "digits"))
+    net = build_model("lenet300", num_classes=10, seed=3)
+    for row, scaling in zip(own.to_dict("records"), (None, "parameter"), strict=True):
+        assert row["dimension"] == sum(parameter.numel() for parameter in net.parameters())
+        found = hessian_eigenvalues(net, split.images, split.labels, k=1, scaling=scaling, tol=1e-4)
+        assert row["eigenvalue"] == pytest.approx(float(found.eigenvalues[0]), rel=2e-2)
+
+
+def test_a_dense_net_that_does_not_belong_there_is_refused(
+    nets: tuple[Path, Path, Path], dense: Path, tmp_path: Path
+) -> None:
+    data, gradual, rewind = nets
+    out = tmp_path / "psp.csv"
+    given = ["psp", "--data", data, "--gradual", gradual, "--rewind", rewind, "--out", out]
+
+    def refused(*more: object) -> str:
+        result = CliRunner().invoke(app, list(map(str, (*given, *more))))
+        assert result.exception is not None
+        assert not out.exists()
+        return str(result.exception)
+
+    asked = ("--settings", '{"dense": true}')
+    assert refused(*asked) == "--settings: dense: true; give the dense net by --dense"
+    assert refused("--dense", dense).startswith("--settings: dense: false; leave --dense out, or say dense: true")
+    other = dense_net(data, tmp_path / "nets", seed=4)
+    assert f"{gradual} and {other} do not belong together: seed 3 and 4" in refused(*asked, "--dense", other)
+    assert "is of strategy gradual, and --dense takes dense" in refused(*asked, "--dense", gradual)
+    assert "is a dense net; --gradual takes a pruned one" in refused("--gradual", dense)

@@ -96,6 +96,31 @@ def test_the_focus_is_an_experiment_with_an_analysis(tmp_path: Path) -> None:
     assert [job.key["method"] for job in found.measurements()] == ["lobster"] * 5
 
 
+def test_an_analysis_measures_the_dense_net_where_it_is_asked_to(tmp_path: Path) -> None:
+    one = {"dataset": "digits", "model": "lenet300", "method": {"name": "lobster"}, "levels": [0.5]}
+    experiment = {**one, "strategies": {"rewind": {"seeds": "all"}}, "analysis": {"psp": {"dense": True}}}
+    study = tmp_path / "dense.yaml"
+
+    def found(**more: object) -> Layout:
+        said = {"title": "t", "experiments": [{**experiment, **more}], "figures": ["fig1"], "paper": False}
+        study.write_text(yaml.safe_dump(said))
+        return layout(str(study))
+
+    jobs = {job.rule: job for job in found().measurements()}
+    dense = found().dense(dataset="digits", model="lenet300", seed=0)
+    assert jobs["psp"].inputs[-1] == dense
+    assert dense not in jobs["hessian"].inputs
+    assert jobs["psp"].settings["dense"] is True
+    assert "dense" not in jobs["hessian"].settings  # older records are without
+    costs, plain = (Costs(one) for one in (found(), found(analysis={})))
+    key = {"dataset": "digits", "model": "lenet300", "method": "lobster"}
+    assert costs.analyse("psp", **key).expected_s > plain.analyse("psp", **key).expected_s
+    with pytest.raises(
+        ConfigError, match=r"analysis\.psp\.dense: dense nets keep no weights; take weights: highest out"
+    ):
+        found(weights="highest")
+
+
 def test_methods_share_the_dense_nets_of_their_dataset_and_model() -> None:
     paths = layout("criteria").checkpoints()
     assert len(paths) == len(set(paths)) == 1 + 3 * 4 * 4  # dense; 3 methods, 4 levels, the method and 3 strategies

@@ -3,6 +3,7 @@ rule analyse:
         data=LAYOUT.prepared(),
         gradual=LAYOUT.cell(strategy="gradual"),
         rewind=LAYOUT.cell(strategy="rewind"),
+        dense=dense_net,
     output:
         table=LAYOUT.analysis(),
     log:
@@ -22,7 +23,7 @@ rule analyse:
         runtime=minutes("analyse"),
     params:
         settings=analysis_settings,
-        runtime=plugged("analyse", RUNTIME),
+        runtime=analyse_runtime,
     message:
         "{wildcards.analysis} of {wildcards.model} on {wildcards.dataset}, level {wildcards.level}, seed {wildcards.seed}"
     shell:

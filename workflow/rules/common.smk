@@ -12,7 +12,7 @@ from snakemake.logging import logger
 from sharpminima.base.errors import ConfigError, stated_in
 from sharpminima.base.files import COMPRESSED
 from sharpminima.base.yaml_input import read_yaml
-from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.analyses import ANALYSES, of_dense
 from sharpminima.catalogue.figures import FIGURES
 from sharpminima.catalogue.models import LABEL
 from sharpminima.catalogue.plugins import PATTERNS
@@ -198,10 +198,25 @@ def transfer_runtime(wildcards):
     return runtime + as_options(used_by("transfer", **wildcards))
 
 
+def chosen_analysis(wildcards):
+    """The settings of one analysis."""
+    return LAYOUT.analysis_settings(wildcards.dataset, wildcards.model, wildcards.method, wildcards.analysis)
+
+
 def analysis_settings(wildcards):
     """Params: the settings of one analysis as JSON."""
-    chosen = LAYOUT.analysis_settings(wildcards.dataset, wildcards.model, wildcards.method, wildcards.analysis)
-    return chosen.model_dump_json()
+    return chosen_analysis(wildcards).model_dump_json()
+
+
+def dense_net(wildcards):
+    """Input: the dense net of a run, where an analysis measures it too."""
+    return LAYOUT.dense(**wildcards) if of_dense(chosen_analysis(wildcards)) else []
+
+
+def analyse_runtime(wildcards, input):
+    """Params: how an analysis computes, and the dense net that not every one takes."""
+    dense = f" --dense {quote(input.dense)}" if input.dense else ""
+    return RUNTIME + dense + as_options(used_by("analyse", **wildcards))
 
 
 def mem_mb(step, **key):

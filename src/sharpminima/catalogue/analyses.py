@@ -1,5 +1,6 @@
 """What is measured at G and 1-S, on the plane through them, and on the line between them."""
 
+import operator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,13 @@ from sharpminima.catalogue.columns import (
 from sharpminima.catalogue.registry import Code, Registry, loaded
 
 Part = Literal["train", "validation", "test"]
+Dense = Annotated[
+    bool,
+    Field(
+        exclude_if=operator.not_,  # it came after the first records
+        description="whether the run's dense net is measured too",
+    ),
+]
 
 
 class AnalysisData(Settings):
@@ -57,6 +65,7 @@ class PspSettings(_SeveralParts):
     """PSP norm and entropies of G and 1-S, by layer and by class; the first part is what figures and claims take."""
 
     revision: Literal[3] = 3
+    dense: Dense = False
 
 
 class NeuronSettings(AnalysisData):
@@ -74,6 +83,7 @@ class HessianSettings(_Eigenvalues):
     """Largest eigenvalues at G and 1-S: of all parameters, of the surviving ones, and of their relative changes."""
 
     revision: Literal[2] = 2
+    dense: Dense = False
 
 
 def _ascending(span: tuple[float, float]) -> tuple[float, float]:
@@ -128,7 +138,7 @@ class Analysis:
     name: str
     settings: type[Any]  # an `AnalysisData`, or of several parts
     columns: list[str]
-    code: Code  # (data, gradual, rewind, settings, out, runtime): reads both checkpoints, writes the table
+    code: Code  # (data, gradual, rewind, settings, out, runtime): reads checkpoints, writes the table; see `of_dense`
     help: str  # of its command
     passes: float  # of training over its images, of both nets together, at each point
     when: Literal["always", "shown", "mapped"] = "always"  # of all runs; those that figures show; or experiments too
@@ -139,6 +149,15 @@ class Analysis:
     def load(self) -> Any:
         """The step that makes its table."""
         return loaded(self.code)
+
+
+def of_dense(settings: Any) -> bool:
+    """Whether an analysis of these settings measures the run's dense net too: its step then takes ``dense=path``.
+
+    >>> of_dense(PspSettings(dense=True)), of_dense(LineSettings())
+    (True, False)
+    """
+    return bool(getattr(settings, "dense", False))
 
 
 _STEPS = "sharpminima.steps.analyse"

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import typer
 
-from sharpminima.catalogue.analyses import ANALYSES, Analysis
+from sharpminima.base.errors import ConfigError
+from sharpminima.catalogue.analyses import ANALYSES, Analysis, of_dense
 from sharpminima.cli.options import (
     DataFile,
+    DenseNetFile,
     Device,
     GradualFile,
     OutFile,
@@ -26,6 +28,7 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
         gradual: GradualFile,
         rewind: RewindFile,
         out: OutFile,
+        dense: DenseNetFile = None,
         settings: SettingsText = "{}",
         device: Device = "auto",
         threads: Threads = 1,
@@ -34,7 +37,15 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
         from sharpminima.study.read import parse_settings
 
         chosen = parse_settings(analysis.settings, settings, "--settings")
-        analysis.load()(data, gradual, rewind, chosen, out, Runtime(device, threads))
+        if of_dense(chosen) != (dense is not None):
+            cure = (
+                "give the dense net by --dense"
+                if dense is None
+                else "leave --dense out, or say dense: true where it is known"
+            )
+            raise ConfigError(f"--settings: dense: {str(of_dense(chosen)).lower()}; {cure}")
+        more = {} if dense is None else {"dense": dense}
+        analysis.load()(data, gradual, rewind, chosen, out, Runtime(device, threads), **more)
 
     return command
 

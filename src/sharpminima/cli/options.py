@@ -90,6 +90,10 @@ Entropy = Annotated[
 ]
 GradualFile = Annotated[Path, typer.Option("--gradual", help="Checkpoint of the pruning method at the level (G).")]
 RewindFile = Annotated[Path, typer.Option("--rewind", help="Checkpoint of the strategy rewind there (1-S).")]
+DenseNetFile = Annotated[
+    Path | None,
+    typer.Option("--dense", help="Checkpoint of the run's dense net, where the settings have dense: true."),
+]
 StageName = Annotated[Literal["runs", "analysis"], typer.Argument(help="runs or analysis.")]
 StudyName = Annotated[
     str | None,

@@ -28,6 +28,7 @@ def spectrum_chart(hessian: pd.DataFrame) -> Chart:
         hessian: the Hessian tables of all runs.
     """
     traces = []
+    hessian = hessian[hessian["strategy"].isin(ENDS)]
     for key, of_net in hessian.groupby(EXPERIMENT, sort=False):
         for (strategy, space), rows in of_net.groupby(["strategy", "space"], sort=False):
             title, symbol, dash = SPACES[str(space)]

@@ -58,7 +58,8 @@ def _other_images(rows: pd.DataFrame, surface: pd.DataFrame) -> str:
 
 
 def _spectrum(axes: Axes, hessian: pd.DataFrame) -> None:
-    """Top eigenvalues by rank: nets apart by colour, spaces by marker and line."""
+    """Top eigenvalues of G and 1-S by rank: nets apart by colour, spaces by marker and line."""
+    hessian = hessian[hessian["strategy"].isin(ENDS)]
     offsets = {GRADUAL: -0.12, REWIND: 0.12}
     for strategy, net in ENDS.items():
         for space, (marker, dashes, shift) in _SPACES.items():

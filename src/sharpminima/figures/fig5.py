@@ -25,6 +25,7 @@ def class_entropies(psp: pd.DataFrame, neurons: pd.DataFrame) -> Figure:
         psp: the PSP table of one run; of its parts of the data, that of the neurons is meant.
         neurons: the table of its neurons.
     """
+    psp = psp[psp["strategy"].isin(ENDS)]
     psp = psp[psp["part"] == (neurons["part"].iloc[0] if len(neurons) else psp["part"].iloc[0])]
     if psp.groupby(["level", "seed"]).ngroups != 1:
         raise FigureError("a PSP table must hold one run")

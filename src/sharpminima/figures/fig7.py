@@ -82,7 +82,7 @@ def _errors(axes: Axes, ways: Sequence[Way]) -> None:
 
 def _entropies(axes: Axes, ways: Sequence[Way]) -> None:
     for quantity, (title, line) in _ORDERS.items():
-        for name in (GRADUAL, REWIND):
+        for name in _NETS:
             each = [_at_level(experiment, name, _reading(experiment, quantity, _NETS[name])) for _, experiment in ways]
             _series(axes, each, name, f"{_NETS[name]}, {title}", line)
     axes.set_ylabel("PSP-entropy (bits)")
@@ -98,8 +98,8 @@ def _reading(experiment: Mapping[str, Any], quantity: str, net: str) -> Mapping[
     """Of each run, by the study's first part of the data and all layers together."""
     readings: Mapping[str, Mapping[str, Any]] = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
     quantities = next(iter(readings.values()), {}).get(ALL, {})
-    by_seed: Mapping[str, float] = quantities[quantity]["by_seed"][net] if quantity in quantities else {}
-    return by_seed
+    by_seed: Mapping[str, Mapping[str, float]] = quantities[quantity]["by_seed"] if quantity in quantities else {}
+    return by_seed.get(net, {})
 
 
 def _probes(axes: Axes, ways: Sequence[Way]) -> None:

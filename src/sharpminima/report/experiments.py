@@ -3,7 +3,7 @@
 G is the gradual method's net and 1-S its rewound one, at the highest level; runs are named by their seed.
 """
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from sharpminima.report.intervals import Summary
 
@@ -56,8 +56,17 @@ class Difference(Summary):
     positive: int  # runs
 
 
-Ends = TypedDict("Ends", {"G": Summary, "1-S": Summary, "by_seed": dict[str, BySeed], "difference": Difference})
-"""A quantity at G and at 1-S over runs, each run's value, and the differences of the runs."""
+Ends = TypedDict(
+    "Ends",
+    {
+        "G": Summary,
+        "1-S": Summary,
+        "dense": NotRequired[Summary],
+        "by_seed": dict[str, BySeed],
+        "difference": Difference,
+    },
+)
+"""A quantity at G, at 1-S and, where it was measured, of dense nets over runs, each run's value, and G less 1-S."""
 
 
 class Quantity(Ends):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sharpminima.base.names import GRADUAL
+from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.columns import ALL
 from sharpminima.report.experiments import BySeed, Ends, Line, Lower, Map, Quantity, Spectrum
 from sharpminima.report.intervals import describe
@@ -39,7 +39,7 @@ def named_by_seed(values: pd.Series) -> BySeed:
 
 
 def psp(rows: pd.DataFrame) -> dict[str, Any]:
-    """PSP norm and entropies of G and 1-S: of the first part of the data, and by part and layer."""
+    """PSP norm and entropies of the nets: of the first part of the data, and by part and layer."""
     rows = rows.astype({"layer": str, "class": str})
     rows = rows[rows["class"] == ALL]
     readings = {
@@ -59,10 +59,11 @@ def psp(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def hessian(rows: pd.DataFrame) -> dict[str, Any]:
-    """The largest eigenvalues of G and 1-S, by the space in which they are taken."""
+    """The largest eigenvalues of the nets, by the space in which they are taken; counts are of G and 1-S."""
     spaces: dict[str, Spectrum] = {}
-    for space, its_rows in rows.groupby("space", sort=False):
-        ranks = [_ends(group, "eigenvalue") for _, group in its_rows.groupby("index")]
+    for space, of_nets in rows.groupby("space", sort=False):
+        ranks = [_ends(group, "eigenvalue") for _, group in of_nets.groupby("index")]
+        its_rows = of_nets[of_nets["strategy"].isin(ENDS)]
         spaces[str(space)] = {
             "ranks": ranks,
             "dimension": describe(its_rows.drop_duplicates(["strategy", "seed"])["dimension"]),
@@ -107,24 +108,29 @@ def surface(rows: pd.DataFrame) -> dict[str, Any]:
 def _conditions(rows: pd.DataFrame) -> dict[str, Any]:
     """At what level, on which images and of how many runs something was measured."""
     nets = rows.drop_duplicates(["strategy", "seed"])
+    gradual = nets[nets["strategy"] == GRADUAL]
     return {
-        "level": float(nets["level"].iloc[0]),
+        "level": float(gradual["level"].iloc[0]),
         "part": str(nets["part"].iloc[0]),
         "images": int(nets["images"].iloc[0]),
         "runs": int(nets["seed"].nunique()),
-        "removed_percent": describe(100 * nets[nets["strategy"] == GRADUAL]["sparsity"]),
+        "removed_percent": describe(100 * gradual["sparsity"]),
     }
 
 
 def _ends(rows: pd.DataFrame, column: str) -> Ends:
     values = {net: by_seed(rows[rows["strategy"] == strategy], column) for strategy, net in ENDS.items()}
+    dense = by_seed(rows[rows["strategy"] == DENSE], column)
     pairs = [values["G"][seed] - values["1-S"][seed] for seed in values["G"] if seed in values["1-S"]]
-    return {
+    ends: Ends = {
         "G": describe(values["G"].values()),
         "1-S": describe(values["1-S"].values()),
         "by_seed": values,
         "difference": {**describe(pairs), "positive": sum(pair > 0 for pair in pairs)},
     }
+    if dense:
+        ends["dense"], values[DENSE] = describe(dense.values()), dense
+    return ends
 
 
 def _quantities(rows: pd.DataFrame) -> dict[str, Quantity]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from sharpminima.base.errors import ConfigError, SharpminimaError
 from sharpminima.base.files import read_json
-from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.analyses import ANALYSES, of_dense
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.methods.gradual import LOBSTER_SHARE
 from sharpminima.catalogue.models import MODELS, unlabelled
@@ -184,10 +184,11 @@ class Costs:
         return self._training(experiment, to, both, replicas, looped=True)
 
     def analyse(self, analysis: str, dataset: str, model: str, method: str, **_: Any) -> Cost:
-        """One analysis of G and 1-S."""
+        """One analysis of G and 1-S, and maybe of the dense net, which is taken for one that costs as much as each."""
         entry, chosen = ANALYSES[analysis], self._layout.analysis_settings(dataset, model, method, analysis)
         images = sum(min(chosen.images or math.inf, self._images(dataset)[part]) for part in chosen.parts_read)
-        seconds = _START_S + entry.passes * chosen.positions * images / self._throughput.images_per_s[unlabelled(model)]
+        passes = entry.passes * (1.5 if of_dense(chosen) else 1.0)
+        seconds = _START_S + passes * chosen.positions * images / self._throughput.images_per_s[unlabelled(model)]
         statistics = _psp_kb(model) * images / 1000 if entry.holds_statistics else 0.0
         return Cost(seconds, seconds, self._memory_mb(dataset, model) + statistics, self._gpu)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sharpminima.base.names import CHECKPOINT, DENSE, EVENTS, GRADUAL, HISTORY, REWIND
-from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.analyses import ANALYSES, of_dense
 from sharpminima.catalogue.figures import (
     FIGURES,
     EntropyWays,
@@ -214,7 +214,7 @@ class Layout(Runs, Paths):
         return jobs
 
     def measurements(self) -> Iterator[Job]:
-        """Each job that measures a G and a 1-S."""
+        """Each job that measures a G and a 1-S, and maybe the dense net of their run."""
         wanted = {name: set(self.analysis_tables(name)) for name in ANALYSES}
         for experiment, analysis, experiment_level in self.analyses():
             for seed in self.seeds(experiment):
@@ -223,7 +223,8 @@ class Layout(Runs, Paths):
                 for name, settings in analysis:
                     table = self.analysis(name, **key)
                     if settings is not None and table in wanted[name]:
-                        inputs = (self.prepared(experiment.dataset), *ends)
+                        dense = [self.dense(**key)] if of_dense(settings) else []
+                        inputs = (self.prepared(experiment.dataset), *ends, *dense)
                         wildcards = {**key, "analysis": name}
                         asked = settings.model_dump(mode="json") | as_settings(used_by("analyse", **wildcards))
                         yield Job(name, inputs, (table,), asked, wildcards)

@@ -384,10 +384,14 @@ def _values_by_run(test: Against, experiment: Experiment) -> Mapping[str, float]
             return moved["by_seed"]["test_error_percent"] if moved else {}
         case "largest_eigenvalue":
             spectrum = _spectrum(experiment, "all")
-            return spectrum["ranks"][0]["by_seed"][_SHORT[test.of]] if spectrum else {}
+            return spectrum["ranks"][0]["by_seed"].get(_SHORT.get(test.of, test.of), {}) if spectrum else {}
     readings = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
     quantities = next(iter(readings.values()), {}).get(ALL, {})
-    return quantities[test.quantity]["by_seed"][_SHORT[test.of]] if test.quantity in quantities else {}
+    return (
+        quantities[test.quantity]["by_seed"].get(_SHORT.get(test.of, test.of), {})
+        if test.quantity in quantities
+        else {}
+    )
 
 
 def _short_at(test: Against, experiment: Experiment) -> Sequence[str]:
@@ -420,7 +424,7 @@ def _near(test: Nets, experiment: Experiment, cells: dict[str, Cell]) -> tuple[d
     (entry,) = _at_level(test, experiment)
     removed = cells["gradual"]["by_seed"]["removed_percent"]
     most = 100 * (entry["level"] + test.excess)
-    near = [run for run, share in removed.items() if run not in entry["short"] and share + 1e-9 <= most]
+    near = [run for run, share in removed.items() if run not in entry["short"] and share <= most + 1e-9]
     known = {name: [run for run in near if run in cell["by_seed"][test.quantity]] for name, cell in cells.items()}
     return {name: _by_runs(cells[name], runs) for name, runs in known.items() if runs}, len(removed) - len(near)
 

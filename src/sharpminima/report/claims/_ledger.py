@@ -128,15 +128,18 @@ class Against(Difference):
         "entropy_2_joint_live_bits",
         "psp_norm",
         "largest_eigenvalue",
-    ] = Field(description="probe_error_percent: on the other dataset; the last six are measured at G and at 1-S")
+    ] = Field(
+        description="probe_error_percent: on the other dataset; the last six are of dense nets, G and 1-S, of dense "
+        "nets where the analysis has dense: true"
+    )
     of: Literal["dense", "gradual", "rewind", "rewind-long"]
     level: Literal["highest", "lowest"] | float = "highest"
 
     @model_validator(mode="after")
     def _measured(self) -> "Against":
         trained = self.quantity in ("test_error_percent", "training_loss_nats", "probe_error_percent")
-        if not trained and self.of not in ("gradual", "rewind"):
-            raise ValueError(f"{self.quantity} is measured of gradual and rewind; of: {self.of} given")
+        if not trained and self.of == "rewind-long":
+            raise ValueError(f"{self.quantity} is measured of dense, gradual and rewind; of: {self.of} given")
         return self
 
 

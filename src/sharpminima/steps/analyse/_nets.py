@@ -1,6 +1,6 @@
-"""What the analyses share: the two nets, the images, and the files of an analysis that was stopped."""
+"""What the analyses share: the nets, the images, and the files of an analysis that was stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch import nn
 
 from sharpminima.base.errors import AnalysisError, CheckpointError
 from sharpminima.base.files import COMPRESSED
-from sharpminima.base.names import GRADUAL, REWIND
+from sharpminima.base.names import DENSE, GRADUAL, REWIND
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.analyses import (
     AnalysisData,
@@ -19,7 +19,7 @@ from sharpminima.catalogue.columns import (
     KEY_COLUMNS,
 )
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.nets.agreement import CELL, check_agreement, check_data, check_masks, check_place, check_strategy
+from sharpminima.nets.agreement import CELL, RUN, check_agreement, check_data, check_masks, check_place, check_strategy
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.models import build_recorded
@@ -34,7 +34,7 @@ BASIS = torch.float64
 
 @dataclass(frozen=True)
 class End:
-    """One of the two nets."""
+    """G, 1-S, or the dense net of their run, which has no masks."""
 
     model: nn.Module
     masks: Masks
@@ -51,38 +51,61 @@ def load_ends(
         CheckpointError: one is a dense net or an untrained one, or of other data; or they are not G and 1-S of one run,
             method and level, at the same masks.
     """
+    (center, target), dataset, device = load_nets(data, gradual, rewind, None, runtime)
+    return (center, target), dataset, device
+
+
+def load_nets(
+    data: Path, gradual: Path, rewind: Path, dense: Path | None, runtime: Runtime
+) -> tuple[list[End], ImageDataset, torch.device]:
+    """G, 1-S and, where it is given, the dense net of their run, whose rows stand beside those of the method.
+
+    Raises:
+        CheckpointError: as `load_ends`; or the dense net is another kind of net, or of another run.
+    """
     device = configure(runtime.device, runtime.threads)
     dataset = load_prepared(data)
-    ends, given = [], []
-    for path, strategy, option in ((gradual, GRADUAL, "--gradual"), (rewind, REWIND, "--rewind")):
-        checkpoint = load_checkpoint(path)
-        _check(path, checkpoint, dataset)
-        check_strategy((path, checkpoint.metadata), strategy, option)
-        given.append((path, checkpoint))
-    one, other = given
+    one, other = (
+        _pruned(path, strategy, option, dataset)
+        for path, strategy, option in ((gradual, GRADUAL, "--gradual"), (rewind, REWIND, "--rewind"))
+    )
     check_agreement((one[0], one[1].metadata), (other[0], other[1].metadata), CELL)
     check_masks(one, other)
-    for _, checkpoint in given:
+    nets: list[tuple[Checkpoint, dict[str, Any]]] = [(checkpoint, {}) for _, checkpoint in (one, other)]
+    if dense is not None:
+        whole = load_checkpoint(dense)
+        check_strategy((dense, whole.metadata), DENSE, "--dense")
+        _check(dense, whole, dataset)
+        check_agreement((one[0], one[1].metadata), (dense, whole.metadata), RUN)
+        nets.append((whole, {"method": one[1].metadata["method"]}))
+    ends = []
+    for checkpoint, stated in nets:
         model = build_recorded(checkpoint.metadata, num_classes=dataset.num_classes)
-        key = {column: checkpoint.metadata.get(column, 0) for column in KEY_COLUMNS}
-        assert checkpoint.masks is not None  # _check
-        masks = {name: mask.to(device) for name, mask in checkpoint.masks[0].items()}
+        key = {column: (stated | checkpoint.metadata).get(column, 0) for column in KEY_COLUMNS}
+        masks = {name: mask.to(device) for name, mask in checkpoint.masks[0].items()} if checkpoint.masks else {}
         sparsity = checkpoint.metadata["metrics"][0]["sparsity"]
         ends.append(End(checkpoint.load_into(model).to(device), masks, key, sparsity))
-    return (ends[0], ends[1]), dataset, device
+    return ends, dataset, device
 
 
-def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
+def _pruned(path: Path, strategy: str, option: str, dataset: ImageDataset) -> tuple[Path, Checkpoint]:
+    checkpoint = load_checkpoint(path)
     if checkpoint.masks is None:
-        raise CheckpointError(f"{path}: is a dense net; the analysis compares pruned ones")
+        raise CheckpointError(f"{path}: is a dense net; {option} takes a pruned one")
     if not checkpoint.metadata.get("trained", True):
         level = checkpoint.metadata["represented_by"]
         raise CheckpointError(f"{path}: holds an untrained start; give the cell of level {level:g}")
+    _check(path, checkpoint, dataset)
+    check_strategy((path, checkpoint.metadata), strategy, option)
+    return path, checkpoint
+
+
+def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
     check_place(path, checkpoint.metadata)
     check_data((path, checkpoint.metadata), dataset.name, dataset.sha256)
 
 
-def check_eigenvalues(ends: tuple[End, End], wanted: int) -> None:
+def check_eigenvalues(ends: Sequence[End], wanted: int) -> None:
     """Refuse to look for more eigenvalues than surviving parameters, before those of all parameters are found.
 
     Raises:
@@ -122,7 +145,7 @@ def point_progress(what: str, center: End) -> Callable[[int, int], None]:
     return lambda done, total: progress(done, total, unit="point")
 
 
-def finished_parts(out: Path, ends: tuple[End, End], dataset: ImageDataset, settings: AnalysisData) -> FinishedParts:
+def finished_parts(out: Path, ends: Sequence[End], dataset: ImageDataset, settings: AnalysisData) -> FinishedParts:
     """The finished parts of a table of these nets, on these data and settings."""
     facts = {"nets": [end.key for end in ends], "data": dataset.sha256, **settings.model_dump(mode="json")}
     tensors = [tensor for end in ends for tensor in (*end.model.state_dict().values(), *end.masks.values())]

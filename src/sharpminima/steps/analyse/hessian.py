@@ -1,4 +1,4 @@
-"""Largest Hessian eigenvalues at the two nets."""
+"""Largest Hessian eigenvalues at the nets."""
 
 from itertools import product
 from pathlib import Path
@@ -14,37 +14,48 @@ from sharpminima.catalogue.columns import (
     HESSIAN_COLUMNS,
     RELATIVE,
 )
-from sharpminima.steps.analyse._nets import BASIS, check_eigenvalues, finished_parts, images_of, load_ends
+from sharpminima.steps.analyse._nets import BASIS, check_eigenvalues, finished_parts, images_of, load_nets
 from sharpminima.steps.job import Runtime
 
 
-def hessian(data: Path, gradual: Path, rewind: Path, settings: HessianSettings, out: Path, runtime: Runtime) -> None:
+def hessian(
+    data: Path,
+    gradual: Path,
+    rewind: Path,
+    settings: HessianSettings,
+    out: Path,
+    runtime: Runtime,
+    *,
+    dense: Path | None = None,
+) -> None:
     """Largest eigenvalues of the Hessian at G and 1-S: of all parameters, of the surviving ones, of relative changes.
 
-    The eigenvalues of relative changes of the survivors do not depend on the scale of ReLU layers; the others do.
+    The eigenvalues of relative changes of the survivors do not depend on the scale of ReLU layers; the others do. At
+    the dense net, where it is given, all parameters survive: those of all stand for both.
     """
-    ends, dataset, device = load_ends(data, gradual, rewind, runtime)
+    nets, dataset, device = load_nets(data, gradual, rewind, dense, runtime)
     split = images_of(dataset, settings, device)
-    check_eigenvalues(ends, settings.eigenvalues)
-    finished = finished_parts(out, ends, dataset, settings)
+    check_eigenvalues(nets, settings.eigenvalues)
+    finished = finished_parts(out, nets, dataset, settings)
     spaces = (("all", False, None), ("surviving", True, None), (RELATIVE, True, "parameter"))
-    for end, (space, masked, scaling) in list(product(ends, spaces))[len(finished.parts) :]:
+    wanted = [(net, space) for net, space in product(nets, spaces) if net.masks or space[0] != "surviving"]
+    for net, (space, masked, scaling) in wanted[len(finished.parts) :]:
         spectrum = hessian_eigenvalues(
-            end.model,
+            net.model,
             split.images,
             split.labels,
             k=settings.eigenvalues,
-            masks=end.masks if masked else None,
+            masks=net.masks or None if masked else None,
             scaling=scaling,
             tol=settings.tolerance,
-            seed=end.key["seed"],
+            seed=net.key["seed"],
             basis=BASIS,
         )
         finished.add(
             [
                 {
-                    **end.key,
-                    "sparsity": end.sparsity,
+                    **net.key,
+                    "sparsity": net.sparsity,
                     "part": settings.part,
                     "images": len(split.labels),
                     "space": space,

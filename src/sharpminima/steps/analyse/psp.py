@@ -1,4 +1,4 @@
-"""PSP norm and PSP-entropy of the two nets."""
+"""PSP norm and PSP-entropy of the nets."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,20 +20,29 @@ from sharpminima.catalogue.columns import (
     PSP_COLUMNS,
 )
 from sharpminima.data import Split
-from sharpminima.steps.analyse._nets import End, images_of, load_ends
+from sharpminima.steps.analyse._nets import End, images_of, load_ends, load_nets
 from sharpminima.steps.job import Runtime
 
 
-def psp(data: Path, gradual: Path, rewind: Path, settings: PspSettings, out: Path, runtime: Runtime) -> None:
-    """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S.
+def psp(
+    data: Path,
+    gradual: Path,
+    rewind: Path,
+    settings: PspSettings,
+    out: Path,
+    runtime: Runtime,
+    *,
+    dense: Path | None = None,
+) -> None:
+    """PSP norm and PSP-entropy of order 1 and 2 (both definitions) of G and 1-S, and of the dense net where given.
 
     For each part of the data, one row a net, one a layer, and one a layer and class. The last hold the entropies within
     the class, which sum to those of the layer, and the neurons whose state is not the same on all its images.
     """
-    ends, dataset, device = load_ends(data, gradual, rewind, runtime)
+    nets, dataset, device = load_nets(data, gradual, rewind, dense, runtime)
     chosen = [AnalysisData(part=part, images=settings.images) for part in settings.parts]
     splits = [(data.part, images_of(dataset, data, device)) for data in chosen]
-    rows = (row for part, split in splits for end in ends for row in _psp_rows(end, part, split, dataset.class_names))
+    rows = (row for part, split in splits for net in nets for row in _psp_rows(net, part, split, dataset.class_names))
     write_table(out, rows, PSP_COLUMNS)
 
 
