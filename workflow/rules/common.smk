@@ -213,10 +213,10 @@ def dense_net(wildcards):
     return LAYOUT.dense(**wildcards) if of_dense(chosen_analysis(wildcards)) else []
 
 
-def analyse_runtime(wildcards, input):
+def analyse_runtime(wildcards):
     """Params: how an analysis computes, and the dense net that not every one takes."""
-    dense = f" --dense {quote(input.dense)}" if input.dense else ""
-    return RUNTIME + dense + as_options(used_by("analyse", **wildcards))
+    dense = dense_net(wildcards)
+    return RUNTIME + (f" --dense {quote(dense)}" if dense else "") + as_options(used_by("analyse", **wildcards))
 
 
 def mem_mb(step, **key):
