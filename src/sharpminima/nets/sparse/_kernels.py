@@ -233,6 +233,7 @@ def _pool_band(
     largest: np.ndarray,
     winners: np.ndarray,
     at: int,
+    which: np.ndarray,
 ) -> None:
     """Write the largest of each of a row of windows, and which of the window's it is.
 
@@ -241,6 +242,8 @@ def _pool_band(
         columns: windows of a row.
         window: its height and width.
         largest, winners: to be written from ``at`` on.
+        which: [batch], to be written over: numbers as wide as the values, since LLVM takes no vectors of two widths
+            without AVX-512.
     """
     tall, wide = window
     images, to = unsigned(batch), unsigned(at)
@@ -249,15 +252,17 @@ def _pool_band(
         start = unsigned(corner)
         for image in range(images):
             largest[to + image] = values[start + image]
-            winners[to + image] = 0
+            which[image] = 0
         for place in range(1, tall * wide):
             there = unsigned(corner + place // wide * width + place % wide * batch)
-            here = np.uint8(place)
+            here = values.dtype.type(place)
             for image in range(images):
                 best, value = largest[to + image], values[there + image]
                 larger = value > best or value != value
                 largest[to + image] = value if larger else best
-                winners[to + image] = here if larger else winners[to + image]
+                which[image] = here if larger else which[image]
+        for image in range(images):
+            winners[to + image] = np.uint8(which[image])
         to += images
 
 
@@ -304,11 +309,12 @@ def pool(
     channels, height, width, batch = shape
     tall, wide = window
     rows, columns = height // tall, width // wide
+    which = np.empty(batch, values.dtype)
     for channel in range(channels):
         for row in range(rows):
             first = (channel * height + row * tall) * width * batch
             at = (channel * rows + row) * columns * batch
-            _pool_band(values, first, width * batch, columns, batch, window, largest, winners, at)
+            _pool_band(values, first, width * batch, columns, batch, window, largest, winners, at, which)
 
 
 @compiled
@@ -348,7 +354,7 @@ def convolve_pooled(
     tall, wide = window
     width = runs * length
     columns = width // batch // wide
-    band = np.empty(tall * width, inputs.dtype)
+    band, which = np.empty(tall * width, inputs.dtype), np.empty(batch, inputs.dtype)
     for row in range(rows // tall):
         for f in range(len(starts) - 1):
             band[:] = bias[f]
@@ -360,7 +366,7 @@ def convolve_pooled(
                         at = y * width + run * length + begin
                         _add(band, at, tile, inputs, places, shift, weights, starts[f], starts[f + 1])
             at = (f * (rows // tall) + row) * columns * batch
-            _pool_band(band, 0, width, columns, batch, window, largest, winners, at)
+            _pool_band(band, 0, width, columns, batch, window, largest, winners, at, which)
 
 
 @_reordered
