@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -397,10 +398,27 @@ def test_the_report_has_a_section_on_it_and_names_its_own_ledger(numbers: dict, 
         found = typst.query(tmp_path / "paper.typ", selector, root=tmp_path, ignore_system_fonts=True)
         return json.dumps(json.loads(found), ensure_ascii=False)
 
+    def words(selector: str) -> str:
+        pieces = re.findall(r'"func": "(space)"|"text": "([^"]*)"', query(selector))
+        return "".join(" " if space else text for space, text in pieces)
+
     headings = query("heading")
     assert "Training that maximises PSP-entropy" in headings.replace('"}, {"func": "space"}, {', " ")
     assert "The claims" in headings
     assert "The paper's claims" not in headings
     assert LEDGER in query("raw")
     assert "0.03" in query("<ways>")
+    assert "2 of 3" not in words("<ways>")
+    short = json.loads(json.dumps({**numbers, "study": facts}))
+    (chosen,) = (e for e in short["experiments"] if e["model"] == "lenet300@chosen")
+    chosen["levels"][-1]["short"], chosen["highest"]["runs_that_reached"] = ["1"], 2
+    chosen["levels"][-1]["strategies"]["gradual"]["by_seed"]["test_error_percent"]["1"] = 99.0
+    write_json(tmp_path / "numbers.json", short)
+    assert "2 of 3" in words("<ways>")
+    assert "99" not in words("<ways>")
+    assert "first order" in query("<entropies>")
+    for experiment in short["experiments"]:
+        experiment["analysis"] = None
+    write_json(tmp_path / "numbers.json", short)
+    assert query("<entropies>") == "[]"
     assert numbers["outcome"][-1].startswith("Of 12 claims ")

@@ -123,6 +123,7 @@ def test_dense_nets_stand_beside_g_and_1s_and_change_nothing_of_theirs(files, nu
     assert analysis["psp"]["entropy_1_bits"]["by_seed"].pop("dense") == {"0": 5.0, "1": 5.0, "2": 5.0}
     first = analysis["hessian"]["all"]["ranks"][0]
     assert first["dense"] == pytest.approx({"mean": -19.0, "sd": 1.0, "n": 3})
+    assert analysis["hessian"]["all"]["dense"] == {"values": 15, "converged": 15}
 
     def without(node):
         if isinstance(node, list):

@@ -368,7 +368,9 @@ def test_a_dense_net_that_does_not_belong_there_is_refused(
 
     asked = ("--settings", '{"dense": true}')
     assert refused(*asked) == "--settings: dense: true; give the dense net by --dense"
-    assert refused("--dense", dense).startswith("--settings: dense: false; leave --dense out, or say dense: true")
+    assert refused("--dense", dense) == "--settings: dense: false; leave --dense out, or say dense: true"
+    of_barrier = CliRunner().invoke(app, list(map(str, ("barrier", *given[1:], "--dense", dense))))
+    assert (of_barrier.exit_code, "--dense" in of_barrier.output) == (2, True), "which measures none"
     other = dense_net(data, tmp_path / "nets", seed=4)
     assert f"{gradual} and {other} do not belong together: seed 3 and 4" in refused(*asked, "--dense", other)
     assert "is of strategy gradual, and --dense takes dense" in refused(*asked, "--dense", gradual)

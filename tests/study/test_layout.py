@@ -116,9 +116,10 @@ def test_an_analysis_measures_the_dense_net_where_it_is_asked_to(tmp_path: Path)
     key = {"dataset": "digits", "model": "lenet300", "method": "lobster"}
     assert costs.analyse("psp", **key).expected_s > plain.analyse("psp", **key).expected_s
     with pytest.raises(
-        ConfigError, match=r"analysis\.psp\.dense: dense nets keep no weights; take weights: highest out"
+        ConfigError, match=r"analysis\.psp\.dense: the dense net of run 0 keeps no weights; .*keep_all: 1"
     ):
         found(weights="highest")
+    assert len(list(found(weights="highest", keep_all=1).measurements())) == len(jobs)
 
 
 def test_methods_share_the_dense_nets_of_their_dataset_and_model() -> None:

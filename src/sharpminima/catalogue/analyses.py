@@ -157,7 +157,7 @@ def of_dense(settings: Any) -> bool:
     >>> of_dense(PspSettings(dense=True)), of_dense(LineSettings())
     (True, False)
     """
-    return bool(getattr(settings, "dense", False))
+    return getattr(settings, "dense", False) is True
 
 
 _STEPS = "sharpminima.steps.analyse"
@@ -170,7 +170,7 @@ ANALYSES = Registry(
             PspSettings,
             PSP_COLUMNS,
             f"{_STEPS}.psp:psp",
-            "PSP norm and PSP-entropy of G and 1-S, by layer and by class.",
+            "PSP norm and PSP-entropy of G and 1-S, and of the dense net where asked for, by layer and by class.",
             passes=6.8,
             holds_statistics=True,
             summary=f"{_SUMMARIES}:psp",
@@ -191,7 +191,7 @@ ANALYSES = Registry(
             HessianSettings,
             HESSIAN_COLUMNS,
             f"{_STEPS}.hessian:hessian",
-            "Largest Hessian eigenvalues at G and 1-S.",
+            "Largest Hessian eigenvalues at G and 1-S, and at the dense net where asked for.",
             passes=240.0,
             summary=f"{_SUMMARIES}:hessian",
         ),

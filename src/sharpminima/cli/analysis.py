@@ -1,6 +1,7 @@
 """Commands that measure trained nets: one an analysis of the catalogue."""
 
 from collections.abc import Callable
+from inspect import signature
 
 import typer
 
@@ -21,7 +22,7 @@ commands = typer.Typer()
 
 
 def _analysis(analysis: Analysis) -> Callable[..., None]:
-    """The command of one analysis; all have the same options."""
+    """The command of one analysis; all have the same options, but for the dense net that few measure."""
 
     def command(
         data: DataFile,
@@ -38,15 +39,15 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
 
         chosen = parse_settings(analysis.settings, settings, "--settings")
         if of_dense(chosen) != (dense is not None):
-            cure = (
-                "give the dense net by --dense"
-                if dense is None
-                else "leave --dense out, or say dense: true where it is known"
-            )
+            cure = "give the dense net by --dense" if dense is None else "leave --dense out, or say dense: true"
             raise ConfigError(f"--settings: dense: {str(of_dense(chosen)).lower()}; {cure}")
         more = {} if dense is None else {"dense": dense}
         analysis.load()(data, gradual, rewind, chosen, out, Runtime(device, threads), **more)
 
+    if "dense" not in analysis.settings.model_fields:
+        known = signature(command)
+        left = [parameter for name, parameter in known.parameters.items() if name != "dense"]
+        command.__signature__ = known.replace(parameters=left)  # type: ignore[attr-defined] # which typer reads
     return command
 
 

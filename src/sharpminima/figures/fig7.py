@@ -54,7 +54,7 @@ def against_beta(numbers: Mapping[str, Any]) -> Figure:
             if drawn:
                 drawn[-1].set_xlabel("beta (nats a bit)")
         handles = {label: handle for axes in figure.axes for handle, label in zip(*_legend_of(axes), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     return figure
 
 

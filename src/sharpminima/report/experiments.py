@@ -75,14 +75,20 @@ class Quantity(Ends):
     unit: str
 
 
-class Spectrum(TypedDict):
-    """The largest eigenvalues of the Hessian in one space."""
+class Counted(TypedDict):
+    """Eigenvalues in all, and those that met their bound."""
+
+    values: int
+    converged: int
+
+
+class Spectrum(Counted):
+    """The largest eigenvalues of the Hessian in one space; dense nets are counted by themselves."""
 
     ranks: list[Ends]
     dimension: Summary
-    values: int  # eigenvalues in all
-    converged: int
     positive: int
+    dense: NotRequired[Counted]
 
 
 class Analysis(TypedDict):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.columns import ALL
-from sharpminima.report.experiments import BySeed, Ends, Line, Lower, Map, Quantity, Spectrum
+from sharpminima.report.experiments import BySeed, Counted, Ends, Line, Lower, Map, Quantity, Spectrum
 from sharpminima.report.intervals import describe
 from sharpminima.report.tables import ENDS
 
@@ -59,19 +59,26 @@ def psp(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def hessian(rows: pd.DataFrame) -> dict[str, Any]:
-    """The largest eigenvalues of the nets, by the space in which they are taken; counts are of G and 1-S."""
+    """The largest eigenvalues of the nets, by the space in which they are taken."""
     spaces: dict[str, Spectrum] = {}
     for space, of_nets in rows.groupby("space", sort=False):
         ranks = [_ends(group, "eigenvalue") for _, group in of_nets.groupby("index")]
         its_rows = of_nets[of_nets["strategy"].isin(ENDS)]
+        counted = _counted(its_rows)
         spaces[str(space)] = {
             "ranks": ranks,
             "dimension": describe(its_rows.drop_duplicates(["strategy", "seed"])["dimension"]),
-            "values": len(its_rows),
-            "converged": int(its_rows["converged"].astype(bool).sum()),
+            "values": counted["values"],
+            "converged": counted["converged"],
             "positive": int((its_rows["eigenvalue"] > 0).sum()),
         }
+        if (of_dense := of_nets[of_nets["strategy"] == DENSE]).size:
+            spaces[str(space)]["dense"] = _counted(of_dense)
     return {"analysis": {**_conditions(rows), "hessian": spaces}}
+
+
+def _counted(rows: pd.DataFrame) -> Counted:
+    return {"values": len(rows), "converged": int(rows["converged"].astype(bool).sum())}
 
 
 def barrier(rows: pd.DataFrame) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sharpminima.catalogue.registry import packaged, source_file
 from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_DATASET, PUBLISHED_ERRORS, Paths
 from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import Runs, experiment_key
-from sharpminima.study.schema import Experiment, Precision, RunChoice, TransferSettings
+from sharpminima.study.schema import Experiment, Precision, RunChoice, TransferSettings, chosen
 
 NUMBERS_CODE = (
     source_file("sharpminima.report.tables"),
@@ -382,7 +382,7 @@ class Layout(Runs, Paths):
         return list(dict.fromkeys([*self.drawn_tables(name), *asked_for]))
 
     def _of_runs(self, kind: str, experiment: Experiment, key: dict[str, str], runs: RunChoice) -> list[str]:
-        return [self.analysis(kind, **key, seed=seed) for seed in self.chosen(runs, self.seeds(experiment))]
+        return [self.analysis(kind, **key, seed=seed) for seed in chosen(runs, self.seeds(experiment))]
 
     def tables(self) -> list[str]:
         """The tables of all trained nets that the study ends with."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from sharpminima.base import names
 from sharpminima.base.errors import ConfigError
-from sharpminima.study.schema import AnalysisSettings, Experiment, Retraining, RunChoice, Study
+from sharpminima.study.schema import AnalysisSettings, Experiment, Retraining, Study, chosen
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,7 @@ class Runs:
 
     def seeds(self, experiment: Experiment) -> tuple[int, ...]:
         """The seeds of an experiment's runs."""
-        return self.chosen(experiment.seeds, self.study.seeds)
-
-    @staticmethod
-    def chosen(runs: RunChoice, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        """Those of the seeds that a setting names, in their order."""
-        if isinstance(runs, tuple):
-            return tuple(seed for seed in seeds if seed in runs)
-        return {"all": seeds, "first": seeds[:1]}[runs] if isinstance(runs, str) else seeds[:runs]
+        return chosen(experiment.seeds, self.study.seeds)
 
     def retraining(self, experiment: Experiment, strategy: str, seed: int) -> Retraining | None:
         """How a strategy retrains one run; None where it does not.
@@ -83,7 +76,7 @@ class Runs:
                 f"{net} is not retrained by {strategy}; add it to the experiment's strategies: "
                 f"{', '.join(experiment.strategies) or 'none'}"
             )
-        return settings if seed in self.chosen(settings.seeds, self.seeds(experiment)) else settings.others
+        return settings if seed in chosen(settings.seeds, self.seeds(experiment)) else settings.others
 
     @staticmethod
     def level_names(experiment: Experiment, retraining: Retraining | None = None) -> list[str]:
@@ -93,7 +86,7 @@ class Runs:
 
     def kept_weights(self, experiment: Experiment, seed: int) -> Literal["all", "highest"]:
         """The levels whose nets keep their weights in one run."""
-        keeping = () if experiment.keep_all is None else self.chosen(experiment.keep_all, self.seeds(experiment))
+        keeping = () if experiment.keep_all is None else chosen(experiment.keep_all, self.seeds(experiment))
         return "all" if seed in keeping else experiment.weights
 
     def weights(self, experiment: Experiment, level_name: str, seed: int) -> Literal["all", "first", "none"]:

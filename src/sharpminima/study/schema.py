@@ -137,6 +137,13 @@ RunChoice = int | str | tuple[int, ...]
 """``all``, ``first``, the first so many, or seeds."""
 
 
+def chosen(runs: RunChoice, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the seeds that a setting names, in their order."""
+    if isinstance(runs, tuple):
+        return tuple(seed for seed in seeds if seed in runs)
+    return {"all": seeds, "first": seeds[:1]}[runs] if isinstance(runs, str) else seeds[:runs]
+
+
 def _known_runs(given: RunChoice) -> RunChoice:
     if isinstance(given, tuple):
         known = len(set(given)) == len(given) > 0
@@ -277,8 +284,6 @@ class Experiment(Settings):
         for name, wanted_ranks in self._eigenvalues():
             if wanted_ranks > (most := round(MODELS[self.model].facts.prunable * (1 - self.levels[-1]))):
                 raise ValueError(f"analysis.{name}.eigenvalues: {wanted_ranks} given; about {most} parameters survive")
-        if self.weights != "all" and (dense := [name for name, settings in self.analysis or () if of_dense(settings)]):
-            raise ValueError(f"analysis.{dense[0]}.dense: dense nets keep no weights; take weights: {self.weights} out")
         for name, settings in self.strategies.items():
             if settings.most_replicas > 1 and not STRATEGIES[name].draws:
                 raise ValueError(
@@ -381,6 +386,14 @@ class Study(Settings):
         named = {seed for runs in wanted if isinstance(runs, tuple) for seed in runs}
         if unknown := sorted(named - set(self.seeds)):
             raise ValueError(f"seeds: the study has {list(self.seeds)}; an experiment wants {unknown[0]}")
+        for experiment in self.experiments:
+            seeds = chosen(experiment.seeds, self.seeds)
+            keeping = seeds if experiment.weights == "all" else chosen(experiment.keep_all or (), seeds)
+            if keeping != seeds and (of := [name for name, each in experiment.analysis or () if of_dense(each)]):
+                raise ValueError(
+                    f"analysis.{of[0]}.dense: the dense net of run {min(set(seeds) - set(keeping))} keeps no weights; "
+                    f"take weights: {experiment.weights} out, or give keep_all: {len(seeds)}"
+                )
         drawn = [FIGURES[name] for name in self.figures]
         if any(figure.needs(OfFocus) for figure in drawn):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]

@@ -129,8 +129,8 @@ class Against(Difference):
         "psp_norm",
         "largest_eigenvalue",
     ] = Field(
-        description="probe_error_percent: on the other dataset; the last six are of dense nets, G and 1-S, of dense "
-        "nets where the analysis has dense: true"
+        description="probe_error_percent: on the other dataset; the last six: of G and 1-S, and of dense nets where "
+        "the analysis has dense: true"
     )
     of: Literal["dense", "gradual", "rewind", "rewind-long"]
     level: Literal["highest", "lowest"] | float = "highest"
