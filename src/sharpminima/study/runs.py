@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from sharpminima.base import names
 from sharpminima.base.errors import ConfigError
-from sharpminima.study.schema import AnalysisSettings, Experiment, Retraining, Study, chosen
+from sharpminima.study.schema import AnalysisSettings, Experiment, Retraining, Study, chosen, kept_weights
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ class Runs:
 
     def kept_weights(self, experiment: Experiment, seed: int) -> Literal["all", "highest"]:
         """The levels whose nets keep their weights in one run."""
-        keeping = () if experiment.keep_all is None else chosen(experiment.keep_all, self.seeds(experiment))
-        return "all" if seed in keeping else experiment.weights
+        return kept_weights(experiment, seed, self.seeds(experiment))
 
     def weights(self, experiment: Experiment, level_name: str, seed: int) -> Literal["all", "first", "none"]:
         """The replicas whose weights a retraining at a level of a run keeps."""

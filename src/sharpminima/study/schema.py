@@ -311,6 +311,12 @@ class Experiment(Settings):
                 yield name, wanted
 
 
+def kept_weights(experiment: Experiment, seed: int, seeds: tuple[int, ...]) -> Literal["all", "highest"]:
+    """The levels whose nets keep their weights in one run, of those of the experiment."""
+    keeping = () if experiment.keep_all is None else chosen(experiment.keep_all, seeds)
+    return "all" if seed in keeping else experiment.weights
+
+
 class Focus(Settings):
     """The experiment that Fig. 2-5 show."""
 
@@ -388,10 +394,10 @@ class Study(Settings):
             raise ValueError(f"seeds: the study has {list(self.seeds)}; an experiment wants {unknown[0]}")
         for experiment in self.experiments:
             seeds = chosen(experiment.seeds, self.seeds)
-            keeping = seeds if experiment.weights == "all" else chosen(experiment.keep_all or (), seeds)
-            if keeping != seeds and (of := [name for name, each in experiment.analysis or () if of_dense(each)]):
+            without = [seed for seed in seeds if kept_weights(experiment, seed, seeds) != "all"]
+            if without and (of := [name for name, each in experiment.analysis or () if of_dense(each)]):
                 raise ValueError(
-                    f"analysis.{of[0]}.dense: the dense net of run {min(set(seeds) - set(keeping))} keeps no weights; "
+                    f"analysis.{of[0]}.dense: the dense net of run {min(without)} keeps no weights; "
                     f"take weights: {experiment.weights} out, or give keep_all: {len(seeds)}"
                 )
         drawn = [FIGURES[name] for name in self.figures]
