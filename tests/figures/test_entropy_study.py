@@ -30,6 +30,7 @@ from sharpminima.report.claims._verdict import FEW, NO_DIFFERENCE, SMALL
 from sharpminima.report.notebook import execute
 from sharpminima.report.numbers import summarise
 from sharpminima.report.paper import compile_paper
+from sharpminima.report.ways import ways
 from sharpminima.steps.entropy_trials import chosen_trial
 from sharpminima.study.jobs import Layout
 from sharpminima.study.read import load_config
@@ -321,36 +322,51 @@ def test_fig7_has_a_row_a_net_and_its_betas_in_order(numbers: dict, tmp_path: Pa
     assert (tmp_path / "fig7.svg").stat().st_size > 10_000
 
 
-def test_fig7_leaves_out_the_pruned_nets_that_did_not_reach_the_level(numbers: dict) -> None:
-    short = json.loads(json.dumps(numbers))
-    (chosen,) = (e for e in short["experiments"] if e["model"] == "lenet300@chosen")
-    chosen["levels"][-1]["short"] = ["1"]
+def test_the_ways_leave_out_the_pruned_nets_that_did_not_reach_the_level(numbers: dict) -> None:
+    experiments = json.loads(json.dumps(numbers["experiments"]))
+    (chosen,) = (e for e in experiments if e["model"] == "lenet300@chosen")
+    chosen["levels"][-1]["short"], chosen["highest"]["runs_that_reached"] = ["1"], 2
+    left = ways(experiments, numbers["study"])
+    assert [(way["model"], way["beta"]) for way in left] == [
+        ("lenet300@b-0.01", -0.01),
+        ("lenet300", 0.0),
+        ("lenet300@chosen", 0.03),
+    ]
+    assert left[:2] == numbers["ways"][:2]
+    whole, way = numbers["ways"][2], left[2]
+    assert way["nets"]["dense"] == whole["nets"]["dense"]
+    quantities = ["test_error_percent", "entropy_1_bits", "entropy_2_joint_bits", "probe_error_percent"]
+    for net in ("gradual", "rewind"):
+        assert list(way["nets"][net]) == quantities
+        for quantity, known in way["nets"][net].items():
+            of_all = whole["nets"][net][quantity]["by_seed"]
+            assert of_all.keys() == {"0", "1", "2"}
+            assert known["by_seed"] == {run: of_all[run] for run in ("0", "2")}
+            assert known["mean"] == pytest.approx((of_all["0"] + of_all["2"]) / 2)
+            assert known["n"] == 2
+    assert way["removed_percent"]["n"] == way["runs_that_reached"] == 2
+    assert way["runs"] == 3
 
-    def dots(of: dict) -> dict[tuple[int, float], list[float]]:
-        places = {}
-        for number, axes in enumerate(fig7.against_beta(of).axes[:2]):
-            for line in axes.lines:
-                if line.get_marker() == ".":
-                    places.setdefault((number, float(line.get_xdata()[0])), []).append(len(line.get_ydata()))
-        return places
+    def dots(of: list) -> list[int]:
+        axes = fig7.against_beta({**numbers, "ways": of}).axes[0]
+        return [len(line.get_ydata()) for line in axes.lines if line.get_marker() == "." and line.get_xdata()[0] > 2]
 
-    whole, left = dots(numbers), dots(short)
-    assert whole[0, 2.15] == [3, 3, 3]
-    assert left[0, 2.15] == [3, 2, 2]  # dense, G, 1-S
-    assert left[1, 2.15] == [3, 2, 2, 3, 2, 2]
-    assert {key: found for key, found in left.items() if key[1] != 2.15} == {
-        key: found for key, found in whole.items() if key[1] != 2.15
-    }
+    assert (dots(numbers["ways"]), dots(left)) == ([3, 3, 3], [3, 2, 2])  # dense, G, 1-S
+
+
+def test_a_study_without_psp_entropy_has_no_ways(numbers: dict) -> None:
+    plain = [{"dataset": e["dataset"], "model": e["model"]} for e in numbers["study"]["experiments"]]
+    assert ways(numbers["experiments"], {"experiments": plain}) == []
+    none = [{**e, "levels": [{**e["levels"][-1], "strategies": {}}], "dense": None} for e in numbers["experiments"]]
+    bare = [{**e, "analysis": None, "transfer": {}} for e in none]
+    assert [way["nets"] for way in ways(bare, numbers["study"])] == [{"dense": {}, "gradual": {}, "rewind": {}}] * 3
+    assert [way["removed_percent"] for way in ways(bare, numbers["study"])] == [None] * 3
 
 
 def test_fig7_says_of_a_net_what_was_not_measured(numbers: dict) -> None:
     other = [{**e, "dataset": "fashion-mnist", "analysis": None, "transfer": {}} for e in numbers["experiments"]]
     study = [{**e, "dataset": "fashion-mnist"} for e in numbers["study"]["experiments"]]
-    both = {
-        **numbers,
-        "experiments": [*numbers["experiments"], *other],
-        "study": {**numbers["study"], "experiments": [*numbers["study"]["experiments"], *study]},
-    }
+    both = {"ways": [*numbers["ways"], *ways(other, {"experiments": study})]}
     measured, absent = (fig7.against_beta(both).axes[start : start + 3] for start in (0, 3))
     assert all(axes.axison and not axes.texts for axes in (*measured, absent[0]))
     for axes in absent[1:]:
@@ -375,9 +391,9 @@ def test_the_forest_draws_the_comparisons_of_the_own_ledger(numbers: dict) -> No
 
 
 def test_fig7_needs_several_betas(numbers: dict) -> None:
-    one = {**numbers, "experiments": numbers["experiments"][:1]}
-    with pytest.raises(FigureError, match="no net is trained with several betas"):
-        fig7.against_beta(one)
+    for few in ([], numbers["ways"][:1]):
+        with pytest.raises(FigureError, match="no net is trained with several betas"):
+            fig7.against_beta({"ways": few})
 
 
 @pytest.mark.slow
@@ -388,8 +404,8 @@ def test_the_report_has_a_section_on_it_and_names_its_own_ledger(numbers: dict, 
     style.save_figure(fig7.against_beta(numbers), tmp_path / "fig7")
     study = load_config({"study": "entropy"})[1].model_dump(mode="json", by_alias=True)
     first = next(e for e in study["experiments"] if e["model"] == "lenet300")
-    ways = [{**first, **given} for given in numbers["study"]["experiments"]]
-    facts = {**study, "name": "entropy", "figures": ["fig7"], "experiments": ways}
+    trained = [{**first, **given} for given in numbers["study"]["experiments"]]
+    facts = {**study, "name": "entropy", "figures": ["fig7"], "experiments": trained}
     write_json(tmp_path / "numbers.json", {**numbers, "study": facts})
     compile_paper("paper/paper.typ", tmp_path / "numbers.json", [tmp_path / "fig7.svg"], tmp_path / "paper.pdf")
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
@@ -412,13 +428,13 @@ def test_the_report_has_a_section_on_it_and_names_its_own_ledger(numbers: dict, 
     short = json.loads(json.dumps({**numbers, "study": facts}))
     (chosen,) = (e for e in short["experiments"] if e["model"] == "lenet300@chosen")
     chosen["levels"][-1]["short"], chosen["highest"]["runs_that_reached"] = ["1"], 2
-    chosen["levels"][-1]["strategies"]["gradual"]["by_seed"]["test_error_percent"]["1"] = 99.0
+    short["ways"] = ways(short["experiments"], facts)
     write_json(tmp_path / "numbers.json", short)
     assert "2 of 3" in words("<ways>")
-    assert "99" not in words("<ways>")
     assert "first order" in query("<entropies>")
     for experiment in short["experiments"]:
         experiment["analysis"] = None
+    short["ways"] = ways(short["experiments"], facts)
     write_json(tmp_path / "numbers.json", short)
     assert query("<entropies>") == "[]"
     assert numbers["outcome"][-1].startswith("Of 12 claims ")

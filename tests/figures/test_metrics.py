@@ -21,6 +21,19 @@ def test_main_numbers_are_means_of_the_tables(tmp_path):
     assert sum(found["claims"].values()) > 0
 
 
+def test_what_was_measured_of_dense_nets_is_there_too(tmp_path):
+    results = cases.write(tmp_path, "results", cases.results())
+    psp = [cases.write(tmp_path, "psp", cases.psp(seed=seed, dense=True), f"psp-{seed}") for seed in cases.SEEDS]
+    summarise(results, {"psp": psp}, "paper/claims.yaml", {}, tmp_path / "numbers.json")
+    numbers = read_json(tmp_path / "numbers.json")
+    net = main_numbers(numbers)["digits/lenet5/lobster"]
+    assert net["entropy_1_bits"].keys() == {"G", "1-S", "dense"}
+    assert (
+        net["entropy_1_bits"]["dense"]
+        == numbers["experiments"][0]["analysis"]["psp"]["entropy_1_bits"]["dense"]["mean"]
+    )
+
+
 def test_a_study_without_analysis_has_errors_only(tmp_path):
     results = cases.write(tmp_path, "results", cases.results(levels=(0.5,)))
     summarise(results, {}, "paper/claims.yaml", {}, tmp_path / "numbers.json")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sharpminima.base.names import level_name
+from sharpminima.base.names import DENSE, level_name
 
 
 def main_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Errors, removed shares and what was measured at G and 1-S, out of `sharpminima.report.numbers.summarise`.
+    """Errors, removed shares and what was measured of nets, out of `sharpminima.report.numbers.summarise`.
 
     Keys: ``dataset/model/method``, then ``level-L`` and strategy, or a measured quantity and net. Beside them
     ``claims``, the count of each verdict over the paper's claims.
@@ -35,4 +35,5 @@ def _measured(analysis: Mapping[str, Any]) -> dict[str, Any]:
     quantities = dict(analysis["psp"])
     for space, spectrum in analysis["hessian"].items():
         quantities[f"largest_eigenvalue_{space}"] = spectrum["ranks"][0]
-    return {name: {net: ends[net]["mean"] for net in ("G", "1-S")} for name, ends in quantities.items()}
+    nets = ("G", "1-S", DENSE)
+    return {name: {net: ends[net]["mean"] for net in nets if net in ends} for name, ends in quantities.items()}

@@ -20,6 +20,7 @@ from sharpminima.report.outcome import outcome
 from sharpminima.report.summaries import by_seed
 from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, short, shown_draws, unreached
 from sharpminima.report.titles import title_of, title_of_dataset, title_of_model, title_of_net
+from sharpminima.report.ways import ways
 
 _Path = str | os.PathLike[str]
 
@@ -58,6 +59,7 @@ def summarise(
     numbers = {
         "study": dict(study),
         "experiments": experiments,
+        "ways": ways(experiments, study),
         "titles": _titles(tables),
         "outcome": outcome(judged, of_paper="ledger" not in study),
         "claims": judged,

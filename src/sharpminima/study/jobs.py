@@ -33,6 +33,7 @@ NUMBERS_CODE = (
     source_file("sharpminima.report.numbers"),
     source_file("sharpminima.report.outcome"),
     source_file("sharpminima.report.summaries"),
+    source_file("sharpminima.report.ways"),
     source_file("sharpminima.report.metrics"),
     source_file("sharpminima.report.compute"),
     source_file("sharpminima.report.claims._ledger"),
