@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from training.cases import build, images_of
 
+from sharpminima.models import build_model
 from sharpminima.nets.masks import all_masks, apply_masks, count
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.engine.distribution import survivors_at
@@ -139,6 +140,18 @@ def test_kernels_leave_by_their_mean_weight() -> None:
     assert 0 < number < 48
     assert torch.equal(kernels, l1 >= l1.flatten().topk(number).values[-1])
     assert not flat.model.conv2.weight[~mask].any()
+
+
+@pytest.mark.parametrize(("distribution", "filters"), [("global", 20), ("layerwise", 1)])
+def test_the_first_convolution_of_lenet5_keeps_filters_to_read(distribution: str, filters: int) -> None:
+    """At 95 % one share for all layers would leave it a single filter of 20, and most kernels behind it no input."""
+    model = build_model("lenet5", seed=0)
+    structures = {name: kernels_of(model.get_parameter(name)) for name in all_masks(model)}
+    scores = {name: each.mean(model.get_parameter(name).abs()) for name, each in structures.items()}
+    size = count(all_masks(model))[1]
+    masks = keep_best_structures(scores, structures, survivors_at(0.95, size), distribution)
+    assert int(masks["conv1.weight"].flatten(1).any(1).sum()) == filters
+    assert METHODS["kernels"].settings().distribution == METHODS["intra_kernel"].settings().distribution == "global"
 
 
 def test_positions_are_the_same_in_all_filters() -> None:

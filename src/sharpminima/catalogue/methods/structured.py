@@ -118,10 +118,14 @@ class AmcSettings(InTurnsSettings):
 
 
 class StructureRoundsSettings(FromTrainedSettings):
-    """Ours, to be tuned, but for the magnitude and one share a layer, as in Mao et al. before they tune shares."""
+    """Ours, to be tuned, but for the magnitude, as in Mao et al., who tune a share for each layer.
 
+    Structures of all layers compete: one share for all would leave the first convolution of LeNet-5 one filter at 95 %.
+    """
+
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     lr: Strength = 0.01
-    distribution: Distribution = Field("layerwise", description="of weights over layers")
+    distribution: Distribution = Field("global", description="of weights over layers")
     rounds: PositiveInt = Field(5, description="in which structures leave, evenly over the search")
     choice: Literal["magnitude", "particles"] = Field("magnitude", description="what says which structures stay")
     particles: PositiveInt = Field(20, description="masks at a time")
