@@ -24,7 +24,7 @@ from sharpminima.pruning.mask_learning.optimal_masks import Coins, Tossing
 from sharpminima.pruning.mask_learning.straight_through_gates import DrawnGates
 from sharpminima.pruning.mask_learning.supermask import Bernoulli
 from sharpminima.pruning.mask_learning.variational_dropout import NoisyWeights
-from sharpminima.pruning.penalty.soft_weight_sharing import Mixture, Sharing, merged
+from sharpminima.pruning.penalty.soft_weight_sharing import _CHUNK, Mixture, Sharing, _Surprise, merged
 from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel, Optimiser
 
@@ -431,6 +431,23 @@ def test_soft_weight_sharing_is_a_mixture_and_gamma_priors() -> None:
     constants = shape * rate.log() - torch.lgamma(shape)
     expected = -(log_p + (gamma.log_prob(precision) - constants).sum()) * 5.0 / 10
     assert net.penalty().item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("weights", [1, 50, 2 * _CHUNK + 3])
+def test_the_mixtures_own_gradients_are_those_of_its_distributions(weights: int) -> None:
+    """Of weights, means, log sigmas and logits of the shares, against autograd through torch's distributions."""
+    draws = torch.Generator().manual_seed(weights)
+    values = torch.randn(weights, generator=draws, dtype=torch.float64)
+    means, log_sigma, logits = torch.randn(3, 5, generator=draws, dtype=torch.float64)
+    given = [each.requires_grad_() for each in (values, means, log_sigma, logits)]
+    shares = torch.distributions.Categorical(logits=logits)
+    whole = torch.distributions.MixtureSameFamily(shares, torch.distributions.Normal(means, log_sigma.exp()))
+    expected = -whole.log_prob(values).sum()
+    found = _Surprise.apply(values, means, log_sigma, logits.log_softmax(0))
+    torch.testing.assert_close(found, expected)
+    pairs = zip(torch.autograd.grad(3 * found, given), torch.autograd.grad(3 * expected, given), strict=True)
+    for gradient, right in pairs:
+        torch.testing.assert_close(gradient, right)
 
 
 def test_soft_weight_sharing_snaps_weights_to_the_likeliest_mean() -> None:

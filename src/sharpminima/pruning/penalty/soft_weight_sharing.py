@@ -21,9 +21,11 @@ that ends before leaves no component but the one at 0, since that is as wide as 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sharpminima.catalogue.methods.penalty import SoftWeightSharingSettings
 from sharpminima.nets.resume import ResumeFile
@@ -36,6 +38,42 @@ from sharpminima.training import FlatModel, Group
 _MEANS, _SIGMA = 0.6, 0.25  # at the start: from -.6 to .6
 _ZERO, _OTHERS = (5e3, 2.0), (250.0, 0.1)  # shape and rate of the priors of precisions
 _SAME = 1e-10  # nats
+_CHUNK = 1 << 12  # weights at a time, so that what is computed of them for each component stays in the cache
+
+
+class _Surprise(torch.autograd.Function):
+    """- sum log p(w) of weights [P] under a mixture, in one pass over them with its gradients.
+
+    Of each component: its mean, its log sigma and the logarithm of its share, [K] each. With the responsibilities r of
+    components for a weight and z = (w - mean) / sigma the gradients are sums of r z / sigma, over components for a
+    weight and over weights for a mean, of r (1 - z^2) for log sigma and of - r for the logarithm of a share.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, means: Tensor, log_sigma: Tensor, log_shares: Tensor) -> Tensor:
+        inverse = (-log_sigma).exp()
+        constant = (log_shares - log_sigma - math.log(2 * math.pi) / 2)[:, None]
+        to_values, parts = torch.empty_like(values), []
+        sums = means.new_zeros(3, len(means), dtype=torch.float64)  # of r, r z and r z^2
+        for chunk, its_gradient in zip(values.split(_CHUNK), to_values.split(_CHUNK), strict=True):
+            z = (chunk - means[:, None]).mul_(inverse[:, None])
+            share = torch.addcmul(constant, z, z, value=-0.5)
+            highest = share.amax(0)
+            total = share.sub_(highest).exp_().sum(0)
+            share.div_(total)
+            parts.append((highest + total.log()).sum())
+            sums[0] += share.sum(1)
+            sums[1] += share.mul_(z).sum(1)
+            torch.mv(share.T, inverse, out=its_gradient)
+            sums[2] += share.mul_(z).sum(1)
+        of_shares, of_means, of_squares = sums.to(means.dtype)
+        ctx.save_for_backward(to_values, -of_means * inverse, of_shares - of_squares, -of_shares)
+        return -torch.stack(parts).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, ...]:
+        return tuple(slope * gradient for gradient in ctx.saved_tensors)
 
 
 class Mixture(Reparametrised):
@@ -80,8 +118,9 @@ class Mixture(Reparametrised):
     def penalty(self) -> Tensor:
         """tau / N times - log p(w) and - log of the priors of precisions []."""
         values = torch.cat([self.base(name).flatten() for name in self.names])
-        loss = -self.log_likelihoods(values).logsumexp(0).sum()
-        log_precision = -2 * self.of("log_sigma")
+        log_sigma = self.of("log_sigma")
+        loss: Tensor = _Surprise.apply(values, self.means(), log_sigma, self.log_shares())
+        log_precision = -2 * log_sigma
         priors = log_precision.new_tensor([_ZERO, *[_OTHERS] * (len(log_precision) - 1)])
         shape, rate = priors.unbind(1)
         loss = loss - ((shape - 1) * log_precision - rate * log_precision.exp()).sum()
