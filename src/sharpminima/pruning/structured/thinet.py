@@ -5,7 +5,7 @@ is chosen greedily, one unit after another, so that the sum over T of those part
 that stays has its weights in the next layer scaled, by least squares, to give back what is missing.
 
 The choice is as in the authors' code, which takes sums at ten random places of an image, where ours takes all, of all
-outputs. The scale a unit is from general knowledge of the paper. Each layer has its share of the search to train on,
+outputs; so is the scale a unit. Each layer has its share of the search to train on,
 one or two epochs in the paper.
 """
 
