@@ -52,6 +52,17 @@ def test_more_work_asks_for_more() -> None:
     assert costs.analyse("surface", **LENET5).at_most_s > costs.analyse("psp", **LENET5).at_most_s
 
 
+@pytest.mark.parametrize(("method", "times"), [("network_surgery", 1.0), ("soft_weight_sharing", 7.0)])
+def test_methods_whose_steps_are_dear_ask_for_more(method: str, times: float) -> None:
+    costs = costs_of("methods")
+    key = {"dataset": "digits", "model": "lenet300", "method": method}
+    expected, _ = costs._layout.experiment(**key).method.planned_epochs((0.9, 0.98))
+    epoch_s = costs._images("digits")["train"] / MEASURED.images_per_s["lenet300"]
+    assert costs.prune(**key).expected_s == pytest.approx(4.0 + (times * expected + 0.5) * epoch_s)
+    assert any("epochs of" in line and "soft_weight_sharing" in line for line in costs.assumptions())
+    assert not any("epochs of" in line for line in costs_of().assumptions())
+
+
 def test_no_first_attempt_asks_for_more_than_a_day() -> None:
     """Longer trainings go on from their resume files."""
     cost = costs_of("resnet32").prune(**RESNET)

@@ -34,6 +34,14 @@ _BFLOAT16_TIMES = {"lenet300": 0.8, "lenet5": 1.9, "resnet32": 2.1}
 """Model -> how many times faster training is in bfloat16 than in float32: one thread of a Xeon with AMX."""
 _ENTROPY_TIMES = {"lenet300": 1.4, "lenet5": 1.25}
 """Model -> how many times as long a step takes with first-order PSP-entropy in what it minimises."""
+_METHOD_TIMES = {
+    "global_sparse_momentum": {"lenet300": 4.0, "lenet5": 1.5},
+    "joint_sparsity": {"lenet300": 5.0, "lenet5": 1.6},
+    "bayesian_compression": {"lenet300": 6.0, "lenet5": 2.5},
+    "structured_bayesian": {"lenet300": 6.5, "lenet5": 1.3},
+    "soft_weight_sharing": {"lenet300": 7.0, "lenet5": 2.4},
+}
+"""Method -> model -> how many times as long as a plain one a step of its search takes, where that is much longer."""
 _NET_MB = {"lenet300": 50.0, "lenet5": 220.0, "mlp3x400": 50.0, "resnet32": 650.0}
 """Model -> parameters, activations and gradients of one mini-batch."""
 _PSP_KB = {"lenet300": 0.0, "lenet5": 27.0, "mlp3x400": 0.0, "resnet32": 27.0}
@@ -156,7 +164,10 @@ class Costs:
     def prune(self, dataset: str, model: str, method: str, **_: Any) -> Cost:
         """A run of a gradual method."""
         experiment = self._layout.experiment(dataset, model, method)
-        return self._training(experiment, dataset, _with_entropy(experiment, _method_epochs(experiment)))
+        of_models = _METHOD_TIMES.get(method, {"": 1.0})
+        times = of_models.get(unlabelled(model), max(of_models.values()))
+        expected, at_most = _with_entropy(experiment, _method_epochs(experiment))
+        return self._training(experiment, dataset, (times * expected, times * at_most))
 
     def retrain(self, dataset: str, model: str, method: str, strategy: str, seed: int | str, **_: Any) -> Cost:
         """All replicas of a cell."""
@@ -253,8 +264,13 @@ class Costs:
             f"a method's run takes {LOBSTER_SHARE:.0%} of its max_epochs (33 to 47 % measured), at most all",
             f"a plateau recipe has its best epoch at {BEST_EPOCH} (6 to 58 measured) and ends stop_after later",
             "levels that share a state are retrained once, but counted here",
+            *self._of_dear_methods(),
             "no waiting in the queue, no start of Snakemake in each job (about 10 s), nothing done twice",
         ]
+
+    def _of_dear_methods(self) -> list[str]:
+        dear = sorted({experiment.method.name for experiment in self._layout.study.experiments} & _METHOD_TIMES.keys())
+        return [f"all epochs of {', '.join(dear)} take as long as those of their searches"] if dear else []
 
     def _of_bfloat16(self, models: Sequence[str]) -> list[str]:
         if not models:
