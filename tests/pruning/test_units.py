@@ -6,9 +6,11 @@ from torch import nn
 from training.cases import NETS, build, images_of
 
 from sharpminima.base.errors import ConfigError
+from sharpminima.models import build_model
 from sharpminima.nets.compaction import compact
 from sharpminima.nets.counts import count_net
 from sharpminima.nets.masks import apply_masks, count
+from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.units import UnitCosts, keep_best_units, unit_masks, units_of
 
 
@@ -87,7 +89,7 @@ def test_no_layer_loses_its_last_unit_and_layers_may_share_evenly() -> None:
     assert int(even["1.bias"].sum()) / 16 == pytest.approx(int(even["3.bias"].sum()) / 9, abs=0.1)
 
 
-def test_no_layer_falls_under_the_floor_before_all_are_there() -> None:
+def test_no_layer_falls_under_the_floor_unless_the_level_asks_for_it() -> None:
     """64-16-9-3, and the second layer's scores under all others: without a floor it would be down to one at once."""
     model = build("linear")
     scores = {"1": 100 + torch.arange(16.0), "3": torch.arange(9.0)}
@@ -101,10 +103,28 @@ def test_no_layer_falls_under_the_floor_before_all_are_there() -> None:
     assert left(0.5, 0.3) == (8, 3)  # 2.7 of 9 units: three
     at_floor = 1 - (5 * 65 + 5 * 3 + 3 + 3 * 3) / size  # 4.8 of 16: five
     assert left(at_floor, 0.3) == (5, 3)
-    # From there on in the same shares: the 7th of 9 is due before the 12th of 16.
-    assert [left(at_floor + more, 0.3) for more in (0.005, 0.02)] == [(5, 2), (4, 2)]
+    # From there on it is as low as the level needs: (4, 3) at a quarter, (3, 2) at three sixteenths.
+    assert [left(at_floor + more, 0.3) for more in (0.005, 0.06)] == [(4, 3), (4, 2)]
     assert left(0.999, 0.3) == (1, 1)
     assert left(0.5, 0.3, "layerwise") == left(0.5, 0.0, "layerwise")
+
+
+def test_scores_choose_above_the_floor_that_a_level_allows() -> None:
+    """LeNet-300 at 98 % has no room for a tenth of its units: 6 and 2 stay whatever their scores, not as many alone."""
+    model = build_model("lenet300", seed=0)
+    draws = torch.Generator().manual_seed(0)
+    scores = {group.name: torch.rand(group.count, generator=draws) for group in units_of(model)}
+    first, second = scores
+    left = {}
+    for higher in scores:
+        moved = {**scores, higher: scores[higher] + 1}
+        masks = keep_best_units(model, moved, 0.98, "global", 0.1)
+        survivors, size = count(masks)
+        assert survivors <= survivors_at(0.98, size)
+        left[higher] = tuple(int(masks[f"{name}.bias"].sum()) for name in scores)
+        for score, name, number in zip(moved.values(), scores, left[higher], strict=True):
+            assert masks[f"{name}.bias"].nonzero().flatten().tolist() == sorted(score.topk(number).indices.tolist())
+    assert left == {first: (6, 2), second: (6, 36)}
 
 
 def test_a_net_without_units_is_refused() -> None:

@@ -12,5 +12,8 @@ class UnitSearchSettings(SearchSettings):
 
     distribution: Literal["global", "layerwise"] = Field("global", description="of units over layers")
     floor: float = Field(
-        0.1, ge=0, le=1, description="global: share of each layer's units under which none falls before all are there"
+        0.1,
+        ge=0,
+        le=1,
+        description="global: share of each layer's units that stays, or as much of it as fits the level",
     )

@@ -6,6 +6,7 @@ What remains is really smaller: `sharpminima.nets.compaction.compact` leaves the
 survivors only.
 """
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,8 @@ from sharpminima.nets.masks import Masks, all_masks, count
 from sharpminima.nets.modes import eval_mode
 from sharpminima.pruning.engine.activations import watched
 from sharpminima.pruning.engine.distribution import survivors_at
+
+_ROUNDING = 1e-9  # of a share times a number of units
 
 
 def units_of(model: nn.Module) -> list[Units]:
@@ -68,45 +71,61 @@ def keep_best_units(
         scores: group -> score of each unit [count].
         level: share of what the masks name that is removed.
         distribution: ``global``, or ``layerwise``: the same share of each group's units.
-        floor: with ``global``, share of each group's units under which none falls before all are there; from there on
-            the same share of each leaves. Scores of different layers are not of one scale, and a layer of one or two
-            units spoils a net, however many the others have.
+        floor: with ``global``, share of each group's units that stay whatever their scores: those of different layers
+            are not of one scale, and a layer of one or two units spoils a net, however many the others have. Where
+            that is more than the level leaves, the largest share that is not. What is left above it is by score.
     """
     groups = units_of(model)
-    ranked = torch.cat([_ranks(scores[group.name], distribution, floor) for group in groups], dim=1)
-    leaving = ranked[1].sort(stable=True).indices
-    leaving = leaving[ranked[0, leaving].sort(stable=True).indices]
-    leaving = leaving[: int(ranked[1].isfinite().sum())]
 
-    def without(number: int) -> Masks:
-        kept = torch.ones(ranked.shape[1], dtype=torch.bool)
+    def survivors(kept: Mapping[str, Tensor]) -> tuple[int, int]:
+        return count(unit_masks(model, groups, kept))
+
+    asked = survivors_at(
+        level, survivors({group.name: torch.ones(group.count, dtype=torch.bool) for group in groups})[1]
+    )
+
+    def first(held: Mapping[str, int]) -> dict[str, Tensor]:
+        return {group.name: torch.arange(group.count) < held[group.name] for group in groups}
+
+    held = dict.fromkeys(scores, 1)
+    if distribution == "global":
+        shares = _shares(groups, floor)
+        place = bisect.bisect_right(shares, asked, key=lambda share: survivors(first(_held(groups, share)))[0])
+        held = _held(groups, shares[place - 1]) if place else held
+    ranks = torch.cat([_ranks(scores[group.name], distribution, held[group.name]) for group in groups])
+    leaving = ranks.sort(stable=True).indices[: int((ranks < torch.inf).sum())]
+
+    def without(number: int) -> dict[str, Tensor]:
+        kept = torch.ones(len(ranks), dtype=torch.bool)
         kept[leaving[:number]] = False
         parts = kept.split([group.count for group in groups])
-        return unit_masks(model, groups, {group.name: part for group, part in zip(groups, parts, strict=True)})
+        return {group.name: part for group, part in zip(groups, parts, strict=True)}
 
-    _, size = count(without(0))
-    asked = survivors_at(level, size)
-    low, high = 0, len(leaving)  # survivors fall as units leave: bisect
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if count(without(middle))[0] <= asked else (middle + 1, high)
-    return without(low)
+    # Survivors fall as units leave.
+    number = bisect.bisect_left(range(len(leaving)), -asked, key=lambda number: -survivors(without(number))[0])
+    return unit_masks(model, groups, without(number))
 
 
-def _ranks(scores: Tensor, distribution: str, floor: float) -> Tensor:
-    """Phase and rank of a group's units [2, count]: who leaves first has the lower phase, then the lower rank."""
+def _shares(groups: Sequence[Units], floor: float) -> list[float]:
+    """Those up to the floor by which another number of units is held, ascending."""
+    steps = {place / group.count for group in groups for place in range(1, math.ceil(floor * group.count))}
+    return sorted(steps | {floor})
+
+
+def _held(groups: Sequence[Units], share: float) -> dict[str, int]:
+    """How many units of each group stay: that share of them, one at least."""
+    return {group.name: max(1, math.ceil(share * group.count - _ROUNDING)) for group in groups}
+
+
+def _ranks(scores: Tensor, distribution: str, held: int) -> Tensor:
+    """Rank of a group's units [count], of which the lower leaves first; infinite of those that are held."""
     score = scores.detach().double().cpu()
     order = score.sort(stable=True).indices
-    place = torch.empty_like(score)
-    place[order] = torch.arange(len(score), dtype=score.dtype)
-    held = place >= len(score) - math.ceil(floor * len(score))
+    rank = score.clone()
     if distribution == "layerwise":
-        held = torch.zeros_like(held)
-    even = place / len(score)
-    rank = even if distribution == "layerwise" else torch.where(held, even, score)
-    last = order[-1]
-    held[last], rank[last] = True, torch.inf
-    return torch.stack([held.double(), rank])
+        rank[order] = torch.arange(len(score), dtype=score.dtype) / len(score)
+    rank[order[-held:]] = torch.inf
+    return rank
 
 
 class UnitCosts:
