@@ -159,6 +159,7 @@ def test_dsr_keeps_a_weight_in_each_tensor_and_brings_nothing_back_at_once() -> 
 def test_dsr_never_empties_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A threshold that removes a whole tensor at each rewiring, which is every ten steps."""
     assert METHODS["dsr"].settings().every == 100
+    assert METHODS["dsr"].settings().distribution == "erk"  # plain nets hardly learn from equal densities
     smallest: list[int] = []
     rewired = Reparameterizing.rewired
 

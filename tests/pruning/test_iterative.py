@@ -147,6 +147,7 @@ def test_any_criterion_and_distribution(monkeypatch: pytest.MonkeyPatch) -> None
     assert [int(mask.sum()) for mask in rounds[0][1].values()] == [384, 18]
 
 
-def test_a_training_of_unknown_length_is_refused() -> None:
-    with pytest.raises(ValidationError, match="rewinding needs a training of known length"):
-        METHODS["gimp"].settings(recipe=RecipeSettings())
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_a_schedule_that_rounds_cannot_go_back_to_is_refused(schedule: str) -> None:
+    with pytest.raises(ValidationError, match=f"rewinding needs schedule: steps or constant.*{schedule} given"):
+        METHODS["gimp"].settings(recipe=RecipeSettings(schedule=schedule))

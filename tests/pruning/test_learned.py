@@ -262,6 +262,24 @@ def test_supermask_keeps_at_most_the_number_asked_for_and_nothing_that_was_not_p
     assert net.best_masks()["1.weight"].tolist() == [[False, True, True, False]]
 
 
+@pytest.mark.parametrize(("distribution", "shared"), [("global", 59), ("layerwise", 20)])
+def test_supermask_keeps_what_was_pulled_up_wherever_it_is(distribution: str, shared: int) -> None:
+    """Of 600 weights 60 are asked for. Thirty above 0 all stay, 29 of them in a layer of 200; of 61 the highest."""
+    run = dataclasses.replace(
+        run_of(), model=nn.Sequential(nn.Flatten(), nn.Linear(4, 100), nn.ReLU(), nn.Linear(100, 2))
+    )
+    net = Bernoulli(run, settings("supermask", distribution=distribution), 0.9)
+
+    def kept(above: int) -> list[int]:
+        with torch.no_grad():
+            for name, number in {"1.weight": 1, "3.weight": above}.items():
+                net.of(name).fill_(-1.0).flatten()[:number] = 1.0
+        return [int(mask.sum()) for mask in net.best_masks().values()]
+
+    assert kept(29) == [1, 29]
+    assert kept(60) == [1, shared]
+
+
 def test_optimal_masks_keep_the_larger_of_equal_scores() -> None:
     ranked = with_ties({"a": torch.tensor([0.0, 0.0, 1.0])}, {"a": torch.tensor([0.1, -3.0, 0.0])})["a"]
     assert ranked.argsort(descending=True).tolist() == [2, 1, 0]

@@ -1,5 +1,6 @@
 """Every method that prunes by a score, on a tiny task."""
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -130,6 +131,20 @@ def test_an_empty_tensor_is_reported() -> None:
     (state,) = METHODS["magnitude"].prune(run, settings("magnitude", start="init")).levels.values()
     assert count(state.masks)[0] == 1
     assert len(state.facts["collapsed"]) == 1
+
+
+def test_a_layer_without_biases_is_no_empty_layer() -> None:
+    """Magnitude takes all biases, which are zero, before any weight."""
+    run = dataclasses.replace(a_run(), levels=(0.5,))
+    with torch.no_grad():
+        for module in run.model.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                module.bias.zero_()
+    (state,) = METHODS["magnitude"].prune(run, settings("magnitude", start="init", biases=True)).levels.values()
+    assert [name for name, mask in state.masks.items() if not mask.any()] == [
+        name for name in state.masks if name.endswith("bias")
+    ]
+    assert state.facts["collapsed"] == []
 
 
 def test_scoring_trained_weights_trains_as_the_dense_net_does() -> None:

@@ -35,8 +35,8 @@ class GimpSettings(MethodSettings):
     @field_validator("recipe")
     @classmethod
     def _of_known_length(cls, recipe: RecipeSettings) -> RecipeSettings:
-        if recipe.schedule == "plateau":
-            raise ValueError("rewinding needs a training of known length: schedule: steps or constant")
+        if recipe.schedule not in ("steps", "constant"):
+            raise ValueError(f"rewinding needs schedule: steps or constant, of known length; {recipe.schedule} given")
         return recipe
 
     def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:

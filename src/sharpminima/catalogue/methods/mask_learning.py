@@ -59,9 +59,9 @@ class VariationalDropoutSettings(SweepSettings, LearnedSettings):
 class SupermaskSettings(SubnetSettings, LearnedSettings):
     """The rate is ours, chosen on the validation split (paper/tuning)."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
     lr_schedule: LrSchedule = "cosine"
-    distribution: Distribution = "layerwise"
+    distribution: Distribution = "global"
     rate: Strength = Field(1000.0, description="of the scores, times lr")
 
 

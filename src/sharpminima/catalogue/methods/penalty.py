@@ -23,7 +23,9 @@ from sharpminima.catalogue.registry import Code
 class PenaltySettings(SearchSettings):
     """Of all methods that penalise single weights, and remove the smallest of them."""
 
-    distribution: Distribution = "global"
+    distribution: Distribution = Field(
+        "global", description="of what stays at the end; what a method singles out before is chosen over all layers"
+    )
 
 
 class UnitPenaltySettings(UnitSearchSettings):
@@ -39,13 +41,14 @@ class L1Settings(PenaltySettings):
 class GroupLassoSettings(UnitPenaltySettings):
     """The strength is ours, to be tuned."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-3
 
 
 class VaclSettings(UnitPenaltySettings):
     """Strength and variance are ours, to be tuned."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-3
     variance: float = Field(1.0, ge=0, description="gamma, of the variance within a group beside its mean")
 
@@ -53,7 +56,7 @@ class VaclSettings(UnitPenaltySettings):
 class SlimmingSettings(UnitSearchSettings):
     """As in the paper."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-4
 
 
@@ -75,7 +78,7 @@ class SensitivitySettings(PenaltySettings):
 class SereneSettings(UnitPenaltySettings):
     """The strength is ours, to be tuned."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # one of its own
     strength: Strength = 1e-4
 
 

@@ -131,7 +131,8 @@ PUBLISHED: Mapping[str, Published] = {
             "strengths": [0.1],
             "recipe": None,
         },
-        "code, LeNet-300; LeNet-5 starts at drop_input: 0.5, and has one lambda a layer; theirs tests means of weights",
+        "code, of LeNet-5, and the paper's lambda of LeNet-300; LeNet-5 starts at drop_input: 0.5, and has one lambda "
+        "a layer; theirs tests means of weights",
     ),
     "variational_dropout": Published(
         {

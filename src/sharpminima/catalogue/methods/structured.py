@@ -27,13 +27,13 @@ class UnitSettings(UnitSearchSettings):
 class L1FiltersSettings(UnitSettings):
     """Layerwise as in the paper."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # one of its own
 
 
 class SoftFilterSettings(UnitSettings):
     """Layerwise as in the paper."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # one of its own
 
 
 class StepByStepSettings(UnitSettings):
@@ -47,11 +47,13 @@ class StepByStepSettings(UnitSettings):
 class TaylorChannelsSettings(StepByStepSettings):
     """Global, and 30 mini-batches between removals, as in the paper; when the first is, is ours."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # one of its own
 
 
 class SkeletonizationSettings(StepByStepSettings):
     """When units leave, and how many at a time, is ours."""
+
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
 
 
 class InTurnsSettings(FromTrainedSettings):
@@ -81,6 +83,7 @@ class DcpSettings(InTurnsSettings):
 class AttentionChannelsSettings(FromTrainedSettings, UnitSearchSettings, LearnedSettings):
     """All layers are ranked together as in the paper; the numbers are ours, lr that of a fine-tuning."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
     lr: Strength = 0.01
     frozen: bool = Field(False, description="whether the net stays as it is while attention learns")
     attention_lr: Strength = Field(1e-3, description="of the attention networks, by Adam; it falls as lr does")

@@ -142,7 +142,7 @@ def level_state(
         "epochs": epochs,
         "event": number,
         "stage_complete": True,
-        "collapsed": [name for name, mask in masks.items() if not mask.any()],
+        "collapsed": [name for name, mask in masks.items() if mask.ndim > 1 and not mask.any()],
         "gradient_norm": trained["gradient_norm"],
     }
     if run.progress is not None:

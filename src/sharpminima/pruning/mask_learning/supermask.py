@@ -2,11 +2,12 @@
 
 The weights stay at W0. Each has a score s; in a step it acts with probability sigmoid(s), and the gradient passes the
 draw as if it were sigmoid(s). Weights are divided by the share that acts in their tensor (the paper's dynamic weight
-rescaling). What acts more often than not, s > 0, is the mask, as in the authors' code. Their scores start at a logit
-of 0, and the density is what comes out. Ours is asked for: scores start at the logit of the density, and where more
-than that number have s > 0, the highest stay. Fewer may: a weight that training never pulled up is no part of the mask,
-and filling up with such to the number asked for ruins the net. W0 and biases are the net's own; the authors' best
-masks are over weights of one magnitude a layer. No training follows unless a recipe is given.
+rescaling; ours takes that share as a constant, theirs has a gradient through it). What acts more often than not, s > 0,
+is the mask, as in the authors' code. Their scores start at a logit of 0, and the density is what comes out. Ours is
+asked for: scores start at the logit of the density, and where more than that number have s > 0, the highest of all
+layers stay. Fewer may: a weight that training never pulled up is no part of the mask, and filling up with such to the
+number asked for ruins the net. W0 and biases are the net's own; the authors' best masks are over weights of one
+magnitude a layer. No training follows unless a recipe is given.
 """
 
 import math
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sharpminima.catalogue.methods.mask_learning import SupermaskSettings
+from sharpminima.nets.masks import count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.method import Run
@@ -38,9 +40,12 @@ class Bernoulli(Reparametrised):
     def best_masks(self) -> dict[str, Tensor]:
         """Masks (CPU) of the scores above 0, the highest in the number asked for; of equal ones the larger weights'."""
         scores = {name: self.of(name).detach() for name in self.names}
+        above = {name: (score > 0).cpu() for name, score in scores.items()}
+        if count(above)[0] <= self._survivors:  # whatever share of its layer each would have
+            return above
         ranked = with_ties(scores, {name: self.base(name) for name in self.names})
         best = keep_best(ranked, self._survivors, self._distribution)
-        return {name: best[name] & (score > 0).cpu() for name, score in scores.items()}
+        return {name: best[name] & mask for name, mask in above.items()}
 
     def weights(self) -> dict[str, Tensor]:
         """W0 where the draw, or in eval mode the score, says so, rescaled."""
