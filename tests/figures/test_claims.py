@@ -258,6 +258,9 @@ def test_levels_that_were_not_reached(experiments):
     assert (one["verdict"], one["results"][0]["detail"]) == (UNDECIDED, "2 of 3 runs removed 95 %")
     assert "G 95.17 ± 0.58 % removed (n = 3)" in as_text([one])
     assert judged(experiments, claim({"kind": "reached", "level": 0.99}))[0]["verdict"] == ABSENT
+    none = {**experiments[0], "highest": {**experiments[0]["highest"], "runs_that_reached": 0}}
+    (one,) = judged([none], claim({"kind": "reached", "level": 0.95}))
+    assert one["verdict"] == UNDECIDED  # their epochs may have been too few
 
 
 def test_a_level_of_which_there_is_no_run_decides_nothing(experiments):

@@ -220,6 +220,7 @@ def test_a_level_that_too_few_runs_reached_in_both_ways_decides_nothing(tmp_path
     assert claims["dense-error"]["verdict"] == NOT_REPRODUCED
     for name in OF_LENET300[1:]:
         assert (claims[name]["verdict"], claims[name]["remark"]) == (UNDECIDED, FEW)
+        assert (claims[name]["p"], claims[name]["holm"]) == (1.0, False)  # it counts among all
         assert claims[name]["missing"] == []
         for result in (result for result in claims[name]["results"] if not result["sensitivity"]):
             assert (result["interval"], result["values"]) == (None, [])

@@ -454,7 +454,7 @@ def _reached(test: Reached, experiment: Experiment, margins: Margins | None) -> 
     if highest["level"] < test.level - 1e-9 or removed is None:
         return
     reached, runs = highest["runs_that_reached"], highest["runs"]
-    verdict = REPRODUCED if reached == runs else UNDECIDED if reached else NOT_REPRODUCED
+    verdict = REPRODUCED if reached == runs else UNDECIDED  # more epochs might have brought the others there
     values = [("G", REMOVED, removed)]
     yield _result(f"{reached} of {runs} runs removed {100 * test.level:.6g} %", values, _counted(verdict))
 

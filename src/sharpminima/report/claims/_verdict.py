@@ -145,13 +145,13 @@ def common_p(verdict: str, deciding: Sequence[Examined]) -> float | None:
     """The p of a claim's verdict, None where no interval bears on it.
 
     All comparisons must be reproduced, so that the largest p counts; one refutes, so that the smallest counts, times
-    the number of them (Bonferroni). An undecided claim has 1.
+    the number of them (Bonferroni). An undecided claim has 1, also where too few runs were left for an interval.
     """
     compared = [result for result in deciding if result["interval"] is not None]
+    if verdict == UNDECIDED and (compared or any(result["remark"] == FEW for result in deciding)):
+        return 1.0
     if not compared:
         return None
-    if verdict == UNDECIDED:
-        return 1.0
     ps = [result["p"] for result in compared if result["verdict"] == verdict and result["p"] is not None]
     if not ps:
         return None  # counts alone refuted it
