@@ -97,6 +97,7 @@ class Story:
     watch: Watch
     stops: Stops
     broken: bool = False  # whether all three have met their end
+    moved: bool = False  # whether the job of the node that was set down runs on another
     went_on: bool = False  # whether all three have begun again
     stalled: Step | None = None  # until its time limit
     stalled_job: Job | None = None  # as it was submitted
@@ -143,18 +144,22 @@ def _disturb(story: Story, cluster: Cluster) -> bool:
             (story.stalled_job,) = (job for job in cluster.jobs() if job.id == story.stalled.job)
             cluster.limit(story.stalled.job, 1)
             cluster.cancel(story.cancelled.job)
-            job, node = story.cut_off.job, story.cut_off.node
-            cluster.set_node(node, "down")
-            # A node that gets a job again before it has buried it refuses all jobs from then on ("Duplicate jobid").
+            job = story.cut_off.job
+            cluster.set_node(story.cut_off.node, "down")
             wait_until(lambda: not cluster.keepers(job))
             cluster.begin(job)
-            cluster.set_node(node, "resume")
             story.broken = True
     elif not story.went_on:
+        assert story.cut_off is not None
         for step in stopped:
             if step.log not in {victim.log for victim in story.victims}:
                 step.go_on()
-        if {victim.log for victim in story.victims} <= story.watch.resumed:
+        if not story.moved and _runs(cluster, story.cut_off):
+            # Not before: a node that gets a job again may still hold it for its own, and refuses all jobs from then on
+            # ("Duplicate jobid").
+            cluster.set_node(story.cut_off.node, "resume")
+            story.moved = True
+        if story.moved and {victim.log for victim in story.victims} <= story.watch.resumed:
             # Those who went on stand still until here: no retraining that is to be interrupted has begun.
             story.stops.want("retrain /lenet5/")
             story.went_on = True
@@ -165,6 +170,11 @@ def _disturb(story: Story, cluster: Cluster) -> bool:
             else:
                 story.interrupted.append(step)
     return bool(story.interrupted)
+
+
+def _runs(cluster: Cluster, step: Step) -> bool:
+    """Whether the step's job has begun again."""
+    return any(job.id == step.job and job.state == "RUNNING" for job in cluster.jobs())
 
 
 def _cast(story: Story, step: Step) -> None:

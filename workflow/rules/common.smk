@@ -71,6 +71,11 @@ onstart:
         raise WorkflowError(message)
 
 
+# Without a trap the shell dies of the SIGTERM that Slurm sends to the whole job, and Slurm kills what is left of the step at
+# once, before a training has written its resume file. Children do not inherit it.
+shell.prefix("set -euo pipefail; trap : TERM; ")
+
+
 wildcard_constraints:
     dataset=PATTERNS["dataset"],
     model=f"{PATTERNS['model']}({LABEL})?",

@@ -1,14 +1,18 @@
 """On PYTHONPATH of the studies that tests break: a step stops itself at its first epoch, where the test wants it.
 
 From outside, a quick training is over before one who looks for it has found it. A stopped one does not end before Slurm
-ends it (SIGCONT, SIGTERM), and has a state to go on from.
+ends it (SIGCONT, SIGTERM), and has a state to go on from. It then takes as long to save it as one of a big net on a
+network drive.
 """
 
 import io
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+
+SAVING_S = 3.0
 
 
 class _Stopping(io.TextIOWrapper):
@@ -35,7 +39,16 @@ class _Stopping(io.TextIOWrapper):
                 command, _, part = line.partition(" ")
                 if command == self._command and part in log:
                     os.kill(os.getpid(), signal.SIGSTOP)
+                    self._wait_if_told_to_end()
         return written
+
+    @staticmethod
+    def _wait_if_told_to_end() -> None:
+        from sharpminima.base.stop import STOP  # here: most who load this file are other programs
+
+        time.sleep(0.2)  # SIGTERM may come after SIGCONT
+        if STOP.raised:
+            time.sleep(SAVING_S)
 
 
 if "STOPS" in os.environ and len(sys.orig_argv) > 2 and Path(sys.orig_argv[1]).name == "sharpminima":
