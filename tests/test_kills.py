@@ -43,8 +43,10 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_same_bytes(
             try:
                 job.wait(timeout=draws.uniform(0.1, lasts))
             except subprocess.TimeoutExpired:
-                job.send_signal(draws.choice([signal.SIGKILL, signal.SIGTERM]))
-        assert job.returncode in (0, 143, -signal.SIGKILL, -signal.SIGTERM)
+                job.send_signal(draws.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        # 1: Ctrl-C where nothing is there to be saved yet.
+        by_signal = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT}
+        assert job.returncode in {0, 1} | by_signal
     subprocess.run(command(name, digits, w0, tmp_path / "killed"), check=True, capture_output=True)
     made = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
     made = [path for path in made if path.name != "usage.json"]  # what each took

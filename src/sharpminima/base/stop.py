@@ -1,25 +1,46 @@
-"""SIGTERM as a request: a job reads it between two steps, saves its state and stops."""
+"""SIGTERM and Ctrl-C as requests: a job reads them between two steps, saves its state and stops."""
 
 import signal
+import sys
 from types import FrameType
 
 
 class Stopped(Exception):
-    """The process was asked to stop (SIGTERM); its state is in the resume file."""
+    """The process was asked to stop (SIGTERM, SIGINT); its state is in the resume file."""
 
 
 class StopSignal:
-    """Turns SIGTERM into a flag."""
+    """Turns SIGTERM and SIGINT into a flag, from when a job has read it; before that they end the process as usual.
+
+    A second SIGINT ends it at once.
+    """
 
     def __init__(self) -> None:
-        self.raised = False
+        self.signal = signal.SIGTERM
+        self._raised = False
+        self._read = False
+
+    @property
+    def raised(self) -> bool:
+        """Whether the process was asked to stop."""
+        self._read = True
+        return self._raised
+
+    @raised.setter
+    def raised(self, raised: bool) -> None:
+        self._raised = raised
 
     def install(self) -> None:
-        """Catch SIGTERM in this process (main thread only)."""
-        signal.signal(signal.SIGTERM, self._catch)
+        """Catch both signals in this process (main thread only)."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._catch)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        self.raised = True
+        if number == signal.SIGINT and (self._raised or not self._read):
+            raise KeyboardInterrupt
+        if not self._read:
+            sys.exit(128 + number)
+        self.signal, self._raised = signal.Signals(number), True
 
 
 STOP = StopSignal()

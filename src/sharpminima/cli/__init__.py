@@ -107,7 +107,7 @@ def main() -> None:
         sys.exit(f"error: {name} is not installed; pip install 'sharpminima[{_EXTRAS[name]}]' brings it")
     except Stopped as stopped:
         typer.echo(f"sharpminima: {stopped}", err=True)
-        sys.exit(143)
+        sys.exit(128 + STOP.signal)
 
 
 def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -101,4 +101,4 @@ def save_or_stop(resume: ResumeFile | None, state: Callable[[], Any]) -> None:
         resume.save(state())
     if STOP.raised:
         kept = f"its state is in {resume.path}" if resume is not None else "nothing was kept"
-        raise Stopped(f"stopped by SIGTERM; {kept}")
+        raise Stopped(f"stopped by {STOP.signal.name}; {kept}")

@@ -351,7 +351,8 @@ class CurvatureProduct:
         with differentiable_kernels(self._way.plain):
             for number, part in enumerate(self._loss.parts(self.batch_size)):
                 if STOP.raised:
-                    raise Stopped("stopped by SIGTERM in a Hessian-vector product; what was saved before is kept")
+                    kept = "what was saved before is kept"
+                    raise Stopped(f"stopped by {STOP.signal.name} in a Hessian-vector product; {kept}")
                 total += self._batch_products(number, part, directions)
                 if slope is not None and gradient is not None:
                     gradient += slope(self._function_of(part), self._through.parameters)
