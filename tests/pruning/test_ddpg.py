@@ -1,6 +1,8 @@
 """DDPG on problems whose best actions are known."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from sharpminima.base.stop import STOP, Stopped
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.ddpg import Agent, Episode, explored, truncated_normal
 
 HOW: dict[str, Any] = {"episodes": 250, "warm_up": 50, "noise": 0.5, "decay": 0.97}
@@ -45,6 +49,36 @@ def test_it_draws_nothing_but_what_it_is_given() -> None:
         explored(agent, budget, draws=draws_of(3), **{**HOW, "episodes": 6, "warm_up": 3})
         found.append(agent.act(torch.zeros(3)))
     assert found[0] == found[1] != 0.5
+
+
+@pytest.mark.parametrize("at", [2, 5, 9])
+def test_a_stopped_search_goes_on_to_the_same_agent(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten episodes, four without training; stopped after one of these, after the first with, and before the last."""
+    how = {**HOW, "episodes": 10, "warm_up": 4}
+    played = 0
+
+    def play(choose: Callable[[Tensor], float]) -> Episode:
+        nonlocal played
+        played += 1
+        monkeypatch.setattr(STOP, "raised", played == at)
+        return replace(budget(choose), outcome={"one": played})
+
+    def search() -> tuple[Agent, Episode]:
+        agent = Agent(3, hidden=8, batch_size=4, memory=6)
+        file = ResumeFile(tmp_path / "resume.safetensors", fingerprint="this")
+        return agent, explored(agent, play, draws=draws_of(3), **how, resume=file)
+
+    with pytest.raises(Stopped):
+        search()
+    agent, best = search()
+    assert played == 10
+    (tmp_path / "resume.safetensors").unlink()
+    at, played = 0, 0
+    whole, best_of_whole = search()
+    state, expected = agent.state(), whole.state()
+    torch.testing.assert_close(state, expected, rtol=0, atol=0)
+    assert (best.reward, best.outcome) == (best_of_whole.reward, best_of_whole.outcome)
+    assert torch.equal(best.actions, best_of_whole.actions)
 
 
 def test_the_agent_waits_for_the_warm_up() -> None:

@@ -19,6 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sharpminima.base.stop import STOP
+from sharpminima.nets.resume import ResumeFile, save_or_stop
+
 _KEPT = 0.5  # of the moving average of rewards from batch to batch
 _START = 0.003  # of the last layers' weights, at most: all actions start at .5
 
@@ -128,6 +131,34 @@ class Agent:
                 for one, other in zip(slow.parameters(), fast.parameters(), strict=True):
                     one.lerp_(other, self._tau)
 
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
+        return {
+            "nets": [net.state_dict() for net in self._nets],
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
+            "memory": [list(step) for step in self._memory],
+            "average": self._average,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`, to the same bits."""
+        for net, saved in zip(self._nets, state["nets"], strict=True):
+            net.load_state_dict(saved)
+        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+            # JSON's keys are texts.
+            moments = {int(number): moment for number, moment in saved["state"].items()}
+            optimiser.load_state_dict({**saved, "state": moments})
+        self._memory.extend(_Step(*step) for step in state["memory"])
+        self._average = state["average"]
+
+    @property
+    def _nets(self) -> tuple[nn.Module, ...]:
+        return self._actor, self._critic, self._slow_actor, self._slow_critic
+
+    @property
+    def _optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+        return self._actor_optimiser, self._critic_optimiser
+
     @staticmethod
     def _value(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:
         value: Tensor = critic(torch.cat([states, actions[:, None]], 1))
@@ -162,6 +193,7 @@ def explored(
     noise: float,
     decay: float,
     draws: torch.Generator,
+    resume: ResumeFile | None = None,
 ) -> Episode:
     """The episode of highest reward while an agent is trained, in place.
 
@@ -171,9 +203,19 @@ def explored(
         warm_up: of them, at first, whose actions are uniform draws; the agent is not trained.
         noise: deviation of the truncated normal around the actor's action in the first episode after those.
         decay: of the noise from episode to episode.
+        resume: where the state is written when it is due and on SIGTERM; a call goes on from what it holds. Outcomes of
+            episodes must then be JSON values.
+
+    Raises:
+        Stopped: SIGTERM came; the resume file, where there is one, holds the state.
     """
     best: Episode | None = None
-    for number in range(episodes):
+    begin = 0
+    if resume is not None and (saved := resume.load()) is not None:
+        agent.restore(saved["agent"])
+        draws.set_state(saved["draws"])
+        best, begin = Episode(**saved["best"]), saved["episode"]
+    for number in range(begin, episodes):
 
         def choose(state: Tensor, number: int = number) -> float:
             if number < warm_up:
@@ -186,5 +228,8 @@ def explored(
             agent.update(draws)
         if best is None or episode.reward > best.reward:
             best = episode
+        if STOP.raised or (resume is not None and resume.due()):
+            state = {"agent": agent.state(), "draws": draws.get_state(), "best": vars(best), "episode": number + 1}
+            save_or_stop(resume, state.copy)
     assert best is not None
     return best

@@ -176,7 +176,9 @@ class Channels:
         return -error if self._reward == "error" else -error * math.log(2 * self.costs.multiplications(kept))
 
 
-def numbers_of_units(run: Run, level: float, settings: AmcSettings) -> tuple[Channels, dict[str, int]]:
+def numbers_of_units(
+    run: Run, level: float, settings: AmcSettings, resume: ResumeFile | None = None
+) -> tuple[Channels, dict[str, int]]:
     """The numbers of units of the best episode, and what they are numbers of."""
     model = copy.deepcopy(run.model)
     sample = draw_sample(run.training, settings.samples_per_class, generator(run.seed, "amc", "sample"))
@@ -201,12 +203,13 @@ def numbers_of_units(run: Run, level: float, settings: AmcSettings) -> tuple[Cha
         noise=settings.noise,
         decay=settings.decay,
         draws=generator(run.seed, "amc", "actions"),
+        resume=resume,
     )
     return channels, best.outcome
 
 
-def _pruned(run: Run, level: float, settings: AmcSettings) -> dict[str, Any]:
-    channels, kept = numbers_of_units(run, level, settings)
+def _pruned(run: Run, level: float, settings: AmcSettings, resume: ResumeFile | None) -> dict[str, Any]:
+    channels, kept = numbers_of_units(run, level, settings, resume)
     keep = channels.keep(kept)
     return {"keep": keep, "weights": {name: weight.cpu() for name, weight in channels.weights(keep).items()}}
 
@@ -214,7 +217,7 @@ def _pruned(run: Run, level: float, settings: AmcSettings) -> dict[str, Any]:
 def search(run: Run, level: float, settings: AmcSettings, resume: ResumeFile | None) -> SearchResult:
     """Let an agent choose the numbers of units, then train on with those."""
     stages = Trainings(resume)
-    pruned = stages.run("policy", lambda _: _pruned(run, level, settings))
+    pruned = stages.run("policy", lambda resume: _pruned(run, level, settings, resume))
 
     def train(resume: ResumeFile | None) -> dict[str, Any]:
         model = copy.deepcopy(run.model)
