@@ -92,6 +92,15 @@ def test_replicas_as_one_model_take_its_measured_time() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("device", "on_gpu", "together"), [("auto", True, True), ("auto", False, False), ("cpu", True, False)]
+)
+def test_a_gpu_that_was_measured_trains_replicas_as_one_model(device: str, on_gpu: bool, together: bool) -> None:
+    measured = Throughput("a GPU", dict.fromkeys(MEASURED.images_per_s, 1e3), {"lenet5": 8e3}, on_gpu=on_gpu)
+    assumed = costs_of(throughput=measured, device=device).assumptions()
+    assert ("replicas as one model: lenet5 8,000 images a second, all together" in assumed) == together
+
+
 def test_bfloat16_makes_trainings_shorter_and_analyses_not() -> None:
     usual, coarser = costs_of("resnet32"), costs_of("resnet32", precision="bfloat16")
     assert coarser.dense(**RESNET).expected_s < 0.5 * usual.dense(**RESNET).expected_s

@@ -92,6 +92,7 @@ class Throughput:
     images_per_s: Mapping[str, float]  # model -> training images of an epoch with its validation, dense net
     batched_per_s: Mapping[str, float]  # model -> the same, of all replicas of one batched model together
     bfloat16_per_s: Mapping[str, float] = field(default_factory=dict)  # as `images_per_s`, trained in bfloat16
+    on_gpu: bool = False
 
     @classmethod
     def from_benchmark(cls, path: Path) -> "Throughput":
@@ -112,11 +113,11 @@ class Throughput:
                         coarser[model] = row["epoch_images_per_second"]
                     elif row["replicas"] > 1 and row["name"].endswith("batched"):
                         batched[model] = row["epoch_images_per_second"]
-            cpu = f"{settings['threads']} threads of {machine['processor']}"
-            device = machine["gpu"] if settings["device"] == "cuda" else cpu
+            on_gpu = settings["device"] == "cuda"
+            device = machine["gpu"] if on_gpu else f"{settings['threads']} threads of {machine['processor']}"
         except (SharpminimaError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: is no file that `python -m benchmarks.training --json FILE` wrote") from error
-        return cls(f"{device} ({path})", single, batched, coarser)
+        return cls(f"{device} ({path})", single, batched, coarser, on_gpu)
 
 
 DENSE, BFLOAT16 = "ours, dense", "ours, dense, bfloat16"
@@ -135,9 +136,8 @@ class Costs:
         self._layout, self._throughput = layout, throughput
         config = layout.config
         self._gpu = config.device != "cpu"
-        self._batched = config.replica_strategy == "batched" or (
-            config.replica_strategy == "auto" and config.device == "cuda"
-        )
+        on_gpu = config.device == "cuda" or (config.device == "auto" and throughput.on_gpu)
+        self._batched = config.replica_strategy == "batched" or (config.replica_strategy == "auto" and on_gpu)
         models = {unlabelled(experiment.model) for experiment in layout.study.experiments}
         if throughput is MEASURED:
             rates = {model: _images_per_s(model) for model in models}
