@@ -82,6 +82,19 @@ def test_pbs(tmp_path: Path, answer: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "expected"), [(PBS.format("R"), "running"), ("qstat: Unknown Job Id 7.head", "success")]
+)
+def test_pbs_without_a_history_of_jobs_leaves_the_end_to_what_snakemake_finds(
+    tmp_path: Path, answer: str, expected: str
+) -> None:
+    refused = "qstat: PBS is not configured to maintain job history"
+    by_option = 'cat "$(dirname "$0")/$1"; exit 0\n'
+    for option, text in (("-x", refused), ("-f", answer)):
+        (tmp_path / option).write_text(text)
+    assert status(tmp_path, "pbs", qstat=(by_option, "")) == expected
+
+
+@pytest.mark.parametrize(
     ("queued", "accounting", "expected"),
     [
         (("exit 0", "job_number: 7"), UNKNOWN, "running"),
@@ -116,3 +129,14 @@ def test_of_lsfs_answer_only_the_number_is_left(tmp_path: Path) -> None:
     environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     line = [ROOT / "profiles/generic/bsub", "-n", "1", "script"]
     assert subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout == "7\n"
+
+
+@pytest.mark.parametrize(("gpus", "left"), [(0, "-n|1|-M|2 GB|script|"), (1, "-n|1|-gpu|num=1|-M|2 GB|script|")])
+def test_lsf_is_not_asked_for_no_gpu(tmp_path: Path, gpus: int, left: str) -> None:
+    program = tmp_path / "bsub"
+    program.write_text('#!/bin/sh\nprintf "%s|" "$@" >"$(dirname "$0")/asked"; echo "Job <7> is submitted"\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    line = [ROOT / "profiles/generic/bsub", "-n", "1", "-gpu", f"num={gpus}", "-M", "2 GB", "script"]
+    subprocess.run(line, env=environment, capture_output=True, check=True)
+    assert (tmp_path / "asked").read_text() == left
