@@ -81,7 +81,7 @@ def test_edited_numbers_and_events_are_refused() -> None:
 
 def test_a_record_that_is_none_is_named() -> None:
     write_csv(TABLE, ROWS, BARRIER_COLUMNS)
-    for content, said in (("{", "is not JSON"), ("[]", "is no record of a stage; `dvc checkout")):
+    for content, said in (("{", "is not JSON"), ("[]", "is no record of a stage; `dvc pull --force")):
         write_text("results/s/analysis/record.json", content)
         with pytest.raises(SharpminimaError, match=rf"record\.json: {said}"):
             check_sum(TABLE)

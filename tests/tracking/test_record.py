@@ -60,7 +60,7 @@ def test_a_file_that_snakemake_did_not_make_is_refused(noted: Layout) -> None:
     content = table.read_text()
     table.write_text("better numbers")
     with pytest.raises(
-        SharpminimaError, match=r"results\.csv: was changed or damaged after it was made; `dvc checkout"
+        SharpminimaError, match=r"results\.csv: was changed or damaged after it was made; `dvc pull --force"
     ):
         write_record(noted, "analysis")
     table.write_text(content)

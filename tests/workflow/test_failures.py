@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .cases import TINY, wait_until
+from .cases import TINY, edit, wait_until
 from .repository import FIGURE_STAGES, REINIT, TRAINING, Repository, clone
 
 pytestmark = pytest.mark.slow
@@ -27,13 +27,31 @@ def test_a_flipped_byte_is_found_and_refused(pulled: Repository) -> None:
     damaged = f"error: {REINIT}: is damaged (its SHA-256 does not agree)"
     assert damaged in pulled.refuse("dvc", "repro")
     assert damaged in pulled.refuse("sharpminima", "track")
-    pulled.do("dvc", "checkout", "--force", REINIT)
+    shutil.rmtree(pulled.folder / ".dvc/cache")  # of which `dvc checkout` would then remove all
+    resume = checkpoint.with_name("resume.safetensors")
+    resume.touch()
+    pulled.do("dvc", "pull", "--force", REINIT)
+    resume.unlink()
 
     table.write_text(table.read_text().replace("gradual", "Gradual"))
-    edited = f"error: {PSP}: was changed or damaged after it was made; `dvc checkout {PSP}` brings back"
+    edited = f"error: {PSP}: was changed or damaged after it was made; `dvc pull --force {PSP}` brings back"
     assert edited in pulled.refuse("dvc", "repro")
-    pulled.do("dvc", "checkout", "--force", PSP)
+    pulled.do("dvc", "pull", "--force", PSP)
+    pulled.do("dvc", "pull")  # the rest of the cache
     pulled.assert_only_drawing_is_left()
+
+
+def test_a_study_is_recorded_while_another_is_not_complete(repository: Repository) -> None:
+    edit(repository.folder / "dvc.yaml", "tracked: [tiny]", "tracked: [tiny, demo]")
+    edit(repository.folder / TINY, "title: Tiny", "title: Another")
+    repository.do("snakemake", "--cores", "2")
+    refused = repository.refuse("sharpminima", "track")
+    assert "study demo is not up to date" in refused
+    assert refused.endswith("or name the studies to record")
+    assert "recorded tiny; commit" in repository.do("sharpminima", "track", "tiny")
+    assert not any("@tiny" in stage for stage in repository.changed())
+    assert "does not track paper, only tiny, demo" in repository.refuse("sharpminima", "track", "paper")
+    assert "either names" in repository.refuse("sharpminima", "track", "tiny", "--finished", "demo")
 
 
 def test_the_second_tool_to_start_refuses(pulled: Repository, tmp_path: Path) -> None:

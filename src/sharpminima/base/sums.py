@@ -46,8 +46,8 @@ def check_sum(path: str | os.PathLike[str]) -> None:
         known = [*known, note.read_text(encoding="utf-8").strip()]
     if known and Path(path).is_file() and sha256_file(path) not in known:
         raise SharpminimaError(
-            f"{path}: was cut off or edited after it was made; `dvc checkout {path}` brings back what DVC tracks, or "
-            "remove it, so that it is made again"
+            f"{path}: was cut off or edited after it was made; `dvc pull --force {path}` brings back what DVC tracks, "
+            "or remove it, so that it is made again"
         )
 
 
@@ -75,4 +75,6 @@ def _outputs(record: Path, mtime_ns: int) -> list[tuple[str, str]]:
     try:
         return [pair for job in read_json(record)["jobs"] for pair in job["outputs"].items()]
     except (AttributeError, KeyError, TypeError) as error:
-        raise SharpminimaError(f"{record}: is no record of a stage; `dvc checkout {record}` brings it back") from error
+        raise SharpminimaError(
+            f"{record}: is no record of a stage; `dvc pull --force {record}` brings it back"
+        ) from error

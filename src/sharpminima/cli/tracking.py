@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.cli.options import (
     StageName,
     StudyName,
@@ -41,6 +42,10 @@ def record(stage: StageName, study: StudyName = None) -> None:
 
 @commands.command()
 def track(
+    studies: Annotated[
+        list[str] | None, typer.Argument(help="Those to record, of the ones that dvc.yaml tracks.  [default: all]")
+    ] = None,
+    *,
     push: Annotated[bool, typer.Option("--push/--no-push", help="Push to the default remote.")] = True,
     finished: Annotated[
         str | None,
@@ -52,8 +57,10 @@ def track(
     from sharpminima.tracking import track_finished
 
     if finished is not None:
+        if studies:
+            raise ConfigError("track: either names of tracked studies, or --finished STUDY")
         jobs, files = track_finished(layout_of(finished), push=push)
         typer.echo(f"recorded {jobs} finished jobs of {finished}; commit {', '.join(files)} and data/store together")
         return
-    studies = track_studies(push=push)
-    typer.echo(f"recorded {', '.join(studies)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")
+    recorded = track_studies(studies or (), push=push)
+    typer.echo(f"recorded {', '.join(recorded)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")

@@ -49,7 +49,9 @@ def read_record(layout: Layout, stage: str) -> list[Entry]:
         return []
     record = read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("jobs", []), list):
-        raise SharpminimaError(f"{path}: is no record of a stage; `dvc checkout {path}` brings it back, or remove it")
+        raise SharpminimaError(
+            f"{path}: is no record of a stage; `dvc pull --force {path}` brings it back, or remove it"
+        )
     if record.get("format") != FORMAT:
         raise SharpminimaError(f"{path}: has format {record.get('format')}, this version reads {FORMAT}; `make track`")
     return list(record["jobs"])
@@ -121,8 +123,8 @@ def check_files(layout: Layout, stage: str, notes: Notes) -> None:
                 load_checkpoint(path)
             elif fault := _fault(path, notes):
                 raise SharpminimaError(
-                    f"{path}: {fault}; `dvc checkout {path}` brings back what DVC tracks, or remove it, so that it is "
-                    "made again"
+                    f"{path}: {fault}; `dvc pull --force {path}` brings back what DVC tracks, or remove it, "
+                    "so that it is made again"
                 )
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +56,30 @@ def _refuse_what_the_stages_lack(layout: Layout, stages: Mapping[str, Any]) -> N
             )
 
 
-def track(*, push: bool = True) -> list[str]:
-    """Record all tracked studies in DVC, and push what the default remote lacks; returns the studies' names.
+def track(names: Sequence[str] = (), *, push: bool = True) -> list[str]:
+    """Record tracked studies in DVC, and push what the default remote lacks; returns the studies' names.
 
     Writes each study's settings, its records, and ``workflow/studies/<study>.sha256`` with the SHA-256 of figures,
     paper and tables, in the format of ``sha256sum``; then `dvc commit` takes the files as the outputs of its stages.
 
+    Args:
+        names: of ``dvc.yaml``; all that it tracks where none is given.
+        push: to the default remote.
+
     Raises:
-        SharpminimaError: Snakemake or DVC is at work, a study lacks what ``dvc.yaml`` has stages for, Snakemake has
-            something to do, or DVC failed.
+        SharpminimaError: Snakemake or DVC is at work, ``dvc.yaml`` does not track a study or has stages for what it
+            lacks, Snakemake has something to do, or DVC failed.
         CheckpointError: a checkpoint is damaged.
     """
     refuse_if_snakemake_is_at_work()
     refuse_if_dvc_is_at_work()
-    studies = tracked_studies()
+    tracked = tracked_studies()
+    if unknown := [name for name in names if name not in tracked]:
+        raise SharpminimaError(
+            f"{_PIPELINE}: does not track {', '.join(unknown)}, only {', '.join(tracked)}; "
+            f"`sharpminima track --finished {unknown[0]}` records what is finished of it"
+        )
+    studies = [name for name in tracked if name in names or not names]
     stages = read_yaml(_PIPELINE).get("stages", {})
     for name in studies:
         _refuse_what_the_stages_lack(Layout(*read_config(name)), stages)
@@ -85,15 +95,16 @@ def track(*, push: bool = True) -> list[str]:
             jobs = ", ".join(f"{count} {rule}" for rule, count in missing.items() if rule != "all")
             raise SharpminimaError(
                 f"study {layout.name} is not up to date, Snakemake would run {jobs}: run "
-                f"`snakemake --cores all --config study={layout.name}` first"
+                f"`snakemake --cores all --config study={layout.name}` first, or name the studies to record"
             )
         for stage in STAGES:
             write_settings(layout, stage)
             write_record(layout, stage)
         _write_sums(layout)
-    _dvc("commit", "--force")
+    targets = [f"{stage}@{name}" for name in studies for stage in stages] if names else []
+    _dvc("commit", "--force", *targets)
     if push:
-        _dvc("push")
+        _dvc("push", *targets)
     return studies
 
 
