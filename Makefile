@@ -115,4 +115,5 @@ lock: ## requirements.lock, for maintainers
 	sed -i -E '/^(nvidia|cuda)-/d' requirements.lock
 
 clean: ## remove .venv and everything that was made
-	rm -rf $(VENV) .mypy_cache .snakemake results paper/build dist
+	rm -rf $(VENV) .mypy_cache .snakemake paper/build dist
+	[ ! -d results ] || find results -depth \( -type f ! -name '*.dvc' -o -type d -empty \) -delete # *.dvc are git's
