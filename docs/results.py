@@ -3,6 +3,7 @@
 The pages hold what the tables say and nothing typed by hand; a test compares them with the tables that are tracked.
 """
 
+import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ FOLDER = Path(__file__).parent / "results"
 STUDY = "paper"
 _STRATEGIES = ("gradual", "rewind", "reinit", "random-structure")
 _HEADS = ("removed", "LOBSTER (G)", "1-S", "new initialisations", "random structures")
+_MEASURED = ("quantity", "G", "1-S", "difference", "larger at G in")
+_SPACES = {"all": "all parameters", "surviving": "surviving ones", "relative": "relative changes of surviving ones"}
+_PSP = {
+    "psp_norm": "PSP norm (mean z²)",
+    "entropy_1_bits": "first-order PSP-entropy (bits)",
+    "entropy_2_joint_bits": "second order, joint (bits)",
+    "entropy_2_agreement_bits": "second order, as the authors define it (bits)",
+}
+_EPOCH = Path(__file__).parents[1] / "paper/measured/resnet32-epoch.csv"
 _TEXT = """\
 # What came out
 
@@ -35,8 +45,8 @@ is decided by counting has no interval; hollow points are other nets than those 
 ## The claims
 
 Each claim of the paper, its verdict by the rules of [`paper/claims.yaml`](../../paper/claims.yaml), and the
-differences that decide it with their 95 % intervals, by Student's t over the runs of the study (paired by run where
-both nets come from it; Welch's where draws share a mask). A claim of a difference is *reproduced* where the whole
+differences that decide it with their 95 % intervals, by Student's t over the runs of the study (paired by run, also of
+draws at the mask of each run; Welch's where all draws share one). A claim of a difference is *reproduced* where all the
 interval lies on its side of zero, "by less than matters" if within the margin too; *not reproduced* where the whole
 interval lies on the other side, or within the smallest difference that matters: 0.1 points of test error on MNIST and
 0.3 on Fashion-MNIST, 5 % of the mean of both for losses, norms, entropies, eigenvalues and errors on another dataset,
@@ -45,7 +55,7 @@ claim is reproduced where all its comparisons are, and refuted by one that is no
 eigenvalues and errors on another dataset are G minus 1-S; of the others `sharpminima claims --study paper` names both
 sides, and other readings. "11 runs would decide": in four of five samples of so many, were mean and spread to stay.
 "By counting": no interval, every run must show it. An asterisk stands at verdicts that survive Holm's correction over
-all claims.
+all claims.{alone}
 
 {claims}
 
@@ -53,17 +63,46 @@ all claims.
 
 ![Test error against the share of removed parameters](fig1.png)
 
-Mean ± standard deviation (number of nets), in percent.
+Mean ± standard deviation (number of nets), in percent. Of new initialisations and random structures: draws at the mask
+of one run.
 {errors}
+
+## At the highest level
+
+Mean ± standard deviation (number of runs) of what was measured at G and at 1-S, their difference within a run, and in
+how many runs it is positive.
+{measured}
+
+ResNet-32 on CIFAR-10 (Fig. 1d) is ready to run (`study=resnet32`). Of its run 0 there is one epoch on a CPU thread
+([resnet32-epoch.csv](../../paper/measured/resnet32-epoch.csv)): {epoch}.
 """
+_ALONE = """ "New runs alone": the verdict of seeds {first} and up, for which every rule stood
+beforehand."""
 
 
 def main_text(numbers: Mapping[str, Any]) -> str:
     """The page, from the numbers of the study."""
     return _TEXT.format(
         outcome="\n".join(f"- {sentence}" for sentence in numbers["outcome"]),
+        alone=_ALONE.format(first=numbers["new_runs_from"]) if any(c["new_runs"] for c in numbers["claims"]) else "",
         claims=as_markdown(numbers["claims"]),
         errors="\n".join(table for experiment in numbers["experiments"] for table in _errors(experiment)),
+        measured="\n".join(line for experiment in numbers["experiments"] for line in _measured(experiment)),
+        epoch=_resnet(),
+    )
+
+
+def in_brief(numbers: Mapping[str, Any]) -> str:
+    """What README says beside the outcome."""
+    seeds = [len(experiment["dense"]["by_seed"]["test_error_percent"]) for experiment in numbers["experiments"]]
+    runs = " to ".join(str(count) for count in sorted(set(seeds)))
+    relative = [experiment["analysis"]["hessian"]["relative"] for experiment in numbers["experiments"]]
+    differences = [space["ranks"][0]["difference"] for space in relative]
+    total = sum(difference["n"] for difference in differences)
+    flatter = total - sum(difference["positive"] for difference in differences)
+    return (
+        f"By {runs} runs of each net. By relative changes of the weights, which no rescaling of layers changes, the "
+        f"gradually pruned nets lie in flatter minima in {flatter} of {total} runs."
     )
 
 
@@ -75,6 +114,39 @@ def _errors(experiment: Mapping[str, Any]) -> Iterator[str]:
         cells = entry["strategies"]
         errors = (_stat(cells[name]["test_error_percent"]) if name in cells else "–" for name in _STRATEGIES)
         yield f"| {cells['gradual']['removed_percent']['mean']:.2f} % | {' | '.join(errors)} |"
+
+
+def _measured(experiment: Mapping[str, Any]) -> Iterator[str]:
+    top = experiment["levels"][-1]["strategies"]
+    below = {name for entry in experiment["levels"][:-1] for name in entry["strategies"]}
+    only = [f"{cell['title']} {_stat(cell['test_error_percent'])}" for name, cell in top.items() if name not in below]
+    also = f"; at this level alone, test error in percent: {'; '.join(only)}" if only else ""
+    yield f"\n**{experiment['title']}**, {100 * experiment['highest']['level']:.6g} % asked for{also}.\n"
+    yield f"| {' | '.join(_MEASURED)} |\n|{' --- |' * len(_MEASURED)}"
+    for space, said in _SPACES.items():
+        if space in experiment["analysis"]["hessian"]:
+            first = experiment["analysis"]["hessian"][space]["ranks"][0]
+            yield _pair(f"largest eigenvalue, {said}", first)
+    for name, said in _PSP.items():
+        if name in experiment["analysis"]["psp"]:
+            yield _pair(said, experiment["analysis"]["psp"][name])
+
+
+def _pair(name: str, values: Mapping[str, Any]) -> str:
+    ends = " | ".join(f"{_digits(values[end])} ({values[end]['n']})" for end in ("G", "1-S"))
+    difference = values["difference"]
+    return f"| {name} | {ends} | {_digits(difference)} | {difference['positive']} of {difference['n']} runs |"
+
+
+def _digits(summary: Mapping[str, Any]) -> str:
+    """Mean and spread to three significant digits."""
+    return f"{summary['mean']:.3g}" + ("" if summary["sd"] is None else f" ± {summary['sd']:.2g}")
+
+
+def _resnet() -> str:
+    with _EPOCH.open(encoding="utf-8", newline="") as file:
+        errors = {row["run"]: float(row["test_error_percent"]) for row in csv.DictReader(file)}
+    return f"{errors['dense']:.1f} % test error dense, {errors['lobster']:.1f} % with LOBSTER"
 
 
 def _stat(summary: Mapping[str, Any]) -> str:

@@ -278,6 +278,7 @@ def test_maps_are_searched_for_less_at_a_lower_loss(experiments):
     (found,) = judged(one, test)
     assert f"lower than at G on points of the map: 4 of {first['points']} (run 0)" in found["results"][0]["detail"]
     assert found["verdict"] == UNDECIDED  # one map leaves the spread unknown
+    assert found["needed"]["says"] == "2 or more mapped runs needed"
     second = json.loads(json.dumps(first)) | {"seed": 1}
     second["lower_than_at_G"]["psp_norm"]["lowest_loss_nats"] = 9.1
     one[0]["maps"].append(second)
@@ -450,6 +451,22 @@ def test_verdicts_of_the_new_runs_stand_beside_those_of_all(experiments):
     (alone,) = judge(ledger, experiments)
     assert alone["new_runs"] is None
     assert as_markdown([alone]).splitlines()[0].endswith("| verdict | difference (95 %) |")
+
+
+def test_what_the_new_runs_did_not_measure_is_not_said_to_be_outside_the_study(experiments):
+    test = {"kind": "lower-elsewhere", "quantity": "psp_norm"}
+    ledger = Ledger.model_validate({"margins": MARGINS, "claims": [claim(test), claim(NETS, name="two")]})
+    new = json.loads(json.dumps(experiments))
+    for experiment in new:
+        experiment["maps"] = []
+    without_maps, both = judge(ledger, experiments, new)
+    assert without_maps["verdict"] != ABSENT
+    assert without_maps["new_runs"]["verdict"] == ABSENT
+    assert "  by the new runs alone: not measured" in as_text([without_maps]).splitlines()
+    assert "| not measured |" in as_markdown([without_maps, both])
+    (nowhere, _) = judge(ledger, new, new)
+    assert nowhere["verdict"] == ABSENT
+    assert "new runs alone" not in as_text([nowhere])
 
 
 def test_experiments_of_a_new_setting_are_new_whatever_their_seeds(tmp_path):

@@ -258,6 +258,19 @@ def test_fig6_has_a_panel_a_transfer_and_mode(tmp_path):
     assert [sorted(values) for values in dots] == [[9, 10, 11], [10, 11, 12], [12, 13, 14], [20, 21]]
 
 
+def test_fig6_leaves_single_draws_of_other_runs_out_of_the_mean(tmp_path):
+    """As the report's table does (`shown_draws`)."""
+    rows = [row for seed in cases.SEEDS for row in cases.transfer(seed=seed)]
+    one = next(row for row in rows if row["strategy"] == "random-structure" and row["mode"] == "probe")
+    rows += [{**one, "seed": 1, "test_error_percent": 60.0}]
+    probe = fig6.transfer_errors(_table(tmp_path, "transfer", rows)).axes[0]
+    assert probe.get_xticklabels()[-1].get_text() == "random\nstructure\nn = 2"
+    dots = [sorted(line.get_ydata()) for line in probe.lines if line.get_marker() == "."]
+    assert dots[-1] == [20, 21, 60]
+    means = [line.get_ydata()[0] for line in probe.lines if line.get_marker() not in (".", "None", "_")]
+    assert means[-1] == pytest.approx(20.5)
+
+
 @pytest.mark.parametrize(("fine", "scale"), [(30.0, "linear"), (90.0, "log")])
 def test_fig6_shows_nets_that_fail_when_tuned_although_their_probes_do_not(tmp_path, fine, scale):
     rows = cases.transfer()

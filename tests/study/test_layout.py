@@ -23,7 +23,8 @@ def test_below_a_level_replicas_keep_no_weights() -> None:
     levels = {name: found.weights(experiment, name, 0) for name in found.level_names(experiment)}
     assert [name for name, kept in levels.items() if kept == "first"] == ["70", "80"]
     jobs = {job.outputs[0]: job.settings for job in found.training_jobs() if job.rule == "retrain"}
-    settings = {path.split("/level-")[1][:2]: value for path, value in jobs.items() if "/lenet300/" in path}
+    of_first = {path: value for path, value in jobs.items() if "/lenet300/" in path and "/seed-0/" in path}
+    settings = {path.split("/level-")[1][:2]: value for path, value in of_first.items()}
     assert settings["80"]["weights"] == "first"
     assert "weights" not in settings["90"]
 
@@ -59,18 +60,22 @@ def test_a_study_may_keep_the_weights_of_the_highest_level_alone() -> None:
 
 
 def test_one_study_may_hold_runs_of_two_policies(tmp_path: Path) -> None:
-    """The runs of `paper` and those of `paper-new` as one study: the same jobs, so that none is done again."""
+    """Three runs of `paper` and those of `paper-new` as one study: the same jobs, so that none is done again."""
     study = yaml.safe_load(Path("workflow/studies/paper.yaml").read_text(encoding="utf-8"))
-    study["seeds"] = list(range(10))
-    for experiment in study["experiments"]:
-        fashion = experiment["dataset"] == "fashion-mnist"
-        drawn = {"replicas": 10, "others": {"levels": "highest"}}
-        experiment |= {"weights": "highest", "keep_all": 3, "maps": [0, 3, 4] if fashion else 3}
-        experiment |= {"seeds": 8} if fashion else {}
-        experiment["strategies"] = experiment["strategies"] | {"reinit": drawn, "random-structure": drawn}
-    (tmp_path / "ten.yaml").write_text(yaml.safe_dump(study))
+    for name, count in (("three", 3), ("ten", 10)):
+        study["seeds"] = list(range(count))
+        for experiment in study["experiments"]:
+            fashion, several = experiment["dataset"] == "fashion-mnist", count > 3
+            drawn = {"replicas": 10, **({"others": {"levels": "highest"}} if several else {})}
+            kept = {"weights": "highest", "keep_all": 3, **({"seeds": 8} if fashion else {})} if several else {}
+            maps = ([0, 3, 4] if several else 1) if fashion else 3
+            for key in ("weights", "keep_all", "seeds"):
+                experiment.pop(key, None)
+            experiment |= {**kept, "maps": maps}
+            experiment["strategies"] = experiment["strategies"] | {"reinit": drawn, "random-structure": drawn}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(study))
     whole = jobs_of(layout(str(tmp_path / "ten.yaml")))
-    parts = jobs_of(layout("paper")) | jobs_of(layout("paper-new"))
+    parts = jobs_of(layout(str(tmp_path / "three.yaml"))) | jobs_of(layout("paper-new"))
     assert {files: whole[files] for files in parts} == parts
     more = sorted(whole.keys() - parts.keys())
     draws = [files for files in more if "/reinit/seed-" in files or "/random-structure/seed-" in files]

@@ -112,6 +112,6 @@ def test_the_epoch_of_resnet32_is_that_of_its_study() -> None:
     measured = pd.read_csv(MEASURED / "resnet32-epoch.csv").set_index("run")
     assert list(measured.index) == ["dense", "lobster"]
     assert (measured.epochs == 1).all()
-    text = " ".join(Path("docs/results/notes.md").read_text().split())
+    text = " ".join(Path("docs/results/paper.md").read_text().split())
     dense, lobster = measured.test_error_percent
     assert f"{dense:.1f} % test error dense, {lobster:.1f} % with LOBSTER" in text

@@ -107,7 +107,9 @@ def stages_of(study: str) -> set[str]:
 def test_the_pages_of_results_show_committed_numbers(committed: Repository) -> None:
     numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
     shown = (ROOT / "docs/results/paper.md").read_text(encoding="utf-8")
-    assert shown == runpy.run_path(str(ROOT / "docs/results.py"))["main_text"](numbers), "python docs/results.py"
+    page = runpy.run_path(str(ROOT / "docs/results.py"))
+    assert shown == page["main_text"](numbers), "python docs/results.py"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page["in_brief"](numbers) in " ".join(readme.split())
     for sentence in numbers["outcome"]:
         assert f"- {sentence}\n" in readme

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sharpminima.report.claims import VERDICTS, measured_text, verdict_text
+from sharpminima.report.claims import VERDICTS, measured_text, new_runs_text, verdict_text
 from sharpminima.report.titles import title_of_net
 
 _MARKS = {"reproduced": "✓", "not reproduced": "✗", "undecided": "?", "not in this study": "–"}
@@ -31,12 +31,12 @@ def claims_list(claims: Sequence[Any]) -> str:
 
 def _claim(claim: Any) -> str:
     verdict = claim["verdict"]
-    alone = claim["new_runs"]
+    alone = new_runs_text(claim)
     remarks = [verdict_text(claim)]
     if claim["holm"] is not None and verdict != "undecided":
         remarks.append(f"{'survives' if claim['holm'] else 'does not survive'} Holm's correction over all claims")
     if alone:
-        remarks.append(f"by the new runs alone: {verdict_text(alone)}")
+        remarks.append(f"by the new runs alone: {alone}")
     return (
         f'<details class=claim data-verdict="{verdict}"><summary><span class="verdict {_class(verdict)}">'
         f"{_MARKS[verdict]} {verdict}</span> {escape(claim['says'])} "

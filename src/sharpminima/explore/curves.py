@@ -99,7 +99,8 @@ def curves_chart(layout: Layout) -> Chart:
                 f"{training.seed}" if number is None or training.strategy in _UNDRAWN else f"{training.seed}.{number}"
             )
             if name not in runs:
-                runs[name] = Option(name, _run_name(name), PALETTE[len(runs) % len(PALETTE)])
+                again, place = divmod(len(runs), len(PALETTE))  # colours come round: lines are dashed then
+                runs[name] = Option(name, _run_name(name), PALETTE[place], "○" if again % 2 else "●")
             meta = {
                 "net": f"{training.model}/{training.dataset}",
                 "strategy": training.strategy,
@@ -107,17 +108,16 @@ def curves_chart(layout: Layout) -> Chart:
                 **({"method": training.method} if training.method else {}),
                 **({"level": training.level_name} if training.level_name else {}),
             }
-            colour = runs[name].colour
-            traces += [_curve(rows, column, meta, colour) for column in _SHOWN]
+            look = runs[name]
+            traces += [_curve(rows, column, meta, look) for column in _SHOWN]
             if training.events:
-                traces += _removals(training.events, meta, colour)
+                traces += _removals(training.events, meta, look.colour)
     strategies = {
         one.strategy: Option(one.strategy, title_among(one.strategy, one.method or "", methods))
         for one in all_trainings
     }
     level_names = sorted({one.level_name for one in all_trainings if one.level_name}, key=float)
     nets = options((f"{one.model}/{one.dataset}", title_of_net(one.model, one.dataset)) for one in all_trainings)
-    first = [name for name in runs if "." not in name]
     return Chart(
         id="curves",
         label="Loss, error and share removed over the epochs of training",
@@ -133,7 +133,7 @@ def curves_chart(layout: Layout) -> Chart:
             *([Control("method", "Method", options((m, m) for m in methods), "one")] if len(methods) > 1 else []),
             Control("strategy", "Strategy", list(strategies.values()), "one", start=[GRADUAL]),
             Control("level", "Level", [Option(name, f"{name} %") for name in level_names], "one"),
-            Control("run", "Runs", list(runs.values()), start=None if first else list(runs)),
+            Control("run", "Runs", sorted(runs.values(), key=_in_order)),
         ],
         kinds=_KINDS,
         table=True,
@@ -147,6 +147,12 @@ _UNDRAWN = (DENSE, GRADUAL, REWIND, "rewind-long")  # one net a run
 def _run_name(name: str) -> str:
     seed, _, draw = name.partition(".")
     return f"run {seed}" + (f", draw {draw}" if draw else "")
+
+
+def _in_order(run: Option) -> tuple[int, int]:
+    """Runs by seed, each before its draws."""
+    seed, _, draw = run.value.partition(".")
+    return int(seed), int(draw or -1)
 
 
 def _draws(path: str) -> Iterator[tuple[int | None, list[dict[str, str]]]]:
@@ -166,13 +172,14 @@ def _draws(path: str) -> Iterator[tuple[int | None, list[dict[str, str]]]]:
         yield (None if draw is None else int(draw)), list(of_draw)
 
 
-def _curve(rows: list[dict[str, str]], column: str, meta: dict[str, Any], colour: str | None) -> dict[str, Any]:
+def _curve(rows: list[dict[str, str]], column: str, meta: dict[str, Any], look: Option) -> dict[str, Any]:
     scale = 100 if column == "sparsity" else 1
     values = [short(scale * float(row[column])) if row[column] else None for row in rows]
     ends: dict[str, Any] = {}
     if len(values) > 1 and len(set(values)) == 1:  # of a mask that stays: its two ends say all
         ends, values = {"x": [1, len(values)]}, values[:2]
-    return {"like": column, "y": values, **ends, "line": {"color": colour}, "meta": meta}
+    line = {"color": look.colour, **({} if look.mark == "●" else {"dash": "dash"})}
+    return {"like": column, "y": values, **ends, "line": line, "meta": meta}
 
 
 def _removals(path: str, meta: dict[str, Any], colour: str | None) -> list[dict[str, Any]]:

@@ -67,8 +67,8 @@ def _sections(layout: Layout) -> list[Section]:
             "errors",
             "Test error",
             "Every net of the study is a small point: how much of it was removed, and what it gets wrong on test "
-            "images. Large points are means over runs and draws, bars one sample standard deviation. A click on a "
-            "small point leads to its training.",
+            "images. Large points are means over runs, of controls over the draws at one run's mask, bars one sample "
+            "standard deviation. A click on a small point leads to its training.",
             [errors_chart(results, layout)],
         ),
         _where_measured(

@@ -24,8 +24,8 @@ def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame, line: pd.DataFrame)
         surface: the surface table of one run.
         hessian: the Hessian tables of all runs, drawn as (b): means as lines, single runs as small markers,
             hollow where the residual test failed.
-        line: the line tables of all runs, drawn as (d): means of each rank as lines, the largest of single runs
-            as small markers.
+        line: the line tables of the runs that have a map, drawn as (d): means of each rank as lines, the largest of
+            single runs as small markers.
 
     Eigenvalues that are of other images than the loss say of how many.
     """
@@ -40,7 +40,7 @@ def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame, line: pd.DataFrame)
         _spectrum_along(along, line)
         ends.set_title(f"(b) Hessian, {_runs(hessian)}{_other_images(hessian, surface)}", loc="left")
         ranks = line["index"].nunique()
-        along.set_title(f"(d) top {ranks} along the line{_other_images(line, surface)}", loc="left")
+        along.set_title(f"(d) top {ranks} along the line, {_runs(line)}{_other_images(line, surface)}", loc="left")
         plane.set_title("(a) loss", loc="left")
         cut.set_title(f"(c) loss along y = {nearest_line(surface):.2g}", loc="left")
     return figure

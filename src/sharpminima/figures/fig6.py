@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpminima.base.errors import FigureError
-from sharpminima.base.names import DENSE
+from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.figures.scales import scale_errors
 from sharpminima.figures.style import FULL_WIDTH, look_of, styled
 from sharpminima.report.intervals import describe
-from sharpminima.report.tables import ENDS, EXPERIMENT
+from sharpminima.report.tables import ENDS, EXPERIMENT, shown_draws
 from sharpminima.report.titles import title_of_dataset, title_of_model
 
 _MODES = {"probe": "linear probe", "finetune": "fine-tuned"}
@@ -20,7 +20,8 @@ _MODES = {"probe": "linear probe", "finetune": "fine-tuned"}
 def transfer_errors(transfer: pd.DataFrame) -> Figure:
     """Fig. 6: test error, %, of trained nets on another dataset, by what is trained there.
 
-    Dots: single nets; large markers and bars: means and one sample standard deviation.
+    Dots: single nets; large markers and bars: means and one sample standard deviation of those that are summarised
+    together (`shown_draws`).
 
     Args:
         transfer: the transfer tables of a study.
@@ -36,7 +37,9 @@ def transfer_errors(transfer: pd.DataFrame) -> Figure:
         for row, (dataset, model, method, to) in enumerate(keys):
             same = (transfer["dataset"] == dataset) & (transfer["model"] == model) & (transfer["to"] == to)
             nets = transfer[same & ((transfer["method"] == method) | dense)]
-            removed = 100 * nets.loc[nets["method"] == method, "sparsity"].mean()
+            pruned = nets[nets["method"] == method]
+            gradual = pruned[pruned["strategy"] == GRADUAL]
+            removed = 100 * (pruned if gradual.empty else gradual)["sparsity"].mean()
             for axes, mode in zip(grid[row], modes, strict=True):
                 _transfer_panel(axes, nets[nets["mode"] == mode], method)
                 letter = chr(ord("a") + row * len(modes) + modes.index(mode))
@@ -52,15 +55,15 @@ def transfer_errors(transfer: pd.DataFrame) -> Figure:
 def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
     names = {DENSE: DENSE, **ENDS}
     shown = list(dict.fromkeys(nets["strategy"]))
+    labels = []
     for place, strategy in enumerate(shown):
-        errors_of, look = nets.loc[nets["strategy"] == strategy, "test_error_percent"], look_of(strategy, method)
-        summary = describe(errors_of)
+        its, look = nets[nets["strategy"] == strategy], look_of(strategy, method)
+        errors_of, summary = its["test_error_percent"], describe(shown_draws(its)["test_error_percent"])
+        labels.append(f"{names.get(strategy, strategy.replace('-', chr(10), 1))}\nn = {summary['n']}")
         marker: dict[str, Any] = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
         axes.plot([place - 0.18] * len(errors_of), errors_of, ".", color=look.colour, alpha=0.5, markersize=4)
         axes.errorbar(
             place, summary["mean"], yerr=summary["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker
         )
-    counts = nets["strategy"].value_counts()
-    labels = [f"{names.get(s, s.replace('-', chr(10), 1))}\nn = {counts[s]}" for s in shown]
     axes.set_xticks(range(len(shown)), labels)
     axes.set_xlim(-0.5, len(shown) - 0.5)

@@ -7,13 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpminima.base.errors import FigureError
-from sharpminima.base.names import DENSE, GRADUAL, REWIND
+from sharpminima.base.names import DENSE
 from sharpminima.catalogue.models import unlabelled
 from sharpminima.figures.style import FULL_WIDTH, look_of, styled
+from sharpminima.report.tables import ENDS
 from sharpminima.report.titles import title_of_dataset, title_of_net
 from sharpminima.report.ways import Known, Way
 
-_NETS = {DENSE: DENSE, GRADUAL: "G", REWIND: "1-S"}
+_NETS = {DENSE: DENSE, **ENDS}
 _ORDERS = {"entropy_1_bits": ("first order", "-"), "entropy_2_joint_bits": ("second order", "--")}
 
 

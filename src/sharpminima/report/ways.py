@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sharpminima.base.names import DENSE, GRADUAL, REWIND
+from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.catalogue.models import unlabelled
 from sharpminima.report.experiments import BySeed, Experiment, Key
 from sharpminima.report.intervals import Summary, describe
+from sharpminima.report.tables import ENDS
 
-_NETS = {DENSE: DENSE, GRADUAL: "G", REWIND: "1-S"}
 _ENTROPIES = ("entropy_1_bits", "entropy_2_joint_bits")
 
 
@@ -53,7 +53,7 @@ def _way(experiment: Experiment, entropy: Mapping[str, Any] | None) -> Way:
     to, modes = next(iter(experiment["transfer"].items()), (None, {}))
     probes = modes.get("probe", {})
     nets: dict[str, dict[str, Known]] = {}
-    for net, end in _NETS.items():
+    for net, end in {DENSE: DENSE, **ENDS}.items():
         by_run: dict[str, BySeed] = {}
         if net in cells:
             by_run["test_error_percent"] = cells[net]["by_seed"]["test_error_percent"]

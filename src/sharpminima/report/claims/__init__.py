@@ -14,6 +14,7 @@ from sharpminima.report.claims._text import (
     as_text,
     comparison_title,
     measured_text,
+    new_runs_text,
     settings_text,
     verdict_text,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "judge",
     "judge_settings",
     "measured_text",
+    "new_runs_text",
     "read_ledger",
     "settings_text",
     "verdict_text",

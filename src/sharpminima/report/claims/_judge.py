@@ -22,12 +22,12 @@ from sharpminima.report.claims._ledger import (
     Transfer,
 )
 from sharpminima.report.claims._results import (
-    Alone,
     Corrected,
     Decision,
     Examined,
     Judged,
     JudgedClaim,
+    OfNewRuns,
     Result,
     Value,
     deciding_results,
@@ -102,10 +102,16 @@ def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Exper
         new: the same of the new runs alone (`Ledger.new_runs_from`).
     """
     judged = _judged(ledger, experiments)
-    alone: list[Alone | None] = [None] * len(judged)
+    alone: list[OfNewRuns | None] = [None] * len(judged)
     if new:
         alone = [
-            Alone(verdict=one["verdict"], remark=one["remark"], needed=one["needed"], results=one["results"])
+            OfNewRuns(
+                verdict=one["verdict"],
+                remark=one["remark"],
+                needed=one["needed"],
+                missing=one["missing"],
+                results=one["results"],
+            )
             for one in _judged(ledger, new)
         ]
     return [{**claim, "new_runs": by_new} for claim, by_new in zip(judged, alone, strict=True)]
@@ -532,5 +538,5 @@ def _lower_elsewhere(test: LowerElsewhere, experiment: Experiment, margins: Marg
     margin = None
     if margins is not None:
         margin = margins.of("training_loss_nats", experiment["dataset"], [loss["mean"] for loss in both])
-    decided = decide(lambda n: paired(difference, n), "above", 0.0, margin=margin)
+    decided = decide(lambda n: paired(difference, n), "above", 0.0, margin=margin, of="mapped runs")
     yield _result(detail, [("there", "nats", both[0]), *values], decided, name)

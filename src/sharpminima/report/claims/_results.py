@@ -71,6 +71,12 @@ class Alone(TypedDict):
     results: list[Result]
 
 
+class OfNewRuns(Alone):
+    """A claim's verdict by the runs that are newer than the rules."""
+
+    missing: list[str]  # as of `Judged`
+
+
 class Judged(Alone):
     """A claim's verdict by itself."""
 
@@ -91,7 +97,7 @@ class Corrected(Judged):
 class JudgedClaim(Corrected):
     """A claim with all that is said of it."""
 
-    new_runs: Alone | None  # None without any
+    new_runs: OfNewRuns | None  # None without any
 
 
 class ClaimBySetting(Alone):

@@ -56,7 +56,7 @@ def as_markdown(claims: Sequence[JudgedClaim]) -> str:
     for claim in claims:
         cells = [f"{claim['says']} ({claim['source']})", f"**{verdict_text(claim)}**{_ASTERISK * bool(claim['holm'])}"]
         if alone:
-            cells.append(verdict_text(claim["new_runs"]) if claim["new_runs"] else "–")
+            cells.append(new_runs_text(claim) or "–")
         rows.append(f"| {' | '.join([*cells, _differences(claim)])} |")
     return "\n".join(rows)
 
@@ -142,8 +142,16 @@ def _corrected(claim: JudgedClaim) -> str | None:
     }[None if claim["verdict"] == UNDECIDED else claim["holm"]]
 
 
+def new_runs_text(claim: JudgedClaim) -> str | None:
+    """The verdict of the new runs alone; None where they say nothing that all runs do not: there are none."""
+    if claim["new_runs"] is None or claim["verdict"] == ABSENT:
+        return None
+    return "not measured" if claim["new_runs"]["verdict"] == ABSENT else verdict_text(claim["new_runs"])
+
+
 def _alone(claim: JudgedClaim) -> str | None:
-    if claim["new_runs"] is None:
+    text = new_runs_text(claim)
+    if text is None or claim["new_runs"] is None:
         return None
     differs = " (disagrees)" if claim["new_runs"]["verdict"] not in (claim["verdict"], ABSENT) else ""
-    return f"by the new runs alone: {verdict_text(claim['new_runs'])}{differs}"
+    return f"by the new runs alone: {text}{differs}"
