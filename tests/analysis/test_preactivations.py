@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from sharpminima.analysis import capture_preactivations, preactivations
 from sharpminima.base.errors import AnalysisError
+from sharpminima.nets.activations import kind_of
 
 from . import cases
 
@@ -153,6 +154,35 @@ def test_functional_relus_of_a_residual_net(relu):
             torch.testing.assert_close(layers[key], expected)
         x = third.clamp(min=0)
     torch.testing.assert_close(logits, net[3](x))
+
+
+def test_every_name_of_an_activation_is_known():
+    of_modules = {
+        *("celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid"),
+        *("mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "softshrink", "softsign"),
+        *("tanh", "tanhshrink", "threshold", "expit"),
+    }
+    unknown = [
+        f"{getattr(place, '__name__', place)}.{name}"
+        for place in (F, torch, torch.special, torch.Tensor)
+        for each in of_modules
+        for name in (each, f"{each}_")
+        if hasattr(place, name) and kind_of(getattr(place, name), (torch.ones(2),), {}) is None
+    ]
+    assert not unknown
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [F.selu_, F.celu_, F.rrelu_, lambda x: x.prelu(x.new_full((1,), 0.5)), lambda x: x.hardshrink()],
+    ids=["selu", "celu", "rrelu", "prelu", "hardshrink"],
+)
+def test_activations_in_place_and_as_methods_count_too(activation, request):
+    net = nn.Sequential(nn.Flatten(), Block(activation), nn.Linear(12, 3)).double()
+    with pytest.warns(UserWarning, match=r"left out are those of 1\." + request.node.callspec.id):
+        single(net, cases.data(2)[0])
+    layers, _ = single(net, cases.data(2)[0], activations="all")
+    assert len(layers) == 3
 
 
 def test_a_relu_that_runs_several_times_in_a_pass():

@@ -23,9 +23,10 @@ _HARDTANHS = frozenset([F.hardtanh, F.hardtanh_])  # nn.ReLU6 is one
 _THRESHOLDS = frozenset([F.threshold, torch.threshold, torch.threshold_])
 _OTHERS = frozenset(
     [
-        *(F.gelu, F.silu, F.mish, F.elu, F.elu_, torch.celu, F.celu, torch.selu, F.selu, F.hardswish, F.hardsigmoid),
-        *(F.leaky_relu, F.leaky_relu_, F.prelu, torch.prelu, F.rrelu, torch.rrelu, F.softplus, F.logsigmoid),
-        *(F.softsign, F.tanhshrink, F.softshrink, F.hardshrink, torch.hardshrink, *_HARDTANHS, *_THRESHOLDS),
+        *(F.gelu, F.silu, F.mish, F.elu, F.elu_, F.hardswish, F.hardsigmoid, F.softplus, F.logsigmoid, F.softsign),
+        *(F.celu, torch.celu, torch.celu_, F.selu, torch.selu, torch.selu_, F.rrelu, torch.rrelu, torch.rrelu_),
+        *(F.leaky_relu, F.leaky_relu_, F.prelu, torch.prelu, Tensor.prelu, F.tanhshrink, F.softshrink),
+        *(F.hardshrink, torch.hardshrink, Tensor.hardshrink, *_HARDTANHS, *_THRESHOLDS),
         *(F.sigmoid, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, torch.special.expit),
         *(F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
     ]
