@@ -1,6 +1,6 @@
 """The precision of training: what its forward and backward passes compute in.
 
-In bfloat16 the products and the maps between layers have 8 bits of mantissa; weights, their gradients as methods see
+In bfloat16 the products and the maps between layers have 7 bits of mantissa; weights, their gradients as methods see
 them, momentum, BatchNorm's statistics, losses and all evaluations stay float32.
 """
 

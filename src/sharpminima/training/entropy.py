@@ -32,7 +32,7 @@ class PspEntropy:
         pairs: of order 2: how many pairs of each layer, drawn once.
         seed: of the drawn pairs.
         rare: images of a class. Where a mini-batch has fewer, frequencies that were seen before stand for the rest.
-        activations: whose inputs count, as for `sharpminima.capture_preactivations`.
+        activations: whose inputs count, as for `sharpminima.analysis.capture_preactivations`.
 
     Raises:
         AnalysisError: the model is compiled or otherwise hides its layers.
