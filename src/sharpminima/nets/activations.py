@@ -46,6 +46,16 @@ def check_activations(activations: Activations) -> None:
         )
 
 
+def chosen_by(activations: Activations, model: nn.Module) -> list[str]:
+    """The names of the modules that a predicate chooses; none of activations by name."""
+    return [name for name, module in model.named_modules() if activations(module)] if callable(activations) else []
+
+
+def identified(activations: Activations, model: nn.Module) -> str | list[str]:
+    """What identifies activations of a model, in any process: their name, or the modules that a predicate chooses."""
+    return chosen_by(activations, model) if callable(activations) else activations
+
+
 def kind_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """ "relu" for a call that is 0 up to 0 and rises behind, "other" for another activation, None for what is none."""
     if func in _RELUS:

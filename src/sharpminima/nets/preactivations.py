@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sharpminima.base.errors import AnalysisError
-from sharpminima.nets.activations import Activations, check_activations, input_of, kind_of, name_of
+from sharpminima.nets.activations import Activations, check_activations, chosen_by, input_of, kind_of, name_of
 from sharpminima.nets.kinds import check_kind
 
 
@@ -113,7 +113,7 @@ class _Capture:
         self.modules = dict(model.named_modules())
         self.skipped: set[str] = set()  # activations that were not asked for
         self._sink, self._activations = sink, activations
-        self._chosen = {n for n, m in self.modules.items() if callable(activations) and activations(m)}
+        self._chosen = set(chosen_by(activations, model))
         self._running: list[str] = []  # qualified names, the innermost last
         self._taken: set[str] = set()
         self._handing = False

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpminima.base.errors import CheckpointError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.checkpoint import load_tree, save_tree
 
@@ -31,6 +32,23 @@ def fingerprint_of(settings: Mapping[str, Any], tensors: Iterable[Tensor]) -> st
     return digest.hexdigest()
 
 
+def check_path(path: Any) -> Path:
+    """Check, before anything is computed, that a file can lie at ``path``; folders that are missing are made later.
+
+    Raises:
+        CheckpointError: it is no path, or a folder, or lies in what is a file.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"the resume file is {path!r}; give a path")
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; give the name of a resume file in it")
+    there = next((folder for folder in path.parents if folder.exists()), None)
+    if there is not None and not there.is_dir():
+        raise CheckpointError(f"{path}: {there} is a file; give a resume file in a folder")
+    return path
+
+
 class ResumeFile:
     """One file beside a job's output, rewritten now and then, gone when the job is done.
 
@@ -38,10 +56,13 @@ class ResumeFile:
         path: the file; a damaged one, or one of other settings, is ignored.
         fingerprint: identifies settings and inputs of the job.
         every_s: seconds between two writes.
+
+    Raises:
+        CheckpointError: no file can lie at ``path``.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, fingerprint: str, every_s: float = 60.0) -> None:
-        self.path = Path(path)
+        self.path = check_path(path)
         self._job = fingerprint
         self._fingerprint = f"layout {_LAYOUT} {fingerprint}"
         self._every_s = every_s
@@ -75,10 +96,13 @@ class FinishedParts:
 
     Args:
         path, fingerprint: as for `ResumeFile`.
+
+    Raises:
+        CheckpointError: as for `ResumeFile`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, fingerprint: str) -> None:
-        self._path, self._fingerprint = Path(path), fingerprint
+        self._path, self._fingerprint = check_path(path), fingerprint
         self.parts: list[Any] = load_tree(self._path, fingerprint=fingerprint) or []
 
     def add(self, *parts: Any) -> None:
