@@ -124,6 +124,16 @@ def test_samples_of_very_many_outputs_are_refused(monkeypatch):
     assert FisherVectorProduct(net, case.inputs, case.targets).diagonal().any()
 
 
+def test_outputs_without_a_row_for_each_sample_are_refused():
+    pooled = cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.Flatten(0)))
+    batches = [(cases.data(1)[0], torch.ones(1, 2).double())]
+    options = {"matrix": "gauss_newton", "criterion": lambda z, y: F.mse_loss(z, y[0])}
+    message = r"\[2\] for 1 samples; the exact diagonal of the Gauss-Newton matrix .*, or method='hutchinson'"
+    with pytest.raises(AnalysisError, match=message):
+        hessian_diagonal(pooled, batches, **options)
+    assert hessian_diagonal(pooled, batches, method="hutchinson", probes=2, **options).diagonal.any()
+
+
 def test_batches_without_a_row_for_each_sample_are_refused():
     net, x, y = cases.mlp(), *cases.data(6)
 

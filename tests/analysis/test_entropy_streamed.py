@@ -77,6 +77,34 @@ def test_class_by_class_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         psp_entropy(model, images, labels, resume=file)
 
 
+@pytest.mark.filterwarnings("ignore:only the ReLUs' pre-activations count")
+def test_class_by_class_knows_a_predicate_by_what_it_chooses(tmp_path, monkeypatch):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+    model, (images, labels) = net.double(), cases.data(40)
+
+    def choosing(kind):
+        return lambda module: isinstance(module, kind)
+
+    def done_after_one(activations):
+        monkeypatch.setattr(STOP, "raised", False)
+        with pytest.raises(Stopped):
+            psp_entropy(
+                model, images, labels, by_class=True, activations=choosing(nn.Tanh), resume=tmp_path / "state",
+                progress=lambda at, _: monkeypatch.setattr(STOP, "raised", True),
+            )  # fmt: skip
+        monkeypatch.setattr(STOP, "raised", False)
+        done = []
+        psp_entropy(
+            model, images, labels, by_class=True, activations=activations, resume=tmp_path / "state",
+            progress=lambda at, _: done.append(at),
+        )  # fmt: skip
+        return done
+
+    assert done_after_one(choosing(nn.Tanh)) == [2, 3]  # another function, as in another process
+    assert done_after_one(choosing(nn.Linear)) == [1, 2, 3]
+    assert done_after_one("all") == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("order", "definition"), ORDERS)
 @pytest.mark.parametrize("by_class", [False, True])
 def test_classes_that_are_present(order, definition, by_class):
@@ -157,6 +185,28 @@ def test_errors_of_the_metric():
         PspEntropyMetric(model, order=0)
     with pytest.raises(AnalysisError, match="there are 'all' and 'present'"):
         PspEntropyMetric(model, classes="some")
+
+
+def test_the_metric_notices_weights_that_are_written_to_as_data():
+    model, (images, labels) = cases.resnet8(1).float(), cases.data(20, (3, 32, 32), 10)
+    images, metric = images.float(), PspEntropyMetric(model)
+    model.register_buffer("unknown", torch.tensor(float("nan")))  # which the net does not use
+    metric.update(images, labels)
+    metric.update(images, labels)
+    weight, statistics = model.conv1.weight, model.bn1.running_mean
+
+    def notices(change):
+        kept = weight.data.clone(), statistics.data.clone()
+        change()
+        with pytest.raises(AnalysisError, match="weights have changed since the first update; call reset"):
+            metric.update(images, labels)
+        weight.data, statistics.data = kept
+        metric.update(images, labels)
+
+    notices(lambda: weight.data.mul_(-1))
+    notices(lambda: weight.data[0, 0].copy_(weight.data[0, 0].flip(0)))
+    notices(lambda: setattr(weight, "data", weight.data * 1.001))
+    notices(lambda: statistics.data.add_(1e-6))
 
 
 @pytest.mark.parametrize("by_class", [False, True])

@@ -221,6 +221,26 @@ def test_blocks_find_the_same_eigenvalues_in_fewer_steps(block_size):
 
 
 @pytest.mark.slow
+def test_as_few_steps_as_the_blocks_hold_vectors():
+    net, (images, labels) = cases.mlp(), cases.data(30)
+    found = hessian_eigenvalues(net, images, labels, k=5, block_size=2, max_iterations=3)
+    assert (found.iterations, len(found.eigenvalues)) == (3, 5)
+    # An operator of rank 1: the second block has one vector, so that k of them take a step more.
+    single = torch.zeros(30, 30, dtype=torch.float64)
+    single[0, 0] = 1
+    vectors, iterations, _, products = largest_eigenpairs(
+        lambda block: block @ single,
+        30,
+        6,
+        block_size=3,
+        tol=1e-6,
+        max_iterations=2,
+        rounding=1e-14,
+        generator=generator(0, "test"),
+    )
+    assert (len(vectors), iterations, products) == (6, 3, 7)
+
+
 def test_a_block_finds_a_multiple_eigenvalue_at_once():
     # The 3 is double among a spread of others: a single vector sees one copy of it.
     matrix = rotated(np.r_[[3, 3, 2.5], np.linspace(0, 1, 300)])
@@ -353,7 +373,7 @@ def test_all_eigenvalues_of_a_small_space():
 
 def lanczos(matrix, k, block_size=1, tol=1e-10, max_iterations=5000, seed=0):
     matrix = torch.as_tensor(matrix, dtype=torch.float64)
-    vectors, iterations, scale = largest_eigenpairs(
+    vectors, iterations, scale, _ = largest_eigenpairs(
         lambda vectors: vectors @ matrix,
         len(matrix),
         k,
@@ -419,10 +439,11 @@ def test_errors():
         masks={name: torch.zeros_like(p) for name, p in _but_bias(model)},
     )
     fails("max_iterations is 4; 5 eigenvalues take at least 5", max_iterations=4)
+    fails("max_iterations is 2; 5 eigenvalues take at least 3", max_iterations=2, block_size=2)
     fails("tol is 0", tol=0)
     fails("block_size is 0; give at least 1", block_size=0)
     fails("no scaling 'filter'; give None or 'parameter'", scaling="filter")
-    fails("computed in torch.int64; give a floating point dtype", dtype=torch.int64)
+    fails("computed in torch.int64; give torch.float32 or torch.float64", dtype=torch.int64)
     fails("batch size is 0", batch_size=0)
     fails("masks for 9.weight, 9.x, which the model does not have", masks={"9.x": images, "9.weight": images})
     fails(r"mask of 1.weight has shape \[6\], the parameter \[6, 12\]", masks={"1.weight": torch.ones(6)})

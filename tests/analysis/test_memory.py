@@ -1,5 +1,6 @@
 """Analyses within a memory budget: the same numbers as without, and as much memory as they say."""
 
+import re
 import sys
 
 import numpy as np
@@ -48,7 +49,7 @@ SPECTRA = {
 def test_thick_restarts_in_few_vectors(spectrum, block_size, dtype, error):
     matrix = torch.as_tensor(rotated(spectrum), dtype=torch.float64)
     plan = Plan(size=5 + 3 * block_size + 1, dtype=dtype, columns=17)
-    vectors, iterations, _ = largest_eigenpairs(
+    vectors, iterations, *_ = largest_eigenpairs(
         lambda vectors: vectors.double() @ matrix,
         len(matrix),
         5,
@@ -161,6 +162,30 @@ def test_a_basis_in_float32_of_float32_products():
         hessian_eigenvalues(model, images, labels, basis=torch.float16)
 
 
+@pytest.mark.parametrize("dimension", [121, 1_727, 431_080, 11_173_962])
+@pytest.mark.parametrize("rounding", [2e-6, 1e-15])
+def test_the_memory_that_an_error_names_suffices(dimension, rounding, monkeypatch):
+    monkeypatch.setattr(_lanczos, "available_memory", lambda device: None)
+    options = {"rounding": rounding, "device": "cpu"}
+    for plan in (
+        lambda memory: plan_basis(dimension, 5, 1, dtype=None, memory=memory, most=500, **options),
+        lambda memory: plan_quadrature(dimension, 41, 4, memory=memory, **options),
+    ):
+        with pytest.raises(AnalysisError) as error:
+            plan(10.0)
+        named = float(re.search(r"give memory=(\S+) or more", str(error.value))[1])
+        assert plan(named)
+        with pytest.raises(AnalysisError):
+            plan(0.99 * named)
+    # What is left of the device is less than the basis takes, but as much as the least one.
+    least = 9 * dimension * (4 if rounding > 1e-9 else 8)
+    monkeypatch.setattr(_lanczos, "available_memory", lambda device: 2.2 * least)
+    with pytest.raises(AnalysisError) as error:
+        plan_basis(dimension, 5, 1, dtype=None, memory=3.0 * least, most=500, **options)
+    named = float(re.search(r"at least ([^)]+)\)", str(error.value))[1])
+    assert plan_basis(dimension, 5, 1, dtype=None, memory=named, most=500, **options)
+
+
 def test_what_does_not_fit_is_said_before_it_is_allocated(monkeypatch):
     model, data = cases.mlp().float(), cases.data(6)
     data = data[0].float(), data[1]
@@ -232,8 +257,28 @@ def test_eigenvalues_go_on_to_the_same_bits(tmp_path, options, monkeypatch):
     assert steps[0] == (14, 400)
     for name in ("eigenvalues", "eigenvectors", "residuals"):
         assert torch.equal(getattr(again, name), getattr(whole, name))
-    assert again.iterations == whole.iterations
+    assert (again.iterations, again.hvps) == (whole.iterations, whole.hvps)
     assert not file.exists()
+
+
+@pytest.mark.parametrize("which", ["LA", "BE"])
+def test_sigterm_in_the_last_products_keeps_the_vectors(which, tmp_path, monkeypatch):
+    model, (images, labels) = cases.conv_net(1).float(), cases.data(30)
+    images, options = images.float(), {"k": 3, "which": which, "tol": 1e-5}
+    whole = hessian_eigenvalues(model, images, labels, **options)
+    file = tmp_path / "state"
+    with monkeypatch.context() as patch:
+        stop_after(patch, whole.hvps - 1)
+        with pytest.raises(Stopped):
+            hessian_eigenvalues(model, images, labels, resume=file, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    made = stop_after(monkeypatch, None)
+    again = hessian_eigenvalues(model, images, labels, resume=file, **options)
+    assert sum(made) == 3  # those of the residuals alone
+    for name in ("eigenvalues", "eigenvectors", "residuals"):
+        assert torch.equal(getattr(again, name), getattr(whole, name))
+    assert (again.iterations, again.hvps) == (whole.iterations, whole.hvps)
+    assert not list(tmp_path.iterdir())
 
 
 def test_quadrature_in_float32_and_fewer_at_once():
@@ -287,6 +332,22 @@ def test_density_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     assert torch.equal(again.density, whole.density)
     assert again.hvps == whole.hvps
     assert not file.exists()
+
+
+def test_a_density_in_another_dtype_ignores_the_file(tmp_path, monkeypatch):
+    model, (images, labels) = cases.conv_net(1).float(), cases.data(30)
+    options = {"probes": 2, "steps": 5}
+    coarse = 93 * (5 * 4 + 24) * 2  # two probes at once, as without a number, but in float32
+    whole = hessian_density(model, images.float(), labels, memory=coarse, **options)
+    file = tmp_path / "state"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Stopped):
+            hessian_density(model, images.float(), labels, resume=file, **options)
+    made = stop_after(monkeypatch, None)
+    again = hessian_density(model, images.float(), labels, memory=coarse, resume=file, **options)
+    assert len(made) == 5
+    assert torch.equal(again.nodes, whole.nodes)
 
 
 @pytest.mark.parametrize("memory", [None, 93 * (5 * 4 + 24)])

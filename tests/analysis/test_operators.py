@@ -209,6 +209,11 @@ def test_vectors_by_parameter_and_back():
         product.flatten({"9.weight": torch.ones(2)})
     with pytest.raises(AnalysisError, match=r"direction of 1.bias has shape \[5\], its parameter \[6\]"):
         product.flatten({"1.bias": torch.ones(5)})
+    several = {"1.weight": torch.ones(2, 6, 12), "1.bias": torch.ones(3, 6)}
+    for directions in (several, {"1.weight": torch.ones(6, 12), "1.bias": torch.ones(3, 6)}, dict(parts, **several)):
+        with pytest.raises(AnalysisError, match=r"direction of 1\.bias has the axes \[3\] before .* give all the same"):
+            product.flatten(directions)
+    assert product.flatten({}).shape == (product.dimension,)
 
 
 @pytest.mark.parametrize("k", [1, 4, 5])

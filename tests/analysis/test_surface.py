@@ -290,6 +290,27 @@ def _no_signal():
 
 
 @pytest.mark.usefixtures("_no_signal")
+def test_a_stopped_map_knows_a_predicate_by_what_it_chooses(tmp_path):
+    center, target = cases.conv_net(0), cases.conv_net(1)
+    images, labels = cases.data(12)
+
+    def run(kind, progress, file):
+        options = {"grid": (3, 1), "measures": ["psp_entropy_1"], "progress": progress, "resume": tmp_path / file}
+        return loss_surface(
+            center, target, images, labels, activations=lambda module: isinstance(module, kind), **options
+        )
+
+    for kind, expected in ((nn.Linear, [2, 3]), (nn.Conv2d, [1, 2, 3])):
+        with pytest.raises(Stopped):
+            run(nn.Linear, interrupted_after(1), "map")
+        STOP.raised, calls = False, []
+        found = run(kind, lambda done, total: calls.append(done), "map")  # noqa: B023
+        assert calls == expected
+        whole = run(kind, None, "other")
+        assert torch.equal(found.values["psp_entropy_1"], whole.values["psp_entropy_1"])
+
+
+@pytest.mark.usefixtures("_no_signal")
 def test_a_stopped_map_resumes_to_the_same_bits(tmp_path, monkeypatch):
     center, target, masks = pruned_pair(cases.conv_net)
     images, labels = cases.data(12)
@@ -385,7 +406,7 @@ def test_errors():
     fails("no definition 'exact'", definition="exact")
     fails("grid is 0 x 5", grid=(0, 5))
     fails("span is 1.0 to 1.0; it must rise", span=(1.0, 1.0))
-    fails("span is 0.0 to inf", span=(0.0, float("inf")))
+    fails("span is inf; give a finite number", span=(0.0, float("inf")))
     fails("9 images but 8 labels", labels=labels[:8])
     fails("labels run from 1 to 3", labels=labels + 1, measures=["loss"])
     fails("masks for other", masks={"other": labels})

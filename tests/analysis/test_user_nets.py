@@ -1,5 +1,6 @@
 """Nets, images and masks as users give them: the right value, or one error that says what is wrong."""
 
+import math
 import re
 from threading import Thread
 
@@ -20,11 +21,13 @@ from sharpminima.analysis import (
     hessian_trace,
     loss_barrier,
     loss_surface,
+    loss_surface_around,
     preactivations,
     psp_entropy,
     psp_statistics,
 )
-from sharpminima.base.errors import AnalysisError
+from sharpminima.base.errors import AnalysisError, SharpminimaError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.masks import apply_masks
 from sharpminima.nets.models import build_model
 
@@ -435,7 +438,24 @@ def test_data_that_are_no_tensors_or_elsewhere():
         (hessian_eigenvalues, {"seed": "a"}, "seed is 'a'; give a whole number"),
         (hessian_eigenvalues, {"masks": [1]}, "the masks are a list; give a dictionary"),
         (hessian_eigenvalues, {"masks": {"0.weight": [1]}}, "the mask of 0.weight is a list; give a tensor"),
-        (hessian_eigenvalues, {"dtype": "float32"}, "computed in float32; give a floating point dtype"),
+        (hessian_eigenvalues, {"dtype": "float32"}, "computed in 'float32'; give torch.float32"),
+        (hessian_eigenvalues, {"k": True}, "k is True; give a whole number"),
+        (hessian_eigenvalues, {"tol": "1e-4"}, "tol is '1e-4'; give a number"),
+        (hessian_eigenvalues, {"tol": True}, "tol is True; give a number"),
+        (hessian_eigenvalues, {"memory": "1e9"}, "memory is '1e9'; give a number"),
+        (hessian_eigenvalues, {"memory": math.nan}, "memory is nan; give a finite number"),
+        (hessian_eigenvalues, {"memory": math.inf}, "memory is inf; give a finite number"),
+        (hessian_eigenvalues, {"graphs": "1e6"}, "graphs is '1e6'; give a number"),
+        (hessian_eigenvalues, {"graphs": math.nan}, "graphs is nan; give a finite number"),
+        (hessian_eigenvalues, {"batch_size": True}, "batch_size is True; give a whole number"),
+        (hessian_eigenvalues, {"basis": "float32"}, "the basis is 'float32'; give torch.float32"),
+        (hessian_eigenvalues, {"parameters": 5}, "parameters are 5; give a name, or names"),
+        (hessian_eigenvalues, {"matrix": ["h"]}, "there is no matrix ['h']; there are hessian"),
+        (hessian_eigenvalues, {"resume": 5}, "the resume file is 5; give a path"),
+        (hessian_diagonal, {"probes": "60"}, "probes is '60'; give a whole number"),
+        (hessian_trace, {"memory": math.nan}, "memory is nan; give a finite number"),
+        (hessian_density, {"sigma": "0.1"}, "sigma is '0.1'; give a number"),
+        (hessian_density, {"sigma": math.inf}, "sigma is inf; give a finite number"),
         (hessian_trace, {"products": 6.0}, "products is 6.0"),
         (hessian_density, {"probes": 2.5}, "probes is 2.5"),
         (hessian_density, {"sigma": "wide"}, "sigma is 'wide'"),
@@ -445,7 +465,7 @@ def test_data_that_are_no_tensors_or_elsewhere():
     ],
 )
 def test_numbers_that_are_none(measure, options, message):
-    with pytest.raises(AnalysisError, match=message):
+    with pytest.raises(SharpminimaError, match=re.escape(message)):
         measure(usual(), *samples(), **options)
 
 
@@ -455,7 +475,14 @@ def test_numbers_that_are_none(measure, options, message):
         (loss_surface, {"grid": 5}, "grid is 5; give two numbers"),
         (loss_surface, {"grid": (2.0, 1)}, "grid is 2.0; give a whole number"),
         (loss_surface, {"span": (0, "a")}, "span is 'a'; give a number"),
+        (loss_surface, {"span": ("0", "1")}, "span is '0'; give a number"),
+        (loss_surface, {"save_every_s": "3"}, "save_every_s is '3'; give a number"),
         (loss_surface, {"measures": "energy"}, "there is no measure energy"),
+        (loss_surface, {"measures": [5]}, "there is no measure 5; there are loss"),
+        (loss_surface, {"measures": 5}, "measures are 5; give names, of loss"),
+        (hessian_along_line, {"resume": "state", "tol": "1e-4"}, "tol is '1e-4'"),
+        (hessian_along_line, {"resume": "state", "scaling": object}, "there is no scaling"),
+        (hessian_along_line, {"resume": "state", "memory": math.nan}, "memory is nan"),
         (loss_surface, {"activations": 3}, "activations are 3"),
         (loss_barrier, {"points": 5.0}, "points is 5.0"),
         (hessian_along_line, {"points": "two"}, "points is 'two'"),
@@ -464,6 +491,59 @@ def test_numbers_that_are_none(measure, options, message):
 def test_numbers_of_two_nets_that_are_none(measure, options, message):
     with pytest.raises(AnalysisError, match=re.escape(message)):
         measure(usual(), other(usual()), *samples(), **options)
+
+
+def test_what_is_no_tensor_is_named(tmp_path):
+    net, (images, labels) = usual(), samples()
+    first, array = next(iter(dict(net.named_parameters()))), np.ones(3)
+    for call, message in (
+        (
+            lambda: hessian_along_line(net, other(net), images.numpy(), labels, resume=tmp_path / "state"),
+            "images are a",
+        ),
+        (lambda: HessianVectorProduct(net, images, labels) @ array, "what the matrix is multiplied with is a ndarray"),
+        (lambda: HessianVectorProduct(net, images, labels).flatten({first: array}), f"direction of {first} is a ndarr"),
+        (lambda: loss_surface_around(net, images, labels, directions=[{first: array}], grid=(3, 1)), "is a ndarray"),
+        (lambda: preactivations(net, images.numpy()), "the images are a ndarray; give a tensor"),
+        (lambda: preactivations(net, images, batch_size=0), "the batch size is 0; give at least 1"),
+    ):
+        with pytest.raises(AnalysisError, match=message):
+            call()
+
+
+def test_numbers_of_numpy_are_as_good_as_those_of_python(tmp_path, monkeypatch):
+    net, (images, labels) = usual(), samples()
+    one, two = np.int64(1), np.int64(2)
+    calls = {
+        "eigenvalues": lambda **more: hessian_eigenvalues(
+            net, images, labels, k=one, seed=one, block_size=one, batch_size=two, tol=np.float32(1e-3), **more
+        ),
+        "diagonal": lambda **more: hessian_diagonal(net, images, labels, probes=two, seed=one, batch_size=two, **more),
+        "trace": lambda **more: hessian_trace(net, images, labels, products=np.int64(6), batch_size=two, **more),
+        "density": lambda **more: hessian_density(
+            net, images, labels, probes=two, steps=two, points=two, sigma=np.float32(0.1), batch_size=two, **more
+        ),
+        "entropy": lambda **more: psp_entropy(
+            net, images, labels, order=two, batch_size=two, seed=one, by_class=True, **more
+        ),
+        "surface": lambda **more: loss_surface(
+            net, other(net), images, labels, grid=(np.int64(3), 1), seed=one, batch_size=two, **more
+        ),
+        "barrier": lambda **more: loss_barrier(net, other(net), images, labels, points=np.int64(3), **more),
+        "line": lambda **more: hessian_along_line(
+            net, other(net), images, labels, points=two, k=one, max_iterations=np.int64(20), batch_size=two, **more
+        ),
+    }
+    for name, call in calls.items():
+        monkeypatch.setattr(STOP, "raised", False)
+        stop = lambda done, most: monkeypatch.setattr(STOP, "raised", True)  # noqa: E731
+        if name != "trace":  # whose file is written in a product that stops
+            with pytest.raises(Stopped):
+                call(resume=tmp_path / name, progress=stop)
+        monkeypatch.setattr(STOP, "raised", False)
+        found = call(resume=tmp_path / name)
+        found.save(tmp_path / f"{name}.safetensors")
+        assert str(type(found).load(tmp_path / f"{name}.safetensors")) == str(found)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32, torch.float16, torch.float64])

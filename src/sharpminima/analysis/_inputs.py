@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,33 +14,62 @@ from sharpminima.nets.masks import checked_masks
 from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
 
 FEW = 4  # images that show what a model does with any
+_T = TypeVar("_T")
 _TRIALS = 3  # of whether a model draws random numbers: another thread may draw them, but does not every time
 
 
-def check_whole(**values: Any) -> None:
-    """Check that each of the named values is a whole number.
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or numpy; True and False are none."""
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
+
+
+def check_whole(name: str, value: Any) -> int:
+    """Check that a value is a whole number: the number as Python's, which files hold.
 
     Raises:
-        AnalysisError: one is not; it is named.
+        AnalysisError: it is not; it is named.
     """
-    for name, value in values.items():
-        try:
-            operator.index(value)
-        except TypeError:
-            raise AnalysisError(f"{name} is {value!r}; give a whole number") from None
+    if not is_whole(value):
+        raise AnalysisError(f"{name} is {value!r}; give a whole number")
+    return operator.index(value)
 
 
-def check_number(**values: Any) -> None:
-    """Check that each of the named values is a number.
+def check_number(name: str, value: Any) -> float:
+    """Check that a value is a finite number: the number as Python's, which files hold.
 
     Raises:
-        AnalysisError: one is not; it is named.
+        AnalysisError: it is not; it is named.
     """
-    for name, value in values.items():
-        try:
-            float(value)
-        except (TypeError, ValueError):
-            raise AnalysisError(f"{name} is {value!r}; give a number") from None
+    try:
+        number = None if isinstance(value, bool | str | bytes | bytearray) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise AnalysisError(f"{name} is {value!r}; give a number")
+    if not math.isfinite(number):
+        raise AnalysisError(f"{name} is {number}; give a finite number")
+    return number
+
+
+def optional(check: Callable[[str, Any], _T], name: str, value: Any) -> _T | None:
+    """What a check makes of a value; None of None."""
+    return None if value is None else check(name, value)
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """Check that a batch size is a whole number from 1 on.
+
+    Raises:
+        AnalysisError: it is not.
+    """
+    batch_size = check_whole("batch_size", batch_size)
+    if batch_size < 1:
+        raise AnalysisError(f"the batch size is {batch_size}; give at least 1")
+    return batch_size
 
 
 def given(**values: Any) -> dict[str, Any]:
@@ -48,25 +77,31 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def check_images(images: Tensor, labels: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+def check_images(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Check that images are float [N, C, H, W] and labels int64 [N], N at least 1.
 
     Returns:
         Both, without a graph; also of what was made in inference mode.
 
     Raises:
-        AnalysisError: they are not, or the batch size is no whole number from 1 on.
+        AnalysisError: they are not.
     """
     check_valued(images=images, labels=labels)
     if images.dim() != 4:
         raise AnalysisError(f"images have shape {list(images.shape)}; give [N, C, H, W]")
     if not images.is_floating_point():
         raise AnalysisError(f"images are {images.dtype}; normalise them to floating point first")
-    images, labels = check_labelled(images, labels)
-    check_whole(batch_size=batch_size)
-    if batch_size < 1:
-        raise AnalysisError(f"the batch size is {batch_size}; give at least 1")
-    return images, labels
+    return check_labelled(images, labels)
+
+
+def check_tensor(what: str, value: Any) -> None:
+    """Check that a value is a tensor.
+
+    Raises:
+        AnalysisError: it is not; ``what``, in the singular, names it.
+    """
+    if not isinstance(value, Tensor):
+        raise AnalysisError(f"{what} is a {type(value).__name__}; give a tensor (torch.as_tensor makes one)")
 
 
 def check_valued(**tensors: Any) -> None:

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from sharpminima.analysis._inputs import (
     FEW,
     agree,
+    check_batch_size,
     check_labelled,
     check_model,
     check_repeatable,
     check_unchanged,
-    check_whole,
     count_labels,
     logits_of,
 )
@@ -101,9 +101,8 @@ class MeanLoss:
     ) -> None:
         _check_choice(criterion, loss_fn)
         self._criterion, self._loss_fn = criterion, loss_fn
-        check_whole(batch_size=1 if batch_size is None else batch_size)
-        if batch_size is not None and batch_size < 1:
-            raise AnalysisError(f"the batch size is {batch_size}; give at least 1")
+        if batch_size is not None:
+            check_batch_size(batch_size)
         self.streamed = targets is None and not isinstance(data, Tensor)
         self._state = torch.get_rng_state()
         self._tensors: tuple[Any, Any] | None = None

@@ -67,8 +67,8 @@ def plan_basis(
     if size < least and memory is not None:
         raise AnalysisError(
             f"{k} eigenvalues of {dimension:,} parameters take a Lanczos basis of at least {least} vectors, "
-            f"{least * vector / 1e9:.3g} GB, and memory is {memory / 1e9:.3g} GB; give memory={least * vector:.3g} or "
-            "more, masks that leave fewer parameters, or a smaller k"
+            f"{least * vector / 1e9:.3g} GB, and memory is {memory / 1e9:.3g} GB; give "
+            f"memory={_enough(least * vector)} or more, masks that leave fewer parameters, or a smaller k"
         )
     size = max(size, least)
     _check_basis(vector, size, k, block_size, dimension, device)
@@ -83,7 +83,7 @@ def _check_basis(
         (size + copied) * vector,
         f"a Lanczos basis of {size} vectors of {dimension:,} parameters"
         + (f" and the copy of {copied} that a restart makes" if copied else ""),
-        f"memory= less than that (at least {vector * min(dimension, k + 3 * block_size + 1):.3g}), a smaller k",
+        f"memory= less than that (at least {_enough(vector * min(dimension, k + 3 * block_size + 1))}), a smaller k",
         device,
     )
 
@@ -100,6 +100,12 @@ def check_room(needed: int, what: str, cure: str, device: torch.device | str) ->
             f"{what} takes {needed / 1e9:.3g} GB, and {device} has {there / 1e9:.3g} GB left; give {cure}, or masks "
             "that leave fewer parameters"
         )
+
+
+def _enough(needed: int) -> str:
+    """A number of bytes in three digits that are not below it."""
+    unit = 10 ** max(0, len(str(needed)) - 3)
+    return f"{-(-needed // unit) * unit:.3g}"
 
 
 def _kept(size: int, k: int) -> int:
@@ -183,6 +189,7 @@ class _State:
     projected: Tensor  # the operator in the basis, float64 [size, size]
     closed: bool = False  # has a Krylov space closed?
     settled: Tensor | None = None  # the k largest Ritz values when it last did
+    products: int = 0  # vectors multiplied so far
 
 
 def largest_eigenpairs(
@@ -199,17 +206,18 @@ def largest_eigenpairs(
     plan: Plan | None = None,
     progress: Callable[[int, int], None] | None = None,
     resume: ResumeFile | None = None,
-) -> tuple[Tensor, int, float]:
+) -> tuple[Tensor, int, float, int]:
     """Ritz vectors of the k largest (algebraic) eigenvalues of a symmetric operator.
 
     Returns the vectors (float64 [k, dimension], orthonormal, largest eigenvalue first), the iterations taken,
-    and the largest Ritz value in magnitude, an estimate of the operator's norm.
+    the largest Ritz value in magnitude, an estimate of the operator's norm, and the vectors that were multiplied.
 
     Block Lanczos (Golub and Underwood, "The block Lanczos method for computing eigenvalues", 1977) with full
     reorthogonalisation and thick restarts (Wu and Simon, "Thick-restart Lanczos method for large symmetric
     eigenvalue problems", 2000). It ends when the residual estimates of all k Ritz vectors are at most ``tol``
     times the largest of the k Ritz values in magnitude (or at the level of rounding), or after
-    ``max_iterations`` blocks. Memory: what the plan says, and about 4 block_size vectors in float64.
+    ``max_iterations`` blocks, once there are k vectors. Memory: what the plan says, and about 4 block_size vectors in
+    float64.
 
     A block of b vectors finds b copies of a multiple eigenvalue. Where the Krylov space closes (in operators
     with few distinct eigenvalues, as a dead net's), new random blocks are tried until one of them leaves the k
@@ -255,6 +263,7 @@ def largest_eigenpairs(
             projected=earlier["projected"].clone().to(device),
             closed=earlier["closed"],
             settled=None if settled is None else settled.to(device),
+            products=earlier.get("products", 0),  # which older files are without
         )
     else:
         at = _State(1, random_block(), torch.zeros(size, size, dtype=torch.float64, device=device))
@@ -267,6 +276,7 @@ def largest_eigenpairs(
             raise
         first = basis.filled
         basis.add(at.block)
+        at.products += len(at.block)
         projected, filled = at.projected, basis.filled
         overlaps = basis.overlaps(images)
         projected[:filled, first:filled] = overlaps
@@ -296,7 +306,7 @@ def largest_eigenpairs(
                 at.settled = top
             elif not at.closed and bool(((coupling @ rotation[first:, :k]).norm(dim=0) <= margin).all()):
                 break
-        if at.iteration == max_iterations:
+        if at.iteration >= max_iterations and filled >= k:  # a block may add fewer vectors than it has
             break
         if filled + (going_on or min(block_size, dimension - filled)) > size:
             # The remainder is orthogonal to all Ritz vectors, so Lanczos goes on from those that are kept.
@@ -315,7 +325,7 @@ def largest_eigenpairs(
         at.iteration += 1
         if resume is not None and resume.due():
             resume.save(saved())
-    return basis.released(rotation[:, :k]), at.iteration, float(scale)
+    return basis.released(rotation[:, :k]), at.iteration, float(scale), at.products
 
 
 def rayleigh(product: Callable[[Tensor], Tensor], vectors: Tensor, *, together: bool) -> tuple[Tensor, Tensor]:
@@ -351,7 +361,7 @@ def plan_quadrature(
     if memory is not None and one > budget:
         raise AnalysisError(
             f"{steps} steps over {dimension:,} parameters take {one / 1e9:.3g} GB, and memory is {memory / 1e9:.3g} "
-            f"GB; give memory={one:.3g} or more, fewer steps, or masks that leave fewer parameters"
+            f"GB; give memory={_enough(one)} or more, fewer steps, or masks that leave fewer parameters"
         )
     check_room(one, f"the basis of {steps} steps over {dimension:,} parameters", "fewer steps", device)
     return max(1, min(count, int(budget // one))), dtype

@@ -185,8 +185,12 @@ def check_apart(loss: MeanLoss, matrix: str) -> None:
         )
 
 
-def check_samples(loss: MeanLoss, model: nn.Module) -> None:
+def check_samples(loss: MeanLoss, model: nn.Module, what: str, cure: str = "") -> None:
     """Check that the outputs have a row for each sample, and that the loss is the mean of theirs.
+
+    Args:
+        what: the matrix, or what of it, that is made of single samples.
+        cure: another way, where there is one.
 
     Raises:
         AnalysisError: they have not, or it is not.
@@ -197,6 +201,6 @@ def check_samples(loss: MeanLoss, model: nn.Module) -> None:
     if not all(output.dim() and len(output) == loss.few.count for output in outputs):
         shapes = ", ".join(str(list(output.shape)) for output in outputs)
         raise AnalysisError(
-            f"outputs have shapes {shapes} for {loss.few.count} samples; the empirical Fisher matrix is of the "
-            "gradients of single samples: give outputs with a row for each"
+            f"outputs have shapes {shapes} for {loss.few.count} samples; {what} is made of single samples: give "
+            f"outputs with a row for each{cure}"
         )

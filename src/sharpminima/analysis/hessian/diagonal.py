@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_whole
+from sharpminima.analysis._inputs import check_batch_size, check_whole
 from sharpminima.analysis._loss import Criterion, LossFunction
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian._steps import Steps
@@ -120,7 +120,8 @@ def hessian_diagonal(
     >>> curvature.by_parameter()["1.bias"]  # p (1 - p) of two classes
     tensor([0.2500, 0.2500], dtype=torch.float64)
     """
-    check_whole(probes=probes, seed=seed)
+    probes, seed = check_whole("probes", probes), check_whole("seed", seed)
+    batch_size = None if batch_size is None else check_batch_size(batch_size)
     if method is not None and method not in METHODS:
         raise AnalysisError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
     if probes < 2:

@@ -6,19 +6,20 @@ with deflation, which are too few to converge; here Lanczos runs until measured 
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_number, check_whole, given
+from sharpminima.analysis._inputs import check_batch_size, check_number, check_whole, optional
 from sharpminima.analysis._loss import Criterion, LossFunction
 from sharpminima.analysis._results import Result, numbers
-from sharpminima.analysis.hessian._lanczos import largest_eigenpairs, plan_basis, rayleigh
+from sharpminima.analysis.hessian._lanczos import Plan, largest_eigenpairs, plan_basis, rayleigh
 from sharpminima.analysis.hessian.operators import CurvatureProduct, by_parameter, operator_of
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import Stopped
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, save_or_stop
 from sharpminima.runtime.rng import generator
@@ -83,6 +84,16 @@ class HessianEigenvalues(Result):
         }
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a search for eigenvectors found."""
+
+    vectors: Tensor  # float64 [n, dimension], of length 1
+    iterations: int  # steps taken
+    norm: float  # of the operator, estimated
+    products: int  # that it took
+
+
 @measuring(gradients=True)
 def hessian_eigenvalues(
     model: nn.Module,
@@ -142,9 +153,10 @@ def hessian_eigenvalues(
             (see `HessianVectorProduct`); the eigenvectors are those of D H D. None for H.
         dtype: of the products, float32 or float64; None: the model's own, and float32 of a coarser one.
         batch_size: images a pass, which serves up to 4 vectors; memory grows with it (LeNet-5: 0.3 MB an image
-            and vector). None: 125 on a CPU, 1000 on CUDA. Batches have sizes of their own.
+            and vector). None: 125 on a CPU, 250 where masks leave a net so few weights that its layers compute with
+            those alone, 1000 on CUDA. Batches have sizes of their own.
         block_size: vectors of a Lanczos block. None: 1 on a CPU (fewest products), 4 on CUDA (fewest passes).
-        max_iterations: Lanczos steps at most, each of a block.
+        max_iterations: Lanczos steps at most, each of a block; more only until there are k vectors.
         basis: dtype of the Lanczos basis and of what is computed with it; None: that of the products. torch.float64
             with products in float32 takes twice the memory (and half as much again at a restart) and, of few images,
             a seventh more time, for digits that the products do not have. The package's own studies have it.
@@ -166,14 +178,14 @@ def hessian_eigenvalues(
     result in float64 up to three times, once the basis is gone, a batch's graph, and the ``graphs`` that are kept.
 
     Raises:
-        AnalysisError: k is not within 1 ... dimension or above max_iterations; tol is not positive; block_size is
-            below 1; the least basis does not fit into ``memory``, or the device has no room for it or for the
-            ``graphs``, which are kept of the Hessian alone; a scaling, a
-            matrix, a dtype, a basis or eigenvalues (which) that are not offered; weights or products are NaN or
-            infinite; images, labels or masks of a wrong shape, type, range or device; batches that can be read once
-            only or differ from pass to pass; a loss that is not one number or sums over samples; masks that remove
-            everything; a model that draws random numbers or mixes the images of a batch in eval mode, that has no
-            second derivatives or depends on no parameter, that is compiled, quantised or wrapped, or fails.
+        AnalysisError: k is not within 1 ... dimension or above block_size * max_iterations; tol is not positive;
+            block_size is below 1; the least basis does not fit into ``memory``, or the device has no room for it or for
+            the ``graphs``, which are kept of the Hessian alone; a scaling, a matrix, a dtype, a basis or eigenvalues
+            (which) that are not offered; weights or products are NaN or infinite; images, labels or masks of a wrong
+            shape, type, range or device; batches that can be read once only or differ from pass to pass; a loss that is
+            not one number or sums over samples; masks that remove everything; a model that draws random numbers or
+            mixes the images of a batch in eval mode, that has no second derivatives or depends on no parameter, that is
+            compiled, quantised or wrapped, or fails.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -186,8 +198,12 @@ def hessian_eigenvalues(
     >>> round(float(spectrum.eigenvalues[0]), 6)  # the mean over two outputs of 2
     1.0
     """
-    check_whole(k=k, seed=seed, max_iterations=max_iterations, **given(block_size=block_size))
-    check_number(tol=tol, **given(memory=memory))
+    k, seed = check_whole("k", k), check_whole("seed", seed)
+    max_iterations = check_whole("max_iterations", max_iterations)
+    block_size = optional(check_whole, "block_size", block_size)
+    tol, memory = check_number("tol", tol), optional(check_number, "memory", memory)
+    graphs = optional(check_number, "graphs", graphs)
+    batch_size = None if batch_size is None else check_batch_size(batch_size)
     if which not in WHICH:
         raise AnalysisError(f"there are no eigenvalues {which!r}; there are {', '.join(WHICH)}")
     product = operator_of(matrix)(
@@ -205,15 +221,15 @@ def hessian_eigenvalues(
     )
     if not 1 <= k <= product.dimension:
         raise AnalysisError(f"k is {k}, but the Hessian has {product.dimension} eigenvalues; choose k among them")
-    if max_iterations < k:
-        raise AnalysisError(f"max_iterations is {max_iterations}; {k} eigenvalues take at least {k} steps")
     if not tol > 0:
         raise AnalysisError(f"tol is {tol}; give a positive one")
     block_size = block_size if block_size is not None else _BLOCK.get(product.device.type, 1)
     if block_size < 1:
         raise AnalysisError(f"block_size is {block_size}; give at least 1")
+    if max_iterations < (steps := math.ceil(k / block_size)):
+        raise AnalysisError(f"max_iterations is {max_iterations}; {k} eigenvalues take at least {steps} steps")
     if basis not in (None, torch.float32, torch.float64):
-        raise AnalysisError(f"the basis is {basis}; give torch.float32 or torch.float64")
+        raise AnalysisError(f"the basis is {basis!r}; give torch.float32 or torch.float64")
     rounding = 16 * product.rounding
     ends = _ends(which, k, product.dimension)
     plans = {
@@ -235,44 +251,26 @@ def hessian_eigenvalues(
         sizes = {"batch_size": batch_size, "block_size": block_size, "max": max_iterations, "graphs": graphs}
         planned = {"bases": [f"{plan.size} {plan.dtype}" for plan in plans.values()]}
         file = ResumeFile(resume, fingerprint=product.fingerprint(model, masks, {**facts, **sizes, **planned}))
-    # Where both ends are looked at, the file holds those that are finished, and one beside it the state of the other.
-    finished: list[dict[str, Any]] = (file.load() or []) if file is not None and len(ends) > 1 else []
-    vectors = torch.zeros(0, product.dimension, dtype=torch.float64, device=product.device)
-    iterations, scale = 0, 0.0
-    for number, (end, count) in enumerate(ends):
-        part = file if file is None or len(ends) == 1 else file.beside(end)
-        if number < len(finished):
-            others, steps, norm = (finished[number][name] for name in ("vectors", "steps", "norm"))
-            # A copy is aligned in memory as the run's own are, which BLAS's bits depend on.
-            others = others.clone().to(product.device)
-        else:
-            others, steps, norm = largest_eigenpairs(
-                product if end == "upper" else _negated(product, vectors, 2 * scale),
-                product.dimension,
-                count,
-                block_size=block_size,
-                tol=tol / 2,  # of the estimate, so that the residual measured afterwards holds despite rounding
-                max_iterations=max_iterations,
-                rounding=rounding,
-                generator=generator(seed, "hessian" if end == "upper" else "hessian-lower"),
-                device=product.device,
-                plan=plans[end],
-                progress=_further(progress, number * max_iterations, len(ends) * max_iterations),
-                resume=part,
-            )
-            if number + 1 < len(ends):
-                finished.append({"vectors": others.cpu(), "steps": steps, "norm": norm})
-                save_or_stop(file, lambda: finished)
-            if part is not None and part is not file:
-                part.remove()
-        vectors = torch.cat([vectors, others]) if len(vectors) else others
-        iterations, scale = iterations + steps, max(scale, norm)
-    del others
-    vectors /= vectors.norm(dim=1, keepdim=True)
-    for vector in vectors:
-        vector *= vector[vector.abs().argmax()].sign()
+    found = _found(file, product.device) or _search(
+        product,
+        ends,
+        plans,
+        file,
+        progress,
+        block_size=block_size,
+        tol=tol / 2,  # of the estimate, so that the residual measured afterwards holds despite rounding
+        max_iterations=max_iterations,
+        rounding=rounding,
+        seed=seed,
+    )
+    vectors, scale = found.vectors, found.norm
     together = all(plan.dtype == torch.float64 for plan in plans.values())
-    eigenvalues, residuals = rayleigh(product, vectors, together=together)
+    try:
+        eigenvalues, residuals = rayleigh(product, vectors, together=together)
+    except Stopped:
+        if file is not None:
+            file.save({"found": vars(found)})
+        raise
     if file is not None:
         file.remove()
     order = _order(eigenvalues, which)[:k]
@@ -285,8 +283,8 @@ def hessian_eigenvalues(
         eigenvectors=eigenvectors,
         residuals=residuals[order].cpu(),
         converged=(residuals[order] <= bound).cpu(),
-        iterations=iterations,
-        hvps=product.calls,
+        iterations=found.iterations,
+        hvps=found.products + len(vectors),
         space=product.space,
         dimension=product.dimension,
         scaling=scaling,
@@ -296,6 +294,65 @@ def hessian_eigenvalues(
         unit=product.unit,
         shapes=product.shapes,
     )
+
+
+def _found(file: ResumeFile | None, device: torch.device) -> _Found | None:
+    """What an earlier call's search found, where only the products of the residuals were left."""
+    kept = None if file is None else file.load()
+    if not isinstance(kept, dict) or "found" not in kept:
+        return None
+    # A copy is aligned in memory as the run's own are, which BLAS's bits depend on.
+    return _Found(**{**kept["found"], "vectors": kept["found"]["vectors"].clone().to(device)})
+
+
+def _search(
+    product: CurvatureProduct,
+    ends: Sequence[tuple[str, int]],
+    plans: Mapping[str, Plan],
+    file: ResumeFile | None,
+    progress: Callable[[int, int], None] | None,
+    *,
+    seed: int,
+    max_iterations: int,
+    **options: Any,
+) -> _Found:
+    """The vectors of both ends."""
+    # Where both ends are looked at, the file holds those that are finished, and one beside it the state of the other.
+    finished: list[dict[str, Any]] = (file.load() or []) if file is not None and len(ends) > 1 else []
+    vectors = torch.zeros(0, product.dimension, dtype=torch.float64, device=product.device)
+    iterations, scale, products = 0, 0.0, 0
+    for number, (end, count) in enumerate(ends):
+        part = file if file is None or len(ends) == 1 else file.beside(end)
+        if number < len(finished):
+            others, steps, norm = (finished[number][name] for name in ("vectors", "steps", "norm"))
+            made = finished[number].get("products", 0)  # which older files are without
+            # A copy is aligned in memory as the run's own are, which BLAS's bits depend on.
+            others = others.clone().to(product.device)
+        else:
+            others, steps, norm, made = largest_eigenpairs(
+                product if end == "upper" else _negated(product, vectors, 2 * scale),
+                product.dimension,
+                count,
+                max_iterations=max_iterations,
+                generator=generator(seed, "hessian" if end == "upper" else "hessian-lower"),
+                device=product.device,
+                plan=plans[end],
+                progress=_further(progress, number * max_iterations, len(ends) * max_iterations),
+                resume=part,
+                **options,
+            )
+            if number + 1 < len(ends):
+                finished.append({"vectors": others.cpu(), "steps": steps, "norm": norm, "products": made})
+                save_or_stop(file, lambda: finished)
+            if part is not None and part is not file:
+                part.remove()
+        vectors = torch.cat([vectors, others]) if len(vectors) else others
+        iterations, scale, products = iterations + steps, max(scale, norm), products + made
+    del others
+    vectors /= vectors.norm(dim=1, keepdim=True)
+    for vector in vectors:
+        vector *= vector[vector.abs().argmax()].sign()
+    return _Found(vectors, iterations, scale, products)
 
 
 def _ends(which: str, k: int, dimension: int) -> list[tuple[str, int]]:

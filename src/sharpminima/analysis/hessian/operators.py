@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, check_number, given, surviving
+from sharpminima.analysis._inputs import (
+    check_batch_size,
+    check_finite_weights,
+    check_number,
+    check_tensor,
+    optional,
+    surviving,
+)
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, Part
 from sharpminima.analysis.hessian._graphs import Graphs
 from sharpminima.analysis.hessian._outer import FISHER, GAUSS_NEWTON, check_apart, check_samples
@@ -51,6 +58,7 @@ class CurvatureProduct:
     """
 
     matrix: ClassVar[str]
+    _title: ClassVar[str]  # of the matrix, in messages
     _kind: ClassVar[Kind]
 
     @measuring(gradients=True)
@@ -75,12 +83,11 @@ class CurvatureProduct:
             AnalysisError: as `hessian_eigenvalues` says.
         """
         loss = MeanLoss(model, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
-        check_number(**given(graphs=graphs))
+        graphs = optional(check_number, "graphs", graphs)
         if graphs and self._kind.kept is None:
             raise AnalysisError(f"graphs of {self.matrix} are not kept: forward mode is as fast; leave graphs out")
         check_finite_weights(model)
-        if scaling not in SCALINGS:
-            raise AnalysisError(f"there is no scaling {scaling!r}; give None or 'parameter'")
+        check_scaling(scaling)
         self._loss = loss
         self._dtype = _computed_in(model, loss, dtype)
         survivors = surviving(model, masks)
@@ -109,7 +116,7 @@ class CurvatureProduct:
             self._graphs = Graphs(graphs, loss.samples, loss.device, held)
         sparse = any(isinstance(module, SparseConv2d) for module in self._net.modules())
         usual = _SPARSE_BATCH if sparse else _BATCH.get(loss.device.type, 1000)
-        self.batch_size = batch_size if batch_size is not None else usual
+        self.batch_size = usual if batch_size is None else check_batch_size(batch_size)
         every = dict(model.named_parameters())
         self.shapes = {name: tuple(parameter.shape) for name, parameter in every.items()}  # of all P parameters
         self._total = sum(parameter.numel() for parameter in every.values())
@@ -179,18 +186,28 @@ class CurvatureProduct:
         """What `by_parameter` gives, as vectors [..., dimension] again; a parameter that is left out is zero.
 
         Raises:
-            AnalysisError: a name that the model lacks, or another shape.
+            AnalysisError: a name that the model lacks, what is no tensor, another shape, or parts of which some are of
+                more vectors than others.
         """
-        leading: tuple[int, ...] = ()
+        leading: tuple[int, ...] | None = None
         for name, part in directions.items():
             if name not in self.shapes:
                 raise AnalysisError(f"the model has no parameter {name}")
+            check_tensor(f"the direction of {name}", part)
             shape = self.shapes[name]
-            leading = tuple(part.shape[: part.dim() - len(shape)])
-            if tuple(part.shape) != (*leading, *shape):
+            its_leading = tuple(part.shape[: max(0, part.dim() - len(shape))])
+            if tuple(part.shape) != (*its_leading, *shape):
                 raise AnalysisError(
                     f"the direction of {name} has shape {list(part.shape)}, its parameter {list(shape)}"
                 )
+            if leading is None:
+                leading = its_leading
+            if its_leading != leading:
+                raise AnalysisError(
+                    f"the direction of {name} has the axes {list(its_leading)} before its parameter's, those of the "
+                    f"others {list(leading)}; give all the same"
+                )
+        leading = leading or ()
         parts = [
             directions[name].to(self.device, torch.float64).reshape(*leading, -1)
             if name in directions
@@ -232,7 +249,12 @@ class CurvatureProduct:
         )
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
-        """The matrix times a column [dimension], or columns [dimension, b]; float64."""
+        """The matrix times a column [dimension], or columns [dimension, b]; float64.
+
+        Raises:
+            AnalysisError, Stopped: as of a call.
+        """
+        check_tensor("what the matrix is multiplied with", vectors)
         return self(vectors) if vectors.dim() == 1 else self(vectors.T).T
 
     @measuring(gradients=True)
@@ -298,7 +320,8 @@ class CurvatureProduct:
 
     def _sample_diagonal(self, make: Callable[..., Columns], steps: Steps) -> Tensor:
         """The diagonal from columns of each sample's outputs."""
-        check_samples(self._loss, self._net)
+        what = f"the exact diagonal of the {self._title} matrix"
+        check_samples(self._loss, self._net, what, ", or method='hutchinson'")
         values = (self._loss, self._net, self._fixed, self._parameters)
         size = sum(parameter.numel() for parameter in self._parameters.values())
         total, done = steps.begin(torch.zeros(size, dtype=torch.float64, device=self.device))
@@ -406,6 +429,7 @@ class HessianVectorProduct(CurvatureProduct):
     """
 
     matrix = "hessian"
+    _title = "Hessian"
     _kind = HESSIAN
 
 
@@ -428,10 +452,11 @@ class GaussNewtonVectorProduct(CurvatureProduct):
     """
 
     matrix = "gauss_newton"
+    _title = "Gauss-Newton"
     _kind = GAUSS_NEWTON
 
     def _check_loss(self, model: nn.Module) -> None:
-        check_apart(self._loss, "Gauss-Newton")
+        check_apart(self._loss, self._title)
 
     def _diagonal(self, steps: Steps) -> Tensor:
         return self._sample_diagonal(of_loss, steps)
@@ -456,11 +481,12 @@ class FisherVectorProduct(CurvatureProduct):
     """
 
     matrix = "fisher"
+    _title = "empirical Fisher"
     _kind = FISHER
 
     def _check_loss(self, model: nn.Module) -> None:
-        check_apart(self._loss, "empirical Fisher")
-        check_samples(self._loss, model)
+        check_apart(self._loss, self._title)
+        check_samples(self._loss, model, f"the {self._title} matrix")
 
     def _diagonal(self, steps: Steps) -> Tensor:
         return self._sample_diagonal(of_gradient, steps)
@@ -472,13 +498,23 @@ MATRICES: dict[str, type[CurvatureProduct]] = {
 """Name of a matrix of curvature -> its operator."""
 
 
+def check_scaling(scaling: str | None) -> None:
+    """Check that such coordinates are offered.
+
+    Raises:
+        AnalysisError: they are not.
+    """
+    if scaling not in SCALINGS:
+        raise AnalysisError(f"there is no scaling {scaling!r}; give None or 'parameter'")
+
+
 def operator_of(matrix: str) -> type[CurvatureProduct]:
     """The operator of that name.
 
     Raises:
         AnalysisError: there is none.
     """
-    if matrix not in MATRICES:
+    if not isinstance(matrix, str) or matrix not in MATRICES:
         raise AnalysisError(f"there is no matrix {matrix!r}; there are {', '.join(MATRICES)}")
     return MATRICES[matrix]
 
@@ -513,6 +549,8 @@ def _chosen(model: nn.Module, parameters: str | Iterable[str]) -> Tensor:
     Raises:
         AnalysisError: a name is none of the model's, or there is none.
     """
+    if not isinstance(parameters, Iterable):
+        raise AnalysisError(f"parameters are {parameters!r}; give a name, or names, of parameters or layers")
     names = [parameters] if isinstance(parameters, str) else list(parameters)
     every = dict(model.named_parameters())
     unknown = [name for name in names if not any(_within(each, name) for each in every)]
@@ -537,7 +575,7 @@ def _computed_in(model: nn.Module, loss: MeanLoss, dtype: torch.dtype | None) ->
     """
     if dtype is not None:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise AnalysisError(f"products cannot be computed in {dtype}; give a floating point dtype")
+            raise AnalysisError(f"products cannot be computed in {dtype!r}; give torch.float32 or torch.float64")
         if torch.finfo(dtype).bits < 32:
             raise AnalysisError(f"{dtype} is too coarse for products; give torch.float32 or torch.float64")
         return dtype

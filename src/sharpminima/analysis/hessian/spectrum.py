@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_number, check_whole, given
+from sharpminima.analysis._inputs import check_batch_size, check_number, check_whole, optional
 from sharpminima.analysis._loss import Criterion, LossFunction
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian._lanczos import BUDGET, COLUMNS, Basis, Plan, check_room, plan_quadrature, quadrature
@@ -141,8 +141,9 @@ def hessian_trace(
     >>> round(trace.trace, 6)  # one eigenvalue is not 0
     2.5
     """
-    check_whole(products=products, seed=seed)
-    check_number(**given(memory=memory))
+    products, seed = check_whole("products", products), check_whole("seed", seed)
+    memory = optional(check_number, "memory", memory)
+    batch_size = None if batch_size is None else check_batch_size(batch_size)
     if products < 6:
         raise AnalysisError(f"products is {products}; give at least 6, of which two probe the rest")
     product = operator_of(matrix)(
@@ -242,12 +243,14 @@ def hessian_density(
     >>> density.nodes.shape, round(float(density.nodes.max()), 4)  # one eigenvalue is not 0
     (torch.Size([8, 2]), 2.5)
     """
-    check_whole(probes=probes, steps=steps, points=points, seed=seed)
-    check_number(**given(sigma=sigma, memory=memory))
+    probes, steps = check_whole("probes", probes), check_whole("steps", steps)
+    points, seed = check_whole("points", points), check_whole("seed", seed)
+    sigma, memory = optional(check_number, "sigma", sigma), optional(check_number, "memory", memory)
+    batch_size = None if batch_size is None else check_batch_size(batch_size)
     for name, value, least in (("probes", probes, 2), ("steps", steps, 1), ("points", points, 2)):
         if value < least:
             raise AnalysisError(f"{name} is {value}; give at least {least}")
-    if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
+    if sigma is not None and not sigma > 0:
         raise AnalysisError(f"sigma is {sigma}; give a positive one")
     product = operator_of(matrix)(
         model,
@@ -269,7 +272,7 @@ def hessian_density(
     file = None
     if resume is not None:
         facts = {"of": "hessian_density", "probes": probes, "steps": steps, "seed": seed, "dtype": str(dtype)}
-        sizes = {"batch_size": batch_size, "together": together}
+        sizes = {"batch_size": batch_size, "together": together, "held": str(held)}
         file = ResumeFile(resume, fingerprint=product.fingerprint(model, masks, {**facts, **sizes}))
     finished: list[dict[str, Any]] = [] if file is None else file.load() or []
     calls = finished[-1]["calls"] if finished else 0

@@ -94,7 +94,7 @@ def measured(plane: Plane, directions: str, data: Data, how: Settings) -> LossSu
         if how.samples is not None:
             settings["samples"] = how.samples
         if how.activations != "relu":
-            settings["activations"] = getattr(how.activations, "__qualname__", str(how.activations))
+            settings["activations"] = meter.activations
         tensors = [*plane.tensors(), *(masks[name] for name in sorted(masks))]
         if data.loss is None:
             tensors += [data.images, data.labels]

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sharpminima.analysis._inputs import (
     FEW,
     agree,
+    check_batch_size,
     check_images,
     check_model,
     check_number,
@@ -27,11 +28,12 @@ from sharpminima.analysis.plane._plane import Plane
 from sharpminima.analysis.psp.entropy import PspEntropy, PspStatistics, check_order, check_samples, collect_statistics
 from sharpminima.analysis.psp.preactivations import preactivations
 from sharpminima.base.errors import AnalysisError
-from sharpminima.nets.activations import Activations, check_activations
+from sharpminima.nets.activations import Activations, check_activations, identified
 from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import checked_masks
 from sharpminima.nets.modes import eval_mode
+from sharpminima.nets.resume import check_path
 
 MEASURES: dict[str, tuple[int, str] | None] = {
     "loss": None,
@@ -68,19 +70,24 @@ class Settings:
     save_every_s: float
 
     def __post_init__(self) -> None:
-        grid, span = self.grid, self.span
         check_order(2, self.definition)
         check_activations(self.activations)
-        check_samples(self.samples, self.seed)
-        check_number(save_every_s=self.save_every_s)
-        for name, pair, check in (("grid", grid, check_whole), ("span", span, check_number)):
+        samples, seed = check_samples(self.samples, self.seed)
+        if self.resume is not None:
+            check_path(self.resume)
+        for name, pair in (("grid", self.grid), ("span", self.span)):
             if not isinstance(pair, Sequence) or len(pair) != 2:
                 raise AnalysisError(f"{name} is {pair!r}; give two numbers")
-            for part in pair:
-                check(**{name: part})
+        grid = check_whole("grid", self.grid[0]), check_whole("grid", self.grid[1])
+        span = check_number("span", self.span[0]), check_number("span", self.span[1])
+        plain: dict[str, Any] = {"grid": grid, "span": span, "samples": samples, "seed": seed}
+        plain["batch_size"] = check_batch_size(self.batch_size)
+        plain["save_every_s"] = check_number("save_every_s", self.save_every_s)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
         if min(grid) < 1:
             raise AnalysisError(f"the grid is {grid[0]} x {grid[1]}; give at least one point along each axis")
-        if not (math.isfinite(span[0]) and math.isfinite(span[1]) and span[0] < span[1]):
+        if not span[0] < span[1]:
             raise AnalysisError(f"the span is {span[0]} to {span[1]}; it must rise")
 
 
@@ -115,12 +122,14 @@ class Data:
         with_errors = of_images(images, labels, criterion, loss_fn)
         if measures is None:
             measures = usual if with_errors else ("loss",)
+        if not isinstance(measures, Iterable):
+            raise AnalysisError(f"measures are {measures!r}; give names, of {', '.join(MEASURES)}")
         measures = (measures,) if isinstance(measures, str) else tuple(measures)
-        unknown = [name for name in measures if name not in MEASURES]
+        unknown = [str(name) for name in measures if not isinstance(name, str) or name not in MEASURES]
         if unknown or not measures:
             raise AnalysisError(f"there is no measure {', '.join(unknown) or 'given'}; there are {', '.join(MEASURES)}")
         if with_errors:
-            images, labels = check_images(images, labels, batch_size)
+            images, labels = check_images(images, labels)
             classes = check_model(model, images)
             count_labels(labels, classes)
             return cls(images, labels, None, classes, measures)
@@ -147,6 +156,11 @@ class Meter:
         self._observed = Observed(self._model, survivors, self._is_same())
         self._neurons: dict[str, int] = {}  # of the whole net, by layer
         self.ends = {point: self._whole(*point) for point in plane.ends}
+
+    @property
+    def activations(self) -> str | list[str]:
+        """What identifies the activations whose inputs count."""
+        return identified(self._how.activations, self._model)
 
     def _is_same(self) -> Callable[[nn.Module], bool]:
         """Whether a net has the outputs of the whole one on few images, and, if they count, ReLUs of the same names."""

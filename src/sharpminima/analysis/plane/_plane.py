@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, check_whole, surviving
+from sharpminima.analysis._inputs import check_finite_weights, check_tensor, check_whole, surviving
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.modes import copied, measuring
@@ -49,7 +49,7 @@ class Plane:
         seed: int = 0,
         batch_norm: str = "nearer",
     ) -> None:
-        check_whole(seed=seed)
+        seed = check_whole("seed", seed)
         check_batch_norm(batch_norm)
         check_kind(center)
         check_kind(target)
@@ -188,6 +188,7 @@ def _direction(model: nn.Module, direction: Direction, which: str) -> Tensor:
             raise AnalysisError(f"the {which} direction has {', '.join(unknown)}, which the model does not have")
         parts = {name: direction.get(name, torch.zeros_like(value)) for name, value in parameters.items()}
         for name, part in parts.items():
+            check_tensor(f"{name} of the {which} direction", part)
             if part.shape != parameters[name].shape:
                 raise AnalysisError(
                     f"{name} of the {which} direction has shape {list(part.shape)}, the parameter "

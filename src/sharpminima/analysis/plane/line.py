@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_whole, given
+from sharpminima.analysis._inputs import check_batch_size, check_images, check_number, check_whole, given, optional
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
+from sharpminima.analysis.hessian.operators import check_scaling
 from sharpminima.analysis.plane._plane import Plane
 from sharpminima.analysis.plane.surface import loss_surface
 from sharpminima.base.errors import AnalysisError
@@ -139,7 +140,7 @@ def loss_barrier(
     >>> round(barrier.barrier, 6)  # the loss of a linear net is convex
     0.0
     """
-    check_whole(points=points)
+    points = check_whole("points", points)
     if points < 3:
         raise AnalysisError(f"points is {points}; a barrier lies between the ends, so give at least 3")
     line = loss_surface(
@@ -229,12 +230,19 @@ def hessian_along_line(
     >>> line.eigenvalues.shape, bool((line.eigenvalues[:, 0] <= 2.5).all())  # 2.5 where both classes are as likely
     (torch.Size([3, 2]), True)
     """
-    check_whole(points=points)
+    points = check_whole("points", points)
     if points < 2:
         raise AnalysisError(f"points is {points}; the ends are two, so give at least 2")
+    check_scaling(scaling)
+    settings: dict[str, Any] = {"k": check_whole("k", k), "tol": check_number("tol", tol), "scaling": scaling}
+    settings |= {"seed": check_whole("seed", seed), "max_iterations": check_whole("max_iterations", max_iterations)}
+    sizes: dict[str, Any] = {"block_size": optional(check_whole, "block_size", block_size)}
+    sizes["batch_size"] = batch_size = None if batch_size is None else check_batch_size(batch_size)
+    memory = optional(check_number, "memory", memory)
+    has_images = of_images(images, labels, criterion, loss_fn)
+    if has_images:
+        images, labels = check_images(images, labels)
     plane = Plane(center, target, masks=masks, batch_norm=batch_norm)
-    settings: dict[str, Any] = {"k": k, "tol": tol, "seed": seed, "scaling": scaling, "max_iterations": max_iterations}
-    sizes: dict[str, Any] = {"batch_size": batch_size, "block_size": block_size}
     file = None
     if resume is not None:
         facts: dict[str, Any] = {
@@ -247,7 +255,7 @@ def hessian_along_line(
             facts["batch_norm"] = batch_norm
         facts |= given(memory=memory, basis=None if basis is None else str(basis))
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items()))]
-        if of_images(images, labels, criterion, loss_fn):
+        if has_images:
             tensors += [images, labels]
         else:  # a loss of one's own is known by what it gives
             loss = MeanLoss(center, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)

@@ -110,9 +110,9 @@ def loss_surface(
         loss_fn=loss_fn,
         measures=measures,
         usual=_USUAL,
-        batch_size=batch_size,
+        batch_size=how.batch_size,
     )
-    plane = Plane(center, target, masks=masks, seed=seed, batch_norm=batch_norm)
+    plane = Plane(center, target, masks=masks, seed=how.seed, batch_norm=batch_norm)
     if data.loss is None:
         check_model(target, data.images)
     else:
@@ -186,13 +186,13 @@ def loss_surface_around(
         loss_fn=loss_fn,
         measures=measures,
         usual=("loss", "error"),
-        batch_size=batch_size,
+        batch_size=how.batch_size,
     )
     survivors = surviving(model, masks)
     if torch.cat([parameter.flatten() for parameter in model.parameters()])[~survivors].any():
         raise AnalysisError("the model has weights other than zero where the masks remove them")
     options = {"criterion": criterion, "loss_fn": loss_fn, "memory": memory}
-    axes = _axes(model, (images, labels), options, directions, masks, seed, grid)
+    axes = _axes(model, (images, labels), options, directions, masks, how.seed, how.grid)
     plane = Plane.around(model, *axes, batch_norm=batch_norm)
     for axis, which in zip(plane.axes(), ("first", "second"), strict=True):
         if axis[~survivors].any():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, check_images, check_model
+from sharpminima.analysis._inputs import check_batch_size, check_finite_weights, check_images, check_model
 from sharpminima.analysis.psp import entropy
 from sharpminima.analysis.psp._collect import Collection, LayerStatistics
 from sharpminima.analysis.psp.entropy import (
@@ -23,7 +23,7 @@ from sharpminima.analysis.psp.entropy import (
     too_many,
 )
 from sharpminima.base.stop import STOP
-from sharpminima.nets.activations import Activations
+from sharpminima.nets.activations import Activations, identified
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
@@ -46,8 +46,9 @@ def entropy_by_class(
     resume: str | os.PathLike[str] | None,
 ) -> PspEntropy:
     """`psp_entropy` with ``by_class``."""
-    check_samples(samples, seed)
-    images, labels = check_images(images, labels, batch_size)
+    samples, seed = check_samples(samples, seed)
+    batch_size = check_batch_size(batch_size)
+    images, labels = check_images(images, labels)
     outputs = check_model(model, images)
     check_finite_weights(model)
     measured = measured_classes(labels, outputs, classes)
@@ -55,7 +56,7 @@ def entropy_by_class(
     file = None
     if resume is not None:
         facts = {"of": "psp_entropy", "order": order, "definition": definition, "samples": samples, "seed": seed}
-        sizes = {"batch_size": batch_size, "classes": classes, "activations": str(activations)}
+        sizes = {"batch_size": batch_size, "classes": classes, "activations": identified(activations, model)}
         tensors = [*model.parameters(), *model.buffers(), images, labels]
         file = ResumeFile(resume, fingerprint=fingerprint_of({**facts, **sizes}, tensors))
     # Of the finished classes: a row each, and of the layers what they add up to.

@@ -6,6 +6,7 @@ high-entropy sharp minima", ICANN 2020, eq. 4-5. A neuron's state is 1 where its
 """
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -14,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.analysis._inputs import (
+    check_batch_size,
     check_finite_weights,
     check_images,
     check_model,
     check_whole,
     count_labels,
-    given,
+    is_whole,
+    optional,
 )
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.psp._collect import CHUNK, Collection, LayerStatistics
@@ -182,8 +185,8 @@ class PspStatistics(Result):
                 order 1 without the states (collect with ``pairs=True``); no layer has as many neurons as a
                 tuple; there are too many tuples to count them all, and no ``samples`` are asked for.
         """
-        check_order(order, definition)
-        check_samples(samples, seed)
+        order = check_order(order, definition)
+        samples, seed = check_samples(samples, seed)
         per_neuron = None
         if order == 1:
             per_neuron = {name: self._class_entropies(layer).cpu() for name, layer in self.layers.items()}
@@ -423,27 +426,29 @@ def joint_mean(parts: list[ClassPart], neurons: int, live: int, order: int, samp
     )
 
 
-def check_order(order: int, definition: str) -> None:
-    """Check an order and a definition of PSP-entropy.
+def check_order(order: Any, definition: str) -> int:
+    """Check an order and a definition of PSP-entropy; the order.
 
     Raises:
         AnalysisError: the order is not a whole number from 1 on, or there is no such definition.
     """
-    if not isinstance(order, int) or isinstance(order, bool) or order < 1:
+    if not is_whole(order) or order < 1:
         raise AnalysisError(f"PSP-entropy of order {order} is not offered; choose 1, 2, 3, ...")
     if definition not in DEFINITIONS:
         raise AnalysisError(f"there is no definition {definition!r}; there are {', '.join(DEFINITIONS)}")
+    return operator.index(order)
 
 
-def check_samples(samples: int | None, seed: int) -> None:
-    """Check a number of tuples to draw, and a seed.
+def check_samples(samples: Any, seed: Any) -> tuple[int | None, int]:
+    """Check a number of tuples to draw, and a seed; both.
 
     Raises:
         AnalysisError: they are no whole numbers, or fewer than 2 tuples are asked for.
     """
-    check_whole(seed=seed, **given(samples=samples))
+    samples, seed = optional(check_whole, "samples", samples), check_whole("seed", seed)
     if samples is not None and samples < 2:
         raise AnalysisError(f"samples is {samples}; give at least 2 tuples, as one has no standard error")
+    return samples, seed
 
 
 @measuring(gradients=False)
@@ -492,7 +497,8 @@ def psp_statistics(
     >>> statistics.layers["2"].active.tolist(), statistics.entropy(2).mean  # images with z > 0 [classes, neurons]; bits
     ([[1, 1], [2, 0]], 1.0)
     """
-    images, labels = check_images(images, labels, batch_size)
+    batch_size = check_batch_size(batch_size)
+    images, labels = check_images(images, labels)
     outputs = check_model(model, images)
     return collect_statistics(
         model,

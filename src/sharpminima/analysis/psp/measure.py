@@ -78,7 +78,7 @@ def psp_entropy(
     >>> psp_entropy(net, images, labels).mean  # both neurons: 1 bit on the first class, 0 on the second
     1.0
     """
-    check_order(order, definition)
+    order = check_order(order, definition)
     pairs = order > 1 and definition == "joint"
     if by_class:
         return entropy_by_class(

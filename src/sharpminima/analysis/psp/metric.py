@@ -1,8 +1,9 @@
 """PSP-entropy as a metric that is given its images batch by batch."""
 
+import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, check_images, check_model, check_whole
+from sharpminima.analysis._inputs import check_batch_size, check_finite_weights, check_images, check_model
 from sharpminima.analysis.psp._collect import Collection
 from sharpminima.analysis.psp.entropy import (
     PspEntropy,
@@ -28,8 +29,8 @@ class PspEntropyMetric:
         model: as for `psp_statistics`. Its weights must stay as they are between `update` and `compute`.
         order, definition, samples, seed, batch_size, activations, classes: as for `psp_entropy`.
 
-    Memory: 4 bytes a class that has occurred and hidden neuron, 16 an image and layer, and, of ``joint`` above order 1,
-    one bit an image and hidden neuron; `compute` as `psp_entropy`.
+    Memory: a copy of the weights, 4 bytes a class that has occurred and hidden neuron, 16 an image and layer, and, of
+    ``joint`` above order 1, one bit an image and hidden neuron; `compute` as `psp_entropy`.
 
     >>> import torch
     >>> from torch import nn
@@ -59,16 +60,16 @@ class PspEntropyMetric:
         Raises:
             AnalysisError: one is not offered.
         """
-        check_order(order, definition)
-        check_samples(samples, seed)
+        order = check_order(order, definition)
+        samples, seed = check_samples(samples, seed)
         check_activations(activations)
         check_choice(classes)
-        check_whole(batch_size=batch_size)
+        batch_size = check_batch_size(batch_size)
         self._model = model
         self._order, self._definition, self._samples, self._seed = order, definition, samples, seed
         self._batch_size, self._activations, self._classes = batch_size, activations, classes
         self._collection: Collection | None = None
-        self._weights: list[tuple[int, int]] = []
+        self._weights: list[Tensor] = []
         self._outputs = 0
 
     @measuring(gradients=False)
@@ -78,15 +79,15 @@ class PspEntropyMetric:
         Raises:
             AnalysisError: as for `psp_statistics`; the weights have changed since the last `reset`.
         """
-        images, labels = check_images(images, labels, self._batch_size)
+        images, labels = check_images(images, labels)
         if self._collection is None:
             self._outputs = check_model(self._model, images)
             check_finite_weights(self._model)
-            self._weights = self._versions()
+            self._weights = [weight.clone() for weight in self._held()]
             none = labels.new_empty(0)
             pairs = self._order > 1 and self._definition == "joint"
             self._collection = Collection(self._model, none, pairs=pairs, activations=self._activations)
-        elif self._versions() != self._weights:
+        elif not self._is_unchanged():
             raise AnalysisError("the model's weights have changed since the first update; call reset before the next")
         self._collection.take(measured_classes(labels, self._outputs, "present"))
         with self._collection.running():
@@ -117,7 +118,14 @@ class PspEntropyMetric:
     def reset(self) -> None:
         """Forget all images."""
         self._collection = None
+        self._weights = []
 
-    def _versions(self) -> list[tuple[int, int]]:
-        """What changes when a weight is written to or replaced."""
-        return [(id(each), each._version) for each in (*self._model.parameters(), *self._model.buffers())]
+    def _held(self) -> list[Tensor]:
+        """The model's weights and buffers, which may hold NaN, as bits."""
+        tensors = (*self._model.parameters(), *self._model.buffers())
+        return [tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in tensors]
+
+    def _is_unchanged(self) -> bool:
+        """Whether the weights are those of the first update, however they were written to (also as ``.data``)."""
+        now = self._held()
+        return len(now) == len(self._weights) and all(map(torch.equal, now, self._weights))

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from sharpminima.nets.activations import Activations
+from sharpminima.analysis._inputs import check_batch_size, check_valued
+from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.modes import eval_mode, measuring
 from sharpminima.nets.preactivations import capture_preactivations
 
@@ -23,7 +24,7 @@ def preactivations(
         activations: as for `capture_preactivations`.
 
     Raises:
-        AnalysisError: as for `capture_preactivations`.
+        AnalysisError: as for `capture_preactivations`; images that are no tensor, or a batch size below 1.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -32,6 +33,15 @@ def preactivations(
     [3, 3] [3, 2]
     [2, 3] [2, 2]
     """
+    batch_size = check_batch_size(batch_size)
+    check_valued(images=images)
+    check_activations(activations)
+    return _of_batches(model, images, batch_size, activations)
+
+
+def _of_batches(
+    model: nn.Module, images: Tensor, batch_size: int, activations: Activations
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for batch in images.split(batch_size):
         layers: dict[str, Tensor] = {}
 
