@@ -9,11 +9,12 @@ import pytest
 from awaited import methods_on_mnist
 from typer.testing import CliRunner
 
-from sharpminima.base.errors import ConfigError
-from sharpminima.base.files import write_text
+from sharpminima.base.errors import ConfigError, TrainingError
+from sharpminima.base.files import read_json, sha256_file, write_json, write_text
 from sharpminima.catalogue.methods import METHODS
+from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
-from sharpminima.data import prepare_dataset
+from sharpminima.data import load_prepared, prepare_dataset
 from sharpminima.nets.checkpoint import read_metadata
 from sharpminima.steps import entropy_trials, init, tuning
 from sharpminima.steps.job import Runtime
@@ -227,3 +228,93 @@ def test_entropy_trials_choose_by_the_validation_loss_and_are_not_run_again(
     again = CliRunner().invoke(app, [str(a) for a in arguments])
     assert again.exit_code == 0, again.output
     pd.testing.assert_frame_equal(pd.read_csv(out / "trials.csv"), table)
+
+
+def test_an_entropy_trial_is_not_taken_for_one_of_another_w0_or_another_runtime(
+    digits: Path, start: Path, tmp_path: Path
+) -> None:
+    """In one folder, with one grid: whatever a trial depends on makes it anew."""
+    init.init(digits, "lenet3", 8, tmp_path / "w0")
+    recipe, grid = RecipeSettings(batch_size=500, max_epochs=1), entropy_trials.EntropyGrid(beta=(0.1,))
+    found = []
+    for w0, compaction in ((start, True), (tmp_path / "w0", True), (tmp_path / "w0", False)):
+        runtime = Runtime("cpu", 1, compaction)
+        entropy_trials.entropy_trials(digits, w0, recipe, grid, tmp_path / "trials", runtime)
+        (row,) = pd.read_csv(tmp_path / "trials/trials.csv").itertuples()
+        metadata = read_metadata(tmp_path / "trials/beta=0.1,tau=1/checkpoint.safetensors")
+        found.append((row.model, row.seed, metadata["runtime"]["compaction"]))
+    assert found == [("lenet300", 9, True), ("lenet3", 8, True), ("lenet3", 8, False)]
+
+
+def test_a_trial_that_diverged_is_not_run_again(
+    digits: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def diverge(step: str) -> Any:
+        def run(*_: Any, **__: Any) -> None:
+            calls.append(step)
+            raise TrainingError("the training diverged")
+
+        return run
+
+    monkeypatch.setattr(tuning, "prune", diverge("prune"))
+    monkeypatch.setattr(entropy_trials, "dense", diverge("dense"))
+    method, runtime = MethodChoice.model_validate({"name": "snip"}).root, Runtime("cpu", 1)
+    grid = entropy_trials.EntropyGrid(beta=(0.1,))
+    for _ in range(2):
+        tuning.Tuning(digits, start, [0.5], tmp_path / "a", runtime).one(method, {"samples_per_class": [10]})
+        entropy_trials.entropy_trials(digits, start, RecipeSettings(), grid, tmp_path / "b", runtime)
+        assert calls == ["prune", "dense"]
+        for folder in ("a", "b"):
+            assert list(pd.read_csv(tmp_path / folder / "trials.csv")["fault"]) == ["the training diverged"]
+
+
+def test_a_stored_trial_is_still_taken_as_done(
+    digits: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record has the keys of those of the trials in paper/tuning, and no others."""
+    method = MethodChoice.model_validate({"name": "snip", "recipe": {"max_epochs": 1}}).root
+    trials = tuning.Tuning(digits, start, [0.5], tmp_path, Runtime("cpu", 1))
+    trials.one(method, {"samples_per_class": [10]})
+    (path,) = tmp_path.glob("*/trial.json")
+    stored = {
+        "data_sha256": load_prepared(digits).sha256,
+        "levels": [0.5],
+        "runtime": {
+            "compaction": True,
+            "device": "cpu",
+            "precision": "float32",
+            "replica_strategy": "auto",
+            "threads": 1,
+        },
+        "settings": method.model_dump(mode="json", by_alias=True) | {"samples_per_class": 10},
+        "w0_sha256": sha256_file(start),
+    }
+    assert read_json(path) == stored
+    write_json(path, stored)
+    monkeypatch.setattr(tuning, "prune", lambda *_: pytest.fail("trained again"))
+    trials.one(method, {"samples_per_class": [10]})
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [(["--device", "cuda"], "cuda asked for"), (["--precision", "tf32"], "tf32 asked for")]
+)
+@pytest.mark.parametrize(("command", "grid"), [("tune-entropy", "{beta: [0.1]}"), ("tune", "{twt: [0.3]}")])
+def test_a_machine_that_cannot_compute_so_is_no_result_of_a_trial(
+    digits: Path,
+    start: Path,
+    tmp_path: Path,
+    option: list[str],
+    said: str,
+    command: str,
+    grid: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    arguments = [command, "--data", digits, "--init", start, "--grid", grid, "--out", tmp_path / "out", *option]
+    arguments += ["--level", 0.5] if command == "tune" else []
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert isinstance(done.exception, TrainingError)
+    assert said in str(done.exception)
+    assert not (tmp_path / "out/trials.csv").exists()

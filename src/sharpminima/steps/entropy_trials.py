@@ -2,22 +2,23 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from sharpminima.analysis.psp.measure import psp_entropy
-from sharpminima.base.errors import CheckpointError, TrainingError
 from sharpminima.base.files import write_csv
 from sharpminima.base.names import CHECKPOINT
 from sharpminima.base.settings import Distinct, Settings
 from sharpminima.catalogue.recipes import PspEntropySettings, RecipeSettings
 from sharpminima.data import load_prepared
-from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
+from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.models import build_recorded
 from sharpminima.steps.dense import dense
 from sharpminima.steps.job import Runtime
+from sharpminima.steps.trial_record import inputs_of, run_once
 
 _KEY = ["dataset", "model", "seed"]
 _MEASURED = ["validation_error_percent", "validation_loss_nats", "entropy_1_bits", "best_epoch", "epochs", "fault"]
@@ -37,14 +38,24 @@ def entropy_trials(
 
     ``chosen`` marks the lowest validation loss among those whose beta is not 0: the loss, as an error of a few thousand
     images tells less apart; not 0, as that is what the chosen one is compared with. The entropy is that of
-    `sharpminima.psp_entropy` on the validation images. A trial that is done is not run again. Take a W0 whose seed is
-    not among the study's.
+    `sharpminima.psp_entropy` on the validation images. A trial that has ended is not run again: its ``trial.json``
+    holds all that it depends on, and another value of any of them makes it anew. One that diverges says so under
+    ``fault``. Take a W0 whose seed is not among the study's.
     """
     rows: list[dict[str, Any]] = []
+    inputs = inputs_of("dense", data, start, runtime)
     for beta, tau in itertools.product(grid.beta, grid.tau):
         settings = PspEntropySettings(beta=beta, tau=tau)
         folder = out / f"beta={beta:g},tau={tau:g}"
-        rows.append({"beta": beta, "tau": tau, **_trial(data, start, recipe, settings, folder, runtime)})
+        facts = {
+            "settings": recipe.model_dump(mode="json"),
+            "psp_entropy": settings.model_dump(mode="json"),
+            **inputs,
+        }
+        run = partial(dense, data, start, recipe, folder, runtime, psp_entropy=settings)
+        fault = run_once(folder, facts, [folder / CHECKPOINT], run)
+        found = _measured(data, folder) if fault is None else dict.fromkeys([*_KEY, *_MEASURED]) | {"fault": fault}
+        rows.append({"beta": beta, "tau": tau, **found})
         best = chosen_trial(rows)
         rows = [{**row, "chosen": row is best} for row in rows]
         write_csv(out / "trials.csv", rows, [*_KEY, "beta", "tau", *_MEASURED, "chosen"])
@@ -61,17 +72,9 @@ def chosen_trial(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return min(able, key=lambda row: row["validation_loss_nats"], default=None)
 
 
-def _trial(
-    data: Path, start: Path, recipe: RecipeSettings, settings: PspEntropySettings, folder: Path, runtime: Runtime
-) -> dict[str, Any]:
-    """What a trial has come to; its net is kept in ``folder``."""
-    net = _finished(folder / CHECKPOINT, data, recipe, settings)
-    if net is None:
-        try:
-            dense(data, start, recipe, folder, runtime, psp_entropy=settings)
-        except TrainingError as error:  # that tells of these settings, and is a result
-            return {**dict.fromkeys([*_KEY, *_MEASURED]), "fault": str(error)}
-        net = load_checkpoint(folder / CHECKPOINT)
+def _measured(data: Path, folder: Path) -> dict[str, Any]:
+    """What a trial has come to, from the net in its folder."""
+    net = load_checkpoint(folder / CHECKPOINT)
     (metrics,) = net.metadata["metrics"]
     prepared = load_prepared(data)
     model = net.load_into(build_recorded(net.metadata, num_classes=prepared.num_classes))
@@ -85,17 +88,3 @@ def _trial(
         "epochs": metrics["epochs"],
         "fault": None,
     }
-
-
-def _finished(path: Path, data: Path, recipe: RecipeSettings, settings: PspEntropySettings) -> Checkpoint | None:
-    """The net of a trial that was made with these settings and data, if it is there."""
-    try:
-        net = load_checkpoint(path)
-    except CheckpointError:
-        return None
-    wanted = {
-        "settings": recipe.model_dump(mode="json"),
-        "psp_entropy": settings.model_dump(mode="json"),
-        "dataset_sha256": load_prepared(data).sha256,
-    }
-    return net if {key: net.metadata.get(key) for key in wanted} == wanted else None

@@ -4,27 +4,25 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from sharpminima.base.errors import ConfigError, SharpminimaError, TrainingError
-from sharpminima.base.files import read_json, sha256_file, write_csv, write_json
+from sharpminima.base.errors import ConfigError
+from sharpminima.base.files import write_csv
 from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, level_name
 from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.methods import METHODS
-from sharpminima.data import load_prepared
 from sharpminima.nets.checkpoint import read_metadata
-from sharpminima.runtime.device import configure
 from sharpminima.steps.job import Runtime
 from sharpminima.steps.prune import prune
-from sharpminima.study.plugged import as_settings, used_by
+from sharpminima.steps.trial_record import inputs_of, run_once
 from sharpminima.study.read import parse_settings
 from sharpminima.study.schema import MethodChoice, MethodSettings
 
-_DONE = "trial.json"
 _KEY = ["dataset", "model", "method", "seed"]
 _MEASURED = ["reached", "sparsity", "validation_error_percent", "validation_loss_nats", "best_epoch", "epochs", "fault"]
 
@@ -72,8 +70,8 @@ class TuningPlan(Settings):
 class Tuning:
     """Trials from one W0, each at all ``levels``, in folders under ``out``; none looks at the test split.
 
-    A trial that is done is not run again: its ``trial.json`` holds all that it depends on, and another value of any of
-    them makes it anew. One that diverges says so under ``fault``. Take a W0 whose seed is not among the study's.
+    A trial that has ended is not run again: its ``trial.json`` holds all that it depends on, and another value of any
+    of them makes it anew. One that diverges says so under ``fault``. Take a W0 whose seed is not among the study's.
     """
 
     data: Path
@@ -118,45 +116,26 @@ class Tuning:
         """What is tried, and a row a level, of each trial."""
         known = read_metadata(self.w0)
         seed = known["seed"]
+        inputs = inputs_of("prune", self.data, self.w0, self.runtime, method=base.name)
         for chosen, settings in trials(base, grid):
             folder = out / ",".join(f"{name}={value}" for name, value in chosen.items())
             cells = {
                 level: folder / CELL.format(level=level_name(level), strategy=GRADUAL, seed=seed) / CHECKPOINT
                 for level in self.levels
             }
-            facts = self._facts(settings, known)
-            done = folder / _DONE
-            try:
-                if not (_is_done(done, facts) and all(path.exists() for path in cells.values())):
-                    done.unlink(missing_ok=True)
-                    prune(self.data, self.w0, settings, self.levels, folder, self.runtime)
-                    write_json(done, facts)
+            facts = {
+                "settings": settings.model_dump(mode="json", by_alias=True),
+                "levels": list(self.levels),
+                **inputs,
+            }
+            run = partial(prune, self.data, self.w0, settings, self.levels, folder, self.runtime)
+            fault = run_once(folder, facts, cells.values(), run)
+            if fault is None:
                 yield chosen, [_measured(path, level) for level, path in cells.items()]
-            except TrainingError as error:  # that tells of these settings, and is a result
+            else:
                 key = {name: known[name] for name in ("dataset", "model", "seed")}
-                nothing = {"method": base.name} | dict.fromkeys(_MEASURED) | {"fault": str(error)}
+                nothing = {"method": base.name} | dict.fromkeys(_MEASURED) | {"fault": fault}
                 yield chosen, [{**key, "level": level, **nothing} for level in self.levels]
-
-    def _facts(self, settings: MethodSettings, known: Mapping[str, Any]) -> dict[str, Any]:
-        """All that a trial depends on."""
-        used = used_by("prune", dataset=known["dataset"], model=known["model"], method=settings.name)
-        device = configure(self.runtime.device, self.runtime.threads, self.runtime.precision)
-        return {
-            "settings": settings.model_dump(mode="json", by_alias=True),
-            "levels": list(self.levels),
-            "w0_sha256": sha256_file(self.w0),
-            "data_sha256": load_prepared(self.data).sha256,
-            "runtime": asdict(self.runtime) | {"device": device.type},
-            **as_settings(used),
-        }
-
-
-def _is_done(path: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether a trial was finished from these facts; a file that is cut off or damaged says nothing."""
-    try:
-        return bool(read_json(path) == facts)
-    except SharpminimaError:
-        return False
 
 
 def _best_overall(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int | None, float]]:
