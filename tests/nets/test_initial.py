@@ -8,7 +8,7 @@ import torch
 from sharpminima.base.errors import CheckpointError
 from sharpminima.nets import initial
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
-from sharpminima.nets.initial import load_initial, save_initial
+from sharpminima.nets.initial import load_initial, read_initial, save_initial
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import derive_seed
 
@@ -49,6 +49,25 @@ def test_a_net_with_weights_may_stand_for_w0(tmp_path: Path) -> None:
     state = build_model("lenet300", seed=1).state_dict()
     save_checkpoint(tmp_path / "c", [state], metadata=FACTS)
     assert torch.equal(load_initial(tmp_path / "c").states[0]["1.weight"], state["1.weight"])
+
+
+@pytest.mark.parametrize("name", ["model", "seed"])
+def test_a_net_that_stands_for_w0_says_its_model_and_seed(tmp_path: Path, name: str) -> None:
+    facts = {key: value for key, value in FACTS.items() if key != name}
+    save_checkpoint(tmp_path / "c", [build_model("lenet300").state_dict()], metadata=facts)
+    for read in (load_initial, read_initial):
+        with pytest.raises(CheckpointError, match=f"c: its metadata lack {name}; state them where it is saved"):
+            read(tmp_path / "c")
+
+
+def test_a_net_that_keeps_no_weights_is_no_start(tmp_path: Path) -> None:
+    facts = {"model": "lenet300", "seed": 3, "strategy": "dense"}
+    save_checkpoint(tmp_path / "c", [], metadata=facts, predictions=torch.zeros(1, 5, dtype=torch.uint8))
+    with pytest.raises(CheckpointError, match="c: keeps no weights to start from; give W0"):
+        load_initial(tmp_path / "c")
+    save_checkpoint(tmp_path / "drawn", [], metadata=facts | {"drawn_sha256": "0" * 64})
+    with pytest.raises(CheckpointError, match="drawn: its metadata lack num_classes; "):
+        load_initial(tmp_path / "drawn")
 
 
 def test_w0_alone_holds_no_weights(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Files that do not belong together: no step takes them."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +11,18 @@ import pytest
 import torch
 
 from sharpminima.base.errors import AnalysisError, CheckpointError, ConfigError, DataError, SharpminimaError
-from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.analyses import ANALYSES, HessianSettings
 from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.data import load_prepared, prepare_dataset
-from sharpminima.nets.checkpoint import save_checkpoint
-from sharpminima.nets.initial import save_initial
+from sharpminima.nets.checkpoint import load_checkpoint, read_metadata, save_checkpoint
+from sharpminima.nets.initial import load_initial, save_initial
 from sharpminima.nets.masks import prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import generator
 from sharpminima.steps import dense, init, prune, retrain, transfer
 from sharpminima.steps.analyse import hessian, plane
-from sharpminima.steps.job import Runtime
+from sharpminima.steps.job import Runtime, TrainingJob
 from sharpminima.study.schema import MethodChoice, TransferSettings
 
 CPU = Runtime("cpu", 1)
@@ -160,3 +163,39 @@ def test_a_model_that_takes_other_images_gets_no_w0(files: Files) -> None:
         init.init(files.data, "lenet300", 0, files.folder / "w0", batchnorm=BatchNormSettings())
     with pytest.raises(SharpminimaError, match="lenet301"):
         init.init(files.data, "lenet301", 0, files.folder / "w0")
+
+
+def test_nets_of_ones_own_say_what_a_step_takes_from_them(files: Files) -> None:
+    """What is missing is named, in place of a KeyError."""
+    state = build_model("lenet300").state_dict()
+    masks = [{name: torch.ones_like(state[name], dtype=torch.bool) for name in state}]
+    mine, out = files.folder / "mine", files.folder / "out"
+    save_checkpoint(mine, [state], masks=masks, metadata={"strategy": "gradual", "level": 0.5})
+    with pytest.raises(CheckpointError, match="mine: its metadata lack model, seed, method, represented_by, reached; "):
+        retrain.retrain(files.data, files.w0(), mine, "rewind", 1, RECIPE, out, CPU)
+    pruned = files.net("G", "gradual")
+    known = {name: value for name, value in read_metadata(pruned).items() if name != "method_epochs"}
+    save_checkpoint(mine, [state], masks=masks, metadata=known)
+    budget = next(name for name, strategy in STRATEGIES.items() if strategy.budget == "method")
+    with pytest.raises(CheckpointError, match="mine: its metadata lack method_epochs; "):
+        retrain.retrain(files.data, files.w0(), mine, budget, 1, RECIPE, out, CPU)
+    save_checkpoint(mine, [state], metadata={"model": "lenet300", "seed": 0, "strategy": "dense"})
+    with pytest.raises(CheckpointError, match="mine: its metadata lack dataset, metrics, dataset_sha256; "):
+        transfer.transfer(files.data, mine, TransferSettings(to="digits-high"), out, CPU)
+    save_checkpoint(mine, [state], masks=masks, metadata={"strategy": "gradual"})
+    with pytest.raises(CheckpointError, match="mine: its metadata lack model, metrics; "):
+        hessian.hessian(files.data, mine, files.net("1-S", "rewind"), HessianSettings(), out, CPU)
+
+
+def test_one_s_own_w0s_of_equal_metadata_do_not_share_a_resume_file(files: Files) -> None:
+    job = TrainingJob(files.data, CPU, model="lenet300", seed=0)
+    prints = []
+    for seed in (1, 2):
+        state = build_model("lenet300", seed=seed).state_dict()
+        save_checkpoint(files.folder / "own", [state], metadata={"model": "lenet300", "seed": 0})
+        prints.append(job.fingerprint(load_initial(files.folder / "own")))
+    assert prints[0] != prints[1]
+    # Those of what commands have made are as they were when resume files began to wait.
+    made = [load_initial(files.w0()), load_checkpoint(files.net("G", "gradual"))]
+    text = json.dumps([job.facts, *(checkpoint.metadata for checkpoint in made)], sort_keys=True)
+    assert job.fingerprint(*made) == hashlib.sha256(text.encode()).hexdigest()

@@ -1,15 +1,19 @@
 """The tables of results: one row a net, and none of a net that is not the one its path names."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from sharpminima.base.errors import CheckpointError
 from sharpminima.nets.checkpoint import save_checkpoint
+from sharpminima.nets.counts import count_net
 from sharpminima.nets.initial import save_initial
+from sharpminima.nets.models import build_model
 from sharpminima.steps import tables
 
 FOLDER = Path("results/s/runs/digits/lenet300/lobster/level-90/rewind/seed-0")
@@ -80,3 +84,50 @@ def test_w0_has_no_row(tmp_path: Path) -> None:
     save_initial(tmp_path / "w0", {"model": "lenet300", "num_classes": 10, "seed": 0, "dataset": "digits"})
     with pytest.raises(CheckpointError, match="w0: is W0, or a net that nobody has measured; give trained nets"):
         make(tmp_path / "w0")
+
+
+@pytest.mark.parametrize("recorded", [{}, {"num_classes": 5, "dataset": "of-a-plug-in"}])
+def test_measures_are_those_of_a_net_of_as_many_classes(tmp_path: Path, recorded: dict[str, Any]) -> None:
+    """Of digits-low, which has five, or as the net's record says."""
+    net = build_model("lenet3", num_classes=5)
+    counts = count_net(net, (1, 28, 28))
+    weights = [parameter for parameter in net.parameters() if parameter.dim() > 1]
+    facts = {"dataset": "digits-low", "model": "lenet3", "seed": 0, "metrics": [METRICS | {"measures": asdict(counts)}]}
+    facts |= recorded
+    masks = [{name: torch.ones_like(value, dtype=torch.bool) for name, value in net.named_parameters()}]
+    facts |= {"strategy": "rewind", "method": "lobster", "level": 0.9}
+    save_checkpoint(tmp_path / "pruned.safetensors", [net.state_dict()], masks=masks, metadata=facts | {"settings": {}})
+    save_checkpoint(
+        tmp_path / "dense.safetensors",
+        [net.state_dict()],
+        metadata=facts | {"settings": {}, "strategy": "dense", "method": "dense", "level": 0.0},
+    )
+    tables.measures([tmp_path / "dense.safetensors", tmp_path / "pruned.safetensors"], tmp_path / "m.csv")
+    for row in pd.read_csv(tmp_path / "m.csv").itertuples():
+        assert row.kernels == row.nonzero_kernels == sum(weight.numel() for weight in weights)
+        assert row.stored_bytes == 4 * counts.parameters == 4 * row.parameters
+
+
+def test_a_net_of_an_unknown_dataset_has_no_measures(tmp_path: Path) -> None:
+    net = save(tmp_path / "net.safetensors", dataset="of-a-plug-in", settings={})
+    with pytest.raises(
+        CheckpointError, match=r"of dataset 'of-a-plug-in', which this version does not know; .*--plugin"
+    ):
+        tables.measures([net], tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("name", ["dataset", "model", "strategy", "seed"])
+def test_a_net_that_does_not_say_what_it_is_has_no_row(tmp_path: Path, name: str) -> None:
+    facts = {"dataset": "digits", "model": "lenet300", "strategy": "dense", "seed": 0, "metrics": [METRICS]}
+    del facts[name]
+    save_checkpoint(tmp_path / "net", [{"w": torch.ones(4)}], metadata=facts)
+    with pytest.raises(CheckpointError, match=f"net: its metadata lack {name}; state them where it is saved"):
+        make(tmp_path / "net")
+
+
+def test_a_net_whose_metrics_are_not_those_of_a_row_has_none(tmp_path: Path) -> None:
+    metrics = {name: value for name, value in METRICS.items() if name not in ("measures", "epoch")}
+    with pytest.raises(CheckpointError, match="net: its metadata lack measures, epoch; "):
+        make(save(tmp_path / "net", metrics=[metrics]))
+    with pytest.raises(CheckpointError, match="net: its metadata lack settings; "):
+        tables.measures([save(tmp_path / "net")], tmp_path / "m.csv")

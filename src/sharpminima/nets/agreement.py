@@ -20,6 +20,12 @@ RUN = ("model", "batchnorm", "dataset_sha256", "seed")
 CELL = (*RUN, "method", "level")
 """What G and 1-S share."""
 INIT = "init"  # the strategy of W0
+STARTS = ("model", "seed")
+"""What a net that stands for W0 states."""
+PRUNED = (*STARTS, "method", "level", "represented_by", "reached")
+"""What a net states at whose masks others are trained."""
+TRAINED = ("dataset", *STARTS, "strategy", "metrics")
+"""What a net states that has a row in a table."""
 _SHORT = 12  # characters of a hash in a message
 
 Given = tuple[str | os.PathLike[str], Mapping[str, Any]]
@@ -54,6 +60,24 @@ def check_agreement(first: Given, second: Given, facts: Sequence[str]) -> None:
 
 def _shown(value: Any) -> str:
     return value[:_SHORT] if isinstance(value, str) else "none" if value is None else f"{value}"
+
+
+def check_stated(given: Given, facts: Sequence[str]) -> None:
+    """Refuse a net that does not state a fact which a step takes from it, such as one's own.
+
+    Raises:
+        CheckpointError: the facts that are missing.
+
+    >>> check_stated(("mine", {"model": "lenet300"}), STARTS)
+    Traceback (most recent call last):
+    sharpminima.base.errors.CheckpointError: mine: its metadata lack seed; ...
+    """
+    path, known = given
+    if lacking := [name for name in facts if name not in known]:
+        raise CheckpointError(
+            f"{path}: its metadata lack {', '.join(lacking)}; state them where it is saved (`save_checkpoint`), or "
+            "give a net that a command has made"
+        )
 
 
 def check_strategy(given: Given, wanted: str, option: str) -> None:

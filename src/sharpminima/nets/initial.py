@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from sharpminima.base.errors import CheckpointError
-from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, state_sha256
+from sharpminima.nets.agreement import STARTS, check_stated
+from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint, read_metadata, save_checkpoint, state_sha256
 from sharpminima.nets.models import build_recorded
 from sharpminima.runtime.rng import derive_seed
 
@@ -28,11 +29,15 @@ def load_initial(path: str | os.PathLike[str]) -> Checkpoint:
     """W0 with its weights, or another checkpoint that holds a net to start from.
 
     Raises:
-        CheckpointError: as `load_checkpoint`, or the seed gives other weights here than where it was written.
+        CheckpointError: as `load_checkpoint`; it does not state `STARTS` or keeps no weights; or the seed gives other
+            weights here than where it was written.
     """
     checkpoint = load_checkpoint(path)
+    _check(path, checkpoint.metadata)
     if checkpoint.states:
         return checkpoint
+    if "drawn_sha256" not in checkpoint.metadata:
+        raise CheckpointError(f"{path}: keeps no weights to start from; give W0, or a net that keeps them")
     state = _draw(checkpoint.metadata)
     if state_sha256(state) != checkpoint.metadata["drawn_sha256"]:
         raise CheckpointError(
@@ -40,6 +45,21 @@ def load_initial(path: str | os.PathLike[str]) -> Checkpoint:
             "kind of machine that wrote it, or remove it, so that all that starts from it is made again"
         )
     return replace(checkpoint, states=[state])
+
+
+def read_initial(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata alone of what `load_initial` loads.
+
+    Raises:
+        CheckpointError: as `read_metadata`, or it does not state `STARTS`.
+    """
+    known = read_metadata(path)
+    _check(path, known)
+    return known
+
+
+def _check(path: str | os.PathLike[str], known: Mapping[str, Any]) -> None:
+    check_stated((path, known), (*STARTS, "num_classes") if "drawn_sha256" in known else STARTS)
 
 
 def _draw(metadata: Mapping[str, Any]) -> dict[str, Any]:

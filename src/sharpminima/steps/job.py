@@ -15,7 +15,7 @@ from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.nets.checkpoint import Checkpoint
+from sharpminima.nets.checkpoint import Checkpoint, state_sha256
 from sharpminima.nets.counts import count_net
 from sharpminima.nets.evaluation import evaluate, predict
 from sharpminima.nets.masks import Masks, prunable_parameters, sparsity
@@ -69,8 +69,12 @@ class TrainingJob:
         return "batched" if self.device.type == "cuda" and replicas > 1 else "loop"
 
     def fingerprint(self, *inputs: Checkpoint) -> str:
-        """Identifies settings and inputs, for the resume file."""
-        text = json.dumps([self.facts, *(c.metadata for c in inputs)], sort_keys=True)
+        """Identifies settings and inputs, for the resume file.
+
+        The metadata of what a command has made tell its content; of one's own net the tensors are asked too.
+        """
+        own = [_tensors_sha256(checkpoint) for checkpoint in inputs if not _tells_its_content(checkpoint)]
+        text = json.dumps([self.facts, *(checkpoint.metadata for checkpoint in inputs), *own], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def build(self) -> nn.Module:
@@ -103,6 +107,15 @@ class TrainingJob:
             model.load_state_dict(state)
             predicted.append(predict(model, self.test.images).to(torch.uint8).cpu())
         return torch.stack(predicted)
+
+
+def _tells_its_content(checkpoint: Checkpoint) -> bool:
+    """Whether the metadata hold what the weights draw from, or what was measured of them."""
+    return "drawn_sha256" in checkpoint.metadata or "metrics" in checkpoint.metadata
+
+
+def _tensors_sha256(checkpoint: Checkpoint) -> list[str]:
+    return [state_sha256(tensors) for tensors in (*checkpoint.states, *(checkpoint.masks or ()))]
 
 
 def check_shape(model: str, dataset: ImageDataset) -> None:

@@ -8,7 +8,16 @@ from sharpminima.base.names import GRADUAL
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.recipes import PspEntropySettings, RecipeSettings
 from sharpminima.catalogue.strategies import STRATEGIES
-from sharpminima.nets.agreement import INIT, RUN, check_agreement, check_data, check_place, check_strategy
+from sharpminima.nets.agreement import (
+    INIT,
+    PRUNED,
+    RUN,
+    check_agreement,
+    check_data,
+    check_place,
+    check_stated,
+    check_strategy,
+)
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.models import set_batchnorm
@@ -44,7 +53,8 @@ def retrain(
         weights: the replicas whose weights are kept; of the others masks, metrics and predictions are.
 
     Raises:
-        CheckpointError: the two nets are not of one run, not W0 and a method's state, or of other data.
+        CheckpointError: the two nets are not of one run, not W0 and a method's state, or of other data; or they do not
+            state what is taken from them.
     """
     initial, structure = load_initial(w0), load_checkpoint(pruned)
     if structure.masks is None:
@@ -52,9 +62,11 @@ def retrain(
     check_strategy((w0, initial.metadata), INIT, "--init")
     check_strategy((pruned, structure.metadata), GRADUAL, "--pruned")
     check_place(pruned, structure.metadata)
+    check_stated((pruned, structure.metadata), PRUNED)
     check_agreement((w0, initial.metadata), (pruned, structure.metadata), RUN)
     strategy, known = STRATEGIES[strategy_name], structure.metadata
     if strategy.budget == "method":
+        check_stated((pruned, known), ("method_epochs",))
         settings = settings.model_copy(update={"schedule": "constant", "max_epochs": known["method_epochs"]})
     seed, model_name = known["seed"], known["model"]
     facts = recorded_net(known) | {key: known[key] for key in ("seed", "method", "level", "represented_by", "reached")}

@@ -9,12 +9,19 @@ from sharpminima.base.errors import CheckpointError
 from sharpminima.base.names import CELL, GRADUAL, RUN
 from sharpminima.base.sums import write_table
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
-from sharpminima.nets.agreement import check_place
+from sharpminima.catalogue.datasets import DATASETS
+from sharpminima.nets.agreement import TRAINED, check_place, check_stated
 from sharpminima.nets.checkpoint import load_checkpoint, read_metadata
 from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.nets.storage import stored_bytes
 from sharpminima.runtime.usage import read_usage
+
+_MEASURED = (
+    *("sparsity", "measures", "epoch", "epochs", "test_wrong", "test_images"),
+    *(f"{part}_loss" for part in ("training", "validation", "test")),
+)
+"""What the metrics of a replica hold at least."""
 
 
 def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
@@ -24,7 +31,8 @@ def results(checkpoints: Sequence[Path], out: Path, density: Path) -> None:
     levels has a row for each; they differ in ``level`` only.
 
     Raises:
-        CheckpointError: a file is damaged, holds no trained net, lies where another's should, or stands twice.
+        CheckpointError: a file is damaged, holds no trained net or does not state what a row says of it, lies where
+            another's should, or stands twice.
     """
     nets = [(metadata, replica) for _, metadata, replica in _all_nets(checkpoints)]
     write_table(out, (_row(metadata, replica) for metadata, replica in nets), RESULT_COLUMNS)
@@ -47,13 +55,17 @@ def _all_nets(checkpoints: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any
     """Path, metadata and replica of each trained net.
 
     Raises:
-        CheckpointError: a file is damaged, holds no trained net, lies where another's should, or stands twice.
+        CheckpointError: a file is damaged, holds no trained net or does not state what a row says of it, lies where
+            another's should, or stands twice.
     """
     seen: dict[tuple[Any, ...], Path] = {}
     for path in checkpoints:
         metadata = read_metadata(path)
         if "metrics" not in metadata:
             raise CheckpointError(f"{path}: is W0, or a net that nobody has measured; give trained nets")
+        check_stated((path, metadata), TRAINED)
+        for measured in metadata["metrics"]:
+            check_stated((path, measured), _MEASURED)
         check_place(path, metadata)
         first = seen.setdefault(tuple(net_key(metadata, 0).values()), path)
         if first is not path:
@@ -107,9 +119,11 @@ def _densities(metadata: dict[str, Any], replica: int) -> Iterator[dict[str, Any
 
 
 def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, Any]:
+    check_stated((path, metadata), ("settings", "levels") if metadata["strategy"] == GRADUAL else ("settings",))
     row = _row(metadata, replica)
     counts = metadata["metrics"][replica]["measures"]
-    kernels = _kernels(metadata["model"])
+    classes = _classes(path, metadata)
+    kernels = _kernels(metadata["model"], classes)
     nonzero_kernels = sum(round(counts["density_per_layer"][name] * size) for name, size in kernels.items())
     masks = _masks(path)
     settings, folder = metadata["settings"], path.parent
@@ -122,7 +136,9 @@ def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, A
         "prunable": counts["prunable"],
         "kernels": sum(kernels.values()),
         "nonzero_kernels": nonzero_kernels,
-        "stored_bytes": stored_bytes(build_model(metadata["model"]), None if masks is None else masks[replica]),
+        "stored_bytes": stored_bytes(
+            build_model(metadata["model"], num_classes=classes), None if masks is None else masks[replica]
+        ),
         "density_percent": 100.0 * counts["nonzero"] / counts["parameters"],
         "kernel_density_percent": 100.0 * nonzero_kernels / sum(kernels.values()),
         "flops_nonzero": counts["flops_nonzero"],
@@ -133,6 +149,23 @@ def _measures(path: Path, metadata: dict[str, Any], replica: int) -> dict[str, A
     }
 
 
+def _classes(path: Path, metadata: dict[str, Any]) -> int:
+    """How many classes a net has: as recorded, else those of its dataset.
+
+    Raises:
+        CheckpointError: it is recorded nowhere, and this version does not know the dataset.
+    """
+    if "num_classes" in metadata:
+        return int(metadata["num_classes"])
+    dataset = DATASETS.get(metadata["dataset"])
+    if dataset is None:
+        raise CheckpointError(
+            f"{path}: is of dataset {metadata['dataset']!r}, which this version does not know; give the file that "
+            "brings it, by --plugin"
+        )
+    return dataset.num_classes
+
+
 @lru_cache(maxsize=1)
 def _masks(path: Path) -> list[Masks] | None:
     """The masks of all replicas of a checkpoint, which ask for them one after the other."""
@@ -140,7 +173,7 @@ def _masks(path: Path) -> list[Masks] | None:
 
 
 @cache
-def _kernels(model: str) -> dict[str, int]:
+def _kernels(model: str, classes: int) -> dict[str, int]:
     """Weight tensors of Linear and Conv2d layers, and their sizes."""
-    net = build_model(model)
+    net = build_model(model, num_classes=classes)
     return {name: net.get_parameter(name).numel() for name in prunable_parameters(net) if name.endswith("weight")}

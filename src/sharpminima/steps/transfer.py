@@ -19,7 +19,7 @@ from sharpminima.base.sums import write_table
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
-from sharpminima.nets.agreement import check_place
+from sharpminima.nets.agreement import TRAINED, check_place, check_stated
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.models import build_recorded
@@ -44,8 +44,8 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
         source: a checkpoint of nets that were trained on another one.
 
     Raises:
-        CheckpointError: the nets were trained on these data, or not trained at all; or the data are not those that
-            ``settings`` name.
+        CheckpointError: the nets were trained on these data, or not trained at all, or do not state what is taken from
+            them; or the data are not those that ``settings`` name.
     """
     checkpoint = load_checkpoint(source)
     known = checkpoint.metadata
@@ -54,6 +54,7 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
     if not checkpoint.states:
         fault = "is W0, which is not trained" if "drawn_sha256" in known else "keeps no weights"
         raise CheckpointError(f"{source}: {fault}; give a trained net")
+    check_stated((source, known), (*TRAINED, "dataset_sha256"))
     check_place(source, known)
     keys = [net_key(known, replica) for replica in range(len(checkpoint.states))]
     recipes = {"probe": settings.probe, "finetune": settings.finetune or RecipeSettings()}

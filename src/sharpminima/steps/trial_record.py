@@ -8,7 +8,7 @@ from typing import Any
 from sharpminima.base.errors import SharpminimaError, TrainingError
 from sharpminima.base.files import read_json, sha256_file, write_json
 from sharpminima.data import load_prepared
-from sharpminima.nets.checkpoint import read_metadata
+from sharpminima.nets.initial import read_initial
 from sharpminima.runtime.device import configure
 from sharpminima.steps.job import Runtime
 from sharpminima.study.plugged import as_settings, used_by
@@ -47,10 +47,11 @@ def inputs_of(step: str, data: Path, w0: Path, runtime: Runtime, **key: str) -> 
         key: what else names the plug-ins, as for `used_by`.
 
     Raises:
+        CheckpointError: ``w0`` does not state its model and seed.
         TrainingError: this machine does not compute as ``runtime`` asks, which tells nothing of a trial.
     """
     device = configure(runtime.device, runtime.threads, runtime.precision)
-    dataset, model = load_prepared(data), read_metadata(w0)["model"]
+    dataset, model = load_prepared(data), read_initial(w0)["model"]
     return {
         "w0_sha256": sha256_file(w0),
         "data_sha256": dataset.sha256,

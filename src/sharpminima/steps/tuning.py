@@ -16,7 +16,9 @@ from sharpminima.base.files import write_csv
 from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, level_name
 from sharpminima.base.settings import PositiveInt, Settings
 from sharpminima.catalogue.methods import METHODS
+from sharpminima.data import load_prepared
 from sharpminima.nets.checkpoint import read_metadata
+from sharpminima.nets.initial import read_initial
 from sharpminima.steps.job import Runtime
 from sharpminima.steps.prune import prune
 from sharpminima.steps.trial_record import inputs_of, run_once
@@ -114,7 +116,7 @@ class Tuning:
         self, base: MethodSettings, grid: Mapping[str, Sequence[Any]], out: Path
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """What is tried, and a row a level, of each trial."""
-        known = read_metadata(self.w0)
+        known = read_initial(self.w0)
         seed = known["seed"]
         inputs = inputs_of("prune", self.data, self.w0, self.runtime, method=base.name)
         for chosen, settings in trials(base, grid):
@@ -133,7 +135,7 @@ class Tuning:
             if fault is None:
                 yield chosen, [_measured(path, level) for level, path in cells.items()]
             else:
-                key = {name: known[name] for name in ("dataset", "model", "seed")}
+                key = {"dataset": load_prepared(self.data).name, "model": known["model"], "seed": seed}
                 nothing = {"method": base.name} | dict.fromkeys(_MEASURED) | {"fault": fault}
                 yield chosen, [{**key, "level": level, **nothing} for level in self.levels]
 

@@ -19,7 +19,16 @@ from sharpminima.catalogue.columns import (
     KEY_COLUMNS,
 )
 from sharpminima.data import ImageDataset, Split, load_prepared
-from sharpminima.nets.agreement import CELL, RUN, check_agreement, check_data, check_masks, check_place, check_strategy
+from sharpminima.nets.agreement import (
+    CELL,
+    RUN,
+    check_agreement,
+    check_data,
+    check_masks,
+    check_place,
+    check_stated,
+    check_strategy,
+)
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
 from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.models import build_recorded
@@ -77,7 +86,7 @@ def load_nets(
         check_strategy((dense, whole.metadata), DENSE, "--dense")
         _check(dense, whole, dataset)
         check_agreement((one[0], one[1].metadata), (dense, whole.metadata), RUN)
-        nets.append((whole, {"method": one[1].metadata["method"]}))
+        nets.append((whole, {"method": one[1].metadata.get("method", 0)}))
     ends = []
     for checkpoint, stated in nets:
         model = build_recorded(checkpoint.metadata, num_classes=dataset.num_classes)
@@ -101,6 +110,7 @@ def _pruned(path: Path, strategy: str, option: str, dataset: ImageDataset) -> tu
 
 
 def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
+    check_stated((path, checkpoint.metadata), ("model", "metrics"))
     check_place(path, checkpoint.metadata)
     check_data((path, checkpoint.metadata), dataset.name, dataset.sha256)
 
