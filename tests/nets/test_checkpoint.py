@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -315,3 +316,42 @@ def test_masks_that_their_state_lacks_are_refused(tmp_path):
     two = [{"w": torch.ones(3)}] * 2
     with pytest.raises(CheckpointError, match="masks of different names"):
         save_checkpoint(tmp_path / "c", two, masks=[{"w": torch.ones(3)}, {}])
+
+
+ONE = {"w": torch.ones(2), "b": torch.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (ONE, "c: the states are no list of dictionaries; give a list"),
+        ([ONE, torch.ones(2)], "c: the states are no list of dictionaries; give a list"),
+        ([ONE, {"w": torch.ones(2)}], r"c: the replicas have states of different names \(b\); give each the same"),
+        ([{"w": torch.ones(2)}, ONE], r"c: the replicas have states of different names \(b\); give each the same"),
+        ([ONE, ONE | {"w": torch.ones(3)}], r"c: w is \[2\] \(torch.float32\) in the first replica, \[3\] "),
+        ([ONE, ONE | {"w": torch.ones(2).double()}], r"replica, \[2\] \(torch.float64\) in replica 1; give each"),
+        ([{"w": [1.0]}], "c: 'w' of the states is a list; give tensors"),
+    ],
+)
+def test_replicas_that_do_not_fit_each_other_are_refused(tmp_path: Path, states: Any, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        save_checkpoint(tmp_path / "c", states)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ({"w": torch.ones(2)}, "c: the masks are no list of dictionaries"),
+        ([{"w": torch.ones(2)}, {"w": torch.ones(3)}], "the mask of w has shape"),
+    ],
+)
+def test_masks_that_do_not_fit_each_other_are_refused(tmp_path: Path, masks: Any, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        save_checkpoint(tmp_path / "c", [], masks=masks, predictions=torch.zeros(2, 5, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, torch.ones(1), {1: 0, "1": 0}])
+def test_metadata_that_are_no_json_values_are_refused(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"c: the metadata are no JSON values .*; give finite numbers"):
+        save_checkpoint(tmp_path / "c", [ONE], metadata={"loss": value})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sharpminima.base.errors import CheckpointError, SharpminimaError
-from sharpminima.base.files import read_json, sha256_file, write_text
+from sharpminima.base.files import read_json, sha256_file, write_json, write_text
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.study.jobs import Layout
 from sharpminima.study.paths import STAGES
@@ -65,6 +65,22 @@ def test_a_file_that_snakemake_did_not_make_is_refused(noted: Layout) -> None:
         write_record(noted, "analysis")
     table.write_text(content)
     write_record(noted, "analysis")  # the bytes of the record, whatever their time
+
+
+def test_a_record_of_another_format_is_written_again_once_it_is_removed(noted: Layout) -> None:
+    write_record(noted, "runs")
+    record = Path(noted.record("runs"))
+    entries = read_record(noted, "runs")
+    write_json(record, {"format": 2, "jobs": []})
+    for use in (lambda: adopt(noted), lambda: write_record(noted, "runs")):
+        with pytest.raises(
+            SharpminimaError, match=r"has format 2, this version reads 1; use the release .* or remove it"
+        ):
+            use()
+    record.unlink()
+    adopt(noted)
+    write_record(noted, "runs")
+    assert read_record(noted, "runs") == entries
 
 
 def test_a_damaged_checkpoint_is_refused(noted: Layout) -> None:

@@ -108,8 +108,9 @@ def save_checkpoint(
         predictions: of the replicas without weights, the class of each test image (uint8 [R - W, images]).
 
     Raises:
-        CheckpointError: replicas that differ in shape or number, a mask that does not fit its state or has no tensor
-            there, a removed value that is not zero, a NaN or infinity, a colon in a tensor's name.
+        CheckpointError: replicas that differ in names, shapes, dtypes or number, a mask that does not fit its state or
+            has no tensor there, a removed value that is not zero, a NaN or infinity, a colon in a tensor's name, or
+            metadata that are no JSON values.
         SharpminimaError: the file cannot be written.
 
     >>> weight, mask = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([False, True, False])
@@ -123,10 +124,14 @@ def save_checkpoint(
     """
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
+    _check_states(path, states)
+    _check_json(path, metadata or {})
     kept = len(states)
     replicas = kept if predictions is None else kept + len(predictions)
     if replicas == 0 and "drawn_sha256" not in (metadata or {}):
         raise CheckpointError(f"{path}: there is no replica to save")
+    if masks is not None:
+        _check_mappings(path, "masks", masks)
     if masks is not None and len(masks) != replicas:
         raise CheckpointError(f"{path}: has {replicas} replicas, and masks of {len(masks)}")
     if masks is None and states and predictions is not None:
@@ -170,17 +175,47 @@ def save_checkpoint(
     save_tensors(path, packed, {_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
+def _check_mappings(path: str | os.PathLike[str], what: str, replicas: Sequence[Mapping[str, Tensor]]) -> None:
+    """Refuse what is no list of mappings of the same names, one of each replica."""
+    if isinstance(replicas, Mapping) or not all(isinstance(replica, Mapping) for replica in replicas):
+        raise CheckpointError(f"{path}: the {what} are no list of dictionaries; give a list with one of each replica")
+    for replica in replicas:
+        if differing := sorted(replicas[0].keys() ^ replica.keys()):
+            raise CheckpointError(
+                f"{path}: the replicas have {what} of different names ({', '.join(differing[:4])}); give each the same"
+            )
+
+
+def _check_states(path: str | os.PathLike[str], states: Sequence[Mapping[str, Tensor]]) -> None:
+    """Refuse what is no list of state dicts of one net."""
+    _check_mappings(path, "states", states)
+    for number, state in enumerate(states):
+        for name, value in state.items():
+            if not isinstance(value, Tensor):
+                raise CheckpointError(f"{path}: {name!r} of the states is a {type(value).__name__}; give tensors")
+            first, other = (f"{list(each.shape)} ({each.dtype})" for each in (states[0][name], value))
+            if first != other:
+                raise CheckpointError(
+                    f"{path}: {name} is {first} in the first replica, {other} in replica {number}; give each the same"
+                )
+
+
+def _check_json(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(metadata, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: the metadata are no JSON values ({error}); give finite numbers, text, lists and dictionaries"
+        ) from error
+
+
 def _fitting(
     path: str | os.PathLike[str], masks: Sequence[Mapping[str, Tensor]], states: Sequence[Mapping[str, Tensor]]
 ) -> list[Masks]:
-    """The masks as bool on the CPU; all replicas have masks of the same names."""
-    if any(set(each) != set(masks[0]) for each in masks):
-        raise CheckpointError(f"{path}: the replicas have masks of different names; give each the same")
+    """The masks as bool on the CPU."""
+    masked = states[0] if states else masks[0]
     try:
-        return [
-            {name: mask.cpu() for name, mask in checked_masks(each, states[0] if states else each, "the state").items()}
-            for each in masks
-        ]
+        return [{name: mask.cpu() for name, mask in checked_masks(each, masked, "the state").items()} for each in masks]
     except AnalysisError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

@@ -53,7 +53,10 @@ def read_record(layout: Layout, stage: str) -> list[Entry]:
             f"{path}: is no record of a stage; `dvc pull --force {path}` brings it back, or remove it"
         )
     if record.get("format") != FORMAT:
-        raise SharpminimaError(f"{path}: has format {record.get('format')}, this version reads {FORMAT}; `make track`")
+        raise SharpminimaError(
+            f"{path}: has format {record.get('format')}, this version reads {FORMAT}; use the release that wrote it, "
+            "or remove it, and `make track` writes it again from Snakemake's notes"
+        )
     return list(record["jobs"])
 
 
