@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from sharpminima.base.errors import ConfigError
+from sharpminima.cli import app
 from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import Layout
 from sharpminima.study.listing import Listed, describe_studies, list_studies, study_names
@@ -73,3 +75,12 @@ def test_elsewhere_than_in_a_checkout_it_says_so(tmp_path: Path, monkeypatch: py
     (tmp_path / "config.yaml").write_text("study: demo\n")
     with pytest.raises(ConfigError):
         list_studies([])
+
+
+def test_a_folder_without_studies_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its config names one that lies elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(f"study: {ROOT / 'tests/studies/tiny.yaml'}\n")
+    done = CliRunner().invoke(app, ["studies"])
+    assert done.exit_code == 0
+    assert done.output.startswith("there are no studies in workflow/studies; `sharpminima plan PATH` tells of one")

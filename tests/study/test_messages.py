@@ -1,15 +1,20 @@
 """What is said where a file, a name or a list is missing: the thing, and the cure."""
 
+import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from sharpminima.base.errors import CheckpointError, ConfigError
+from sharpminima.base.errors import CheckpointError, ConfigError, DataError
 from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.cli.options import Compaction
+from sharpminima.cli.report import claims
+from sharpminima.data import load_prepared
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.initial import load_initial
-from sharpminima.study.read import load_config, parse_settings
-from sharpminima.study.schema import MethodChoice, TransferSettings
+from sharpminima.study.read import load_config, parse_settings, read_config
+from sharpminima.study.schema import Config, MethodChoice, TransferSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,3 +60,41 @@ def test_prepared_data_are_no_net(digits: Path) -> None:
     for load in (load_checkpoint, load_initial):
         with pytest.raises(CheckpointError, match="is a prepared dataset; give a net here, and the data by --data"):
             load(digits)
+
+
+def test_prepared_data_that_are_missing_say_what_makes_them() -> None:
+    with pytest.raises(
+        DataError,
+        match="d: there is no such prepared dataset; run `sharpminima prepare`, or `snakemake --cores 1 -- data`",
+    ):
+        load_prepared("d")
+
+
+def test_claims_of_a_study_given_by_path_name_a_command_that_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "tests/studies/tiny.yaml", "odd.yaml")
+    Path("config.yaml").write_text("study: odd.yaml\n")
+    with pytest.raises(ConfigError, match=r"`snakemake --cores all --config study=odd\.yaml -- numbers` makes it"):
+        claims()
+
+
+def test_faults_name_where_the_config_and_the_study_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("study: demo\n")
+    for arguments, said in (
+        ({"text": "{study: none, treads: 2}"}, ["--config: treads: no such key", "--config: study: 'none' given"]),
+        ({"study": "none"}, ["study: 'none' given"]),
+        ({"study": "no name.yaml"}, ["study: 'no name.yaml' given; its name stands in paths", "study: 'no name"]),
+        ({}, ["config.yaml: study: 'demo' given"]),
+    ):
+        with pytest.raises(ConfigError) as error:
+            read_config(**arguments)
+        lines = [line.strip() for line in str(error.value).splitlines()[1:]]
+        assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
+
+
+def test_compaction_is_exact_up_to_rounding_wherever_it_is_described() -> None:
+    (option,) = (each for each in get_args(Compaction) if hasattr(each, "help"))
+    assert option.help.lower().removesuffix(".") == Config.model_fields["compaction"].description

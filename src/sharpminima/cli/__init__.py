@@ -12,6 +12,7 @@ import typer.core
 
 import sharpminima
 from sharpminima.base.errors import ConfigError, SharpminimaError
+from sharpminima.base.extras import EXTRAS
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue import plugins
 from sharpminima.cli import analysis, report, study, tracking, training
@@ -60,24 +61,7 @@ def _common(
     pass
 
 
-_EXTRAS = {
-    "dvc": "pipeline",
-    "dvc_data": "pipeline",
-    "matplotlib": "report",
-    "nbclient": "report",
-    "nbconvert": "report",
-    "nbformat": "report",
-    "pandas": "report",
-    "papermill": "report",
-    "plotly": "report",
-    "psutil": "pipeline",
-    "scipy": "report",
-    "sklearn": "data",
-    "snakemake": "pipeline",
-    "torchvision": "data",
-    "traitlets": "report",
-    "typst": "report",
-}
+_EXTRAS = {module: extra for extra, modules in EXTRAS.items() for module in modules}
 """Module that the library does without -> the extra of the package that brings it."""
 
 

@@ -74,7 +74,8 @@ Levels = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=MOST_THREADS, help="CPU threads; part of the result.")]
 Compaction = Annotated[
-    bool, typer.Option("--compaction/--no-compaction", help="Train without the dead units of a mask; exact.")
+    bool,
+    typer.Option("--compaction/--no-compaction", help="Train without the dead units of a mask; exact up to rounding."),
 ]
 ReplicaStrategy = Annotated[
     Literal["auto", "loop", "batched"],

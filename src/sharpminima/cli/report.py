@@ -133,7 +133,7 @@ def claims(
     numbers = Path(layout.numbers())
     if not numbers.is_file():
         raise ConfigError(
-            f"{numbers}: is missing; `snakemake --cores all --config study={layout.name} -- numbers` makes it"
+            f"{numbers}: is missing; `snakemake --cores all --config study={layout.config.study} -- numbers` makes it"
         )
     from sharpminima.report.claims import as_markdown, as_text, settings_text  # once there is a checkout, and a study
 

@@ -123,7 +123,9 @@ def load_prepared(path: str | os.PathLike[str]) -> ImageDataset:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: there is no such prepared dataset; run `sharpminima prepare`, or `dvc pull`")
+        raise DataError(
+            f"{path}: there is no such prepared dataset; run `sharpminima prepare`, or `snakemake --cores 1 -- data`"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[KEY])

@@ -9,17 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sharpminima.base.extras import EXTRAS
 from sharpminima.doctor._finding import Finding
 
 CPU_FLAGS = Path("/proc/cpuinfo")
 GPU_DEVICES = Path("/proc/driver/nvidia/gpus")
 _FLAGS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX bf16"}
-_EXTRAS = {
-    "data": ("sklearn", "torchvision"),
-    "report": ("matplotlib", "nbclient", "nbconvert", "pandas", "papermill", "scipy", "typst"),
-    "pipeline": ("dvc", "rich", "snakemake"),
-}
-"""Extra of the package -> modules that it brings."""
 _SLURM = ("sbatch", "squeue", "scancel", "sacct")
 _SLURM_PLUGIN = "snakemake_executor_plugin_slurm"
 
@@ -84,7 +79,7 @@ def _cpu() -> Finding:
 
 
 def _packages(pipeline: bool) -> Iterator[Finding]:
-    for extra, modules in _EXTRAS.items():
+    for extra, modules in EXTRAS.items():
         if absent := [module for module in modules if find_spec(module) is None]:
             cure = f"make setup, or pip install 'sharpminima[{extra}]'"
             yield Finding(

@@ -30,7 +30,7 @@ def study_names() -> list[str]:
 
 
 def list_studies(tracked: Collection[str]) -> list[Listed]:
-    """Every study of the checkout, in the order of their names; nothing is computed or loaded.
+    """Every study in `STUDIES`, in the order of their names; nothing is computed or loaded.
 
     Args:
         tracked: names of those whose results DVC keeps.
@@ -68,6 +68,8 @@ def _state(layout: Layout, done: int, jobs: int, is_tracked: bool) -> str:
 
 def describe_studies(listed: list[Listed]) -> str:
     """The list for a person: two lines a study."""
+    if not listed:
+        return f"there are no studies in {STUDIES}; `sharpminima plan PATH` tells of one that lies elsewhere"
     width = max(len(study.name) for study in listed)
     lines = []
     for study in listed:

@@ -19,14 +19,21 @@ STUDIES = Path("workflow/studies")
 _PATH = re.compile(r"\S*[./\\]\S*")  # what was meant as a file, rather than as settings
 
 
-def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
+def load_config(
+    config: Mapping[str, Any], origin: str = f"{CONFIG_FILE}", *, study_origin: str | None = None
+) -> tuple[Config, Study]:
     """Validate a config and the study it names; every fault of both is reported at once.
+
+    Args:
+        origin: where the config stands, for what is said of its faults.
+        study_origin: where its study was named; None: in the config.
 
     Raises:
         ConfigError: with one line a fault: where, what was given, what is allowed.
     """
     faults: list[str] = []
-    checked = validated(Config, config, "config.yaml", faults)
+    checked = validated(Config, config, origin, faults)
+    named = study_origin or f"{origin}: study"
     study = None
     name = config.get("study", Config.model_fields["study"].default)
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
@@ -34,12 +41,12 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
     elsewhere = checked is not None and checked.results != Config.model_fields["results"].default
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", path.stem):
         faults.append(
-            f"config.yaml: study: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -, "
+            f"{named}: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -, "
             "a letter or digit first"
         )
     elif namesake.is_file() and path.is_file() and not path.samefile(namesake) and not elsewhere:
         faults.append(
-            f"config.yaml: study: {path} would write into the results of {namesake}, whose name it has; rename it, or "
+            f"{named}: {path} would write into the results of {namesake}, whose name it has; rename it, or "
             "name another folder of results"
         )
     if path.is_file():
@@ -59,7 +66,7 @@ def load_config(config: Mapping[str, Any]) -> tuple[Config, Study]:
         )
         if path.parent != STUDIES:
             there = f"there is no such file in {Path.cwd()}"
-        faults.append(f"config.yaml: study: {name!r} given; {there}{nearest(str(name), known)}")
+        faults.append(f"{named}: {name!r} given; {there}{nearest(str(name), known)}")
     if faults or checked is None or study is None:
         # A fault of what several experiments share is one fault.
         raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
@@ -84,10 +91,13 @@ def read_config(study: str | None = None, text: str | None = None) -> tuple[Conf
     """
     if text is None and not CONFIG_FILE.is_file():
         raise ConfigError(f"{CONFIG_FILE}: there is none here; run this in the checkout's top folder")
-    config = read_yaml(CONFIG_FILE) if text is None else parse_yaml(text, "--config")
+    origin = f"{CONFIG_FILE}" if text is None else "--config"
+    config = read_yaml(CONFIG_FILE) if text is None else parse_yaml(text, origin)
     if not isinstance(config, dict):
-        raise ConfigError(f"{CONFIG_FILE if text is None else '--config'}: a mapping is needed, {config!r} given")
-    return load_config(config if study is None else {**config, "study": study})
+        raise ConfigError(f"{origin}: a mapping is needed, {config!r} given")
+    if study is None:
+        return load_config(config, origin)
+    return load_config({**config, "study": study}, origin, study_origin="study")
 
 
 def study_schema() -> dict[str, Any]:
