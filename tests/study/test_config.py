@@ -194,10 +194,22 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, "seeds must differ"),
         ({"experiments__0__seeds": 0}, "experiments.0.seeds: 0 given; all, first or a number of runs, or a list of"),
         ({"experiments__0__seeds": "last"}, "experiments.0.seeds: 'last' given; all, first or a number"),
-        ({"experiments__0__seeds": 4}, r"seeds: the study has \[0, 1, 2\]; 4 runs wanted of an experiment"),
-        ({"experiments__0__strategies__reinit": {"seeds": 9}}, "9 runs wanted"),
-        ({"experiments__1__maps": 5}, "5 runs wanted"),
-        ({"experiments__1__maps": [0, 4]}, r"seeds: the study has \[0, 1, 2\]; an experiment wants 4"),
+        ({"experiments__0__seeds": 4}, r"seeds: 4 runs wanted; the study has \[0, 1, 2\]"),
+        ({"experiments__0__seeds": [0, 4]}, r"seeds: run 4 wanted; the study has \[0, 1, 2\]"),
+        (
+            {"experiments__0__seeds": [0, 2], "experiments__0__strategies__reinit": {"seeds": 3}},
+            r"strategies.reinit.seeds: 3 runs wanted; the experiment has \[0, 2\]",
+        ),
+        (
+            {"experiments__0__seeds": 2, "experiments__0__strategies__reinit": {"seeds": [2]}},
+            r"strategies.reinit.seeds: run 2 wanted; the experiment has \[0, 1\]",
+        ),
+        ({"experiments__1__maps": 5}, r"maps: 5 runs wanted; the experiment has \[0, 1, 2\]"),
+        ({"experiments__1__seeds": 2, "experiments__1__maps": [0, 2]}, r"maps: run 2 wanted; the experiment has \["),
+        (
+            {"experiments__0__seeds": 2, "experiments__0__keep_all": [2]},
+            r"keep_all: run 2 wanted; the net has \[0, 1\]",
+        ),
         ({"experiments__1__keep_all": [0, 0]}, "a list of different seeds"),
         ({"experiments__0__strategies__rewind": {"others": {"replicas": 2}}}, "nothing is drawn, so 1 is all"),
         ({"experiments__0__maps": "none"}, "experiments.0.maps: 'none' given; all, first or a number"),
@@ -394,3 +406,12 @@ def test_a_studys_name_is_no_folder_above_and_no_option(tmp_path: Path, name: st
 def test_threads_have_a_limit() -> None:
     with pytest.raises(ConfigError, match=r"threads: 1025 given; .*1024"):
         load_config({"study": "demo", "threads": 1025})
+
+
+def test_runs_that_a_net_keeps_may_be_those_of_one_of_its_experiments(tmp_path: Path) -> None:
+    """As its experiments share their dense nets, and may have runs of their own."""
+    study = yaml.safe_load(demo_with(tmp_path).read_text())
+    first = study["experiments"][0] | {"keep_all": [2], "analysis": None, "strategies": {}}
+    study |= {"experiments": [first | {"seeds": 2}, first | {"method": {"name": "snip"}}], "figures": [], "focus": None}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(study))
+    load_config({"study": str(tmp_path / "own.yaml")})

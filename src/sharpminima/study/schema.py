@@ -144,6 +144,14 @@ def chosen(runs: RunChoice, seeds: tuple[int, ...]) -> tuple[int, ...]:
     return {"all": seeds, "first": seeds[:1]}[runs] if isinstance(runs, str) else seeds[:runs]
 
 
+def _check_runs(name: str, runs: RunChoice | None, seeds: tuple[int, ...], of: str) -> None:
+    """Refuse a setting that names runs which a study or an experiment does not have."""
+    if isinstance(runs, int) and runs > len(seeds):
+        raise ValueError(f"{name}: {runs} runs wanted; the {of} has {list(seeds)}")
+    if isinstance(runs, tuple) and (unknown := sorted(set(runs) - set(seeds))):
+        raise ValueError(f"{name}: run {unknown[0]} wanted; the {of} has {list(seeds)}")
+
+
 def _known_runs(given: RunChoice) -> RunChoice:
     if isinstance(given, tuple):
         known = len(set(given)) == len(given) > 0
@@ -383,15 +391,20 @@ class Study(Settings):
                 )
             if (first.weights, first.keep_all) != (experiment.weights, experiment.keep_all):
                 raise ValueError(f"weights: {name} has two; its experiments share their dense nets, give all the same")
-        wanted: list[RunChoice | None] = []
         for experiment in self.experiments:
-            of_strategies = (settings.seeds for settings in experiment.strategies.values())
-            wanted += [experiment.seeds, experiment.maps, experiment.keep_all, *of_strategies]
-        if too_many := [runs for runs in wanted if isinstance(runs, int) and runs > len(self.seeds)]:
-            raise ValueError(f"seeds: the study has {list(self.seeds)}; {too_many[0]} runs wanted of an experiment")
-        named = {seed for runs in wanted if isinstance(runs, tuple) for seed in runs}
-        if unknown := sorted(named - set(self.seeds)):
-            raise ValueError(f"seeds: the study has {list(self.seeds)}; an experiment wants {unknown[0]}")
+            _check_runs("seeds", experiment.seeds, self.seeds, "study")
+            seeds = chosen(experiment.seeds, self.seeds)
+            _check_runs("maps", experiment.maps, seeds, "experiment")
+            for strategy, settings in experiment.strategies.items():
+                _check_runs(f"strategies.{strategy}.seeds", settings.seeds, seeds, "experiment")
+        for experiment in self.experiments:
+            # Experiments of one net may have runs of their own, and share what is kept of all.
+            of_net = [
+                e.seeds for e in self.experiments if (e.dataset, e.model) == (experiment.dataset, experiment.model)
+            ]
+            runs = {seed for each in of_net for seed in chosen(each, self.seeds)}
+            known = tuple(seed for seed in self.seeds if seed in runs)
+            _check_runs("keep_all", experiment.keep_all, known, "net")
         for experiment in self.experiments:
             seeds = chosen(experiment.seeds, self.seeds)
             without = [seed for seed in seeds if kept_weights(experiment, seed, seeds) != "all"]
