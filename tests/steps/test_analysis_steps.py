@@ -12,8 +12,16 @@ import torch
 from typer.testing import CliRunner
 
 from sharpminima.analysis import hessian_eigenvalues, psp_entropy
+from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
-from sharpminima.catalogue.analyses import ANALYSES, HessianSettings, LineSettings, SurfaceSettings
+from sharpminima.catalogue.analyses import (
+    ANALYSES,
+    AnalysisData,
+    HessianSettings,
+    LineSettings,
+    PspSettings,
+    SurfaceSettings,
+)
 from sharpminima.catalogue.columns import (
     BARRIER_COLUMNS,
     HESSIAN_COLUMNS,
@@ -375,3 +383,39 @@ def test_a_dense_net_that_does_not_belong_there_is_refused(
     assert f"{gradual} and {other} do not belong together: seed 3 and 4" in refused(*asked, "--dense", other)
     assert "is of strategy gradual, and --dense takes dense" in refused(*asked, "--dense", gradual)
     assert "is a dense net; --gradual takes a pruned one" in refused("--gradual", dense)
+
+
+def test_layers_of_too_many_pairs_are_measured_by_samples(
+    nets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn by the run's seed, which stands in the rows."""
+    monkeypatch.setattr("sharpminima.analysis.psp.entropy.MAX_STATES", 0)
+    chosen = {"images": 100, "parts": ["test"]}
+    with pytest.raises(AnalysisError, match=r"too many to count them all .* sample tuples with samples="):
+        command("psp", nets, tmp_path / "none" / "psp.csv", **chosen)
+    table = command("psp", nets, tmp_path / "psp" / "psp.csv", **chosen, samples=50)
+    surface = {"images": 100, "part": "test", "grid": 3, "samples": 50}
+    points = command("surface", nets, tmp_path / "surface" / "surface.csv", **surface)
+    data, gradual, _ = nets
+    split = _nets.images_of(load_prepared(data), AnalysisData(part="test", images=100), torch.device("cpu"))
+    net = load_checkpoint(gradual).load_into(build_model("lenet300"))
+    sampled = psp_entropy(net, split.images, split.labels, order=2, samples=50, seed=3)
+    assert not sampled.exact
+    whole = table[(table["layer"] == "all") & (table["strategy"] == "gradual")]
+    assert whole["entropy_2_joint_bits"].item() == sampled.mean
+    assert points[points["point"] == "G"]["psp_entropy_2_bits"].item() == pytest.approx(sampled.mean)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("psp", {"parts": ["test"]}), ("neurons", {}), ("surface", {"grid": 3})])
+def test_statistics_want_an_image_of_each_class(
+    nets: tuple[Path, Path, Path], tmp_path: Path, name: str, chosen: dict[str, Any]
+) -> None:
+    said = "images: 9 given; PSP statistics need an image of each class, and digits has 10: give 10 or more"
+    with pytest.raises(AnalysisError, match=said):
+        command(name, nets, tmp_path / "out" / f"{name}.csv", images=9, **chosen)
+
+
+def test_what_was_recorded_before_there_were_samples_stays_as_it_is() -> None:
+    for settings in (PspSettings, SurfaceSettings):
+        assert "samples" not in settings().model_dump(mode="json")
+        assert settings(samples=50).model_dump(mode="json")["samples"] == 50

@@ -204,6 +204,11 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
             {"experiments__0__seeds": 2, "experiments__0__strategies__reinit": {"seeds": [2]}},
             r"strategies.reinit.seeds: run 2 wanted; the experiment has \[0, 1\]",
         ),
+        (
+            {"experiments__1__analysis": {"surface": {"images": 5}}},
+            "analysis.surface.images: 5 given; PSP statistics need an image of each class, and digits has 10: give",
+        ),
+        ({"experiments__1__analysis": {"psp": {"samples": 1}}}, "samples"),
         ({"experiments__1__maps": 5}, r"maps: 5 runs wanted; the experiment has \[0, 1, 2\]"),
         ({"experiments__1__seeds": 2, "experiments__1__maps": [0, 2]}, r"maps: run 2 wanted; the experiment has \["),
         (
@@ -415,3 +420,9 @@ def test_runs_that_a_net_keeps_may_be_those_of_one_of_its_experiments(tmp_path: 
     study |= {"experiments": [first | {"seeds": 2}, first | {"method": {"name": "snip"}}], "figures": [], "focus": None}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(study))
     load_config({"study": str(tmp_path / "own.yaml")})
+
+
+def test_the_loss_alone_can_be_measured_on_fewer_images_than_there_are_classes(tmp_path: Path) -> None:
+    analysis = {name: {"images": 5} for name in ("hessian", "line", "barrier")} | {"psp": {"samples": 1000}}
+    _, study = load_config({"study": str(demo_with(tmp_path, experiments__1__analysis=analysis))})
+    assert study.experiments[1].analysis.psp.samples == 1000

@@ -25,6 +25,14 @@ Dense = Annotated[
         description="whether the run's dense net is measured too",
     ),
 ]
+Samples = Annotated[
+    Annotated[int, Field(ge=2)] | None,
+    Field(
+        exclude_if=lambda samples: samples is None,  # it came after the first records
+        description="pairs of neurons that joint entropies draw, by the run's seed, in each class of a layer that has "
+        "too many of them to count, as have those of a wide ResNet; null: all are counted",
+    ),
+]
 
 
 class AnalysisData(Settings):
@@ -66,6 +74,7 @@ class PspSettings(_SeveralParts):
 
     revision: Literal[3] = 3
     dense: Dense = False
+    samples: Samples = None
 
 
 class NeuronSettings(AnalysisData):
@@ -100,6 +109,7 @@ class SurfaceSettings(AnalysisData):
     grid: Annotated[int, Field(ge=3)] = 41
     span: Annotated[tuple[float, float], AfterValidator(_ascending)] = (-0.5, 1.5)
     definition: Literal["joint", "agreement"] = "joint"
+    samples: Samples = None
 
     @property
     def positions(self) -> int:
@@ -143,7 +153,7 @@ class Analysis:
     passes: float  # of training over its images, of both nets together, at each point
     when: Literal["always", "shown", "mapped"] = "always"  # of all runs; those that figures show; or experiments too
     large: bool = False  # thousands of rows, whose table is compressed
-    holds_statistics: bool = False  # PSP statistics of all its images, in memory
+    holds_statistics: bool = False  # PSP statistics of all its images, in memory; they need an image of each class
     summary: Code = ""  # (rows of an experiment): what the study's numbers gain; without, nothing
 
     def load(self) -> Any:
@@ -158,6 +168,19 @@ def of_dense(settings: Any) -> bool:
     (True, False)
     """
     return getattr(settings, "dense", False) is True
+
+
+def too_few_images(images: int | None, dataset: str, classes: int) -> str | None:
+    """Why PSP statistics cannot be had of so many class-balanced images; None: they can.
+
+    >>> too_few_images(5, "mnist", 10)
+    '5 given; PSP statistics need an image of each class, and mnist has 10: give 10 or more'
+    >>> too_few_images(None, "mnist", 10)
+    """
+    if images is None or images >= classes:
+        return None
+    needed = f"PSP statistics need an image of each class, and {dataset} has {classes}"
+    return f"{images} given; {needed}: give {classes} or more"
 
 
 _STEPS = "sharpminima.steps.analyse"

@@ -27,7 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from sharpminima.base.names import DENSE, FINEST_LEVEL, GRADUAL, checked_level
 from sharpminima.base.settings import MOST_REPLICAS, MOST_THREADS, Distinct, Seed, Settings
-from sharpminima.catalogue.analyses import ANALYSES, Analysis, of_dense
+from sharpminima.catalogue.analyses import ANALYSES, Analysis, of_dense, too_few_images
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.figures import FIGURES, PAPER_FIGURES, EntropyWays, OfFocus, PathEvents, Transfers
 from sharpminima.catalogue.methods import METHODS, Method
@@ -292,6 +292,11 @@ class Experiment(Settings):
         for name, wanted_ranks in self._eigenvalues():
             if wanted_ranks > (most := round(MODELS[self.model].facts.prunable * (1 - self.levels[-1]))):
                 raise ValueError(f"analysis.{name}.eigenvalues: {wanted_ranks} given; about {most} parameters survive")
+        for name, settings in self.analysis or ():
+            if settings is not None and ANALYSES[name].holds_statistics:
+                classes = DATASETS[self.dataset].num_classes
+                if fault := too_few_images(settings.images, self.dataset, classes):
+                    raise ValueError(f"analysis.{name}.images: {fault}")
         for name, settings in self.strategies.items():
             if settings.most_replicas > 1 and not STRATEGIES[name].draws:
                 raise ValueError(

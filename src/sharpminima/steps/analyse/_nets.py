@@ -14,6 +14,7 @@ from sharpminima.base.names import DENSE, GRADUAL, REWIND
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.analyses import (
     AnalysisData,
+    too_few_images,
 )
 from sharpminima.catalogue.columns import (
     KEY_COLUMNS,
@@ -135,6 +136,17 @@ def images_of(dataset: ImageDataset, wanted: AnalysisData, device: torch.device)
         return split
     draws = generator(0, "analysis-images", dataset.name)
     return dataset.subset(wanted.part, wanted.images, draws, device=device)
+
+
+def images_of_each_class(dataset: ImageDataset, wanted: AnalysisData, device: torch.device) -> Split:
+    """As `images_of`, for PSP statistics.
+
+    Raises:
+        AnalysisError: so few images are wanted that a class has none.
+    """
+    if fault := too_few_images(wanted.images, dataset.name, dataset.num_classes):
+        raise AnalysisError(f"images: {fault}")
+    return images_of(dataset, wanted, device)
 
 
 def pair_key(center: End, part: str, split: Split, distance: float) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from sharpminima.steps.analyse._nets import (
     check_eigenvalues,
     finished_parts,
     images_of,
+    images_of_each_class,
     load_ends,
     pair_key,
     point_progress,
@@ -38,7 +39,7 @@ SURFACE_MEASURES = ("loss", "error", "psp_norm", "psp_entropy_1", "psp_entropy_2
 def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, out: Path, runtime: Runtime) -> None:
     """All measures over the plane through G (0, 0) and 1-S (1, 0); one row a grid point, and one for each end."""
     (center, target), dataset, device = load_ends(data, gradual, rewind, runtime)
-    split = images_of(dataset, settings, device)
+    split = images_of_each_class(dataset, settings, device)
     plane = loss_surface(
         center.model,
         target.model,
@@ -50,6 +51,7 @@ def surface(data: Path, gradual: Path, rewind: Path, settings: SurfaceSettings, 
         seed=center.key["seed"],
         definition=settings.definition,
         measures=SURFACE_MEASURES,
+        samples=settings.samples,
         progress=point_progress("surface", center),
         resume=resume_path(out),
     )

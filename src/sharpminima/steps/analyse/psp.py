@@ -20,7 +20,7 @@ from sharpminima.catalogue.columns import (
     PSP_COLUMNS,
 )
 from sharpminima.data import Split
-from sharpminima.steps.analyse._nets import End, images_of, load_ends, load_nets
+from sharpminima.steps.analyse._nets import End, images_of_each_class, load_ends, load_nets
 from sharpminima.steps.job import Runtime
 
 
@@ -41,14 +41,21 @@ def psp(
     """
     nets, dataset, device = load_nets(data, gradual, rewind, dense, runtime)
     chosen = [AnalysisData(part=part, images=settings.images) for part in settings.parts]
-    splits = [(data.part, images_of(dataset, data, device)) for data in chosen]
-    rows = (row for part, split in splits for net in nets for row in _psp_rows(net, part, split, dataset.class_names))
+    splits = [(data.part, images_of_each_class(dataset, data, device)) for data in chosen]
+    rows = (
+        row
+        for part, split in splits
+        for net in nets
+        for row in _psp_rows(net, part, split, dataset.class_names, settings.samples)
+    )
     write_table(out, rows, PSP_COLUMNS)
 
 
-def _psp_rows(end: End, part: str, split: Split, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _psp_rows(
+    end: End, part: str, split: Split, class_names: Sequence[str], samples: int | None
+) -> Iterator[dict[str, Any]]:
     statistics = psp_statistics(end.model, split.images, split.labels, pairs=True)
-    first, joint = statistics.entropy(), statistics.entropy(order=2)
+    first, joint = statistics.entropy(), statistics.entropy(order=2, samples=samples, seed=end.key["seed"])
     agreement = statistics.entropy(order=2, definition="agreement")
     common = {**end.key, "sparsity": end.sparsity, "part": part, "images": len(split.labels)}
     assert first.per_neuron is not None  # at order 1
@@ -109,7 +116,7 @@ def neurons(data: Path, gradual: Path, rewind: Path, settings: NeuronSettings, o
     One row a neuron whose entropy is not 0 in every class; four digits, as there may be many.
     """
     ends, dataset, device = load_ends(data, gradual, rewind, runtime)
-    split = images_of(dataset, settings, device)
+    split = images_of_each_class(dataset, settings, device)
     rows = []
     for end in ends:
         per_neuron = psp_entropy(end.model, split.images, split.labels).per_neuron
