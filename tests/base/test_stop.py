@@ -41,6 +41,15 @@ def test_a_second_sigterm_is_as_one(stop: StopSignal) -> None:
     assert stop.raised
 
 
+def test_a_job_behind_a_shell_goes_on(stop: StopSignal) -> None:
+    """A shell without job control lets what it starts in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop.install()
+    assert not stop.raised
+    signal.raise_signal(signal.SIGINT)
+    assert not stop.raised
+
+
 def test_what_has_no_state_to_save_ends_at_once(stop: StopSignal) -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

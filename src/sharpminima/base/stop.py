@@ -31,9 +31,10 @@ class StopSignal:
         self._raised = raised
 
     def install(self) -> None:
-        """Catch both signals in this process (main thread only)."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._catch)
+        """Catch both signals in this process (main thread only), but SIGINT where it is ignored: behind a shell's &."""
+        signal.signal(signal.SIGTERM, self._catch)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._catch)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and (self._raised or not self._read):
