@@ -197,8 +197,8 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
         ({"experiments__0__seeds": 4}, r"seeds: 4 runs wanted; the study has \[0, 1, 2\]"),
         ({"experiments__0__seeds": [0, 4]}, r"seeds: run 4 wanted; the study has \[0, 1, 2\]"),
         (
-            {"experiments__0__seeds": [0, 2], "experiments__0__strategies__reinit": {"seeds": 3}},
-            r"strategies.reinit.seeds: 3 runs wanted; the experiment has \[0, 2\]",
+            {"experiments__0__strategies__reinit": {"seeds": 9}},
+            r"strategies.reinit.seeds: 9 runs wanted; the study has \[0, 1, 2\]",
         ),
         (
             {"experiments__0__seeds": 2, "experiments__0__strategies__reinit": {"seeds": [2]}},
@@ -208,8 +208,8 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
             {"experiments__1__analysis": {"surface": {"images": 5}}},
             "analysis.surface.images: 5 given; PSP statistics need an image of each class, and digits has 10: give",
         ),
-        ({"experiments__1__analysis": {"psp": {"samples": 1}}}, "samples"),
-        ({"experiments__1__maps": 5}, r"maps: 5 runs wanted; the experiment has \[0, 1, 2\]"),
+        ({"experiments__1__analysis": {"psp": {"samples": 1}}}, "psp.samples: 1 given; input should be greater"),
+        ({"experiments__1__maps": 5}, r"maps: 5 runs wanted; the study has \[0, 1, 2\]"),
         ({"experiments__1__seeds": 2, "experiments__1__maps": [0, 2]}, r"maps: run 2 wanted; the experiment has \["),
         (
             {"experiments__0__seeds": 2, "experiments__0__keep_all": [2]},

@@ -144,12 +144,22 @@ def chosen(runs: RunChoice, seeds: tuple[int, ...]) -> tuple[int, ...]:
     return {"all": seeds, "first": seeds[:1]}[runs] if isinstance(runs, str) else seeds[:runs]
 
 
-def _check_runs(name: str, runs: RunChoice | None, seeds: tuple[int, ...], of: str) -> None:
-    """Refuse a setting that names runs which a study or an experiment does not have."""
+def _check_runs(
+    name: str, runs: RunChoice | None, seeds: tuple[int, ...], own: tuple[int, ...], of: str = "experiment"
+) -> None:
+    """Refuse a setting that names runs which are not there.
+
+    A number may be above that of an experiment's own runs, all of which it then means: experiments share settings.
+
+    Args:
+        seeds: of the study.
+        own: of those, the ones that the setting chooses from.
+        of: whose these are.
+    """
     if isinstance(runs, int) and runs > len(seeds):
-        raise ValueError(f"{name}: {runs} runs wanted; the {of} has {list(seeds)}")
-    if isinstance(runs, tuple) and (unknown := sorted(set(runs) - set(seeds))):
-        raise ValueError(f"{name}: run {unknown[0]} wanted; the {of} has {list(seeds)}")
+        raise ValueError(f"{name}: {runs} runs wanted; the study has {list(seeds)}")
+    if isinstance(runs, tuple) and (unknown := sorted(set(runs) - set(own))):
+        raise ValueError(f"{name}: run {unknown[0]} wanted; the {of} has {list(own)}")
 
 
 def _known_runs(given: RunChoice) -> RunChoice:
@@ -397,11 +407,11 @@ class Study(Settings):
             if (first.weights, first.keep_all) != (experiment.weights, experiment.keep_all):
                 raise ValueError(f"weights: {name} has two; its experiments share their dense nets, give all the same")
         for experiment in self.experiments:
-            _check_runs("seeds", experiment.seeds, self.seeds, "study")
+            _check_runs("seeds", experiment.seeds, self.seeds, self.seeds, "study")
             seeds = chosen(experiment.seeds, self.seeds)
-            _check_runs("maps", experiment.maps, seeds, "experiment")
+            _check_runs("maps", experiment.maps, self.seeds, seeds)
             for strategy, settings in experiment.strategies.items():
-                _check_runs(f"strategies.{strategy}.seeds", settings.seeds, seeds, "experiment")
+                _check_runs(f"strategies.{strategy}.seeds", settings.seeds, self.seeds, seeds)
         for experiment in self.experiments:
             # Experiments of one net may have runs of their own, and share what is kept of all.
             of_net = [
@@ -409,7 +419,7 @@ class Study(Settings):
             ]
             runs = {seed for each in of_net for seed in chosen(each, self.seeds)}
             known = tuple(seed for seed in self.seeds if seed in runs)
-            _check_runs("keep_all", experiment.keep_all, known, "net")
+            _check_runs("keep_all", experiment.keep_all, self.seeds, known, "net")
         for experiment in self.experiments:
             seeds = chosen(experiment.seeds, self.seeds)
             without = [seed for seed in seeds if kept_weights(experiment, seed, seeds) != "all"]
