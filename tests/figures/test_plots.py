@@ -167,7 +167,7 @@ def test_fig2_draws_each_rank_along_the_line(tmp_path):
     rows = [row for seed in cases.SEEDS for row in cases.line(seed=seed)]
     tables_of = _table(tmp_path, "surface", cases.surface()), _table(tmp_path, "hessian", cases.hessian())
     figure = fig2.loss_plane(*tables_of, _table(tmp_path, "line", rows))
-    [axes] = [axes for axes in figure.axes if "along the line" in axes.get_title(loc="left")]
+    [axes] = [axes for axes in figure.axes if "(d) line" in axes.get_title(loc="left")]
     first = next(line for line in axes.lines if line.get_linestyle() == "-" and line.get_linewidth() == 1.0)
     assert first.get_xdata() == pytest.approx([0, 0.5, 1])
     assert first.get_ydata() == pytest.approx([21, 13.5, 21])  # means of the seeds 0, 1, 2
@@ -178,7 +178,7 @@ def test_fig2_says_where_eigenvalues_are_of_other_images_than_the_loss(tmp_path)
     hessian = _table(tmp_path, "hessian", [row | {"images": surface["images"].iloc[0]} for row in cases.hessian()])
     line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
     titles = [axes.get_title(loc="left") for axes in fig2.loss_plane(surface, hessian, line).axes]
-    assert [title for title in titles if "images" in title] == ["(d) top 2 along the line, 12,000 images"]
+    assert [title for title in titles if "images" in title] == ["(d) line: top 2, 1 run, 12,000 images"]
 
 
 def test_figures_of_g_and_1s_leave_out_the_dense_net(tmp_path):
@@ -202,7 +202,8 @@ def test_figures_of_g_and_1s_leave_out_the_dense_net(tmp_path):
 def test_the_titles_of_fig2_are_no_wider_than_its_panels(tmp_path):
     surface = _table(tmp_path, "surface", cases.surface())
     rows = [row | {"images": 54000} for seed in cases.SEEDS for row in cases.hessian(seed=seed)]
-    line = _table(tmp_path, "line", [row | {"images": 12000} for row in cases.line()])
+    along = [row | {"images": 12000} for seed in cases.SEEDS for row in cases.line(seed=seed)]
+    line = _table(tmp_path, "line", along)
     figure = fig2.loss_plane(surface, _table(tmp_path, "hessian", rows), line)
     figure.canvas.draw()
     panels = [panel for panel in figure.axes if panel.get_title(loc="left")]

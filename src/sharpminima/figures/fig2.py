@@ -40,7 +40,7 @@ def loss_plane(surface: pd.DataFrame, hessian: pd.DataFrame, line: pd.DataFrame)
         _spectrum_along(along, line)
         ends.set_title(f"(b) Hessian, {_runs(hessian)}{_other_images(hessian, surface)}", loc="left")
         ranks = line["index"].nunique()
-        along.set_title(f"(d) top {ranks} along the line, {_runs(line)}{_other_images(line, surface)}", loc="left")
+        along.set_title(f"(d) line: top {ranks}, {_runs(line)}{_other_images(line, surface)}", loc="left")
         plane.set_title("(a) loss", loc="left")
         cut.set_title(f"(c) loss along y = {nearest_line(surface):.2g}", loc="left")
     return figure
