@@ -11,6 +11,7 @@ from sharpminima.base.stop import StopSignal
 @pytest.fixture
 def stop() -> Iterator[StopSignal]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest itself may run behind a shell's &
     found = StopSignal()
     found.install()
     yield found
