@@ -181,7 +181,7 @@ def test_errors_of_the_metric():
     metric.reset()
     metric.update(images, labels)
     assert_identical(metric.compute(), psp_entropy(model, images, labels))
-    with pytest.raises(AnalysisError, match="order 0 is not offered"):
+    with pytest.raises(AnalysisError, match="order is 0; give at least 1"):
         PspEntropyMetric(model, order=0)
     with pytest.raises(AnalysisError, match="there are 'all' and 'present'"):
         PspEntropyMetric(model, classes="some")

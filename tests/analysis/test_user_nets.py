@@ -505,7 +505,7 @@ def test_what_is_no_tensor_is_named(tmp_path):
         (lambda: HessianVectorProduct(net, images, labels).flatten({first: array}), f"direction of {first} is a ndarr"),
         (lambda: loss_surface_around(net, images, labels, directions=[{first: array}], grid=(3, 1)), "is a ndarray"),
         (lambda: preactivations(net, images.numpy()), "the images are a ndarray; give a tensor"),
-        (lambda: preactivations(net, images, batch_size=0), "the batch size is 0; give at least 1"),
+        (lambda: preactivations(net, images, batch_size=0), "batch_size is 0; give at least 1"),
     ):
         with pytest.raises(AnalysisError, match=message):
             call()

@@ -221,6 +221,21 @@ def test_bad_arguments_are_named() -> None:
     for name, value in {"classes": 0, "order": 3, "tau": 0.0, "pairs": 0, "rare": -1}.items():
         with pytest.raises(TrainingError, match=f"{name} is {value}"):
             PspEntropy(net(), **{"classes": 3, name: value})
+    for name, value, wanted in (
+        ("classes", 3.0, "a whole number"),
+        ("order", True, "a whole number"),
+        ("pairs", "2000", "a whole number"),
+        ("rare", None, "a whole number"),
+        ("seed", 0.5, "a whole number"),
+        ("tau", "narrow", "a number"),
+        ("tau", float("nan"), "a finite number"),
+    ):
+        with pytest.raises(TrainingError, match=f"{name} is {value!r}; give {wanted}"):
+            PspEntropy(net(), **{"classes": 3, name: value})
+    entropy = PspEntropy(net(), classes=3)
+    with pytest.raises(TrainingError, match=r"tau is 0\.0; give a width above 0"):
+        entropy.tau = 0
+    assert entropy.tau == 1.0
     with pytest.raises(AnalysisError, match="no ReLU"):
         entropy_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double(), *batch())
 

@@ -1,7 +1,6 @@
 """What every analysis asks of its model, images, labels, masks and numbers."""
 
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -16,60 +15,6 @@ from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
 FEW = 4  # images that show what a model does with any
 _T = TypeVar("_T")
 _TRIALS = 3  # of whether a model draws random numbers: another thread may draw them, but does not every time
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, of Python or numpy; True and False are none."""
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return not isinstance(value, bool)
-
-
-def check_whole(name: str, value: Any) -> int:
-    """Check that a value is a whole number: the number as Python's, which files hold.
-
-    Raises:
-        AnalysisError: it is not; it is named.
-    """
-    if not is_whole(value):
-        raise AnalysisError(f"{name} is {value!r}; give a whole number")
-    return operator.index(value)
-
-
-def check_number(name: str, value: Any) -> float:
-    """Check that a value is a finite number: the number as Python's, which files hold.
-
-    Raises:
-        AnalysisError: it is not; it is named.
-    """
-    try:
-        number = None if isinstance(value, bool | str | bytes | bytearray) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None:
-        raise AnalysisError(f"{name} is {value!r}; give a number")
-    if not math.isfinite(number):
-        raise AnalysisError(f"{name} is {number}; give a finite number")
-    return number
-
-
-def optional(check: Callable[[str, Any], _T], name: str, value: Any) -> _T | None:
-    """What a check makes of a value; None of None."""
-    return None if value is None else check(name, value)
-
-
-def check_batch_size(batch_size: Any) -> int:
-    """Check that a batch size is a whole number from 1 on.
-
-    Raises:
-        AnalysisError: it is not.
-    """
-    batch_size = check_whole("batch_size", batch_size)
-    if batch_size < 1:
-        raise AnalysisError(f"the batch size is {batch_size}; give at least 1")
-    return batch_size
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from sharpminima.analysis._inputs import (
     FEW,
     agree,
-    check_batch_size,
     check_labelled,
     check_model,
     check_repeatable,
@@ -22,6 +21,7 @@ from sharpminima.analysis._inputs import (
 )
 from sharpminima.analysis._structure import floating_of, mapped, shapes_of, tensors_of
 from sharpminima.base.errors import AnalysisError, SharpminimaError
+from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate_by
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
@@ -101,8 +101,7 @@ class MeanLoss:
     ) -> None:
         _check_choice(criterion, loss_fn)
         self._criterion, self._loss_fn = criterion, loss_fn
-        if batch_size is not None:
-            check_batch_size(batch_size)
+        optional(check_whole, "batch_size", batch_size, least=1)
         self.streamed = targets is None and not isinstance(data, Tensor)
         self._state = torch.get_rng_state()
         self._tensors: tuple[Any, Any] | None = None

@@ -3,10 +3,13 @@
 import contextlib
 import warnings
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from sharpminima.base.errors import TrainingError
+from sharpminima.base.numbers import check_number, check_whole
 from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.preactivations import left_out, watch_preactivations
@@ -63,15 +66,17 @@ class PspEntropy:
     ) -> None:
         check_kind(model)
         check_activations(activations)
-        for name, value, least in (("classes", classes, 1), ("pairs", pairs, 1), ("rare", rare, 0)):
-            if value < least:
-                raise TrainingError(f"{name} is {value}; give at least {least}")
+        check = partial(check_whole, error=TrainingError)
+        classes, pairs, rare = (
+            check("classes", classes, least=1),
+            check("pairs", pairs, least=1),
+            check("rare", rare, least=0),
+        )
+        order, seed = check("order", order), check("seed", seed)
         if order not in (1, 2):
-            raise TrainingError(f"the order is {order}; there are 1 and 2")
-        if not tau > 0:
-            raise TrainingError(f"tau is {tau}; give a width above 0")
+            raise TrainingError(f"order is {order}; there are 1 and 2")
         self._model, self._activations, self._warned = model, activations, False
-        self._soft = SoftEntropy(classes, tau=tau, order=order, pairs=pairs, seed=seed, rare=rare)
+        self._soft = SoftEntropy(classes, tau=_checked_width(tau), order=order, pairs=pairs, seed=seed, rare=rare)
 
     @property
     def tau(self) -> float:
@@ -80,7 +85,7 @@ class PspEntropy:
 
     @tau.setter
     def tau(self, tau: float) -> None:
-        self._soft.tau = tau
+        self._soft.tau = _checked_width(tau)
 
     @contextlib.contextmanager
     def of(self, labels: Tensor) -> Iterator["Watched"]:
@@ -112,6 +117,13 @@ class PspEntropy:
         if skipped and not self._warned:
             self._warned = True
             warnings.warn(left_out(skipped), stacklevel=3)
+
+
+def _checked_width(tau: Any) -> float:
+    tau = check_number("tau", tau, error=TrainingError)
+    if tau <= 0:
+        raise TrainingError(f"tau is {tau}; give a width above 0")
+    return tau
 
 
 class Watched:

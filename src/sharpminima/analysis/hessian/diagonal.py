@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_batch_size, check_whole
 from sharpminima.analysis._loss import Criterion, LossFunction
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian._steps import Steps
 from sharpminima.analysis.hessian.operators import TOGETHER, by_parameter, operator_of, signs_for
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.rng import generator
@@ -120,12 +120,10 @@ def hessian_diagonal(
     >>> curvature.by_parameter()["1.bias"]  # p (1 - p) of two classes
     tensor([0.2500, 0.2500], dtype=torch.float64)
     """
-    probes, seed = check_whole("probes", probes), check_whole("seed", seed)
-    batch_size = None if batch_size is None else check_batch_size(batch_size)
+    probes, seed = check_whole("probes", probes, least=2), check_whole("seed", seed)
+    batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     if method is not None and method not in METHODS:
         raise AnalysisError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    if probes < 2:
-        raise AnalysisError(f"probes is {probes}; give at least 2")
     product = operator_of(matrix)(
         model,
         images,

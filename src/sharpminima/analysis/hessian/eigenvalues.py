@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_batch_size, check_number, check_whole, optional
 from sharpminima.analysis._loss import Criterion, LossFunction
 from sharpminima.analysis._results import Result, numbers
 from sharpminima.analysis.hessian._lanczos import Plan, largest_eigenpairs, plan_basis, rayleigh
 from sharpminima.analysis.hessian.operators import CurvatureProduct, by_parameter, operator_of
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.base.stop import Stopped
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, save_or_stop
@@ -200,10 +200,10 @@ def hessian_eigenvalues(
     """
     k, seed = check_whole("k", k), check_whole("seed", seed)
     max_iterations = check_whole("max_iterations", max_iterations)
-    block_size = optional(check_whole, "block_size", block_size)
+    block_size = optional(check_whole, "block_size", block_size, least=1)
     tol, memory = check_number("tol", tol), optional(check_number, "memory", memory)
     graphs = optional(check_number, "graphs", graphs)
-    batch_size = None if batch_size is None else check_batch_size(batch_size)
+    batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     if which not in WHICH:
         raise AnalysisError(f"there are no eigenvalues {which!r}; there are {', '.join(WHICH)}")
     product = operator_of(matrix)(
@@ -224,8 +224,6 @@ def hessian_eigenvalues(
     if not tol > 0:
         raise AnalysisError(f"tol is {tol}; give a positive one")
     block_size = block_size if block_size is not None else _BLOCK.get(product.device.type, 1)
-    if block_size < 1:
-        raise AnalysisError(f"block_size is {block_size}; give at least 1")
     if max_iterations < (steps := math.ceil(k / block_size)):
         raise AnalysisError(f"max_iterations is {max_iterations}; {k} eigenvalues take at least {steps} steps")
     if basis not in (None, torch.float32, torch.float64):

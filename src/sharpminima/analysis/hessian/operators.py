@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import (
-    check_batch_size,
-    check_finite_weights,
-    check_number,
-    check_tensor,
-    optional,
-    surviving,
-)
+from sharpminima.analysis._inputs import check_finite_weights, check_tensor, surviving
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, Part
 from sharpminima.analysis.hessian._graphs import Graphs
 from sharpminima.analysis.hessian._outer import FISHER, GAUSS_NEWTON, check_apart, check_samples
@@ -29,6 +22,7 @@ from sharpminima.analysis.hessian._rows import Columns, columns_of, of_gradient,
 from sharpminima.analysis.hessian._steps import Steps
 from sharpminima.analysis.hessian._ways import Differentiated, find_way
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.masks import checked_masks
 from sharpminima.nets.modes import measuring, ordinary
@@ -116,7 +110,7 @@ class CurvatureProduct:
             self._graphs = Graphs(graphs, loss.samples, loss.device, held)
         sparse = any(isinstance(module, SparseConv2d) for module in self._net.modules())
         usual = _SPARSE_BATCH if sparse else _BATCH.get(loss.device.type, 1000)
-        self.batch_size = usual if batch_size is None else check_batch_size(batch_size)
+        self.batch_size = usual if batch_size is None else check_whole("batch_size", batch_size, least=1)
         every = dict(model.named_parameters())
         self.shapes = {name: tuple(parameter.shape) for name, parameter in every.items()}  # of all P parameters
         self._total = sum(parameter.numel() for parameter in every.values())

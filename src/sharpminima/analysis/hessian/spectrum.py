@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_batch_size, check_number, check_whole, optional
 from sharpminima.analysis._loss import Criterion, LossFunction
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian._lanczos import BUDGET, COLUMNS, Basis, Plan, check_room, plan_quadrature, quadrature
 from sharpminima.analysis.hessian.operators import TOGETHER, CurvatureProduct, operator_of, signs_for
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.base.stop import Stopped
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, save_or_stop
@@ -143,7 +143,7 @@ def hessian_trace(
     """
     products, seed = check_whole("products", products), check_whole("seed", seed)
     memory = optional(check_number, "memory", memory)
-    batch_size = None if batch_size is None else check_batch_size(batch_size)
+    batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     if products < 6:
         raise AnalysisError(f"products is {products}; give at least 6, of which two probe the rest")
     product = operator_of(matrix)(
@@ -243,13 +243,10 @@ def hessian_density(
     >>> density.nodes.shape, round(float(density.nodes.max()), 4)  # one eigenvalue is not 0
     (torch.Size([8, 2]), 2.5)
     """
-    probes, steps = check_whole("probes", probes), check_whole("steps", steps)
-    points, seed = check_whole("points", points), check_whole("seed", seed)
+    probes, steps = check_whole("probes", probes, least=2), check_whole("steps", steps, least=1)
+    points, seed = check_whole("points", points, least=2), check_whole("seed", seed)
     sigma, memory = optional(check_number, "sigma", sigma), optional(check_number, "memory", memory)
-    batch_size = None if batch_size is None else check_batch_size(batch_size)
-    for name, value, least in (("probes", probes, 2), ("steps", steps, 1), ("points", points, 2)):
-        if value < least:
-            raise AnalysisError(f"{name} is {value}; give at least {least}")
+    batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     if sigma is not None and not sigma > 0:
         raise AnalysisError(f"sigma is {sigma}; give a positive one")
     product = operator_of(matrix)(

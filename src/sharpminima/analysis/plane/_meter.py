@@ -10,17 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import (
-    FEW,
-    agree,
-    check_batch_size,
-    check_images,
-    check_model,
-    check_number,
-    check_whole,
-    count_labels,
-    logits_of,
-)
+from sharpminima.analysis._inputs import FEW, agree, check_images, check_model, count_labels, logits_of
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
 from sharpminima.analysis._reduced import Observed
 from sharpminima.analysis._structure import floating_of
@@ -28,6 +18,7 @@ from sharpminima.analysis.plane._plane import Plane
 from sharpminima.analysis.psp.entropy import PspEntropy, PspStatistics, check_order, check_samples, collect_statistics
 from sharpminima.analysis.psp.preactivations import preactivations
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_number, check_whole
 from sharpminima.nets.activations import Activations, check_activations, identified
 from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.evaluation import evaluate
@@ -81,7 +72,7 @@ class Settings:
         grid = check_whole("grid", self.grid[0]), check_whole("grid", self.grid[1])
         span = check_number("span", self.span[0]), check_number("span", self.span[1])
         plain: dict[str, Any] = {"grid": grid, "span": span, "samples": samples, "seed": seed}
-        plain["batch_size"] = check_batch_size(self.batch_size)
+        plain["batch_size"] = check_whole("batch_size", self.batch_size, least=1)
         plain["save_every_s"] = check_number("save_every_s", self.save_every_s)
         for name, value in plain.items():
             object.__setattr__(self, name, value)

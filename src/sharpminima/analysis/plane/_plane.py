@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, check_tensor, check_whole, surviving
+from sharpminima.analysis._inputs import check_finite_weights, check_tensor, surviving
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_whole
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.modes import copied, measuring
 from sharpminima.runtime.rng import generator

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_batch_size, check_images, check_number, check_whole, given, optional
+from sharpminima.analysis._inputs import check_images, given
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
@@ -17,6 +17,7 @@ from sharpminima.analysis.hessian.operators import check_scaling
 from sharpminima.analysis.plane._plane import Plane
 from sharpminima.analysis.plane.surface import loss_surface
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
@@ -237,7 +238,7 @@ def hessian_along_line(
     settings: dict[str, Any] = {"k": check_whole("k", k), "tol": check_number("tol", tol), "scaling": scaling}
     settings |= {"seed": check_whole("seed", seed), "max_iterations": check_whole("max_iterations", max_iterations)}
     sizes: dict[str, Any] = {"block_size": optional(check_whole, "block_size", block_size)}
-    sizes["batch_size"] = batch_size = None if batch_size is None else check_batch_size(batch_size)
+    sizes["batch_size"] = batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     memory = optional(check_number, "memory", memory)
     has_images = of_images(images, labels, criterion, loss_fn)
     if has_images:

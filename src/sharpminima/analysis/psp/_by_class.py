@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_batch_size, check_finite_weights, check_images, check_model
+from sharpminima.analysis._inputs import check_finite_weights, check_images, check_model
 from sharpminima.analysis.psp import entropy
 from sharpminima.analysis.psp._collect import Collection, LayerStatistics
 from sharpminima.analysis.psp.entropy import (
@@ -22,6 +22,7 @@ from sharpminima.analysis.psp.entropy import (
     statistics_of,
     too_many,
 )
+from sharpminima.base.numbers import check_whole
 from sharpminima.base.stop import STOP
 from sharpminima.nets.activations import Activations, identified
 from sharpminima.nets.evaluation import Evaluation
@@ -47,7 +48,7 @@ def entropy_by_class(
 ) -> PspEntropy:
     """`psp_entropy` with ``by_class``."""
     samples, seed = check_samples(samples, seed)
-    batch_size = check_batch_size(batch_size)
+    batch_size = check_whole("batch_size", batch_size, least=1)
     images, labels = check_images(images, labels)
     outputs = check_model(model, images)
     check_finite_weights(model)

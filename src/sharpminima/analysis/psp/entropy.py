@@ -6,7 +6,6 @@ high-entropy sharp minima", ICANN 2020, eq. 4-5. A neuron's state is 1 where its
 """
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -14,19 +13,11 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import (
-    check_batch_size,
-    check_finite_weights,
-    check_images,
-    check_model,
-    check_whole,
-    count_labels,
-    is_whole,
-    optional,
-)
+from sharpminima.analysis._inputs import check_finite_weights, check_images, check_model, count_labels
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.psp._collect import CHUNK, Collection, LayerStatistics
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.activations import Activations
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.modes import measuring
@@ -432,11 +423,10 @@ def check_order(order: Any, definition: str) -> int:
     Raises:
         AnalysisError: the order is not a whole number from 1 on, or there is no such definition.
     """
-    if not is_whole(order) or order < 1:
-        raise AnalysisError(f"PSP-entropy of order {order} is not offered; choose 1, 2, 3, ...")
+    order = check_whole("order", order, least=1)
     if definition not in DEFINITIONS:
         raise AnalysisError(f"there is no definition {definition!r}; there are {', '.join(DEFINITIONS)}")
-    return operator.index(order)
+    return order
 
 
 def check_samples(samples: Any, seed: Any) -> tuple[int | None, int]:
@@ -497,7 +487,7 @@ def psp_statistics(
     >>> statistics.layers["2"].active.tolist(), statistics.entropy(2).mean  # images with z > 0 [classes, neurons]; bits
     ([[1, 1], [2, 0]], 1.0)
     """
-    batch_size = check_batch_size(batch_size)
+    batch_size = check_whole("batch_size", batch_size, least=1)
     images, labels = check_images(images, labels)
     outputs = check_model(model, images)
     return collect_statistics(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_batch_size, check_finite_weights, check_images, check_model
+from sharpminima.analysis._inputs import check_finite_weights, check_images, check_model
 from sharpminima.analysis.psp._collect import Collection
 from sharpminima.analysis.psp.entropy import (
     PspEntropy,
@@ -15,6 +15,7 @@ from sharpminima.analysis.psp.entropy import (
     statistics_of,
 )
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.numbers import check_whole
 from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.modes import measuring
 
@@ -64,7 +65,7 @@ class PspEntropyMetric:
         samples, seed = check_samples(samples, seed)
         check_activations(activations)
         check_choice(classes)
-        batch_size = check_batch_size(batch_size)
+        batch_size = check_whole("batch_size", batch_size, least=1)
         self._model = model
         self._order, self._definition, self._samples, self._seed = order, definition, samples, seed
         self._batch_size, self._activations, self._classes = batch_size, activations, classes

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_batch_size, check_valued
+from sharpminima.analysis._inputs import check_valued
+from sharpminima.base.numbers import check_whole
 from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.modes import eval_mode, measuring
 from sharpminima.nets.preactivations import capture_preactivations
@@ -33,7 +34,7 @@ def preactivations(
     [3, 3] [3, 2]
     [2, 3] [2, 2]
     """
-    batch_size = check_batch_size(batch_size)
+    batch_size = check_whole("batch_size", batch_size, least=1)
     check_valued(images=images)
     check_activations(activations)
     return _of_batches(model, images, batch_size, activations)
