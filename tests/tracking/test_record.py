@@ -50,7 +50,9 @@ def test_data_that_are_not_there_keep_their_hash(noted: Layout) -> None:
     write_record(noted, "runs")
     assert read_record(noted, "runs")[0]["inputs"] == {str(data): digest}
     Path(noted.record("runs")).unlink()
-    with pytest.raises(SharpminimaError, match=r"digits\.safetensors: is missing; run snakemake"):
+    with pytest.raises(
+        SharpminimaError, match=r"digits\.safetensors: is missing; `snakemake .* -- .*digits\.safetensors` makes it"
+    ):
         write_record(noted, "runs")
 
 
@@ -124,7 +126,7 @@ def test_the_finished_jobs_of_a_study_under_way_are_kept(noted: Layout, monkeypa
     for path in (path for job in unfinished for path in job.outputs):
         Path(path).unlink()
     for stage in STAGES:
-        with pytest.raises(SharpminimaError, match="is missing; run snakemake"):
+        with pytest.raises(SharpminimaError, match="is missing; `snakemake"):
             write_record(noted, stage)
 
     remote = "remote = store\n['remote \"store\"']\nurl = ../store\n"

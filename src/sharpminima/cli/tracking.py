@@ -51,16 +51,25 @@ def track(
         str | None,
         typer.Option("--finished", metavar="STUDY", help="Record the finished jobs of a study under way instead."),
     ] = None,
+    without_nets: Annotated[
+        str | None,
+        typer.Option("--without-nets", metavar="STUDY", help="Record a complete study without its nets instead."),
+    ] = None,
 ) -> None:
     """After a Snakemake run: record the tracked studies in DVC."""
     from sharpminima.tracking import track as track_studies
-    from sharpminima.tracking import track_finished
+    from sharpminima.tracking import track_finished, track_without_nets
 
+    if bool(studies) + (finished is not None) + (without_nets is not None) > 1:
+        raise ConfigError("track: either names of tracked studies, or --finished STUDY, or --without-nets STUDY")
     if finished is not None:
-        if studies:
-            raise ConfigError("track: either names of tracked studies, or --finished STUDY")
         jobs, files = track_finished(layout_of(finished), push=push)
         typer.echo(f"recorded {jobs} finished jobs of {finished}; commit {', '.join(files)} and data/store together")
+        return
+    if without_nets is not None:
+        layout = layout_of(without_nets)
+        files = [*track_without_nets(layout, push=push), ".dvcignore", f"workflow/studies/{layout.name}.sha256"]
+        typer.echo(f"recorded {without_nets} without its nets; commit {', '.join(files)} and data/store together")
         return
     recorded = track_studies(studies or (), push=push)
     typer.echo(f"recorded {', '.join(recorded)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")

@@ -51,6 +51,16 @@ class Paths:
         """Folder of the tables that are measured at the checkpoints."""
         return f"{self.root}/analysis"
 
+    @property
+    def tables_folder(self) -> str:
+        """Folder of the tables of the whole study, and of the numbers of its paper."""
+        return f"{self.root}/tables"
+
+    @property
+    def figures_folder(self) -> str:
+        """Folder of the figures, and of what each comes from."""
+        return f"{self.root}/figures"
+
     def stage_folder(self, stage: str) -> str:
         """The folder that a stage of DVC tracks (see `STAGES`)."""
         return self.runs_folder if stage == "runs" else self.analysis_folder
@@ -121,19 +131,19 @@ class Paths:
 
     def table(self, name: str) -> str:
         """A table of the study."""
-        return f"{self.root}/tables/{name}.csv"
+        return f"{self.tables_folder}/{name}.csv"
 
     def numbers(self) -> str:
         """All numbers of the paper's text and tables."""
-        return f"{self.root}/tables/numbers.json"
+        return f"{self.tables_folder}/numbers.json"
 
     def metrics(self) -> str:
         """The main numbers of the study, one a key: what ``dvc metrics`` shows."""
-        return f"{self.root}/tables/metrics.json"
+        return f"{self.tables_folder}/metrics.json"
 
     def figure(self, name: str) -> str:
         """A figure of the study, without its extension."""
-        return f"{self.root}/figures/{name}"
+        return f"{self.figures_folder}/{name}"
 
     def provenance(self, name: str) -> str:
         """The record of all that a figure comes from, beside it."""

@@ -9,7 +9,7 @@ from sharpminima.tracking._adopt import adopt, data_to_make_first
 from sharpminima.tracking._locks import dvc_at_work, hold, snakemake_is_at_work
 from sharpminima.tracking._record import write_record, write_settings
 from sharpminima.tracking._restore import restore
-from sharpminima.tracking._track import track, track_finished, tracked_studies
+from sharpminima.tracking._track import track, track_finished, track_without_nets, tracked_studies
 from sharpminima.tracking._unnoted import unnoted
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "snakemake_is_at_work",
     "track",
     "track_finished",
+    "track_without_nets",
     "tracked_studies",
     "unnoted",
     "write_record",

@@ -80,13 +80,13 @@ def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
         if missing and finished:
             continue
         if missing:
-            raise SharpminimaError(f"{missing[0]}: is missing; run snakemake")
+            raise _missing(layout, missing[0])
         note = notes.read(job.outputs[0])
         if note is None:
             raise SharpminimaError(f"{job.outputs[0]}: Snakemake has no note of making it; remove it and run snakemake")
         entries.append(
             {
-                "inputs": {path: _input_sha256(path, known, inputs_before) for path in note["input"]},
+                "inputs": {path: _input_sha256(layout, path, known, inputs_before) for path in note["input"]},
                 "outputs": {path: known.sha256(path) for path in job.outputs},
                 "rule": note["rule"],
                 "params": note["params"],
@@ -101,11 +101,17 @@ def write_record(layout: Layout, stage: str, *, finished: bool = False) -> int:
     return len(entries)
 
 
-def _input_sha256(path: str, known: Known, before: dict[str, str]) -> str:
+def _input_sha256(layout: Layout, path: str, known: Known, before: dict[str, str]) -> str:
     digest = known.sha256(path) or before.get(path)  # prepared data that no job needed are not there
     if digest is None:
-        raise SharpminimaError(f"{path}: is missing; run snakemake")
+        raise _missing(layout, path)
     return digest
+
+
+def _missing(layout: Layout, path: str) -> SharpminimaError:
+    # Named as a target: Snakemake does without a file where all that is made from it is there.
+    command = f"snakemake --cores all --config study={layout.config.study} -- {path}"
+    return SharpminimaError(f"{path}: is missing; `{command}` makes it")
 
 
 def check_files(layout: Layout, stage: str, notes: Notes) -> None:

@@ -10,7 +10,7 @@ from sharpminima.base.errors import SharpminimaError
 from sharpminima.base.files import sha256_file, write_text
 from sharpminima.base.yaml_input import read_yaml
 from sharpminima.catalogue.figures import FIGURES
-from sharpminima.study.jobs import Layout
+from sharpminima.study.jobs import Job, Layout
 from sharpminima.study.paths import STAGES
 from sharpminima.study.read import STUDIES, read_config
 from sharpminima.tracking._adopt import adopt
@@ -20,6 +20,7 @@ from sharpminima.tracking._record import check_files, write_record, write_settin
 from sharpminima.tracking._restore import fetch_finished, planned
 
 _PIPELINE = Path("dvc.yaml")
+_IGNORED = Path(".dvcignore")
 
 
 def tracked_studies() -> list[str]:
@@ -90,17 +91,11 @@ def track(names: Sequence[str] = (), *, push: bool = True) -> list[str]:
         for stage in STAGES:
             # Before Snakemake is asked: a damaged file is named as such, not what would be made again after it.
             check_files(layout, stage, notes)
-        missing = planned(layout)
-        if missing:
-            jobs = ", ".join(f"{count} {rule}" for rule, count in missing.items() if rule != "all")
-            raise SharpminimaError(
-                f"study {layout.name} is not up to date, Snakemake would run {jobs}: run "
-                f"`snakemake --cores all --config study={layout.name}` first, or name the studies to record"
-            )
+        _refuse_what_is_to_be_made(layout, ", or name the studies to record")
         for stage in STAGES:
             write_settings(layout, stage)
             write_record(layout, stage)
-        _write_sums(layout)
+        _write_sums(layout, [*layout.analysis_jobs(), *layout.drawing_jobs()])
     targets = [f"{stage}@{name}" for name in studies for stage in stages] if names else []
     _dvc("commit", "--force", *targets)
     if push:
@@ -123,26 +118,80 @@ def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, list[str]
             nowhere, or DVC failed.
         CheckpointError: a checkpoint is damaged.
     """
-    refuse_if_snakemake_is_at_work()
-    refuse_if_dvc_is_at_work()
-    if layout.name in tracked_studies():
-        raise SharpminimaError(f"study {layout.name} is in {_PIPELINE}: `sharpminima track` records it")
+    _refuse_if_busy_or_in_the_pipeline(layout)
     for stage in STAGES:
         fetch_finished(layout, stage)  # else what was recorded before and is not here would be dropped
     adopt(layout)
     jobs = {stage: write_record(layout, stage, finished=True) for stage in STAGES}
     if not any(jobs.values()):
         raise SharpminimaError(f"{layout.root}: no job of study {layout.name} is finished")
-    folders = [layout.stage_folder(stage) for stage in STAGES if jobs[stage]]
+    return sum(jobs.values()), _add([layout.stage_folder(stage) for stage in STAGES if jobs[stage]], push=push)
+
+
+def track_without_nets(layout: Layout, *, push: bool = True) -> list[str]:
+    """Record all of a complete study but its nets: what its figures, its paper and its page are drawn from.
+
+    For a study that ``dvc.yaml`` does not track, and whose checkpoints are too large to keep: DVC is told to ignore
+    them. What is beside them, analyses, tables and figures are tracked by a file each, so that `dvc pull` brings them;
+    the SHA-256 of the last three are written to ``workflow/studies/<study>.sha256``.
+
+    Returns:
+        The files that track them.
+
+    Raises:
+        SharpminimaError: Snakemake or DVC is at work, the study is in ``dvc.yaml``, Snakemake has something to do, a
+            table was changed by hand, or DVC failed.
+        CheckpointError: a checkpoint is damaged.
+    """
+    _refuse_if_busy_or_in_the_pipeline(layout)
+    adopt(layout)
+    notes = Notes()
+    for stage in STAGES:
+        check_files(layout, stage, notes)
+    _refuse_what_is_to_be_made(layout)
+    for stage in STAGES:
+        write_record(layout, stage)
+    figures = [layout.figure_job(name) for name in layout.study.figures]
+    # Without the paper and the page of the study, which a clone has to draw first.
+    drawn = [*figures, layout.provenance_job()] if figures else []
+    _write_sums(layout, [*layout.analysis_jobs(), *layout.comparing_jobs(), *drawn])
+    # Executed notebooks hold the times of their making.
+    _ignore(f"/{layout.runs_folder}/**/*.safetensors", f"/{layout.figures_folder}/*.html")
+    folders = [layout.runs_folder, layout.analysis_folder, layout.tables_folder]
+    return _add([*folders, *([layout.figures_folder] if figures else [])], push=push)
+
+
+def _ignore(*patterns: str) -> None:
+    lines = _IGNORED.read_text(encoding="utf-8").splitlines() if _IGNORED.is_file() else []
+    write_text(_IGNORED, "".join(f"{line}\n" for line in [*lines, *(each for each in patterns if each not in lines)]))
+
+
+def _refuse_if_busy_or_in_the_pipeline(layout: Layout) -> None:
+    refuse_if_snakemake_is_at_work()
+    refuse_if_dvc_is_at_work()
+    if layout.name in tracked_studies():
+        raise SharpminimaError(f"study {layout.name} is in {_PIPELINE}: `sharpminima track` records it")
+
+
+def _refuse_what_is_to_be_made(layout: Layout, otherwise: str = "") -> None:
+    missing = planned(layout)
+    if missing:
+        jobs = ", ".join(f"{count} {rule}" for rule, count in missing.items() if rule != "all")
+        raise SharpminimaError(
+            f"study {layout.name} is not up to date, Snakemake would run {jobs}: run "
+            f"`snakemake --cores all --config study={layout.name}` first{otherwise}"
+        )
+
+
+def _add(folders: Sequence[str], *, push: bool) -> list[str]:
     _dvc("add", "--quiet", *folders)
     files = [f"{folder}.dvc" for folder in folders]
     if push:
         _dvc("push", "--quiet", *files)
-    return sum(jobs.values()), files
+    return files
 
 
-def _write_sums(layout: Layout) -> None:
-    jobs = [*layout.analysis_jobs(), *layout.drawing_jobs()]
+def _write_sums(layout: Layout, jobs: Sequence[Job]) -> None:
     paths = sorted(path for job in jobs for path in job.outputs)
     sums = "".join(f"{sha256_file(path)}  {path}\n" for path in paths)
     write_text(STUDIES / f"{layout.name}.sha256", sums)
