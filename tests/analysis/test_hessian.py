@@ -444,7 +444,7 @@ def test_errors():
     fails("block_size is 0; give at least 1", block_size=0)
     fails("no scaling 'filter'; give None or 'parameter'", scaling="filter")
     fails("computed in torch.int64; give torch.float32 or torch.float64", dtype=torch.int64)
-    fails("batch size is 0", batch_size=0)
+    fails("batch_size is 0", batch_size=0)
     fails("masks for 9.weight, 9.x, which the model does not have", masks={"9.x": images, "9.weight": images})
     fails(r"mask of 1.weight has shape \[6\], the parameter \[6, 12\]", masks={"1.weight": torch.ones(6)})
     fails("mask of 1.bias holds other values than 0 and 1", masks={"1.bias": torch.full((6,), 0.5)})
