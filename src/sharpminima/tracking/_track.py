@@ -86,12 +86,7 @@ def track(names: Sequence[str] = (), *, push: bool = True) -> list[str]:
         _refuse_what_the_stages_lack(Layout(*read_config(name)), stages)
     for name in studies:
         layout = Layout(*read_config(name))  # anew: the plug-ins of the study that was read last are in use
-        adopt(layout)
-        notes = Notes()
-        for stage in STAGES:
-            # Before Snakemake is asked: a damaged file is named as such, not what would be made again after it.
-            check_files(layout, stage, notes)
-        _refuse_what_is_to_be_made(layout, ", or name the studies to record")
+        _refuse_what_is_not_whole(layout, ", or name the studies to record")
         for stage in STAGES:
             write_settings(layout, stage)
             write_record(layout, stage)
@@ -144,11 +139,7 @@ def track_without_nets(layout: Layout, *, push: bool = True) -> list[str]:
         CheckpointError: a checkpoint is damaged.
     """
     _refuse_if_busy_or_in_the_pipeline(layout)
-    adopt(layout)
-    notes = Notes()
-    for stage in STAGES:
-        check_files(layout, stage, notes)
-    _refuse_what_is_to_be_made(layout)
+    _refuse_what_is_not_whole(layout)
     for stage in STAGES:
         write_record(layout, stage)
     figures = [layout.figure_job(name) for name in layout.study.figures]
@@ -173,7 +164,12 @@ def _refuse_if_busy_or_in_the_pipeline(layout: Layout) -> None:
         raise SharpminimaError(f"study {layout.name} is in {_PIPELINE}: `sharpminima track` records it")
 
 
-def _refuse_what_is_to_be_made(layout: Layout, otherwise: str = "") -> None:
+def _refuse_what_is_not_whole(layout: Layout, otherwise: str = "") -> None:
+    adopt(layout)
+    notes = Notes()
+    for stage in STAGES:
+        # Before Snakemake is asked: a damaged file is named as such, not what would be made again after it.
+        check_files(layout, stage, notes)
     missing = planned(layout)
     if missing:
         jobs = ", ".join(f"{count} {rule}" for rule, count in missing.items() if rule != "all")
