@@ -128,6 +128,38 @@ def test_an_analysis_is_made_where_it_is_named(study: Path) -> None:
     assert "norms" not in found.facts()["experiments"][0]["analysis"]
 
 
+def test_an_analysis_is_read_where_it_is_made(study: Path) -> None:
+    settings = yaml.safe_load(study.read_text())
+    (mine,) = settings["experiments"]
+    for other, named in (({}, {0}), ({"norms": {"runs": [2]}}, {0, 2})):
+        both = [mine, {**mine, "model": "lenet300", "dataset": "digits", "analysis": other}]
+        changed = {
+            "seeds": [0, 2],
+            "experiments": [{**mine, "seeds": 1}, *both[1:]],
+            "figures": ["fig1"],
+            "paper": False,
+        }
+        study.write_text(yaml.safe_dump(settings | changed))
+        found = layout(study)
+        jobs = found.jobs()
+        made = {path for job in jobs for path in job.outputs}
+        (numbers,) = [job for job in jobs if job.rule == "numbers"]
+        missing = {path for path in numbers.inputs if path.startswith("results/")} - made
+        assert not missing, "the numbers would wait for tables that nothing makes"
+        assert {job.key["seed"] for job in jobs if job.rule == "norms"} == named
+
+
+def test_a_setting_of_an_analysis_is_not_taken_for_the_studys(study: Path) -> None:
+    code = (study.parent / "mine.py").read_text()
+    (study.parent / "mine.py").write_text(
+        code.replace("    dense: bool = False\n", "    dense: bool = False\n    runs: int = 3\n")
+    )
+    with pytest.raises(
+        ConfigError, match=r"^the analysis norms has a setting runs, by which .*; give it another name$"
+    ):
+        layout(study)
+
+
 def test_a_study_without_plugins_does_not_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = Layout(*load_config({"study": "demo"}))

@@ -6,19 +6,22 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from sphinx.util.inventory import InventoryFile
 from typer.main import get_command
 
 import sharpminima
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.cli import app
-from sharpminima.study.read import read_config
+from sharpminima.study.jobs import Layout
+from sharpminima.study.read import load_config, read_config
 from sharpminima.study.schema import Study
 from site_pages import api, floors, settings, text
 from site_pages.methods import formulas, rows
@@ -165,11 +168,18 @@ def test_the_picture_puts_each_part_above_what_it_points_at() -> None:
 
 
 def test_the_study_of_the_guide_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(
+    block, cheaper = re.findall(
         r"^```yaml\n(.*?)^```$", (ROOT / "docs/howto/own-study.md").read_text(), re.MULTILINE | re.DOTALL
     )
     (tmp_path / "own.yaml").write_text(block)
     monkeypatch.chdir(ROOT)
     study = read_config(str(tmp_path / "own.yaml"))[1]
     assert [experiment.method.name for experiment in study.experiments] == ["magnitude", "snip"]
+    whole, less = yaml.safe_load(block), yaml.safe_load(cheaper)
+    (asked,) = less.pop("experiments")
+    whole = {**whole, **less, "experiments": [{**whole["experiments"][0], **asked}]}
+    (tmp_path / "cheaper.yaml").write_text(yaml.safe_dump(whole))
+    found = Layout(*load_config({"study": str(tmp_path / "cheaper.yaml")}))
+    made = Counter(job.rule for job in found.measurements() if job.key["method"] == "snip")
+    assert made == {"psp": 8, "hessian": 3, "barrier": 8, "surface": 1, "line": 1}
     assert (ROOT / re.findall(r"\$schema=(\S+)", block)[0]).is_file()

@@ -64,6 +64,15 @@ def test_errors_known_answer(numbers):
     assert lenet5["highest"]["runs_that_reached"] == 2
 
 
+def test_eigenvalues_may_be_of_other_images_and_fewer_runs(files):
+    rows = [{**row, "images": 500, "part": "test"} for row in cases.hessian(seed=0)]
+    hessian = [cases.write(files["folder"], "hessian", rows, "hessian-of-500")]
+    analysis = json.loads(_summary(files, "other.json", hessian=hessian).read_text())["experiments"][0]["analysis"]
+    assert (analysis["images"], analysis["part"], analysis["runs"]) == (1293, "train", 3)
+    found = analysis["hessian"]["surviving"]
+    assert (found["images"], found["part"], found["ranks"][0]["difference"]["n"]) == (500, "test", 1)
+
+
 def test_analysis_known_answer(numbers):
     analysis = numbers["experiments"][0]["analysis"]
     assert numbers["experiments"][1]["analysis"] is None

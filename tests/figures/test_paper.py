@@ -234,6 +234,25 @@ def test_barriers_and_eigenvalues_between_the_nets_stand_in_tables(whole, tmp_pa
         assert cell.startswith(f"{known[at]['mean']:.3g} ± ")
 
 
+def test_what_eigenvalues_are_taken_of_is_said_where_it_is_not_what_entropies_are(whole, study, tmp_path):
+    _copy_source(tmp_path)
+    psp = [cases.write(tmp_path, "psp", cases.psp(seed=s), f"psp-{s}") for s in cases.SEEDS]
+    said = []
+    for images in (1293, 500):
+        rows = [{**row, "images": images} for row in cases.hessian(seed=0)]
+        hessian = [cases.write(tmp_path, "hessian", rows, f"hessian-{images}")]
+        summarise(whole / "results.csv", {"psp": psp, "hessian": hessian}, CLAIMS, study, tmp_path / "numbers.json")
+        found = [_query(tmp_path, selector) for selector in ("<measured-on>", "<eigenvalues-of>")]
+        said.append([" ".join(_text(item).replace("\u00a0", " ").split()) for (item,) in found])
+    (same, fewer), (other, _) = said
+    assert "here 1,293 images (train) for LeNet-5 on digits." in same
+    assert (
+        "here 1,293 images (train) for LeNet-5 on digits; eigenvalues on LeNet-5 on digits take 500 of them (train)."
+        in other
+    )
+    assert "at 1-S over all runs (of LeNet-5 on digits over 1 of 3), and" in fewer
+
+
 def test_a_claim_of_more_comparisons_than_a_page_has_room_for_goes_on_over_pages(whole, tmp_path):
     _copy_source(tmp_path)
     numbers = json.loads((whole / "numbers.json").read_text())

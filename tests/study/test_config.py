@@ -209,6 +209,20 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
             "analysis.surface.images: 5 given; PSP statistics need an image of each class, and digits has 10: give",
         ),
         ({"experiments__1__analysis": {"psp": {"samples": 1}}}, "psp.samples: 1 given; input should be greater"),
+        (
+            {"experiments__1__analysis": {"hessian": {"runs": 4}}},
+            r"analysis.hessian.runs: 4 runs wanted; the study has \[",
+        ),
+        (
+            {"experiments__1__seeds": 2, "experiments__1__analysis": {"barrier": {"runs": [2]}}},
+            r"analysis.barrier.runs: run 2 wanted; the experiment has \[0, 1\]",
+        ),
+        ({"experiments__1__analysis": {"psp": {"runs": "some"}}}, "analysis.psp.runs: 'some' given; all, first or a"),
+        ({"experiments__1__analysis": {"line": {"runs": 2}}}, "analysis.line.runs: no such key"),
+        (
+            {"experiments__1__analysis": {"psp": {"runs": [1]}}},
+            "analysis.psp.runs: a figure shows the first run of the focus; name it too",
+        ),
         ({"experiments__1__maps": 5}, r"maps: 5 runs wanted; the study has \[0, 1, 2\]"),
         ({"experiments__1__seeds": 2, "experiments__1__maps": [0, 2]}, r"maps: run 2 wanted; the experiment has \["),
         (

@@ -189,6 +189,35 @@ def test_maps_are_made_where_figures_show_them_and_where_an_experiment_asks(tmp_
     assert runs(made(lenet5="all").map_tables("surface")) == of_focus
 
 
+def test_an_analysis_may_be_made_in_some_of_the_runs(tmp_path: Path) -> None:
+    study = yaml.safe_load(Path("workflow/studies/demo.yaml").read_text(encoding="utf-8"))
+    experiment = next(e for e in study["experiments"] if e["model"] == study["focus"]["model"])
+    path = tmp_path / "some.yaml"
+
+    def found(**analysis: dict) -> Layout:
+        experiment["analysis"] = analysis
+        path.write_text(yaml.safe_dump({**study, "seeds": [6, 2, 4]}), encoding="utf-8")
+        return layout(str(path))
+
+    whole, some = found(), found(hessian={"runs": 2}, psp={"runs": "first"}, barrier={"runs": [4]})
+    jobs = [
+        {job.outputs: job for job in each.measurements() if job.key["model"] == experiment["model"]}
+        for each in (whole, some)
+    ]
+    assert jobs[1].items() <= jobs[0].items(), "of the same settings, so that nothing is made anew"
+    seeds = {
+        rule: [job.key["seed"] for job in jobs[1].values() if job.rule == rule]
+        for rule in ("hessian", "psp", "barrier")
+    }
+    assert seeds == {"hessian": [6, 2], "psp": [6], "barrier": [4]}
+    made = {path for each in (some.training_jobs(), some.measurements()) for job in each for path in job.outputs}
+    numbers = some.analysis_jobs()[-1]
+    tables = {name: [path for path in numbers.inputs if f"/{name}/" in path] for name in ("hessian", "psp", "barrier")}
+    assert {path for paths in tables.values() for path in paths} <= made
+    assert some.figure_tables("fig2")["hessian"] == tables["hessian"]
+    assert len(jobs[0]) - len(jobs[1]) == 1 + 2 + 2
+
+
 def test_an_experiment_has_the_first_so_many_runs(tmp_path: Path) -> None:
     experiment = {
         "dataset": "digits",

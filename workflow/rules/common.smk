@@ -22,6 +22,7 @@ from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, PUBLISHED_CODE, RAN
 from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_ERRORS
 from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import experiment_key
+from sharpminima.study.schema import MADE_OF
 from sharpminima.study.read import load_config
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold, unnoted
 
@@ -210,7 +211,7 @@ def chosen_analysis(wildcards):
 
 def analysis_settings(wildcards):
     """Params: the settings of one analysis as JSON."""
-    return chosen_analysis(wildcards).model_dump_json()
+    return chosen_analysis(wildcards).model_dump_json(exclude={MADE_OF})
 
 
 def dense_net(wildcards):

@@ -85,6 +85,8 @@ class Counted(TypedDict):
 class Spectrum(Counted):
     """The largest eigenvalues of the Hessian in one space; dense nets are counted by themselves."""
 
+    images: int
+    part: str
     ranks: list[Ends]
     dimension: Summary
     positive: int

@@ -66,6 +66,8 @@ def hessian(rows: pd.DataFrame) -> dict[str, Any]:
         its_rows = of_nets[of_nets["strategy"].isin(ENDS)]
         counted = _counted(its_rows)
         spaces[str(space)] = {
+            "images": int(its_rows["images"].iloc[0]),
+            "part": str(its_rows["part"].iloc[0]),
             "ranks": ranks,
             "dimension": describe(its_rows.drop_duplicates(["strategy", "seed"])["dimension"]),
             "values": counted["values"],

@@ -25,7 +25,7 @@ from sharpminima.catalogue.registry import packaged, source_file
 from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_DATASET, PUBLISHED_ERRORS, Paths
 from sharpminima.study.plugged import as_settings, files_of, used_by, used_by_figure, used_by_numbers
 from sharpminima.study.runs import Runs, experiment_key
-from sharpminima.study.schema import Experiment, Precision, RunChoice, TransferSettings, chosen
+from sharpminima.study.schema import MADE_OF, Experiment, Precision, RunChoice, TransferSettings, chosen
 
 NUMBERS_CODE = (
     source_file("sharpminima.report.tables"),
@@ -227,7 +227,9 @@ class Layout(Runs, Paths):
                         dense = [self.dense(**key)] if of_dense(settings) else []
                         inputs = (self.prepared(experiment.dataset), *ends, *dense)
                         wildcards = {**key, "analysis": name}
-                        asked = settings.model_dump(mode="json") | as_settings(used_by("analyse", **wildcards))
+                        asked = settings.model_dump(mode="json", exclude={MADE_OF}) | as_settings(
+                            used_by("analyse", **wildcards)
+                        )
                         yield Job(name, inputs, (table,), asked, wildcards)
 
     def summarised_tables(self) -> dict[str, list[str]]:
@@ -364,7 +366,11 @@ class Layout(Runs, Paths):
                 return self.drawn_tables(name)
             case "mapped":
                 return self.map_tables(name)
-        return [self.analysis(name, **key, seed=seed) for e, _, key in self.analyses() for seed in self.seeds(e)]
+        return [
+            self.analysis(name, **key, seed=seed)
+            for experiment, _, key in self.analyses()
+            for seed in self.measured(experiment, name)
+        ]
 
     def drawn_tables(self, name: str) -> list[str]:
         """The tables of one analysis that the figures show."""
@@ -411,11 +417,12 @@ class Layout(Runs, Paths):
                 return [self.run_file(EVENTS, **key, seed=seed) for seed in self.seeds(experiment)]
             case OfFocus(analysis, runs):
                 experiment, key = self.focus()
-                if runs == "all" and ANALYSES[analysis].when == "mapped" and experiment.maps is not None:
-                    tables = self._of_runs(analysis, experiment, key, experiment.maps)  # other runs have none
-                else:
-                    tables = self._of_runs(analysis, experiment, key, runs)
-                return tables[0] if runs == "first" else tables
+                if runs == "first":
+                    return self._of_runs(analysis, experiment, key, runs)[0]
+                # Other runs have none.
+                maps = experiment.maps if ANALYSES[analysis].when == "mapped" else None
+                measured = self.measured(experiment, analysis) if maps is None else maps
+                return self._of_runs(analysis, experiment, key, measured)
 
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""

@@ -6,7 +6,15 @@ from typing import Any, Literal
 
 from sharpminima.base import names
 from sharpminima.base.errors import ConfigError
-from sharpminima.study.schema import AnalysisSettings, Experiment, Retraining, Study, chosen, kept_weights
+from sharpminima.study.schema import (
+    AnalysisSettings,
+    Experiment,
+    Retraining,
+    Study,
+    chosen,
+    kept_weights,
+    measured_runs,
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,10 @@ class Runs:
                 f"analysis: {{ {analysis}: {{}} }}"
             )
         return chosen
+
+    def measured(self, experiment: Experiment, analysis: str) -> tuple[int, ...]:
+        """The runs of an experiment in which an analysis is made that no figure and no ``maps`` ask for."""
+        return measured_runs(getattr(experiment.analysis, analysis, None), self.seeds(experiment))
 
     def focus(self) -> tuple[Experiment, dict[str, str]]:
         """The experiment that Fig. 2-5 show, and the wildcards, without the seed, of its analysis."""

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.base.names import DENSE, FINEST_LEVEL, GRADUAL, checked_level
 from sharpminima.base.settings import MOST_REPLICAS, MOST_THREADS, Distinct, Seed, Settings
 from sharpminima.catalogue.analyses import ANALYSES, Analysis, of_dense, too_few_images
@@ -100,10 +101,40 @@ class _Analyses(Settings):
         return {name: settings for name, settings in dump(self).items() if settings is not None}
 
 
+MADE_OF = "runs"
+"""The setting of an analysis by which a study says in which runs it is made; its step does not take it."""
+
+
+@cache
+def _asked_model(analysis: Analysis) -> type[BaseModel]:
+    """The settings of an analysis, with the runs in which it is made where neither figures nor `maps` say which."""
+    settings: type[BaseModel] = analysis.settings
+    if MADE_OF in settings.model_fields:
+        raise ConfigError(
+            f"the analysis {analysis.name} has a setting {MADE_OF}, by which a study says in which runs it is made; "
+            "give it another name"
+        )
+    if analysis.when != "always":
+        return settings
+    described = Field(
+        "all",
+        exclude_if=lambda runs: runs == "all",  # it came after the first records
+        description="those of the experiment's runs in which it is made: the first so many, or seeds",
+    )
+    more: dict[str, Any] = {MADE_OF: (Runs, described)}
+    return create_model(settings.__name__, __base__=settings, __doc__=settings.__doc__, **more)
+
+
+def measured_runs(settings: Any, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of an experiment's runs in which an analysis of these settings is made; None: it is not made."""
+    return () if settings is None else chosen(getattr(settings, MADE_OF, "all"), seeds)
+
+
 @cache
 def _analysis_model(analyses: tuple[Analysis, ...], brought: tuple[Analysis, ...]) -> type[BaseModel]:
-    fields: dict[str, Any] = {analysis.name: (analysis.settings, analysis.settings()) for analysis in analyses}
-    fields |= {analysis.name: (analysis.settings | None, None) for analysis in brought}
+    models = {analysis.name: _asked_model(analysis) for analysis in (*analyses, *brought)}
+    fields: dict[str, Any] = {analysis.name: (models[analysis.name], models[analysis.name]()) for analysis in analyses}
+    fields |= {analysis.name: (models[analysis.name] | None, None) for analysis in brought}
     return create_model(
         "AnalysisSettings",
         __base__=_Analyses,
@@ -422,12 +453,14 @@ class Study(Settings):
             _check_runs("keep_all", experiment.keep_all, self.seeds, known, "net")
         for experiment in self.experiments:
             seeds = chosen(experiment.seeds, self.seeds)
-            without = [seed for seed in seeds if kept_weights(experiment, seed, seeds) != "all"]
-            if without and (of := [name for name, each in experiment.analysis or () if of_dense(each)]):
-                raise ValueError(
-                    f"analysis.{of[0]}.dense: the dense net of run {min(without)} keeps no weights; "
-                    f"take weights: {experiment.weights} out, or give keep_all: {len(seeds)}"
-                )
+            for name, settings in experiment.analysis or ():
+                _check_runs(f"analysis.{name}.runs", getattr(settings, MADE_OF, None), self.seeds, seeds)
+                measured = measured_runs(settings, seeds) if of_dense(settings) else ()
+                if without := [seed for seed in measured if kept_weights(experiment, seed, seeds) != "all"]:
+                    raise ValueError(
+                        f"analysis.{name}.dense: the dense net of run {min(without)} keeps no weights; "
+                        f"take weights: {experiment.weights} out, or give keep_all: {len(seeds)}"
+                    )
         drawn = [FIGURES[name] for name in self.figures]
         if any(figure.needs(OfFocus) for figure in drawn):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
@@ -439,6 +472,10 @@ class Study(Settings):
                         f"focus: a figure shows {source.analysis}, which the experiment's analysis does not name; add "
                         f"{source.analysis}: {{}}"
                     )
+                if isinstance(source, OfFocus) and not self._measures_shown(source):
+                    raise ValueError(
+                        f"analysis.{source.analysis}.runs: a figure shows the first run of the focus; name it too"
+                    )
         if any(figure.needs(PathEvents) for figure in drawn) and self.path_experiment() is None:
             raise ValueError("figures: path shows the path of dessilbi, and no experiment has that method")
         if any(figure.needs(EntropyWays) for figure in drawn) and not any(e.psp_entropy for e in self.experiments):
@@ -449,9 +486,20 @@ class Study(Settings):
 
     def _measures(self, analysis: str) -> bool:
         """Whether the first analysed experiment of the focus makes an analysis."""
+        return getattr(self._focused().analysis, analysis) is not None
+
+    def _measures_shown(self, source: OfFocus) -> bool:
+        """Whether the analysis is made in the run that the figure shows, if it shows one: the first."""
+        if source.runs == "all":
+            return True
+        experiment = self._focused()
+        seeds = chosen(experiment.seeds, self.seeds)
+        return seeds[0] in measured_runs(getattr(experiment.analysis, source.analysis), seeds)
+
+    def _focused(self) -> Experiment:
+        """The first analysed experiment of the focus."""
         net = (self.focus.dataset, self.focus.model) if self.focus else None
-        settings = next(e.analysis for e in self.experiments if (e.dataset, e.model) == net and e.analysis)
-        return getattr(settings, analysis) is not None
+        return next(e for e in self.experiments if (e.dataset, e.model) == net and e.analysis)
 
     def path_experiment(self) -> Experiment | None:
         """The experiment whose path the figure of that name shows: the first of DessiLBI."""
