@@ -178,12 +178,13 @@ def test_other_readings_are_carried_over_and_decide_nothing(experiments):
 
 def test_a_verdict_names_what_it_is_without(experiments):
     nets = claim(NETS, stated_for=("mnist/lenet5", "cifar10/resnet32"), name="gap")
-    elsewhere = claim({"kind": "lower-elsewhere", "quantity": "psp_norm"}, name="elsewhere")
-    carry = claim({"kind": "carry-over", "claims": ["gap", "elsewhere"]}, stated_for=["mnist/lenet300"], name="carry")
+    elsewhere = claim({"kind": "lower-elsewhere", "quantity": "psp_norm"}, name="lower-elsewhere")
+    both = ["gap", "lower-elsewhere"]
+    carry = claim({"kind": "carry-over", "claims": both}, stated_for=["mnist/lenet300"], name="carry")
     gap, at_focus, carried = found = judged(experiments, nets, elsewhere, carry)
     assert (gap["verdict"], gap["missing"]) == (REPRODUCED, ["ResNet-32 on CIFAR-10"])
     assert at_focus["missing"] == []
-    assert carried["missing"] == ["elsewhere for LeNet-300 on MNIST"]  # only the net of the maps has them
+    assert carried["missing"] == ["lower elsewhere for LeNet-300 on MNIST"]  # only the net of the maps has them
     assert "reproduced (without ResNet-32 on CIFAR-10): something" in as_text(found)
     assert "**reproduced (without ResNet-32 on CIFAR-10)**" in as_markdown(found)
     (absent,) = judged(experiments, claim(NETS, stated_for=["cifar10/resnet32"]))

@@ -122,6 +122,21 @@ def test_fig1_breaks_a_panel_where_controls_fail(tmp_path):
     assert (lower.get_yscale(), lower.get_ylim()[0]) == ("linear", 0)
 
 
+def test_fig1_draws_no_bar_of_a_mean_beyond_the_break(tmp_path):
+    rows = [
+        cases.result(strategy=strategy, level=0.8, sparsity=0.8, seed=seed, test_error_percent=error)
+        for strategy, errors in (("gradual", (1.0, 1.2)), ("random-structure", (5.0, 90.0)))
+        for seed, error in enumerate(errors)
+    ]
+    upper, lower = fig1.error_against_removed(_table(tmp_path, "results", rows)).axes
+
+    def bars(axes):
+        segments = [segment for bar in axes.containers for segment in bar.lines[2][0].get_segments()]
+        return [segment[:, 1].mean() for segment in segments if len(segment) and np.isfinite(segment).all()]
+
+    assert (bars(lower), bars(upper)) == ([pytest.approx(1.1)], [pytest.approx(47.5)])
+
+
 def test_fig1_does_not_break_a_panel_where_the_method_itself_fails(tmp_path):
     rows = [
         cases.result(level=level, sparsity=level, test_error_percent=error)

@@ -140,7 +140,8 @@ def _draw_errors(
         bars = axes.errorbar(
             100 - rows["removed_mean"],
             rows["error_mean"],
-            yerr=rows["error_sd"].fillna(0),
+            # Across the break a bar would look like a line from edge to edge.
+            yerr=rows["error_sd"].fillna(0).where(inside),
             color=look.colour,
             marker=look.marker,
             markevery=inside,

@@ -179,7 +179,7 @@ def _missing(
     missing = [_net(place) for place in stated_for if place not in tried]
     for name, results in carried.items():
         lacking = tried - {_place(result) for result in results if not result["sensitivity"]}
-        missing += [f"{name} for {_net(place)}" for place in stated_for if place in lacking]
+        missing += [f"{name.replace('-', ' ')} for {_net(place)}" for place in stated_for if place in lacking]
     return missing
 
 
