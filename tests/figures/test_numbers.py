@@ -40,6 +40,11 @@ def test_equal_tables_give_equal_bytes(files, numbers):
     assert numbers["study"] == {"title": "a study"}
 
 
+def test_the_data_that_margins_name_have_titles(numbers):
+    assert numbers["margins"]["test_error"].keys() - {"others"} <= numbers["titles"]["datasets"].keys()
+    assert numbers["titles"]["datasets"]["cifar10"] == "CIFAR-10"
+
+
 def test_the_map_that_figures_show_stays_the_first(files):
     maps = [cases.write(files["folder"], "surface", cases.surface(seed=seed), f"surface-{seed}") for seed in (2, 0)]
     numbers = json.loads(_summary(files, "maps.json", surface=maps).read_text())

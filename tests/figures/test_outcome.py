@@ -45,14 +45,20 @@ def test_what_is_judged_on_one_net_says_how_the_others_came_out_and_what_speaks_
         "The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian of all parameters"
     )
     assert outcome([claim]) == [
-        f"{sharper} (judged on LeNet-5 on MNIST; undecided on 1 other).",
+        f"{sharper} (judged on LeNet-5 on MNIST; undecided on LeNet-5 on Fashion-MNIST).",
         "Of the paper's 1 claims 1 is reproduced, 0 not reproduced and 0 undecided. "
         "1 of these verdicts survives Holm's correction over all claims.",
     ]
+    claim["results"] += [compared("reproduced", "digits"), compared("not reproduced", "cifar10")]
+    assert outcome([claim])[0] == (
+        f"{sharper} (judged on LeNet-5 on MNIST; likewise on LeNet-5 on digits; the contrary on LeNet-5 on CIFAR-10; "
+        "undecided on LeNet-5 on Fashion-MNIST)."
+    )
+    del claim["results"][2:]
     claim["results"][1] = compared("not reproduced", stated=True, reading="surviving parameters")
-    assert outcome([claim])[0] == f"{sharper} (not reproduced by another reading: surviving parameters)."
+    assert outcome([claim])[0] == f"{sharper} (not reproduced by another reading, surviving parameters)."
     claim["results"][1]["remark"] = "no difference that matters"
-    assert "by another reading: surviving parameters (no difference that matters))" in outcome([claim])[0]
+    assert "by another reading, surviving parameters (no difference that matters))" in outcome([claim])[0]
     claim["results"] = [compared("reproduced", stated=True), compared("undecided", stated=True, reading="relative")]
     assert outcome([claim])[0] == f"{sharper}."
 

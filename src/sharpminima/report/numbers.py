@@ -60,7 +60,7 @@ def summarise(
         "study": dict(study),
         "experiments": experiments,
         "ways": ways(experiments, study),
-        "titles": _titles(tables),
+        "titles": _titles(tables, ledger),
         "outcome": outcome(judged, of_paper="ledger" not in study),
         "claims": judged,
         "by_settings": judge_settings(ledger, experiments),
@@ -112,9 +112,10 @@ def _experiments(tables: Mapping[str, pd.DataFrame], study: Mapping[str, Any]) -
     ]
 
 
-def _titles(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """The names of datasets and models, as a person writes them."""
-    datasets = {*tables["results"]["dataset"], *tables["transfer"]["to"]}
+def _titles(tables: Mapping[str, pd.DataFrame], ledger: Ledger) -> dict[str, dict[str, str]]:
+    """The names of datasets, those that margins name too, and of models, as a person writes them."""
+    of_margins = set(ledger.margins.test_error) - {"others"} if ledger.margins else set()
+    datasets = {*tables["results"]["dataset"], *tables["transfer"]["to"], *of_margins}
     return {
         "datasets": {name: title_of_dataset(name) for name in sorted(datasets)},
         "models": {name: title_of_model(name) for name in sorted({*tables["results"]["model"]})},

@@ -84,11 +84,13 @@ def _reach(claim: Mapping[str, Any]) -> str:
     if claim["verdict"] == UNDECIDED or not decided:
         return ""
     notes = []
-    if others := [result for result in results if not (result["stated"] or result["sensitivity"])]:
-        notes.append(f"judged on {', '.join(sorted(decided))}")
-        counts = Counter(result["verdict"] for result in others)
-        notes += [f"{verdict} on {count} other{'s' * (count > 1)}" for verdict, count in sorted(counts.items())]
     opposite = REPRODUCED if claim["verdict"] == NOT_REPRODUCED else NOT_REPRODUCED
+    if others := [result for result in results if not (result["stated"] or result["sensitivity"])]:
+        notes.append(f"judged on {_listed(decided)}")
+        ways = {claim["verdict"]: "likewise on", opposite: "the contrary on", UNDECIDED: "undecided on"}
+        for verdict, way in ways.items():
+            if nets := {_net(result) for result in others if result["verdict"] == verdict}:
+                notes.append(f"{way} {_listed(nets)}")
     readings = [result for result in results if result["sensitivity"] and _net(result) in decided]
     against = {
         f"{result['detail']} ({result['remark']})" if result["remark"] else result["detail"]
@@ -96,8 +98,12 @@ def _reach(claim: Mapping[str, Any]) -> str:
         if result["verdict"] == opposite
     }
     if against:
-        notes.append(f"{opposite} by another reading: {', '.join(sorted(against))}")
+        notes.append(f"{opposite} by another reading, {', '.join(sorted(against))}")
     return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names))
 
 
 def _net(result: Result) -> str:
