@@ -49,9 +49,11 @@ def test_what_is_judged_on_one_net_says_how_the_others_came_out_and_what_speaks_
         "Of the paper's 1 claims 1 is reproduced, 0 not reproduced and 0 undecided. "
         "1 of these verdicts survives Holm's correction over all claims.",
     ]
-    claim["results"] += [compared("reproduced", "digits"), compared("not reproduced", "cifar10")]
+    claim["results"] += [compared("reproduced", data) for data in ("usps", "digits", "emnist")]
+    claim["results"] += [compared("not reproduced", "cifar10")]
     assert outcome([claim])[0] == (
-        f"{sharper} (judged on LeNet-5 on MNIST; likewise on LeNet-5 on digits; the contrary on LeNet-5 on CIFAR-10; "
+        f"{sharper} (judged on LeNet-5 on MNIST; likewise on LeNet-5 on digits, LeNet-5 on emnist and LeNet-5 on usps; "
+        "the contrary on LeNet-5 on CIFAR-10; "
         "undecided on LeNet-5 on Fashion-MNIST)."
     )
     del claim["results"][2:]

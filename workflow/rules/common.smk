@@ -21,9 +21,9 @@ from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, PUBLISHED_CODE, RANKING_CODE, Layout
 from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_ERRORS
 from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
+from sharpminima.study.read import load_config
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.schema import MADE_OF
-from sharpminima.study.read import load_config
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold, unnoted
 
 try:

@@ -103,7 +103,8 @@ def _reach(claim: Mapping[str, Any]) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return " and ".join(sorted(names))
+    *others, last = sorted(names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _net(result: Result) -> str:
