@@ -58,9 +58,14 @@ def test_what_is_judged_on_one_net_says_how_the_others_came_out_and_what_speaks_
     )
     del claim["results"][2:]
     claim["results"][1] = compared("not reproduced", stated=True, reading="surviving parameters")
-    assert outcome([claim])[0] == f"{sharper} (not reproduced by another reading, surviving parameters)."
+    assert outcome([claim])[0] == f"{sharper} (not reproduced by another reading: surviving parameters)."
     claim["results"][1]["remark"] = "no difference that matters"
-    assert "by another reading, surviving parameters (no difference that matters))" in outcome([claim])[0]
+    assert "by another reading: surviving parameters (no difference that matters))" in outcome([claim])[0]
+    claim["results"].append(compared("not reproduced", stated=True, reading="relative changes, layer 1"))
+    assert outcome([claim])[0].endswith(
+        "(not reproduced by other readings: relative changes, layer 1, and surviving parameters (no difference that "
+        "matters))."
+    )
     claim["results"] = [compared("reproduced", stated=True), compared("undecided", stated=True, reading="relative")]
     assert outcome([claim])[0] == f"{sharper}."
 

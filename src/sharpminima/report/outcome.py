@@ -98,7 +98,8 @@ def _reach(claim: Mapping[str, Any]) -> str:
         if result["verdict"] == opposite
     }
     if against:
-        notes.append(f"{opposite} by another reading, {', '.join(sorted(against))}")
+        several = "other readings" if len(against) > 1 else "another reading"
+        notes.append(f"{opposite} by {several}: {', and '.join(sorted(against))}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
