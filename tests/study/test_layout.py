@@ -48,34 +48,45 @@ def test_dvc_looks_at_each_entry_of_the_config_on_which_trainings_depend() -> No
 
 
 def test_a_study_may_keep_the_weights_of_the_highest_level_alone() -> None:
-    found = layout("paper-new")
-    settings = {job.outputs[0].removeprefix("results/paper-new/runs/"): job.settings for job in found.training_jobs()}
+    found = layout("paper")
+    settings = {job.outputs[0].removeprefix("results/paper/runs/"): job.settings for job in found.training_jobs()}
     run = "mnist/lenet5/lobster"
     assert settings["mnist/lenet5/dense/seed-3/checkpoint.safetensors"]["weights"] == "none"
     assert settings[f"{run}/level-80/gradual/seed-3/checkpoint.safetensors"]["weights"] == "highest"
     assert settings[f"{run}/level-99.3/rewind/seed-3/checkpoint.safetensors"]["weights"] == "none"
     assert "weights" not in settings[f"{run}/level-99.57/rewind/seed-3/checkpoint.safetensors"]
-    assert {key["strategy"] for key, *_ in found.transfers()} == {"gradual", "rewind", "random-structure"}
-    assert Costs(found).disk_mb()[0] < 150
+    moved = {seed: {key["strategy"] for key, *_ in found.transfers() if key["seed"] == seed} for seed in (2, 3)}
+    assert moved[2] - moved[3] == {"dense"}, "runs 0 to 2 keep all"
+    assert "weights" not in settings["mnist/lenet5/dense/seed-2/checkpoint.safetensors"]
+    assert Costs(found).disk_mb()[0] < 200
 
 
 def test_one_study_may_hold_runs_of_two_policies(tmp_path: Path) -> None:
-    """Three runs of `paper` and those of `paper-new` as one study: the same jobs, so that none is done again."""
-    study = yaml.safe_load(Path("workflow/studies/paper.yaml").read_text(encoding="utf-8"))
-    for name, count in (("three", 3), ("ten", 10)):
-        study["seeds"] = list(range(count))
+    """Three runs, seven more of which less is drawn and kept, and both as one study: so that none is done again."""
+    text = Path("workflow/studies/paper.yaml").read_text(encoding="utf-8")
+    once = {"seeds": "all", "levels": "highest"}
+    later = {"rewind": {"seeds": "all"}, "rewind-long": once, "reinit": once, "random-structure": once}
+    found = {}
+    for name, seeds in (("first", range(3)), ("later", range(3, 10)), ("both", range(10))):
+        study = yaml.safe_load(text)
+        study["seeds"] = list(seeds)
         for experiment in study["experiments"]:
-            fashion, several = experiment["dataset"] == "fashion-mnist", count > 3
-            drawn = {"replicas": 10, **({"others": {"levels": "highest"}} if several else {})}
-            kept = {"weights": "highest", "keep_all": 3, **({"seeds": 8} if fashion else {})} if several else {}
-            maps = ([0, 3, 4] if several else 1) if fashion else 3
+            fashion = experiment["dataset"] == "fashion-mnist"
+            drawn = {"replicas": 10, **({"others": {"levels": "highest"}} if name == "both" else {})}
             for key in ("weights", "keep_all", "seeds"):
                 experiment.pop(key, None)
-            experiment |= {**kept, "maps": maps}
+            experiment["maps"] = {"first": [0], "later": [3, 4], "both": [0, 3, 4]}[name]
+            experiment["analysis"] = {"line": {"images": 10000}}
             experiment["strategies"] = experiment["strategies"] | {"reinit": drawn, "random-structure": drawn}
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(study))
-    whole = jobs_of(layout(str(tmp_path / "ten.yaml")))
-    parts = jobs_of(layout(str(tmp_path / "three.yaml"))) | jobs_of(layout("paper-new"))
+            if name == "later":
+                experiment |= {"weights": "highest", "strategies": later, "seeds": 5 if fashion else "all"}
+                del experiment["weights_from"]
+            if name == "both":
+                experiment |= {"weights": "highest", "keep_all": 3, "seeds": 8 if fashion else "all"}
+        study |= {"figures": ["fig1"], "paper": False, "focus": None}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+        found[name] = jobs_of(layout(str(tmp_path / f"{name}.yaml")))
+    parts, whole = found["first"] | found["later"], found["both"]
     assert {files: whole[files] for files in parts} == parts
     more = sorted(whole.keys() - parts.keys())
     draws = [files for files in more if "/reinit/seed-" in files or "/random-structure/seed-" in files]
