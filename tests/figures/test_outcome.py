@@ -76,3 +76,15 @@ def test_two_parts_are_one_sentence():
         "A higher second-order PSP-entropy, by which the paper explains this, is not there; "
         "the first-order entropies of both are alike."
     )
+
+
+def test_new_runs_that_say_otherwise_are_named():
+    (claim,) = claims(retraining_fails="reproduced")
+    for verdict, ending in (
+        ("undecided", " (by the new runs alone undecided)."),
+        ("reproduced", "as the paper says."),
+        ("not in this study", "as the paper says."),
+    ):
+        assert outcome([{**claim, "new_runs": {"verdict": verdict}}])[0].endswith(ending)
+    open_one = {**claim, "verdict": "undecided", "new_runs": {"verdict": "not reproduced"}}
+    assert outcome([open_one])[0].endswith("these runs cannot tell (by the new runs alone not reproduced).")

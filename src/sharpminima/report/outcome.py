@@ -1,7 +1,7 @@
 """What came out, in sentences without numbers: the report's abstract and the README begin with them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from sharpminima.report.claims import ABSENT, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Result, deciding_results
@@ -54,10 +54,11 @@ def outcome(claims: Iterable[Mapping[str, Any]], *, of_paper: bool = True) -> li
     """Sentences on the paper's main claims, as far as the study has them, and one that counts the verdicts on all.
 
     Where the paper states a claim for some of the study's nets only, the sentence names them and says how the others
-    came out, as it does where another reading of the claim comes to the opposite.
+    came out, as it does where another reading of the claim comes to the opposite, or the new runs alone to another
+    verdict.
 
     Args:
-        claims: with ``id``, ``verdict`` and ``results``.
+        claims: with ``id``, ``verdict`` and ``results``, and ``new_runs`` where there are any.
         of_paper: whether they are the paper's; those of another ledger are counted alone.
 
     >>> outcome([{"id": "sharper", "verdict": "reproduced", "results": []}])[0]
@@ -78,18 +79,25 @@ def outcome(claims: Iterable[Mapping[str, Any]], *, of_paper: bool = True) -> li
 
 
 def _reach(claim: Mapping[str, Any]) -> str:
-    """Of which nets a verdict speaks where those are not all, and what speaks against it."""
+    """Of which nets a verdict speaks where those are not all, and what speaks against it, the new runs too."""
     results: list[Result] = claim["results"]
     decided = {_net(result) for result in deciding_results(results)}
-    if claim["verdict"] == UNDECIDED or not decided:
-        return ""
+    notes = [] if claim["verdict"] == UNDECIDED or not decided else _beside(claim["verdict"], results, decided)
+    alone = claim.get("new_runs")
+    if alone and alone["verdict"] not in (claim["verdict"], ABSENT):
+        notes.append(f"by the new runs alone {alone['verdict']}")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _beside(verdict: str, results: Sequence[Result], decided: Set[str]) -> list[str]:
+    """How other nets and other readings came out beside the verdict on the nets that decide it."""
     notes = []
-    opposite = REPRODUCED if claim["verdict"] == NOT_REPRODUCED else NOT_REPRODUCED
+    opposite = REPRODUCED if verdict == NOT_REPRODUCED else NOT_REPRODUCED
     if others := [result for result in results if not (result["stated"] or result["sensitivity"])]:
         notes.append(f"judged on {_listed(decided)}")
-        ways = {claim["verdict"]: "likewise on", opposite: "the contrary on", UNDECIDED: "undecided on"}
-        for verdict, way in ways.items():
-            if nets := {_net(result) for result in others if result["verdict"] == verdict}:
+        ways = {verdict: "likewise on", opposite: "the contrary on", UNDECIDED: "undecided on"}
+        for found, way in ways.items():
+            if nets := {_net(result) for result in others if result["verdict"] == found}:
                 notes.append(f"{way} {_listed(nets)}")
     readings = [result for result in results if result["sensitivity"] and _net(result) in decided]
     against = {
@@ -100,7 +108,7 @@ def _reach(claim: Mapping[str, Any]) -> str:
     if against:
         several = "other readings" if len(against) > 1 else "another reading"
         notes.append(f"{opposite} by {several}: {', and '.join(sorted(against))}")
-    return f" ({'; '.join(notes)})" if notes else ""
+    return notes
 
 
 def _listed(names: Iterable[str]) -> str:
