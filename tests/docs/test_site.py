@@ -181,5 +181,5 @@ def test_the_study_of_the_guide_is_one(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "cheaper.yaml").write_text(yaml.safe_dump(whole))
     found = Layout(*load_config({"study": str(tmp_path / "cheaper.yaml")}))
     made = Counter(job.rule for job in found.measurements() if job.key["method"] == "snip")
-    assert made == {"psp": 8, "hessian": 3, "barrier": 8, "surface": 1, "line": 1}
+    assert made == {"psp": 8, "hessian": 3, "barrier": 8, "surface": 5, "line": 2}
     assert (ROOT / re.findall(r"\$schema=(\S+)", block)[0]).is_file()

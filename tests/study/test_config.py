@@ -218,7 +218,7 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
             r"analysis.barrier.runs: run 2 wanted; the experiment has \[0, 1\]",
         ),
         ({"experiments__1__analysis": {"psp": {"runs": "some"}}}, "analysis.psp.runs: 'some' given; all, first or a"),
-        ({"experiments__1__analysis": {"line": {"runs": 2}}}, "analysis.line.runs: no such key"),
+        ({"experiments__1__analysis": {"neurons": {"runs": 2}}}, "analysis.neurons.runs: no such key"),
         (
             {"experiments__1__analysis": {"psp": {"runs": [1]}}},
             "analysis.psp.runs: a figure shows the first run of the focus; name it too",

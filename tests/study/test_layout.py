@@ -167,11 +167,11 @@ def test_transfers_are_of_the_highest_level_and_of_the_runs_there_are() -> None:
 
 
 def test_maps_are_made_where_figures_show_them_and_where_an_experiment_asks(tmp_path: Path) -> None:
-    def made(**runs: int | str) -> Layout:
+    def made(analysis: dict[str, dict] | None = None, **runs: int | str | list[int]) -> Layout:
         study = yaml.safe_load(Path("workflow/studies/demo.yaml").read_text())
         assert study["focus"]["model"] == "lenet5"
         for experiment in study["experiments"]:
-            experiment["analysis"] = {}
+            experiment["analysis"] = analysis or {}
             if experiment["model"] in runs:
                 experiment["maps"] = runs[experiment["model"]]
         path = tmp_path / "mapped.yaml"
@@ -198,6 +198,16 @@ def test_maps_are_made_where_figures_show_them_and_where_an_experiment_asks(tmp_
     assert set(measured(found, "line")) == {*of_focus[:2], ("lenet300", "6")}, "lines are dear too"
     assert measured(found, "neurons") == of_focus[:1]
     assert runs(made(lenet5="all").map_tables("surface")) == of_focus
+    # Lines of some of the mapped runs; of none but those, whatever the figures show of all.
+    found = made({"line": {"runs": 1}}, lenet5=[2, 4], lenet300="all")
+    assert set(measured(found, "line")) == {("lenet5", "2"), ("lenet300", "6")}
+    assert runs(found.figure_tables("fig2")["line"]) == [("lenet5", "2")]
+    assert set(measured(found, "surface")) == {*of_focus, *(("lenet300", run) for run in "624")}
+    assert measured(made({"line": {"runs": [4, 2]}}), "line") == of_focus[1:], "without maps of those that figures show"
+    with pytest.raises(ConfigError, match=r"analysis.line.runs: run 6 wanted; the setting maps has \[2, 4\]"):
+        made({"line": {"runs": [6]}}, lenet5=[2, 4])
+    with pytest.raises(ConfigError, match=r"analysis.surface.runs: a figure shows the first run of the focus"):
+        made({"surface": {"runs": [2]}}, lenet5=[2, 4])
 
 
 def test_an_analysis_may_be_made_in_some_of_the_runs(tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ class Layout(Runs, Paths):
             table
             for experiment, _, key in self.analyses()
             if experiment.maps is not None
-            for table in self._of_runs(name, experiment, key, experiment.maps)
+            for table in self._of_runs(name, experiment, key, self.measured(experiment, name))
         )
         return list(dict.fromkeys([*self.drawn_tables(name), *asked_for]))
 
@@ -419,10 +419,7 @@ class Layout(Runs, Paths):
                 experiment, key = self.focus()
                 if runs == "first":
                     return self._of_runs(analysis, experiment, key, runs)[0]
-                # Other runs have none.
-                maps = experiment.maps if ANALYSES[analysis].when == "mapped" else None
-                measured = self.measured(experiment, analysis) if maps is None else maps
-                return self._of_runs(analysis, experiment, key, measured)
+                return self._of_runs(analysis, experiment, key, self.measured(experiment, analysis))
 
     def tables_of(self, name: str) -> list[str]:
         """The tables of `figure_tables`, as one list."""

@@ -135,8 +135,8 @@ class Runs:
         return chosen
 
     def measured(self, experiment: Experiment, analysis: str) -> tuple[int, ...]:
-        """The runs of an experiment in which an analysis is made that no figure and no ``maps`` ask for."""
-        return measured_runs(getattr(experiment.analysis, analysis, None), self.seeds(experiment))
+        """The runs of an experiment in which an analysis is made; a figure may ask for the first besides."""
+        return measured_runs(experiment, analysis, self.seeds(experiment))
 
     def focus(self) -> tuple[Experiment, dict[str, str]]:
         """The experiment that Fig. 2-5 show, and the wildcards, without the seed, of its analysis."""

@@ -107,27 +107,23 @@ MADE_OF = "runs"
 
 @cache
 def _asked_model(analysis: Analysis) -> type[BaseModel]:
-    """The settings of an analysis, with the runs in which it is made where neither figures nor `maps` say which."""
+    """The settings of an analysis, with the runs in which it is made where no figure says which."""
     settings: type[BaseModel] = analysis.settings
     if MADE_OF in settings.model_fields:
         raise ConfigError(
             f"the analysis {analysis.name} has a setting {MADE_OF}, by which a study says in which runs it is made; "
             "give it another name"
         )
-    if analysis.when != "always":
+    if analysis.when == "shown":
         return settings
+    of = "runs that `maps` names" if analysis.when == "mapped" else "experiment's runs"
     described = Field(
         "all",
         exclude_if=lambda runs: runs == "all",  # it came after the first records
-        description="those of the experiment's runs in which it is made: the first so many, or seeds",
+        description=f"those of the {of} in which it is made: the first so many, or seeds",
     )
     more: dict[str, Any] = {MADE_OF: (Runs, described)}
     return create_model(settings.__name__, __base__=settings, __doc__=settings.__doc__, **more)
-
-
-def measured_runs(settings: Any, seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of an experiment's runs in which an analysis of these settings is made; None: it is not made."""
-    return () if settings is None else chosen(getattr(settings, MADE_OF, "all"), seeds)
 
 
 @cache
@@ -173,6 +169,21 @@ def chosen(runs: RunChoice, seeds: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(runs, tuple):
         return tuple(seed for seed in seeds if seed in runs)
     return {"all": seeds, "first": seeds[:1]}[runs] if isinstance(runs, str) else seeds[:runs]
+
+
+def measurable_runs(experiment: "Experiment", analysis: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of an experiment's runs (``seeds``) from which the setting ``runs`` of an analysis chooses."""
+    if experiment.maps is None or ANALYSES[analysis].when != "mapped":
+        return seeds
+    return chosen(experiment.maps, seeds)
+
+
+def measured_runs(experiment: "Experiment", analysis: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of an experiment's runs (``seeds``) in which an analysis is made; none where it has no settings."""
+    settings = getattr(experiment.analysis, analysis, None)
+    if settings is None:
+        return ()
+    return chosen(getattr(settings, MADE_OF, "all"), measurable_runs(experiment, analysis, seeds))
 
 
 def _check_runs(
@@ -302,8 +313,8 @@ class Experiment(Settings):
     maps: Annotated[
         Runs | None,
         Field(
-            description="the runs whose plane through G and 1-S is mapped, with eigenvalues along their line: "
-            "the first so many, or seeds; null: those that figures show"
+            description="the runs whose plane through G and 1-S is mapped, with eigenvalues along their line (of fewer "
+            "by analysis.line.runs): the first so many, or seeds; null: those that figures show"
         ),
     ] = None
     transfer: TransferSettings | None = None
@@ -454,8 +465,12 @@ class Study(Settings):
         for experiment in self.experiments:
             seeds = chosen(experiment.seeds, self.seeds)
             for name, settings in experiment.analysis or ():
-                _check_runs(f"analysis.{name}.runs", getattr(settings, MADE_OF, None), self.seeds, seeds)
-                measured = measured_runs(settings, seeds) if of_dense(settings) else ()
+                if settings is None:
+                    continue
+                among = measurable_runs(experiment, name, seeds)
+                of = "experiment" if among == seeds else "setting maps"
+                _check_runs(f"analysis.{name}.runs", getattr(settings, MADE_OF, None), self.seeds, among, of)
+                measured = measured_runs(experiment, name, seeds) if of_dense(settings) else ()
                 if without := [seed for seed in measured if kept_weights(experiment, seed, seeds) != "all"]:
                     raise ValueError(
                         f"analysis.{name}.dense: the dense net of run {min(without)} keeps no weights; "
@@ -490,11 +505,10 @@ class Study(Settings):
 
     def _measures_shown(self, source: OfFocus) -> bool:
         """Whether the analysis is made in the run that the figure shows, if it shows one: the first."""
-        if source.runs == "all":
-            return True
         experiment = self._focused()
+        runs = getattr(getattr(experiment.analysis, source.analysis), MADE_OF, "all")
         seeds = chosen(experiment.seeds, self.seeds)
-        return seeds[0] in measured_runs(getattr(experiment.analysis, source.analysis), seeds)
+        return source.runs == "all" or runs == "all" or seeds[0] in chosen(runs, seeds)
 
     def _focused(self) -> Experiment:
         """The first analysed experiment of the focus."""
