@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sharpminima.base.files import read_json
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.figures import fig1, forest
 from sharpminima.figures.style import styled
 from sharpminima.report.claims import as_markdown
+from sharpminima.report.rounding import fixed, with_spread
 from sharpminima.report.tables import read_table
 from sharpminima.study.jobs import Layout
 from sharpminima.study.read import read_config
@@ -19,14 +21,22 @@ from sharpminima.study.read import read_config
 FOLDER = Path(__file__).parent / "results"
 STUDY = "paper"
 _STRATEGIES = ("gradual", "rewind", "reinit", "random-structure")
-_HEADS = ("removed", "LOBSTER (G)", "1-S", "new initialisations", "random structures")
+_HEADS = (
+    "removed",
+    "G",
+    "1-S",
+    "1-S less G (points, 95 %)",
+    "removed, controls",
+    "new initialisation",
+    "random structure",
+)
 _MEASURED = ("quantity", "G", "1-S", "difference", "larger at G in")
 _SPACES = {"all": "all parameters", "surviving": "surviving ones", "relative": "relative changes of surviving ones"}
 _PSP = {
     "psp_norm": "PSP norm (mean z²)",
     "entropy_1_bits": "first-order PSP-entropy (bits)",
     "entropy_2_joint_bits": "second order, joint (bits)",
-    "entropy_2_agreement_bits": "second order, as the authors define it (bits)",
+    "entropy_2_agreement_bits": "second order, agreement, as in the authors' first public code (bits)",
 }
 _EPOCH = Path(__file__).parents[1] / "paper/measured/resnet32-epoch.csv"
 _TEXT = """\
@@ -63,8 +73,8 @@ all claims.{alone}
 
 ![Test error against the share of removed parameters](fig1.png)
 
-Mean ± standard deviation (number of nets), in percent. Of new initialisations and random structures: draws at the mask
-of one run.
+Mean ± standard deviation (number of nets), in percent; removed: of the nets of LOBSTER (G). New initialisations and
+random structures, the controls, are draws at the mask of one run, which removes another share than the others do.
 {errors}
 
 ## At the highest level
@@ -76,8 +86,8 @@ how many runs it is positive.
 ResNet-32 on CIFAR-10 (Fig. 1d) is ready to run (`study=resnet32`). Of its run 0 there is one epoch on a CPU thread
 ([resnet32-epoch.csv](../../paper/measured/resnet32-epoch.csv)): {epoch}.
 """
-_ALONE = """ "New runs alone": the verdict of seeds {first} and up, for which every rule stood
-beforehand."""
+_ALONE = """ "New runs alone": the verdict of seeds {first} and up, of which no test error had been
+looked at when the last rule that bears on them was written."""
 
 
 def main_text(numbers: Mapping[str, Any]) -> str:
@@ -100,9 +110,12 @@ def in_brief(numbers: Mapping[str, Any]) -> str:
     differences = [space["ranks"][0]["difference"] for space in relative]
     total = sum(difference["n"] for difference in differences)
     flatter = total - sum(difference["positive"] for difference in differences)
+    top = [(experiment["title"], experiment["levels"][-1]["gap"]) for experiment in numbers["experiments"]]
+    gaps = [f"{fixed(gap['mean'], 2)} on {title}" for title, gap in top if gap]
     return (
-        f"By {runs} runs of each net. By relative changes of the weights, which no rescaling of layers changes, the "
-        f"gradually pruned nets lie in flatter minima in {flatter} of {total} runs."
+        f"By {runs} runs of each net. At the highest level 1-S errs more than G by {', '.join(gaps[:-1])} and "
+        f"{gaps[-1]} (percentage points). By relative changes of the weights, which no rescaling of layers changes, "
+        f"G lies in flatter minima in {flatter} of {total} runs."
     )
 
 
@@ -111,15 +124,22 @@ def _errors(experiment: Mapping[str, Any]) -> Iterator[str]:
     yield f"\n**{experiment['title']}**; the dense nets err on {_stat(dense)} %.\n"
     yield f"| {' | '.join(_HEADS)} |\n|{' --- |' * len(_HEADS)}"
     for entry in experiment["levels"]:
-        cells = entry["strategies"]
-        errors = (_stat(cells[name]["test_error_percent"]) if name in cells else "–" for name in _STRATEGIES)
-        yield f"| {cells['gradual']['removed_percent']['mean']:.2f} % | {' | '.join(errors)} |"
+        cells, gap = entry["strategies"], entry["gap"]
+        errors = [_stat(cells[name]["test_error_percent"]) if name in cells else "–" for name in _STRATEGIES]
+        between = "–" if gap is None else f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
+        shown = [_removed(cells, "gradual"), *errors[:2], between, _removed(cells, "reinit"), *errors[2:]]
+        yield f"| {' | '.join(shown)} |"
+
+
+def _removed(cells: Mapping[str, Any], name: str) -> str:
+    return f"{fixed(cells[name]['removed_percent']['mean'], 2)} %" if name in cells else "–"
 
 
 def _measured(experiment: Mapping[str, Any]) -> Iterator[str]:
     top = experiment["levels"][-1]["strategies"]
     below = {name for entry in experiment["levels"][:-1] for name in entry["strategies"]}
-    only = [f"{cell['title']} {_stat(cell['test_error_percent'])}" for name, cell in top.items() if name not in below]
+    short = {name: strategy.short for name, strategy in STRATEGIES.items()}
+    only = [f"{short[name]} {_stat(cell['test_error_percent'])}" for name, cell in top.items() if name not in below]
     also = f"; at this level alone, test error in percent: {'; '.join(only)}" if only else ""
     yield f"\n**{experiment['title']}**, {100 * experiment['highest']['level']:.6g} % asked for{also}.\n"
     yield f"| {' | '.join(_MEASURED)} |\n|{' --- |' * len(_MEASURED)}"
@@ -139,8 +159,7 @@ def _pair(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _digits(summary: Mapping[str, Any]) -> str:
-    """Mean and spread to three significant digits."""
-    return f"{summary['mean']:.3g}" + ("" if summary["sd"] is None else f" ± {summary['sd']:.2g}")
+    return with_spread(summary["mean"], summary["sd"])
 
 
 def _resnet() -> str:
@@ -151,8 +170,8 @@ def _resnet() -> str:
 
 def _stat(summary: Mapping[str, Any]) -> str:
     digits = 2 if summary["mean"] < 10 else 1
-    spread = "" if summary["sd"] is None else f" ± {summary['sd']:.{digits}f}"
-    return f"{summary['mean']:.{digits}f}{spread} ({summary['n']})"
+    spread = "" if summary["sd"] is None else f" ± {fixed(summary['sd'], digits)}"
+    return f"{fixed(summary['mean'], digits)}{spread} ({summary['n']})"
 
 
 def write() -> None:

@@ -309,8 +309,8 @@ def test_fig6_needs_a_transfer():
 def test_maps_show_the_values_of_the_ends(tmp_path, grid):
     surface = _table(tmp_path, "surface", cases.surface(grid=grid))
     for figure, ends in (
-        (fig3.norm_plane(surface), {"G\n1", "1-S\n1.4"}),
-        (fig4.entropy_plane(surface), {"G\n2", "1-S\n2.01", "G\n4", "1-S\n3.5"}),
+        (fig3.norm_plane(surface), {"G: 1", "1-S: 1.4"}),
+        (fig4.entropy_plane(surface), {"G: 2", "1-S: 2.01", "G: 4", "1-S: 3.5"}),
     ):
         assert ends <= set(_texts(figure))
         assert "95.50 % removed" in figure.get_suptitle()
@@ -371,3 +371,18 @@ def test_figures_keep_their_fonts_where_matplotlibs_cache_lacks_them(tmp_path, m
     count = len(fontManager.ttflist)
     with style.styled():
         assert len(fontManager.ttflist) == count  # none is registered twice
+
+
+def test_transfers_show_quartiles_where_some_nets_fail(tmp_path):
+    rows = [row for row in cases.transfer() if row["mode"] == "probe"]
+    others = [row for row in rows if row["strategy"] != "random-structure"]
+    drawn = next(row for row in rows if row["strategy"] == "random-structure")
+    rows = others + [
+        {**drawn, "replica": number, "test_error_percent": error}
+        for number, error in enumerate((4.0, 5.0, 6.0, 7.0, 90.0))
+    ]
+    (axes,) = fig6.transfer_errors(_table(tmp_path, "transfer", rows)).axes
+    bars = [tuple(segment[:, 1]) for collection in axes.collections for segment in collection.get_segments()]
+    assert bars == [(9.0, 9.0), (10.0, 10.0), (12.0, 12.0), (5.0, 7.0)]
+    medians = [line.get_ydata()[0] for line in axes.lines if line.get_marker() != "."]
+    assert medians == [9.0, 10.0, 12.0, 6.0]

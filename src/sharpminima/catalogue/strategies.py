@@ -19,7 +19,8 @@ class Strategy:
     # the survivors' own W0; the same in another order, within the mask or with it; or a new draw
     weights: Literal["init", "shuffled", "moved", "fresh"]
     budget: Literal["recipe", "method"]  # the dense recipe, or constant rate for as many epochs as the method took
-    title: str  # as figures and tables say it
+    title: str  # as figures say it
+    short: str  # as texts and tables do
 
     @property
     def draws(self) -> bool:
@@ -30,14 +31,39 @@ class Strategy:
 STRATEGIES = Registry(
     "strategy",
     (
-        Strategy("rewind", "method", "init", "recipe", "rewind to initialisation (1-S)"),
-        Strategy("reinit", "method", "fresh", "recipe", "new random initialisation"),
-        Strategy("random-structure", "random", "fresh", "recipe", "random structure"),
-        Strategy("random-structure-layerwise", "random-layerwise", "fresh", "recipe", "random structure, layerwise"),
-        Strategy("shuffle-weights", "method", "shuffled", "recipe", "weights shuffled within the mask of each layer"),
-        Strategy("shuffle-masks", "method", "moved", "recipe", "mask and weights shuffled in each layer"),
-        Strategy("rewind-long", "method", "init", "method", "rewind, trained as long as the method"),
-        Strategy("reinit-long", "method", "fresh", "method", "new initialisation, trained as long as the method"),
+        Strategy("rewind", "method", "init", "recipe", "rewind to initialisation (1-S)", "1-S"),
+        Strategy("reinit", "method", "fresh", "recipe", "new random initialisation", "new initialisation"),
+        Strategy("random-structure", "random", "fresh", "recipe", "random structure", "random structure"),
+        Strategy(
+            "random-structure-layerwise",
+            "random-layerwise",
+            "fresh",
+            "recipe",
+            "random structure, layerwise",
+            "random structure by layer",
+        ),
+        Strategy(
+            "shuffle-weights",
+            "method",
+            "shuffled",
+            "recipe",
+            "weights shuffled within the mask of each layer",
+            "weights shuffled",
+        ),
+        Strategy(
+            "shuffle-masks", "method", "moved", "recipe", "mask and weights shuffled in each layer", "masks shuffled"
+        ),
+        Strategy(
+            "rewind-long", "method", "init", "method", "rewind, trained as long as the method", "1-S, trained longer"
+        ),
+        Strategy(
+            "reinit-long",
+            "method",
+            "fresh",
+            "method",
+            "new initialisation, trained as long as the method",
+            "new initialisation, trained longer",
+        ),
     ),
 )
 """Name -> strategy; ``-long`` gives retraining the gradual method's own number of epochs.

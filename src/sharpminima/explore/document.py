@@ -117,7 +117,8 @@ def _eigenvalues(layout: Layout) -> Iterable[Section]:
     yield _where_measured(
         "spectrum",
         "Eigenvalues at G and 1-S",
-        "The largest eigenvalues of the Hessian of the loss, by rank: the higher, the sharper the minimum. Points are "
+        "The largest eigenvalues of the Hessian of the loss, by rank: the higher, the sharper the minimum at the "
+        "weights' present scale; those of relative changes do not depend on that scale. Points are "
         "runs, lines means; hollow points did not pass the residual test.",
         "no eigenvalues have been measured",
         hessian.index,

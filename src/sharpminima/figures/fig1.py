@@ -23,7 +23,8 @@ TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99)  # pe
 def error_against_removed(results: pd.DataFrame) -> Figure:
     """Fig. 1: test error, %, against the share of prunable parameters removed, %.
 
-    Lines: means over runs and replicas at one level; bars: one sample standard deviation; dots: single nets.
+    Lines: means over runs and replicas at one level; bars: one sample standard deviation; dots: single nets; dashed
+    with a grey band: mean and one standard deviation of dense nets.
     The removed share spreads its high end (it is the logarithm of the share left). Levels not reached are
     crosses on the axis. Where some nets fail and G and 1-S do not, a panel is broken in two: below the errors that
     are to be compared, above, on a logarithmic scale, those of the nets that fail.
@@ -53,8 +54,7 @@ def error_against_removed(results: pd.DataFrame) -> Figure:
             parts[0].set_title(f"({chr(ord('a') + index)}) {title_of_net(key[1], key[0])}{method}", loc="left")
             if index % columns == 0:
                 parts[-1].set_ylabel("test error (%)")
-            if index + columns >= len(experiments):
-                parts[-1].set_xlabel("prunable parameters removed (%)")
+            parts[-1].set_xlabel("prunable parameters removed (%)")
         labels = [f"{name}, {_span(counts[name])}" for name in entries]
         figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=min(2, columns))
     return figure

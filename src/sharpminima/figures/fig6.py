@@ -10,7 +10,6 @@ from sharpminima.base.errors import FigureError
 from sharpminima.base.names import DENSE, GRADUAL
 from sharpminima.figures.scales import scale_errors
 from sharpminima.figures.style import FULL_WIDTH, look_of, styled
-from sharpminima.report.intervals import describe
 from sharpminima.report.tables import ENDS, EXPERIMENT, shown_draws
 from sharpminima.report.titles import title_of_dataset, title_of_model
 
@@ -20,8 +19,8 @@ _MODES = {"probe": "linear probe", "finetune": "fine-tuned"}
 def transfer_errors(transfer: pd.DataFrame) -> Figure:
     """Fig. 6: test error, %, of trained nets on another dataset, by what is trained there.
 
-    Dots: single nets; large markers and bars: means and one sample standard deviation of those that are summarised
-    together (`shown_draws`).
+    Dots: single nets; large markers: medians of those that are summarised together (`shown_draws`); bars: from their
+    lower to their upper quartile. Some nets fail, and lie too far above the others for a mean and its deviation.
 
     Args:
         transfer: the transfer tables of a study.
@@ -58,12 +57,11 @@ def _transfer_panel(axes: Axes, nets: pd.DataFrame, method: str) -> None:
     labels = []
     for place, strategy in enumerate(shown):
         its, look = nets[nets["strategy"] == strategy], look_of(strategy, method)
-        errors_of, summary = its["test_error_percent"], describe(shown_draws(its)["test_error_percent"])
-        labels.append(f"{names.get(strategy, strategy.replace('-', chr(10), 1))}\nn = {summary['n']}")
+        errors_of, shown_errors = its["test_error_percent"], shown_draws(its)["test_error_percent"]
+        labels.append(f"{names.get(strategy, strategy.replace('-', chr(10), 1))}\nn = {len(shown_errors)}")
         marker: dict[str, Any] = {"color": look.colour, "marker": look.marker or "P", "linestyle": "none"}
         axes.plot([place - 0.18] * len(errors_of), errors_of, ".", color=look.colour, alpha=0.5, markersize=4)
-        axes.errorbar(
-            place, summary["mean"], yerr=summary["sd"] or 0, capsize=2, elinewidth=0.8, markersize=5, **marker
-        )
+        axes.vlines(place, *shown_errors.quantile([0.25, 0.75]), color=look.colour, linewidth=1)
+        axes.plot(place, shown_errors.median(), markersize=5, **marker)
     axes.set_xticks(range(len(shown)), labels)
     axes.set_xlim(-0.5, len(shown) - 0.5)

@@ -41,8 +41,8 @@ def forest(claims: Sequence[JudgedClaim]) -> Figure:
     """Difference and 95 % interval of each comparison that decides a claim, in units of what matters to it.
 
     The unit is the smallest difference that matters; where a claim states a bound itself, that bound. The shaded part
-    of a line is where its claim wants the whole interval. Hollow markers: nets that a claim does not name, of which
-    the paper says at most that all carries over to them.
+    of a line is where its claim wants the whole interval. The axis is linear from -1 to 1, and logarithmic beyond.
+    Hollow markers: nets that a claim does not name, of which the paper says at most that all carries over to them.
 
     Args:
         claims: as the numbers file of a study holds them.
@@ -115,7 +115,7 @@ def _draw(axes: Axes, y: int, line: _Line) -> None:
     result, colour = line.result, _COLOURS[line.verdict]
     unit = _unit(result)
     if result["interval"] is None or unit is None:
-        axes.text(0, y, "by counting", va="center", ha="center", fontsize=6, color=colour)
+        axes.text(0.1, y, "by counting", va="center", ha="left", fontsize=6, color=colour)
         return
     low_end, high_end = _claimed(result, unit)
     axes.barh(y, high_end - low_end, 0.8, left=low_end, color="#009E73", alpha=0.13, linewidth=0, zorder=0.5)

@@ -61,14 +61,13 @@ def draw_plane(figure: Figure, axes: Axes, cut: Axes, surface: pd.DataFrame, col
                 clip_on=False,
             )
         axes.annotate(
-            f"{point}\n{_short(value)}",
+            f"{point}: {_short(value)}",
             (at, 0.0),
-            (0, 5),
+            (0, 6),
             textcoords="offset points",
             ha="center",
             va="bottom",
-            fontsize=8,
-            linespacing=0.95,
+            fontsize=7,
             path_effects=OUTLINE,
         )
     cut_scale(cut, line)

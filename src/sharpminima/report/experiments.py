@@ -5,7 +5,7 @@ G is the gradual method's net and 1-S its rewound one, at the highest level; run
 
 from typing import NotRequired, TypedDict
 
-from sharpminima.report.intervals import Summary
+from sharpminima.report.intervals import Interval, Summary
 
 BySeed = dict[str, float]
 
@@ -21,6 +21,7 @@ class Cell(TypedDict):
     epochs: Summary
     nonzero: Summary  # parameters
     compression: Summary
+    over_masks: Summary | None  # test errors by run, of several draws the first; None: there is one run
     drawn_at: str | None  # the run at whose mask all nets shown were drawn; None: each run has a net
     by_seed: dict[str, BySeed]  # quantity -> each run's own net, its first draw where it has several
 
@@ -30,6 +31,7 @@ class Level(TypedDict):
 
     level: float
     strategies: dict[str, Cell]
+    gap: Interval | None  # test error of 1-S less that of G, percentage points, in pairs by run
     short: list[str]  # runs whose net has not reached it, by their seed
 
 

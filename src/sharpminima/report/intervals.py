@@ -41,10 +41,15 @@ class Interval(TypedDict):
 
 
 def describe(values: Iterable[float]) -> Summary:
-    """Summary of values; those that cancel up to rounding have mean 0.
+    """Summary of values; those that cancel up to rounding have mean 0, and a mean has twelve significant digits.
+
+    Errors are multiples of a hundredth, whose means may end in a five: what binary sums leave behind it would decide
+    how it is rounded.
 
     >>> describe([1.0, 3.0])
     {'mean': 2.0, 'sd': 1.4142135623730951, 'n': 2}
+    >>> describe([2.17 - 1.90, 2.16 - 1.90])["mean"], math.fsum([2.17 - 1.90, 2.16 - 1.90]) / 2
+    (0.265, 0.2650000000000001)
 
     Raises:
         FigureError: there is no value, or one is not finite.
@@ -52,10 +57,11 @@ def describe(values: Iterable[float]) -> Summary:
     given = [float(value) for value in values]
     if not given or not all(math.isfinite(value) for value in given):
         raise FigureError(f"cannot summarise {given}: finite values are needed")
-    mean = _without_rounding(math.fsum(given) / len(given), given)
+    mean = float(f"{_without_rounding(math.fsum(given) / len(given), given):.12g}")
     spread = None
     if len(given) > 1:
         spread = math.sqrt(math.fsum((value - mean) ** 2 for value in given) / (len(given) - 1))
+        spread = _without_rounding(spread, given)
     return {"mean": mean, "sd": spread, "n": len(given)}
 
 

@@ -9,13 +9,14 @@ import pandas as pd
 
 from sharpminima.base.errors import ConfigError, FigureError
 from sharpminima.base.files import write_json
-from sharpminima.base.names import DENSE, GRADUAL
+from sharpminima.base.names import DENSE, GRADUAL, REWIND
 from sharpminima.catalogue.analyses import ANALYSES
 from sharpminima.catalogue.registry import loaded
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.report.claims import VERDICTS, Ledger, judge, judge_settings, read_ledger
 from sharpminima.report.compute import compute_used
 from sharpminima.report.experiments import Cell, Experiment, Level, Measured, Trained, TransferCell
-from sharpminima.report.intervals import describe
+from sharpminima.report.intervals import Interval, describe, paired
 from sharpminima.report.outcome import outcome
 from sharpminima.report.summaries import by_seed
 from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, short, shown_draws, unreached
@@ -113,12 +114,13 @@ def _experiments(tables: Mapping[str, pd.DataFrame], study: Mapping[str, Any]) -
 
 
 def _titles(tables: Mapping[str, pd.DataFrame], ledger: Ledger) -> dict[str, dict[str, str]]:
-    """The names of datasets, those that margins name too, and of models, as a person writes them."""
+    """The names of datasets, those that margins name too, of models and of strategies, as a person writes them."""
     of_margins = set(ledger.margins.test_error) - {"others"} if ledger.margins else set()
     datasets = {*tables["results"]["dataset"], *tables["transfer"]["to"], *of_margins}
     return {
         "datasets": {name: title_of_dataset(name) for name in sorted(datasets)},
         "models": {name: title_of_model(name) for name in sorted({*tables["results"]["model"]})},
+        "strategies": {GRADUAL: "G", DENSE: DENSE, **{name: known.short for name, known in STRATEGIES.items()}},
     }
 
 
@@ -171,11 +173,19 @@ def _cell(strategy: str, method: str, nets: pd.DataFrame) -> Cell:
         "nonzero": describe(rows["nonzero"]),
         "compression": describe(rows["compression"]),
         "drawn_at": str(runs[0]) if len(runs) == 1 else None,
+        "over_masks": describe(own["test_error_percent"]) if own["seed"].nunique() > 1 else None,
         "by_seed": {
             column: by_seed(own, column)
             for column in ("removed_percent", "test_error_percent", "training_loss_nats", "best_epoch", "epochs")
         },
     }
+
+
+def _gap(rows: pd.DataFrame) -> Interval | None:
+    """Test error of 1-S less that of the gradual net at one level, percentage points, in pairs by run."""
+    gradual, rewound = (by_seed(rows[rows["strategy"] == name], "test_error_percent") for name in (GRADUAL, REWIND))
+    both = [seed for seed in gradual if seed in rewound]
+    return paired(describe(rewound[seed] - gradual[seed] for seed in both)) if both else None
 
 
 def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str]) -> Trained:
@@ -187,6 +197,7 @@ def _trained(nets: pd.DataFrame, results: pd.DataFrame, key: tuple[str, str, str
                 str(strategy): _cell(str(strategy), key[2], cell)
                 for strategy, cell in rows.groupby("strategy", sort=False)
             },
+            "gap": _gap(rows),
             "short": [str(seed) for seed in short(rows)["seed"]],
         }
         for level, rows in pruned.groupby("level")

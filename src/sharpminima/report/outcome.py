@@ -22,8 +22,7 @@ _SENTENCES: tuple[dict[str, tuple[str, str, str]], ...] = (
     },
     {
         "sharper": (
-            "The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian of all "
-            "parameters",
+            "The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian",
             "The gradually pruned nets do not lie in sharper minima",
             "Whether the gradually pruned nets lie in sharper minima stays open",
         ),
@@ -48,34 +47,47 @@ _SENTENCES: tuple[dict[str, tuple[str, str, str]], ...] = (
 )
 """Sentences of two parts: claim -> what is said where it is reproduced, is not, and is undecided."""
 _FORMS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED)
+_CONTESTED = {
+    "sharper": "Whether the gradually pruned nets lie in sharper minima depends on the measure: by the paper's, the "
+    "largest eigenvalue of the Hessian of all parameters, they do"
+}
+"""What is said in place of the first where a claim is reproduced and another reading comes to the opposite."""
+
+_FEW = 3  # claims that are quoted; the tables have all
 
 
 def outcome(claims: Iterable[Mapping[str, Any]], *, of_paper: bool = True) -> list[str]:
-    """Sentences on the paper's main claims, as far as the study has them, and one that counts the verdicts on all.
+    """Sentences on the paper's main claims, as far as the study has them, and on the verdicts on all.
 
-    Where the paper states a claim for some of the study's nets only, the sentence names them and says how the others
-    came out, as it does where another reading of the claim comes to the opposite, or the new runs alone to another
-    verdict.
+    The last says how many came out how, and which of the others are refuted or outside the study. Where the paper
+    states a claim for some of the study's nets only, the sentence names them and says how the others came out, as it
+    does where another reading of the claim comes to the opposite, the new runs alone to another verdict, or Holm's
+    correction to none.
 
     Args:
         claims: with ``id``, ``verdict`` and ``results``, and ``new_runs`` where there are any.
         of_paper: whether they are the paper's; those of another ledger are counted alone.
 
     >>> outcome([{"id": "sharper", "verdict": "reproduced", "results": []}])[0]
-    'The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian of all parameters.'
+    'The gradually pruned nets do lie in sharper minima, by the largest eigenvalue of the Hessian.'
     """
     judged = {claim["id"]: claim for claim in claims}
     sentences = []
     for parts in _SENTENCES:
         said = [
-            forms[_FORMS.index(claim["verdict"])] + _reach(claim)
+            _form(claim, forms) + _reach(claim)
             for name, forms in parts.items()
             if (claim := judged.get(name)) and claim["verdict"] in _FORMS
         ]
         if said:
             text = "; ".join(said)
             sentences.append(f"{text[0].upper()}{text[1:]}.")
-    return [*sentences, _counted(list(judged.values()), "the paper's " if of_paper else "")]
+    return [*sentences, _counted(list(judged.values()), "the paper's " if of_paper else "") + _others(judged)]
+
+
+def _form(claim: Mapping[str, Any], forms: tuple[str, str, str]) -> str:
+    contested = claim["verdict"] == REPRODUCED and _against(claim["results"], NOT_REPRODUCED)
+    return _CONTESTED.get(claim["id"], forms[0]) if contested else forms[_FORMS.index(claim["verdict"])]
 
 
 def _reach(claim: Mapping[str, Any]) -> str:
@@ -83,6 +95,8 @@ def _reach(claim: Mapping[str, Any]) -> str:
     results: list[Result] = claim["results"]
     decided = {_net(result) for result in deciding_results(results)}
     notes = [] if claim["verdict"] == UNDECIDED or not decided else _beside(claim["verdict"], results, decided)
+    if claim.get("holm") is False and claim["verdict"] != UNDECIDED:
+        notes.append("not by Holm's correction for all claims")
     alone = claim.get("new_runs")
     if alone and alone["verdict"] not in (claim["verdict"], ABSENT):
         notes.append(f"by the new runs alone {alone['verdict']}")
@@ -96,19 +110,29 @@ def _beside(verdict: str, results: Sequence[Result], decided: Set[str]) -> list[
     if others := [result for result in results if not (result["stated"] or result["sensitivity"])]:
         notes.append(f"judged on {_listed(decided)}")
         ways = {verdict: "likewise on", opposite: "the contrary on", UNDECIDED: "undecided on"}
-        for found, way in ways.items():
-            if nets := {_net(result) for result in others if result["verdict"] == found}:
-                notes.append(f"{way} {_listed(nets)}")
-    readings = [result for result in results if result["sensitivity"] and _net(result) in decided]
-    against = {
-        f"{result['detail']} ({result['remark']})" if result["remark"] else result["detail"]
-        for result in readings
-        if result["verdict"] == opposite
-    }
-    if against:
-        several = "other readings" if len(against) > 1 else "another reading"
-        notes.append(f"{opposite} by {several}: {', and '.join(sorted(against))}")
+        found_on = {
+            way: {_net(result) for result in others if result["verdict"] == found} for found, way in ways.items()
+        }
+        said = {way: nets for way, nets in found_on.items() if nets}
+        for way, nets in said.items():
+            alike = len(said) == 1 and len(nets) > 1
+            notes.append(f"{way} {'the other nets' if alike else _listed(nets)}")
+    against = _against(results, opposite)
+    if len(against) == 1:
+        notes.append(f"{opposite} by another reading: {against.pop()}")
+    elif against:
+        notes.append(f"{opposite} by {len(against)} other readings")
     return notes
+
+
+def _against(results: Sequence[Result], opposite: str) -> set[str]:
+    """Other readings on the nets that decide a claim which come to the opposite of its verdict."""
+    decided = {_net(result) for result in deciding_results(results)}
+    return {
+        f"{result['detail']} ({result['remark']})" if result["remark"] else result["detail"]
+        for result in results
+        if result["sensitivity"] and _net(result) in decided and result["verdict"] == opposite
+    }
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -131,6 +155,18 @@ def _counted(claims: Sequence[Mapping[str, Any]], whose: str) -> str:
         f"Of {whose}{len(claims)} claims {reproduced} {_are(reproduced)} reproduced, {refuted} not "
         f"reproduced and {undecided} undecided{beyond}{corrected if reproduced + refuted else ''}."
     )
+
+
+def _others(judged: Mapping[str, Mapping[str, Any]]) -> str:
+    """The claims that no sentence has told of and that are refuted, or outside the study; none of a long list."""
+    told = {name for parts in _SENTENCES for name in parts}
+    said = ""
+    for verdict, head in ((NOT_REPRODUCED, "Not reproduced"), (ABSENT, "Outside this study")):
+        claims = {name: claim["says"] for name, claim in judged.items() if claim["verdict"] == verdict}
+        others = [f"“{says}”" for name, says in claims.items() if name not in told]
+        if 0 < len(others) <= _FEW:
+            said += f" {head}{' too' * (len(others) < len(claims))}: {' '.join(others)}"
+    return said
 
 
 def _are(count: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from sharpminima.catalogue.columns import ALL, RELATIVE
 from sharpminima.catalogue.models import unlabelled
+from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.report.claims._ledger import (
     UNDRAWN,
     Against,
@@ -46,8 +47,9 @@ from sharpminima.report.claims._verdict import (
     holm,
     most_needed,
 )
-from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Level, Quantity, Spectrum
+from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Level, Map, Quantity, Spectrum
 from sharpminima.report.intervals import Published, Summary, describe, paired, predicted, unpaired
+from sharpminima.report.rounding import fixed
 from sharpminima.report.titles import title_of_dataset, title_of_model, title_of_net
 
 _Named = tuple[str, str, Summary | Published]  # name and unit of what has been summarised
@@ -88,7 +90,8 @@ _SPACES = {
     "surviving": "surviving parameters",
     RELATIVE: "relative changes of surviving parameters",
 }
-_SHORT = {"gradual": "G", "rewind": "1-S"}
+_FEW_MAPS = 3  # of which each is told by itself
+_SHORT = {"gradual": "G", **{name: strategy.short for name, strategy in STRATEGIES.items()}}
 
 
 def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = ()) -> list[JudgedClaim]:
@@ -109,6 +112,7 @@ def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Exper
                 verdict=one["verdict"],
                 remark=one["remark"],
                 needed=one["needed"],
+                holm=one["holm"],
                 missing=one["missing"],
                 results=one["results"],
             )
@@ -148,7 +152,7 @@ def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected
         }
         for name, brought in carried.items():
             results += [
-                {**result, "stated": True, "carried_from": name, "detail": f"{name}: {result['detail']}"}
+                {**result, "stated": True, "carried_from": name, "detail": f"{_words(name)}: {result['detail']}"}
                 for result in brought
             ]
         deciding = deciding_results(results)
@@ -160,7 +164,8 @@ def _judged(ledger: Ledger, experiments: Sequence[Experiment]) -> list[Corrected
             "says": claim.says,
             "stated_for": list(stated_for),
             "verdict": verdict,
-            "remark": common_remark(verdict, deciding),
+            # Of comparisons that are carried over each says its own.
+            "remark": None if carried else common_remark(verdict, deciding),
             "p": common_p(verdict, deciding),
             "needed": most_needed(needed),
             "missing": _missing(stated_for, deciding, carried),
@@ -179,8 +184,13 @@ def _missing(
     missing = [_net(place) for place in stated_for if place not in tried]
     for name, results in carried.items():
         lacking = tried - {_place(result) for result in results if not result["sensitivity"]}
-        missing += [f"{name.replace('-', ' ')} for {_net(place)}" for place in stated_for if place in lacking]
+        missing += [f"{_words(name)} for {_net(place)}" for place in stated_for if place in lacking]
     return missing
+
+
+def _words(name: str) -> str:
+    """What a claim is called in words."""
+    return name.replace("-", " ")
 
 
 def _net(place: str) -> str:
@@ -235,6 +245,10 @@ def _margin(margins: Margins | None, test: Difference, quantity: str, dataset: s
 def _nets(test: Nets, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     everyone = _cells(test, experiment)
     cells, left_out = _near(test, experiment, everyone)
+    if left_out and not cells and any(name in everyone for name in test.first):
+        detail = f"{_NAMES[test.quantity]}, {test.level} level; no run's net was near it"
+        yield _result(detail, [], {**_counted(UNDECIDED), "remark": FEW}, "no run near the level")
+        return
     known = [name for name in test.first if name in cells]
     if not known:
         return
@@ -242,7 +256,7 @@ def _nets(test: Nets, experiment: Experiment, margins: Margins | None) -> Iterat
     where = f"{test.level} level" if isinstance(test.level, str) else f"{100 * test.level:.6g} %"
     brief = where
     if "gradual" in cells:  # what is really removed may be far from what was asked
-        brief = f"{cells['gradual']['removed_percent']['mean']:.2f} % removed"
+        brief = f"{fixed(cells['gradual']['removed_percent']['mean'], 2)} % removed"
         where += f" ({brief})"
     detail = f"{_NAMES[test.quantity]}, {where}" + (f", {test.is_} {test.bound:g}" if test.bound else "")
     if left_out:
@@ -308,9 +322,11 @@ def _compared(
     of_second: Summary | Published
     if by_run is not None and (undrawn or by_run[1]["n"] > 1):
         (of_first, of_second), difference = by_run
+        names = [_SHORT.get(name, name) for name in (first, str(second))]
         decided = decide(lambda n: paired(difference, n), test.is_, test.bound, margin=margin(of_first, of_second))
     else:
         drawn = isinstance(second, str)
+        names = [_with_mask(name, cells[name]) if name in cells else "published" for name in (first, str(second))]
         of_second = cells[second][quantity] if isinstance(second, str) else {"mean": second, "sd": 0.0, "n": None}
         decided = decide(
             lambda n: unpaired(of_first, of_second, n),
@@ -319,9 +335,16 @@ def _compared(
             margin=margin(of_first, of_second),
             of="nets of each kind" if drawn else "runs" if first in UNDRAWN else "nets",
         )
-    name = _SHORT.get(second, second) if isinstance(second, str) else "published"
-    values = [(_SHORT.get(first, first), _UNITS[quantity], of_first), (name, _UNITS[quantity], of_second)]
+    values = [(name, _UNITS[quantity], of) for name, of in zip(names, (of_first, of_second), strict=True)]
     yield _result(detail, values, decided)
+
+
+def _with_mask(name: str, cell: Mapping[str, Any]) -> str:
+    """What a group is called; of draws at one mask with the share that it removes, which is not that of other runs."""
+    title, run = _SHORT.get(name, name), cell.get("drawn_at")
+    if run is None or cell["removed_percent"]["n"] == 1:
+        return title
+    return f"{title} at the mask of run {run} ({fixed(cell['removed_percent']['mean'], 2)} % removed)"
 
 
 @examine.register
@@ -469,9 +492,11 @@ def _reached(test: Reached, experiment: Experiment, margins: Margins | None) -> 
 def _psp(test: Psp, experiment: Experiment, margins: Margins | None) -> Iterator[Examined]:
     readings = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
     part = next(iter(readings), "") if test.part is None else test.part
+    layers = [layer for layer in readings.get(part, {}) if layer != ALL]
     for layer, quantities in readings.get(part, {}).items():
         if (layer != ALL) == (test.layers == "each") and test.quantity in quantities:
-            places = [f"layer {layer}"] * (layer != ALL) + [f"{part} images"] * (test.part is not None)
+            place = [f"hidden layer {layers.index(layer) + 1} of {len(layers)}"] if layer != ALL else []
+            places = place + [f"{part} images"] * (test.part is not None)
             margin = _margin(margins, test, test.quantity, experiment["dataset"], *_pair(quantities[test.quantity]))
             yield _psp_result(test, quantities[test.quantity], places, margin)
 
@@ -525,10 +550,7 @@ def _lower_elsewhere(test: LowerElsewhere, experiment: Experiment, margins: Marg
     at_g = [one["G"]["loss_nats"] for one in maps]
     lowest = [one["lower_than_at_G"][test.quantity]["lowest_loss_nats"] for one in maps]
     there = [loss for loss in lowest if loss is not None]
-    points = ", ".join(
-        f"{one['lower_than_at_G'][test.quantity]['points']} of {one['points']} (run {one['seed']})" for one in maps
-    )
-    detail = f"{name} lower than at G on points of the map: {points}; training loss, lowest there"
+    detail = f"{name} lower than at G on {_points(test, maps)}; training loss, lowest there"
     values = [("G", "nats", describe(at_g))]
     if len(there) < len(lowest):
         yield _result(detail, values, _counted(NOT_REPRODUCED), name)
@@ -540,3 +562,13 @@ def _lower_elsewhere(test: LowerElsewhere, experiment: Experiment, margins: Marg
         margin = margins.of("training_loss_nats", experiment["dataset"], [loss["mean"] for loss in both])
     decided = decide(lambda n: paired(difference, n), "above", 0.0, margin=margin, of="mapped runs")
     yield _result(detail, [("there", "nats", both[0]), *values], decided, name)
+
+
+def _points(test: LowerElsewhere, maps: Sequence[Map]) -> str:
+    """On how many points of each map, of many maps the fewest and the most."""
+    counts = [one["lower_than_at_G"][test.quantity]["points"] for one in maps]
+    all_points = {one["points"] for one in maps}
+    if len(maps) <= _FEW_MAPS or len(all_points) > 1:
+        of_runs = zip(counts, maps, strict=True)
+        return "points of the map: " + ", ".join(f"{n} of {one['points']} (run {one['seed']})" for n, one in of_runs)
+    return f"{min(counts)} to {max(counts)} of the {all_points.pop()} points of a map ({len(maps)} maps)"

@@ -239,7 +239,8 @@ class Ledger(Settings):
     amendments: tuple[Amendment, ...] = ()
     margins: Margins | None = Field(None, description="null: two things being equal refute nothing")
     new_runs_from: int | None = Field(
-        None, description="first seed of the runs for which every rule stood beforehand; they are judged alone too"
+        None,
+        description="first seed of the runs that were not looked at before every rule stood; they are judged alone too",
     )
     new_labels: tuple[Annotated[str, Field(pattern=f"^{LABEL[1:]}$")], ...] = Field(
         (), description="experiments of these labels are new whole, whatever their seeds"

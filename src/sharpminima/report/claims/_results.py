@@ -74,6 +74,7 @@ class Alone(TypedDict):
 class OfNewRuns(Alone):
     """A claim's verdict by the runs that are newer than the rules."""
 
+    holm: bool | None  # as of `Corrected`, over all claims by these runs
     missing: list[str]  # as of `Judged`
 
 

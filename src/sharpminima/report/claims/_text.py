@@ -1,12 +1,12 @@
 """Verdicts as text."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sharpminima.report.claims._results import BySetting, Examined, JudgedClaim, Result, deciding_results
 from sharpminima.report.claims._verdict import ABSENT, UNDECIDED, VERDICTS
+from sharpminima.report.rounding import fixed, with_spread
 from sharpminima.report.titles import title_of_net
 
 REMOVED = "% removed"
@@ -56,7 +56,8 @@ def as_markdown(claims: Sequence[JudgedClaim]) -> str:
     for claim in claims:
         cells = [f"{claim['says']} ({claim['source']})", f"**{verdict_text(claim)}**{_ASTERISK * bool(claim['holm'])}"]
         if alone:
-            cells.append(new_runs_text(claim) or "–")
+            starred = claim["new_runs"] is not None and claim["new_runs"]["holm"]
+            cells.append((new_runs_text(claim) or "–") + _ASTERISK * bool(starred))
         rows.append(f"| {' | '.join([*cells, _differences(claim)])} |")
     return "\n".join(rows)
 
@@ -82,10 +83,15 @@ def _in_brief(result: Result) -> str:
     interval = result["interval"]
     if interval is None:
         return f"{compared}: by counting"
-    unit = next((f" {value['unit']}" for value in result["values"] if value["unit"]), "")
+    unit = next((f" {unit_of_difference(value['unit'])}" for value in result["values"] if value["unit"]), "")
     low, high = interval["low"], interval["high"]
     ends = "" if low is None or high is None else f" [{_signed(low)}, {_signed(high)}]"
     return f"{compared}: {_signed(interval['mean'])}{ends}{unit}"
+
+
+def unit_of_difference(unit: str) -> str:
+    """The unit of a difference of two values: of two percentages it is points."""
+    return "points" if unit == "%" else unit
 
 
 def _signed(value: float) -> str:
@@ -104,19 +110,18 @@ def measured_text(result: Examined) -> str:
     if interval is not None:
         low, high = interval["low"], interval["high"]
         ends = "" if low is None or high is None else f" [{_number(low)}, {_number(high)}]"
-        shown.append(f"difference {_number(interval['mean'])}{ends}")
+        points = " points" * any(value["unit"] == "%" for value in result["values"])
+        shown.append(f"difference {_number(interval['mean'])}{ends}{points}")
     return ", ".join(shown)
 
 
 def _with_spread(mean: float, spread: float | None, unit: str) -> str:
-    """Both with the decimals that give the mean three significant digits, at most four, as in the report."""
+    """As in the report; a share removed to a hundredth."""
     if unit == REMOVED:
-        decimals = 2
-    elif 0 < abs(mean) < _TINY:
+        return fixed(mean, 2) + (f" ± {fixed(spread, 2)}" if spread else "")
+    if 0 < abs(mean) < _TINY:
         return _number(mean) + (f" ± {_number(spread)}" if spread else "")
-    else:
-        decimals = max(0, min(4, 2 - math.floor(math.log10(abs(mean or spread or 1)))))
-    return f"{mean:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread else "")
+    return with_spread(mean, spread or None)
 
 
 def _number(value: float) -> str:
