@@ -77,14 +77,56 @@ def test_cuda_gives_the_same_sums():
         assert on_cuda.entropy_sum(order) == joint_states(states).entropy_sum(order)
 
 
-@pytest.mark.slow
-def test_more_neurons_than_a_row_meets_at_once():
-    states = random_states(70, _bits._COLUMNS + 300)
+def counted_pairs(states, weights, start=0, stop=None):
+    """What `plain_histogram` gives for pairs, each as often as its weights say, from matrix products."""
     together = states.double().T @ states.double()
     i, j = torch.triu_indices(*together.shape, offset=1)
+    mine = (i >= start) & (i < (len(together) if stop is None else stop))
+    i, j = i[mine], j[mine]
     n11, first, second = together[i, j], together.diagonal()[i], together.diagonal()[j]
-    counts = torch.cat([n11, first - n11, second - n11, 70 - first - second + n11]).long()
-    assert bit_histogram(states, 2) == torch.bincount(counts, minlength=71)[1:].tolist()
+    counts = torch.cat([n11, first - n11, second - n11, len(states) - first - second + n11]).long()
+    times = (weights[i] * weights[j]).double().repeat(4)
+    return torch.bincount(counts, times, minlength=len(states) + 1)[1:].long().tolist()
+
+
+def kernel_histogram(states, weights, start, stop):
+    rows = np.ascontiguousarray(_bits.transpose(pack(states).numpy(), states.shape[1]).T)
+    histogram = np.zeros(len(states) + 1, np.int64)
+    _bits.add_tuples(rows, _bits.tiles_of(rows), weights.numpy(), len(states), 2, start, stop, histogram)
+    return histogram[1:].tolist()
+
+
+@pytest.mark.parametrize("neurons", [2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23, 64, 77])
+@pytest.mark.parametrize("samples", [2, 63, 64, 65, 200, 257])
+def test_pairs_of_any_number_of_neurons_and_words(neurons, samples):
+    states = random_states(samples, neurons, neurons)
+    weights = torch.randint(1, 9, (neurons,), generator=torch.Generator().manual_seed(samples))
+    assert kernel_histogram(states, weights, 0, neurons) == counted_pairs(states, weights)
+
+
+@pytest.mark.parametrize("samples", [1, 100])
+def test_pairs_of_a_task_are_those_that_begin_in_it(samples):
+    states, weights = random_states(samples, 30), torch.arange(1, 31)
+    for start in range(0, 30, 3):
+        for stop in (start + 1, start + 2, min(start + 5, 30), 30):
+            assert kernel_histogram(states, weights, start, stop) == counted_pairs(states, weights, start, stop)
+
+
+def test_tiles_hold_the_rows_side_by_side():
+    rows = np.arange(1, 23, dtype=np.uint64).reshape(11, 2)
+    tiles = _bits.tiles_of(rows)
+    assert tiles.shape == (2, 2, 8)
+    assert tiles.ctypes.data % 64 == 0
+    side_by_side = tiles.transpose(0, 2, 1).reshape(16, 2)
+    assert np.array_equal(side_by_side[:11], rows)
+    assert not side_by_side[11:].any()
+    assert _bits.tiles_of(rows[:0]).shape == (0, 2, 8)
+
+
+@pytest.mark.slow
+def test_pairs_of_many_neurons():
+    states = random_states(70, 4396)
+    assert bit_histogram(states, 2) == counted_pairs(states, torch.ones(4396, dtype=torch.long))
 
 
 def test_the_sum_does_not_depend_on_the_threads():

@@ -1,33 +1,23 @@
 """Joint counts of binary neurons by population counts over bits: the CPU's kernels.
 
-The states of one class are held twice, as ``rows`` uint64 [neurons, words] and ``columns`` [words, neurons]: bit
-s % 64 of word s // 64 is the state on sample s, and the bits behind the last sample are 0. Of a pair, n11 is the
-population count of the AND of both. The other three joint counts follow from it and the neurons' own counts.
+The states of one class are held as ``rows`` uint64 [neurons, words]: bit s % 64 of word s // 64 is the state on sample
+s, and the bits behind the last sample are 0. Where pairs are counted they are held once more, as ``tiles`` uint64
+[ceil(neurons / LANES), words, LANES]: LANES neurons side by side, the last ones filled up with zeros. Of a pair, n11 is
+the population count of the AND of both. The other three joint counts follow from it and the neurons' own counts.
 Only the histogram of all the counts is kept, as their entropies need no more.
 """
 
-from typing import Any
-
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
+import torch
 
+from sharpminima.analysis.psp._lanes import LANES, ROWS, meet, ones
 from sharpminima.runtime.compiled import compiled
-
-_COLUMNS = 4096  # neurons that a row meets at once: their words stay in the second-level cache
-
-
-def _count_ones(context: Any, word: Any) -> Any:
-    """The number of ones in a word: the processor's own instruction, of vectors where it has one."""
-    return types.uint64(types.uint64), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
-
-
-_ones: Any = intrinsic(_count_ones)  # of one word: the context is numba's own
 
 
 @compiled
 def transpose(packed: np.ndarray, neurons: int) -> np.ndarray:
-    """``columns`` of states that are packed along the neurons, uint8 [samples, ceil(neurons / 8)]."""
+    """The rows' transpose, uint64 [words, neurons], of states that are packed along the neurons: uint8
+    [samples, ceil(neurons / 8)]."""
     samples, places = packed.shape
     columns = np.zeros(((samples + 63) // 64, places * 8), np.uint64)
     for sample in range(samples):
@@ -65,7 +55,7 @@ def distinct(rows: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
 def _size(part: np.ndarray) -> np.int64:
     size = np.uint64(0)
     for word in part:
-        size += _ones(word)
+        size += ones(word)
     return np.int64(size)
 
 
@@ -78,40 +68,67 @@ def sizes(rows: np.ndarray) -> np.ndarray:
     return counts
 
 
-@compiled
-def _count(row: np.ndarray, columns: np.ndarray, start: int, stop: int, counts: np.ndarray) -> None:
-    """Into ``counts``: samples on which ``row`` and each of the columns from start to stop are both 1."""
-    length, words = stop - start, len(row)
-    for t in range(length):
-        counts[t] = np.uint64(0)
-    whole = words // 4 * 4
-    for w in range(0, whole, 4):
-        a, b, c, d = row[w], row[w + 1], row[w + 2], row[w + 3]
-        of_a, of_b = columns[w, start:stop], columns[w + 1, start:stop]
-        of_c, of_d = columns[w + 2, start:stop], columns[w + 3, start:stop]
-        for t in range(length):
-            counts[t] += _ones(a & of_a[t]) + _ones(b & of_b[t]) + _ones(c & of_c[t]) + _ones(d & of_d[t])
-    for w in range(whole, words):
-        a, of_a = row[w], columns[w, start:stop]
-        for t in range(length):
-            counts[t] += _ones(a & of_a[t])
+def tiles_of(rows: np.ndarray) -> np.ndarray:
+    """The tiles of rows."""
+    neurons, words = rows.shape
+    number = -(-neurons // LANES)
+    # Of torch, as numpy's memory does not start where a cache line does: each vector would lie in two.
+    tiles = torch.zeros(number, words, LANES, dtype=torch.int64, device="cpu").numpy().view(np.uint64)
+    whole = neurons // LANES
+    tiles[:whole] = rows[: whole * LANES].reshape(whole, LANES, words).transpose(0, 2, 1)
+    tiles[whole:, :, : neurons % LANES] = rows[whole * LANES :].T
+    return tiles
 
 
 @compiled
-def _fold(counts: np.ndarray, total: int, times: int, histogram: np.ndarray) -> None:
-    """Add ``counts`` to ``histogram`` so many times, with each count n also total - n; empty ``counts``."""
+def _count(part: np.ndarray, tiles: np.ndarray) -> np.ndarray:
+    """Samples of ``part`` on which each neuron of the tiles is 1: uint32 [neurons of the tiles]."""
+    counts = np.zeros(len(tiles) * LANES, np.uint32)
+    for place in range(len(tiles)):
+        tile, its_counts = tiles[place], counts[place * LANES : (place + 1) * LANES]
+        for w in range(len(part)):
+            for lane in range(LANES):
+                its_counts[lane] += np.uint32(ones(part[w] & tile[w, lane]))
+    return counts
+
+
+@compiled
+def _scatter(
+    n11: np.ndarray, n01: np.ndarray, times: np.ndarray, first: int, last: int, both: np.ndarray, second: np.ndarray
+) -> None:
+    """Add the counts of the lanes from first to last to two histograms, each so many times."""
+    for lane in range(first, last):
+        both[n11[lane]] += times[lane]
+        second[n01[lane]] += times[lane]
+
+
+@compiled
+def _scatter_all(n11: np.ndarray, n01: np.ndarray, times: np.ndarray, both: np.ndarray, second: np.ndarray) -> None:
+    """The same of all lanes: a loop of known length, which is unrolled."""
+    for lane in range(LANES):
+        # All three are read before what is added could have changed them, for all that the compiler knows.
+        of_both, of_second, its_times = n11[lane], n01[lane], times[lane]
+        both[of_both] += its_times
+        second[of_second] += its_times
+
+
+@compiled
+def _fold(counts: np.ndarray, total: int, times: np.uint32, straight: np.ndarray, mirrored: np.ndarray) -> None:
+    """Add ``counts`` so many times to two histograms, to the mirrored one with total - n for n; empty ``counts``."""
+    # The mirrored one holds n at its last place - n, so that both are walked through forwards.
+    mirrored = mirrored[len(mirrored) - 1 - total :]
     for n in range(total + 1):
-        histogram[n] += times * counts[n]
-    for n in range(total + 1):
-        histogram[total - n] += times * counts[n]
-    counts[: total + 1] = 0
+        added = np.uint64(times) * np.uint64(counts[n])
+        straight[n] += added
+        mirrored[n] += added
+        counts[n] = np.uint32(0)
 
 
 @compiled
 def _add_pairs(
     part: np.ndarray,
     rows: np.ndarray,
-    columns: np.ndarray,
+    tiles: np.ndarray,
     weights: np.ndarray,
     start: int,
     stop: int,
@@ -127,27 +144,45 @@ def _add_pairs(
             rest -= weights[i]
             histogram[1] += weights[i] * rest
         return
-    active = np.empty(neurons - start, np.uint64)
-    _count(part, columns, start, neurons, active)
-    both, second_only = np.zeros(size + 1, np.uint32), np.zeros(size + 1, np.uint32)
-    counts = np.empty(min(_COLUMNS, neurons - start), np.uint64)
-    row = np.empty(words, np.uint64)
-    for left in range(start, neurons, _COLUMNS):
-        right = min(left + _COLUMNS, neurons)
-        for i in range(start, min(stop, right)):
-            first = max(left, i + 1)
+    begin = start // LANES
+    tiles = tiles[begin:]
+    active = _count(part, tiles)
+    times = np.zeros(len(active), np.uint32)
+    for neuron in range(begin * LANES, neurons):
+        times[neuron - begin * LANES] = weights[neuron]
+    straight, mirrored = np.zeros(size + 1, np.uint64), np.zeros(size + 1, np.uint64)
+    both, second = np.zeros((ROWS, size + 1), np.uint32), np.zeros((ROWS, size + 1), np.uint32)
+    n11, n01 = np.empty((ROWS, LANES), np.uint32), np.empty((ROWS, LANES), np.uint32)
+    group = np.empty((ROWS, words), np.uint64)
+    # Neurons are counted from the first of the tiles on.
+    end = neurons - begin * LANES
+    for i in range(start - begin * LANES, stop - begin * LANES, ROWS):
+        many = min(ROWS, stop - begin * LANES - i)
+        for k in range(ROWS):
             for w in range(words):
-                row[w] = part[w] & rows[i, w]
-            _count(row, columns, first, right, counts)
-            of_second, times = active[first - start : right - start], weights[first:right]
-            for t in range(right - first):
-                n11 = counts[t]
-                both[n11] += times[t]
-                second_only[of_second[t] - n11] += times[t]
+                group[k, w] = part[w] & rows[begin * LANES + i + min(k, many - 1), w]
+        for place in range((i + 1) // LANES, len(tiles)):
+            meet(group, tiles[place], n11)
+            left = place * LANES
+            right = left + LANES
+            of_second, its_times = active[left:right], times[left:right]
+            for k in range(ROWS):
+                for lane in range(LANES):
+                    n01[k, lane] = of_second[lane] - n11[k, lane]
+            if i + ROWS <= left and right <= end and many == ROWS:
+                for k in range(ROWS):
+                    _scatter_all(n11[k], n01[k], its_times, both[k], second[k])
+                continue
+            for k in range(many):
+                first, last = max(left, i + k + 1), min(right, end)
+                _scatter(n11[k], n01[k], its_times, first - left, last - left, both[k], second[k])
+        for k in range(many):
             # n10 = n1 - n11 and n00 = n0 - n01, where n1 and n0 belong to the row.
-            on = np.int64(active[i - start])
-            _fold(both, on, weights[i], histogram)
-            _fold(second_only, size - on, weights[i], histogram)
+            on = np.int64(active[i + k])
+            _fold(both[k], on, times[i + k], straight, mirrored)
+            _fold(second[k], size - on, times[i + k], straight, mirrored)
+    for n in range(size + 1):
+        histogram[n] += np.int64(straight[n] + mirrored[size - n])
 
 
 @compiled
@@ -169,7 +204,7 @@ def _split(parts: np.ndarray, number: int, row: np.ndarray, halves: np.ndarray) 
 @compiled
 def add_tuples(
     rows: np.ndarray,
-    columns: np.ndarray,
+    tiles: np.ndarray,
     weights: np.ndarray,
     samples: int,
     order: int,
@@ -194,7 +229,7 @@ def add_tuples(
     numbers = np.ones(depth + 1, np.int64)
     parts[0, 0] = _all_samples(samples, words)
     if depth == 0:
-        _add_pairs(parts[0, 0], rows, columns, weights, start, stop, histogram)
+        _add_pairs(parts[0, 0], rows, tiles, weights, start, stop, histogram)
         return
     chosen = np.empty(depth, np.int64)
     for first in range(start, min(stop, neurons - order + 1)):
@@ -207,7 +242,7 @@ def add_tuples(
                 chosen[level] = chosen[level - 1] + 1
                 continue
             for p in range(numbers[depth]):
-                _add_pairs(parts[depth, p], rows, columns, weights, chosen[depth - 1] + 1, neurons, histogram)
+                _add_pairs(parts[depth, p], rows, tiles, weights, chosen[depth - 1] + 1, neurons, histogram)
             # The next choice in lexicographic order with the same first neuron.
             level = depth - 1
             while level > 0 and chosen[level] == neurons - order + level:

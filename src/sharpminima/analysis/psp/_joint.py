@@ -78,7 +78,7 @@ class JointStates:
 
     def sample_entropies(self, order: int, number: int, draws: torch.Generator) -> Tensor:
         """Joint entropies of ``number`` tuples of ``order`` >= 2 neurons, drawn from all: float64 [number], bits."""
-        rows, _ = self._bits
+        rows = self._rows
         tuples = draw_tuples(self.neurons, order, number, draws).numpy()
         values = np.empty(number)
 
@@ -90,21 +90,23 @@ class JointStates:
         return torch.from_numpy(values)
 
     def _tuple_histogram(self, order: int) -> Tensor:
-        rows, columns = self._bits
+        rows = self._rows
         weights, step = np.ones(len(rows), np.int64), 1
         total = np.zeros(self.samples + 1, np.int64)
         if order == 2 and len(rows):
             # Of a class of few images many neurons have the same states; pairs of such have two joint states.
             rows, weights = _bits.distinct(rows, self.samples)
-            columns, step = np.ascontiguousarray(rows.T), _ROWS
+            step = _ROWS
             on = _bits.sizes(rows)
             for counts in (on, self.samples - on):
                 np.add.at(total, counts, weights * (weights - 1) // 2)
 
+        tiles = _bits.tiles_of(rows)
+
         def count(start: int) -> np.ndarray:
             histogram = np.zeros(self.samples + 1, np.int64)
             stop = min(start + step, len(rows))
-            _bits.add_tuples(rows, columns, weights, self.samples, order, start, stop, histogram)
+            _bits.add_tuples(rows, tiles, weights, self.samples, order, start, stop, histogram)
             return histogram
 
         for histogram in _in_threads(count, range(0, len(rows) - order + 1, step)):
@@ -112,11 +114,10 @@ class JointStates:
         return torch.from_numpy(total)
 
     @functools.cached_property
-    def _bits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns; see `_bits`."""
+    def _rows(self) -> np.ndarray:
+        """See `_bits`."""
         columns = _bits.transpose(self._packed.cpu().numpy(), len(self._chosen))
-        columns = columns.compress(self._chosen.cpu().numpy(), axis=1)
-        return np.ascontiguousarray(columns.T), columns
+        return np.ascontiguousarray(columns.compress(self._chosen.cpu().numpy(), axis=1).T)
 
 
 def _in_threads(function: Callable[[int], _Result], tasks: Iterable[int]) -> list[_Result]:

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-_PLACES = 0x0102040810204080  # times eight bytes of 0 and 1: brings byte t to bit t of the highest byte
+PLACES = 0x0102040810204080  # times eight bytes of 0 and 1: brings byte t to bit t of the highest byte
 
 
 def pack(states: Tensor) -> Tensor:
     """Bool states [N, neurons] as bits: uint8 [N, ceil(neurons / 8)]; bit n % 8 of byte n // 8 is neuron n."""
     padded = torch.nn.functional.pad(states, (0, -states.shape[1] % 8)).contiguous()
-    return ((padded.view(torch.int64) * _PLACES) >> 56).to(torch.uint8)
+    return ((padded.view(torch.int64) * PLACES) >> 56).to(torch.uint8)
 
 
 def unpack(packed: Tensor, neurons: int) -> Tensor:
