@@ -32,6 +32,7 @@ NUMBERS_CODE = (
     source_file("sharpminima.report.titles"),
     source_file("sharpminima.report.numbers"),
     source_file("sharpminima.report.outcome"),
+    source_file("sharpminima.report.rounding"),
     source_file("sharpminima.report.summaries"),
     source_file("sharpminima.report.ways"),
     source_file("sharpminima.report.metrics"),
@@ -59,6 +60,7 @@ EXPLORE_CODE = (
     source_file("sharpminima.figures.scales"),
     source_file("sharpminima.figures.style"),
     source_file("sharpminima.report.claims._text"),
+    source_file("sharpminima.report.rounding"),
     source_file("sharpminima.report.tables"),
     source_file("sharpminima.report.titles"),
 )
