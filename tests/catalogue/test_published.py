@@ -46,6 +46,25 @@ def test_where_there_is_none_the_word_is_refused_and_the_cure_named() -> None:
         METHODS["snip"].settings(recipe="publishd")
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("random", "it is a control, which has no authors"),
+        ("l_half", "66 and LeNet-5 322 times.*what they were trained with is not known here"),
+        ("autoprune", "310 times.*what they were trained with is not known here"),
+        ("rigl", "what its authors trained LeNet-300 or LeNet-5 on MNIST with is not known here"),
+    ],
+)
+def test_the_refusal_says_why(name: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=f"not offered for this method: .*{why}"):
+        METHODS[name].settings(recipe="published")
+
+
+def test_lobster_takes_the_word_though_it_has_no_recipe_of_its_own() -> None:
+    settings = METHODS["lobster"].settings(recipe="published", twt=0.5)
+    assert (settings.lr, settings.lambda_, settings.twt, settings.pwe) == (0.1, 1e-4, 0.5, 20)
+
+
 def test_editors_and_the_list_of_methods_know_of_it() -> None:
     offered = {
         definition["properties"]["name"]["const"]
@@ -57,8 +76,8 @@ def test_editors_and_the_list_of_methods_know_of_it() -> None:
     for name, method in METHODS.items():
         (first,) = [number for number, line in enumerate(listed) if line.startswith(f"{name} (")]
         published = method.settings.published
-        said = f"recipe: published ({published.source})" if published else "recipe: published is not offered"
-        assert listed[first + 3].strip() == said
+        why = f"({published.source})" if published else f"is not offered: {method.settings.not_offered}"
+        assert listed[first + 3].strip() == f"recipe: published {why}"
         if issubclass(method.settings, SearchSettings):
             assert "optimiser: " in listed[first + 2]  # SGD is a default that no file records
 

@@ -1,5 +1,6 @@
 """Noise on units and its divergence: against torch's distributions, draws and numbers by hand."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_bayesian_compression_keeps_the_first_layers_variances_small() -> None:
     assert net.of("1.bias").exp().unique().item() == pytest.approx(0.04)
     for name in ("3.weight", "1.log_variance", "pixels.log_variance"):
         assert net.of(name).unique().item() == 1.0
+
+
+def test_bayesian_compression_bounds_the_layer_that_runs_first() -> None:
+    """The one that its net has first among its modules is its last."""
+
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.body = nn.Linear(3, 2), nn.Linear(4, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(images.flatten(1)).relu())
+
+    run = dataclasses.replace(run_of(), model=Backwards())
+    net = Scaled(run, settings("bayesian_compression"), 1.0)
+    fill(net, of_body_weight=1.0, of_head_weight=1.0)
+    flat = FlatModel(net)
+    Limited(run, settings("bayesian_compression"), flat).after_step(flat)
+    assert net.of("body.weight").exp().unique().item() == pytest.approx(0.04)
+    assert net.of("head.weight").unique().item() == 1.0
 
 
 def noise_of(mu: float, sigma: float) -> TruncatedLogNormal:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.data import Split
-from sharpminima.pruning.engine.criteria import Candidate
+from sharpminima.pruning.engine.criteria import Candidate, keep_scored
 
 SIGMOID = 1.0 / (1.0 + math.exp(-1.0))
 
@@ -89,12 +89,12 @@ def test_obd_of_one_layer_is_the_hessian() -> None:
 def test_taylor_averages_squares_over_mini_batches() -> None:
     """Equal rows, so p = 1/2 and dL/dw_0j = (1/2 - [class 0]) x_j: the classes pull to and fro, on average not at all.
 
-    A mini-batch of one class has (g w)^2 = x_j^2 / 4, w being 1. Two images each, four in all, classes taking turns.
+    A mini-batch of an image x and one 2 x of the other class has (g w)^2 = x_j^2 / 16, w being 1. There are two.
     """
     model = linear([[1.0, 1.0], [1.0, 1.0]])
-    images = torch.tensor([[[[1.0, 2.0]]]], dtype=torch.float64).expand(4, 1, 1, 2)
+    images = torch.tensor([1.0, 2.0, 2.0, 1.0], dtype=torch.float64)[:, None, None, None] * torch.tensor([1.0, 2.0])
     sample = Split(images, torch.tensor([0, 1, 0, 1]))
-    expected = torch.tensor([[0.25, 1.0], [0.25, 1.0]], dtype=torch.float64)
+    expected = torch.tensor([[1.0, 4.0], [1.0, 4.0]], dtype=torch.float64) / 16
 
     def scores(batches: int) -> torch.Tensor:
         found = Candidate(model, {"1.weight": ALL}, sample, torch.Generator(), batches)
@@ -110,7 +110,23 @@ def test_mini_batches_have_all_classes_and_two_images_at_least() -> None:
     assert [part.labels.tolist() for part in found] == [[0, 1, 2]] * 4
     assert torch.equal(torch.cat([part.images for part in found]).sort(0).values, sample.images)
     many = Candidate(nn.Identity(), {}, sample, torch.Generator(), 100).mini_batches()
-    assert [len(part.labels) for part in many] == [2] * 6
+    assert [part.labels.tolist() for part in many] == [[0, 1, 2]] * 4  # as many as a class has images
+    for labels, parts in (([2, 0, 1, 0, 2, 1, 0], 2), ([0, 0, 0, 0, 1], 1), ([0, 0, 0, 0], 2)):
+        sample = Split(torch.zeros(len(labels), 1, 1, 1), torch.tensor(labels))
+        found = Candidate(nn.Identity(), {}, sample, torch.Generator(), 20).mini_batches()
+        assert [set(part.labels.tolist()) for part in found] == [set(labels)] * parts
+
+
+def test_what_has_left_comes_back_only_where_it_may() -> None:
+    """An image (0, 1): of four weights two score 0, one of them removed, and zero; three are to stay."""
+    model = linear([[0.0, 1.0], [1.0, 1.0]])
+    sample = Split(torch.tensor([[[[0.0, 1.0]]]], dtype=torch.float64), torch.tensor([0]))
+    mask = torch.tensor([[False, True], [True, True]])
+    found = Candidate(model, {"1.weight": mask}, sample, torch.Generator(), 1)
+    kept = keep_scored(CRITERIA["force"], found, 3, "global")
+    assert torch.equal(kept["1.weight"], mask)
+    kept = keep_scored(CRITERIA["force"], found, 3, "global", reviving=True)
+    assert kept["1.weight"].tolist() == [[True, True], [False, True]]
 
 
 def test_synflow_of_two_layers() -> None:

@@ -40,6 +40,32 @@ def test_global_looks_across_tensors_and_takes_the_first_of_equals() -> None:
     assert not masks["b"].any()
 
 
+@pytest.mark.parametrize("distribution", ["layerwise", "erk"])
+def test_what_has_left_stays_away_though_a_share_grows(distribution: str) -> None:
+    """Rows of 3, 5 and 5: of 7 survivors the shares are 1.6, 2.7, 2.7, so 1, 3, 3; of 6 1.4, 2.3, 2.3, so 2, 2, 2."""
+    given_scores = {name: torch.arange(size, 0, -1.0)[None] for name, size in (("a", 3), ("b", 5), ("c", 5))}
+    if distribution == "layerwise":
+        seven = keep_best(given_scores, 7, distribution)
+        assert [int(mask.sum()) for mask in seven.values()] == [1, 3, 3]
+        assert [int(mask.sum()) for mask in keep_best(given_scores, 6, distribution).values()] == [2, 2, 2]
+        six = keep_best(given_scores, 6, distribution, seven)
+        assert [int(mask.sum()) for mask in six.values()] == [1, 3, 2]  # the rest goes to another
+    alive = {name: torch.ones_like(score, dtype=torch.bool) for name, score in given_scores.items()}
+    for survivors in range(13, 0, -1):
+        kept = keep_best(given_scores, survivors, distribution, alive)
+        assert count(kept)[0] == survivors
+        assert not any((kept[name] & ~alive[name]).any() for name in kept)
+        alive = kept
+
+
+def test_no_more_can_stay_than_are_alive() -> None:
+    alive = {name: torch.zeros_like(score, dtype=torch.bool) for name, score in scores(0).items()}
+    alive["b"][0] = True
+    assert count(keep_best(scores(0), 4, "layerwise", alive))[0] == 4
+    with pytest.raises(ValueError, match="5 are to be shared out, and there are 4; ask for no more"):
+        keep_best(scores(0), 5, "layerwise", alive)
+
+
 def test_layerwise_gives_every_tensor_the_same_density() -> None:
     masks = keep_best(scores(0), 36, "layerwise")
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {"a": 18, "b": 12, "c": 6}

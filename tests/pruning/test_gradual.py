@@ -1,6 +1,7 @@
 """Pruning during training: when and how much."""
 
 import pytest
+from pydantic import ValidationError
 
 from sharpminima.catalogue.methods.choices import CRITERIA
 from sharpminima.nets.masks import count
@@ -9,6 +10,8 @@ from sharpminima.pruning.gradual import agp
 from sharpminima.pruning.gradual.agp import Tightening
 from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel
+
+from .test_iterative import REVIVING
 
 
 def test_the_mask_follows_the_cubic_schedule() -> None:
@@ -23,6 +26,27 @@ def test_the_mask_follows_the_cubic_schedule() -> None:
         seen.append(count(policy.masks)[0])
     assert seen == [804] * 13 + [432] * 6 + [241] * 6 + [171] * 6 + [161] * 9
     assert int((flat.mask > 0).sum()) < flat.values.numel()
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0.95, 0.5), (0.9, 0.8), (0.5, 0.5)])
+def test_a_schedule_that_ends_before_it_begins_is_refused(begin: float, end: float) -> None:
+    """Its last removal would be the first, and the level missed."""
+    with pytest.raises(ValidationError, match=rf"begin: {begin} is not before end: {end};.*give an end above begin"):
+        METHODS["agp"].settings(begin=begin, end=end)
+
+
+def test_what_has_left_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By criteria, too, that let it come back before training."""
+    monkeypatch.setitem(CRITERIA, "force", REVIVING)
+    run = small_run()
+    flat = FlatModel(run.model)
+    settings = METHODS["agp"].settings(batch_size=20, epochs=4, updates=4, criterion="force")
+    policy = Tightening(run, settings, flat, 0.8)
+    for _ in range(40):
+        before = policy.masks
+        policy.after_step(flat)
+        assert not any((policy.masks[name] & ~mask).any() for name, mask in before.items())
+    assert count(policy.masks)[0] == 161
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -1,15 +1,19 @@
 """Rounds: what they keep, what they go back to, and at which rate they train."""
 
+import dataclasses
 import itertools
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from sharpminima.catalogue.methods.choices import CRITERIA, Criterion
+from sharpminima.catalogue.methods.iterative import ITERATIVE, shared_rounds
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.masks import count
 from sharpminima.pruning import METHODS
+from sharpminima.pruning.engine.criteria import Candidate
 from sharpminima.pruning.engine.schedule import survivor_counts
 from sharpminima.pruning.iterative import gimp
 from sharpminima.pruning.iterative.gimp import Excerpt
@@ -83,6 +87,37 @@ def test_rounds_keep_their_share_and_the_last_meets_the_level(monkeypatch: pytes
         assert not any((after[key] & ~before[key]).any() for key in after)
 
 
+def test_each_round_removes_a_weight_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine tenths of four weights are four: rounds that keep those would train on for ever."""
+    assert shared_rounds(6, 0.9, 1) == [5, 4, 3, 2]
+    assert shared_rounds(6, 0.9, 5) == shared_rounds(6, 0.5, 3) == []  # what the level's own round does
+    kept: list[int] = []
+    train_round = gimp.train_round
+
+    def counted(run: object, settings: object, start: dict, masks: dict, resume: object) -> dict:
+        kept.append(count(masks)[0])
+        assert len(kept) < 50, "rounds without an end"
+        return train_round(run, settings, start, masks, resume)
+
+    monkeypatch.setattr(gimp, "train_round", counted)
+    recipe = {"batch_size": 100, "max_epochs": 1, "schedule": "constant"}
+    run = dataclasses.replace(small_run(), levels=(0.9985,))
+    METHODS["gimp"].prune(run, METHODS["gimp"].settings(keep=0.8, recipe=recipe))
+    assert kept[-4:] == [4, 3, 2, 1]
+    assert all(after < before for before, after in itertools.pairwise(kept))
+
+
+@pytest.mark.parametrize("name", [method.name for method in ITERATIVE])
+@pytest.mark.parametrize("levels", [(0.5, 0.8), (0.5, 0.6, 0.7, 0.8, 0.9)])
+def test_the_plan_has_every_training(name: str, levels: tuple[float, ...]) -> None:
+    """Of .7 a round: 4 and 6 rounds are shared, and each level has one more."""
+    settings = METHODS[name].settings(recipe={"batch_size": 100, "max_epochs": 2, "schedule": "constant"})
+    pruned = METHODS[name].prune(dataclasses.replace(small_run(), levels=levels), settings)
+    assert settings.planned_epochs(levels) == (len(pruned.history), len(pruned.history))
+    if settings.retrain == 1.0:
+        assert len(pruned.history) == {2: 2 * (1 + 4 + 2), 5: 2 * (1 + 6 + 5)}[len(levels)]
+
+
 def test_rounds_that_rewind_as_far_as_they_train_start_from_the_dense_training(monkeypatch: pytest.MonkeyPatch) -> None:
     initial = small_run().model.state_dict()
     for name, numbers, from_initial in [
@@ -145,6 +180,24 @@ def test_the_first_round_keeps_the_largest_of_the_trained_net(monkeypatch: pytes
 def test_any_criterion_and_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     _, rounds = rounds_of("gimp", monkeypatch, criterion="snip", distribution="layerwise", keep=0.4)
     assert [int(mask.sum()) for mask in rounds[0][1].values()] == [384, 18]
+
+
+def smallest(candidate: Candidate) -> dict[str, torch.Tensor]:
+    """A score that is highest where a weight is zero, as what has left is."""
+    return {name: -weight.abs() for name, weight in candidate.weights().items()}
+
+
+REVIVING = Criterion("force", "", smallest, revives=True)
+
+
+def test_what_has_left_stays_away_from_rounds_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By criteria, too, that let it come back before training."""
+    monkeypatch.setitem(CRITERIA, "force", REVIVING)
+    _, rounds = rounds_of("gimp", monkeypatch, criterion="force")
+    shared = [masks for _, masks in rounds if count(masks)[0] != 402]
+    assert len(shared) == 5
+    for before, after in itertools.pairwise(shared):
+        assert not any((after[key] & ~before[key]).any() for key in after)
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "cosine"])

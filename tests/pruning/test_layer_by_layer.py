@@ -54,6 +54,17 @@ def test_rows_times_weights_are_what_layers_compute() -> None:
     assert net.training
 
 
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+def test_rows_have_the_padding_of_their_layer(padding_mode: str) -> None:
+    """Unequal sides, so that an order of axes that is wrong shows."""
+    layer = nn.Conv2d(
+        2, 3, 3, stride=2, padding=(1, 2), dilation=(1, 2), padding_mode=padding_mode, bias=False
+    ).double()
+    images = torch.randn(5, 2, 6, 9, generator=draws_of(0), dtype=torch.float64)
+    sums = rows_of(layer, images) @ layer.weight.flatten(1).T
+    torch.testing.assert_close(sums.transpose(1, 2), layer(images).flatten(2))
+
+
 @pytest.mark.parametrize("convolutional", [False, True])
 def test_contributions_are_those_of_units_left_alone(convolutional: bool) -> None:
     """Against the layer's output where all units but one are zero."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sharpminima.catalogue.methods.search import SearchSettings
 from sharpminima.data import Split
@@ -14,7 +15,7 @@ from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.dynamic.dst import LearningThresholds, Step, Thresholded
 from sharpminima.pruning.engine.reparametrised import Learning, by_adam, by_sgd
 from sharpminima.pruning.engine.straight_through import with_ties
-from sharpminima.pruning.engine.variational import dropout_kl
+from sharpminima.pruning.engine.variational import drawn_output, dropout_kl
 from sharpminima.pruning.mask_learning.autoprune import Indicated
 from sharpminima.pruning.mask_learning.continuous_sparsification import Hardening, Rounds
 from sharpminima.pruning.mask_learning.edge_popup import Popup
@@ -99,6 +100,23 @@ def test_l0_gates_of_units_and_where_they_start() -> None:
     assert masks["2.weight"].tolist() == [[True, False, True]] * 5
     assert masks["0.weight"].all()
     torch.testing.assert_close(weights["2.weight"][:, 2], 0.5 * model[2].weight[:, 2])
+
+
+class Backwards(nn.Module):
+    """Its last layer is the first among its modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body = nn.Linear(3, 2), nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images.flatten(1)).relu())
+
+
+def test_l0_gates_are_more_open_in_the_layer_that_runs_first() -> None:
+    net = HardConcrete(dataclasses.replace(run_of(), model=Backwards()), settings("l0"), 1.0)
+    assert net.of("body.weight").mean().item() == pytest.approx(logit(0.8), abs=0.03)
+    assert net.of("head.weight").mean().item() == pytest.approx(logit(0.5), abs=0.03)
 
 
 @pytest.mark.parametrize("rate", [1e-2, 1e-3])
@@ -187,6 +205,18 @@ def test_variational_dropout_draws_outputs_with_the_right_spread() -> None:
     assert torch.equal(net.eval()(torch.ones(1, 1, 2, 2)), torch.tensor([[-2.0]]))
 
 
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+def test_drawn_outputs_have_the_padding_of_their_layer(padding_mode: str) -> None:
+    """An image of ones, 3x3 weights of variance .01: .09 where nine pixels are met, at a corner of zeros four."""
+    layer = nn.Conv2d(1, 1, 3, padding=1, padding_mode=padding_mode, bias=False)
+    ones = torch.ones(20_000, 1, 3, 3)
+    draws = torch.Generator().manual_seed(0)
+    found = drawn_output(layer, ones, layer(ones), torch.full((1, 1, 3, 3), 0.01), draws).var(0)
+    met = F.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), padding=1)[0]
+    expected = 0.01 * (met if padding_mode == "zeros" else torch.full_like(met, 9.0))
+    torch.testing.assert_close(found.detach(), expected, rtol=0.05, atol=0)
+
+
 def test_dst_step_and_its_long_tail() -> None:
     x = torch.tensor([-1.5, -0.7, -0.2, 0.1, 0.4, 0.9, 2.0], requires_grad=True)
     y = Step.apply(x)
@@ -239,6 +269,18 @@ def test_edge_popup_uses_the_best_scores_and_trains_them_alone() -> None:
     net(torch.ones(1, 1, 2, 2)).sum().backward()
     # The gradient of a score is that of its mask, by the sign of the score: also where it does not act.
     close(net.of("1.weight").grad, [math.sqrt(2), 2 * math.sqrt(2), 3 * math.sqrt(2), -4 * math.sqrt(2)])
+
+
+def test_edge_popup_rescales_each_tensor_by_its_own_share() -> None:
+    """Of 4 and 2 weights the best 3 act: 1 of the first, both of the second, which has nothing to make up for."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False), nn.Linear(1, 2, bias=False))
+    net = Popup(dataclasses.replace(run_of(), model=model), settings("edge_popup", distribution="global"), 0.5)
+    fill(net, [0.1, 0.9, 0.2, 0.3])
+    with torch.no_grad():
+        net.of("2.weight").copy_(torch.tensor([[0.8], [0.7]]))
+    weights = net.weights()
+    close(weights["1.weight"].detach(), [0.0, 2 * net.base("1.weight")[0, 1].item(), 0.0, 0.0])
+    torch.testing.assert_close(weights["2.weight"], net.base("2.weight"))
 
 
 def test_supermask_starts_at_the_density_and_rescales() -> None:
@@ -353,6 +395,30 @@ def test_network_surgery_cuts_and_splices_by_two_thresholds() -> None:
         net.base("1.weight").copy_(torch.tensor([[0.1, -0.3, 0.2, 0.0]]))
     net.operate("1.weight")
     assert net.acting("1.weight").tolist() == [[False, True, False, False]]  # the largest, for want of others
+
+
+class Namesakes(nn.Module):
+    """Two layers whose names are one without dots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc_1, self.fc = nn.Linear(2, 2, bias=False), nn.Sequential(nn.ReLU(), nn.Linear(2, 2, bias=False))
+        self.fc_1.weight.data = torch.tensor([[9.0, 9.0], [0.1, 0.1]])
+        self.fc[1].weight.data = torch.tensor([[0.1, 0.1], [9.0, 9.0]])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.fc_1(images.flatten(1)[:, :2]))
+
+
+def test_layers_of_one_name_but_for_dots_have_gates_and_masks_of_their_own() -> None:
+    run = dataclasses.replace(small_run(), model=Namesakes())
+    gates = HardConcrete(run, settings("l0"), 1.0)
+    assert gates.of("fc_1.weight") is not gates.of("fc.1.weight")
+    assert list(gates.added) == ["fc_1_weight", "fc_1_weight_"]
+    net = Surgery(run, 0.0)
+    assert net.acting("fc_1.weight").tolist() == [[True, True], [False, False]]
+    assert net.acting("fc.1.weight").tolist() == [[False, False], [True, True]]
+    assert [name for name, _ in Surgery(run_of(), 0.5).named_buffers()] == ["step", "mask_1_weight"]  # as ever
 
 
 def test_network_surgery_operates_ever_more_seldom_and_stops() -> None:

@@ -20,7 +20,7 @@ from sharpminima.pruning.scored import by_criterion
 from sharpminima.study.read import study_schema
 from sharpminima.study.schema import MethodChoice
 from sharpminima.testing.methods import check_is_written, check_levels, check_repeats, check_resumes
-from sharpminima.testing.task import small_net, small_run
+from sharpminima.testing.task import LEVELS, small_net, small_run
 
 ROOT = Path(__file__).parents[2]
 _RECIPE = {"batch_size": 20, "max_epochs": 8}
@@ -79,6 +79,14 @@ def pruned_by(name: str) -> Pruned:
 @pytest.mark.parametrize("name", METHODS)
 def test_survivors_are_as_asked_and_the_net_is_not_dead(name: str) -> None:
     check_levels(METHODS[name], pruned_by(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_it_trains_no_longer_than_planned(name: str) -> None:
+    expected, at_most = settings_of(name).planned_epochs(LEVELS)
+    assert expected <= at_most
+    assert len(pruned_by(name).history) <= at_most
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from sharpminima.base.errors import ConfigError
 from sharpminima.data import Split
 from sharpminima.nets.masks import all_masks, count
-from sharpminima.pruning import METHODS
+from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.engine.curvature import UnitCurvature, cotangents, gauss_newton_diagonal
 from sharpminima.pruning.engine.distribution import survivors_at
+from sharpminima.pruning.scored import obs
 from sharpminima.pruning.scored.obs import Surgeon, inverse_diagonal, made_up, operate
 from sharpminima.testing.task import small_run
 
@@ -128,6 +129,28 @@ def test_the_net_is_changed_less_than_by_removal_alone(biases: bool) -> None:
             removed.get_parameter(name).mul_(mask)
         whole = run.model(images).softmax(1)
         assert (model(images).softmax(1) - whole).norm() < 0.9 * (removed(images).softmax(1) - whole).norm()
+
+
+def test_what_has_left_stays_away_though_a_layers_share_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights 3, 5 and 5 of three layers, 7 and then 6 of which stay (`test_distribution`)."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3, 1), nn.Linear(1, 5), nn.Linear(5, 1)).double()
+    seen: list[dict[str, Tensor]] = []
+    keep = obs.keep_best
+
+    def noted(*arguments: object) -> dict[str, Tensor]:
+        seen.append(keep(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(obs, "keep_best", noted)
+    monkeypatch.setattr(obs, "survivor_counts", lambda *_: [7, 6])
+    sample = sample_of(1, 1, 3)
+    run = Run(net, sample, sample, sample, (0.5,), seed=0, augment=False)
+    chosen = METHODS["obs"].settings(distribution="layerwise", samples_per_class=2)
+    masks = operate(run, chosen, net, 0.5)
+    assert [int(mask.sum()) for mask in seen[0].values()] == [1, 3, 3]
+    assert [int(mask.sum()) for mask in masks.values()] == [1, 3, 2]
+    assert not any((masks[name] & ~seen[0][name]).any() for name in masks)
 
 
 def test_other_layers_are_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from sharpminima.base.stop import STOP, Stopped
@@ -16,13 +17,14 @@ from sharpminima.catalogue.methods.choices import CRITERIA, DISTRIBUTIONS
 from sharpminima.catalogue.methods.scored import ScoredSettings
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
-from sharpminima.nets.masks import Masks, count
+from sharpminima.nets.masks import Masks, all_masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.engine import criteria
 from sharpminima.pruning.engine.criteria import Candidate
 from sharpminima.pruning.engine.distribution import keep_best
 from sharpminima.pruning.engine.method import Pruned
+from sharpminima.pruning.engine.trainings import broken_at
 from sharpminima.pruning.scored import by_criterion
 from sharpminima.pruning.scored.by_criterion import find_masks
 from sharpminima.testing.task import small_net, small_split
@@ -113,9 +115,9 @@ def test_each_round_sees_images_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[torch.Tensor] = []
     keep = by_criterion.keep_scored
 
-    def noted(criterion: Any, candidate: Candidate, *arguments: Any) -> Masks:
+    def noted(criterion: Any, candidate: Candidate, *arguments: Any, **how: Any) -> Masks:
         seen.append(candidate.sample.images)
-        return keep(criterion, candidate, *arguments)
+        return keep(criterion, candidate, *arguments, **how)
 
     monkeypatch.setattr(by_criterion, "keep_scored", noted)
     run = a_run()
@@ -131,6 +133,53 @@ def test_an_empty_tensor_is_reported() -> None:
     (state,) = METHODS["magnitude"].prune(run, settings("magnitude", start="init")).levels.values()
     assert count(state.masks)[0] == 1
     assert len(state.facts["collapsed"]) == 1
+
+
+def plain(*hidden: int) -> nn.Module:
+    """4 pixels to 3 classes."""
+    sizes = [4, *hidden, 3]
+    layers = [layer for fan in itertools.pairwise(sizes) for layer in (nn.Linear(*fan), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers[:-1])
+
+
+class Around(nn.Module):
+    """A linear layer that another is added to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = images.flatten(1)
+        return self.outer(pixels + self.inner(pixels))
+
+
+def test_a_net_breaks_apart_where_nothing_leads_through_it() -> None:
+    """One unit without inputs, one without outputs: no tensor is empty, and the net is a constant."""
+    net = plain(2)
+    masks = all_masks(net)
+    assert broken_at(net, (1, 2, 2), masks) == []
+    masks["1.weight"][0] = masks["3.weight"][:, 1] = False
+    assert broken_at(net, (1, 2, 2), masks) == ["1.weight", "3.weight"]
+    masks["1.weight"][:] = False
+    assert broken_at(net, (1, 2, 2), masks) == ["1.weight"]
+
+
+def test_a_net_that_an_addition_holds_together_is_not_broken() -> None:
+    net = Around()
+    masks = all_masks(net)
+    masks["inner.weight"][:] = False
+    assert broken_at(net, (1, 2, 2), masks) == []
+    masks["outer.weight"][:] = False
+    assert broken_at(net, (1, 2, 2), masks) == ["inner.weight", "outer.weight"]
+
+
+def test_of_other_layers_it_is_not_known_whether_a_net_breaks_apart() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 3))
+    assert broken_at(net, (1, 2, 2), all_masks(net)) is None
+    run = dataclasses.replace(a_run(), levels=(0.5,), model=nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Tanh()))
+    (state,) = METHODS["magnitude"].prune(run, settings("magnitude", start="init")).levels.values()
+    assert state.facts["collapsed"] is None
 
 
 def test_a_layer_without_biases_is_no_empty_layer() -> None:

@@ -39,7 +39,8 @@ def methods() -> None:
         typer.echo(f"  removes {_REMOVES[method.dial]}")
         typer.echo(f"  {defaults}")
         published = settings.published
-        typer.echo(f"  recipe: published ({published.source})" if published else "  recipe: published is not offered")
+        source = f"({published.source})" if published else f"is not offered: {settings.not_offered}"
+        typer.echo(f"  recipe: published {source}")
         for line in came_to.get(name, []):
             typer.echo(f"    {line}")
 

@@ -29,7 +29,7 @@ class Criterion:
     paper: str
     code: Code  # (candidate) -> scores
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of the method's settings
-    revives: bool = False  # whether removed weights are scored too
+    revives: bool = False  # whether removed weights are scored too, and may come back where rounds do not train
     revision: int = 1  # of the method of its name
     title: str = ""  # of that method
 
@@ -75,7 +75,7 @@ CRITERIA = Registry(
             "taylor",
             "Molchanov, Mallya, Tyree, Frosio, Kautz (2019)",
             {**_TRAINED, "samples_per_class": 200},
-            revision=2,
+            revision=3,
         ),
         _criterion("obd", "LeCun, Denker, Solla (1989)", {**_TRAINED, "rounds": 10}, revision=2, title="OBD"),
     ),

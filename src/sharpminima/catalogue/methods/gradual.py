@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from sharpminima.base.settings import PositiveInt, Share
 from sharpminima.catalogue.methods.choices import CriterionName, Distribution, MiniBatches, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
+from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.methods.search import SearchSettings, searched_method
 from sharpminima.catalogue.recipes import check_milestones
 
@@ -20,6 +21,8 @@ class LobsterSettings(MethodSettings):
 
     What came after the first records, `milestones` and `stop_at_levels`, is recorded where it is not the default.
     """
+
+    published = PUBLISHED["lobster"]
 
     revision: Literal[1] = 1
     lr: Annotated[float, Field(gt=0)] = 0.1
@@ -53,7 +56,7 @@ class LobsterSettings(MethodSettings):
 class AgpSettings(SearchSettings):
     """The schedule runs from `begin` to `end` of the search's steps."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # one of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # one of its own
     criterion: CriterionName = "magnitude"
     distribution: Distribution = "layerwise"
     schedule: Schedule = "cubic"
@@ -62,6 +65,15 @@ class AgpSettings(SearchSettings):
     end: Share = Field(0.9, description="share of the steps at the last removal")
     samples_per_class: PositiveInt = Field(10, description="training images that a scoring sees, drawn anew each time")
     batches: MiniBatches = 20
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "AgpSettings":
+        if self.begin >= self.end:
+            raise ValueError(
+                f"begin: {self.begin:g} is not before end: {self.end:g}; weights leave from one to the other, both in "
+                "shares of the search's steps: give an end above begin"
+            )
+        return self
 
 
 LOBSTER = Method(

@@ -1,6 +1,5 @@
 """Iterative pruning in rounds, `gimp` and its named special cases (`sharpminima.pruning.iterative.gimp`)."""
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,12 +12,13 @@ from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.recipes import RecipeSettings
 
 Rewind = Annotated[float, Field(ge=0, le=1)]
+_LARGE = 10**9  # weights of the net that is planned for: one so large that whole weights do not count
 
 
 class GimpSettings(MethodSettings):
     """T is the recipe's ``max_epochs``."""
 
-    revision: Literal[3] = 3
+    revision: Literal[4] = 4
     keep: float = Field(0.7, gt=0, lt=1, description="share of the weights that a round keeps (K)")
     rewind: Rewind = Field(1.0, description="how far survivors are set back, in full trainings")
     rewind_lr: Rewind = Field(1.0, description="how far the schedule of the learning rate is set back")
@@ -40,12 +40,29 @@ class GimpSettings(MethodSettings):
         return recipe
 
     def planned_epochs(self, levels: Sequence[float]) -> tuple[float, float]:
-        """A full training, then the rounds down to the highest level."""
+        """A full training, the rounds that all levels share, and the last round of each level.
+
+        A net of few weights, or one that a round leaves within a weight of a level, may take a round more or less.
+        """
         expected, at_most = self.recipe.planned_epochs()
         full = self.recipe.max_epochs
-        rounds = math.ceil(math.log1p(-max(levels)) / math.log(self.keep))
+        rounds = len(shared_rounds(_LARGE, self.keep, round((1 - max(levels)) * _LARGE))) + len(levels)
         trainings = 1 + rounds * whole_epochs(self.retrain, full) / full
         return trainings * expected, trainings * at_most
+
+
+def shared_rounds(left: int, keep: float, asked: int) -> list[int]:
+    """Survivors after each round that a level does not end with: each keeps the share, as long as more stay than asked.
+
+    A round removes one weight at least: of few, the share that stays is rounded up to all of them.
+
+    >>> shared_rounds(804, 0.7, 161), shared_rounds(10, 0.95, 7)
+    ([563, 394, 276, 193], [9, 8])
+    """
+    survivors = []
+    while (left := min(left - 1, round(left * keep))) > asked:
+        survivors.append(left)
+    return survivors
 
 
 def whole_epochs(share: float, epochs: int) -> int:

@@ -7,7 +7,7 @@ from pydantic import Field
 from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Dial, Method
-from sharpminima.catalogue.methods.published import PUBLISHED
+from sharpminima.catalogue.methods.published import NOT_OFFERED, PUBLISHED
 from sharpminima.catalogue.methods.search import (
     FromTrainedSettings,
     LearnedSettings,
@@ -68,7 +68,7 @@ class SupermaskSettings(SubnetSettings, LearnedSettings):
 class EdgePopupSettings(SubnetSettings, LearnedSettings):
     """Layerwise and by a cosine as in the paper; the rate is ours, to be tuned."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
     lr_schedule: LrSchedule = "cosine"
     distribution: Distribution = "layerwise"
     rate: Strength = Field(10.0, description="of the scores, times lr")
@@ -118,6 +118,8 @@ class StraightThroughGatesSettings(SweepSettings, LearnedSettings):
 
 class AutopruneSettings(SweepSettings, LearnedSettings):
     """All numbers are ours, to be tuned."""
+
+    not_offered = NOT_OFFERED["autoprune"]
 
     strengths: tuple[Strength, ...] = (1e-5, 1e-4, 1e-3)
     rate: Strength = Field(100.0, description="of the auxiliary parameters, times lr")

@@ -10,7 +10,7 @@ from pydantic import GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from sharpminima.base.settings import Settings
-from sharpminima.catalogue.methods.published import Published
+from sharpminima.catalogue.methods.published import UNKNOWN, Published
 from sharpminima.catalogue.registry import Code, loaded
 
 _PUBLISHED = "published"
@@ -28,6 +28,8 @@ class MethodSettings(Settings, ABC):
     """
 
     published: ClassVar[Published | None] = None
+    not_offered: ClassVar[str] = UNKNOWN
+    """Why, where nothing is `published`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -36,8 +38,8 @@ class MethodSettings(Settings, ABC):
             return given
         if cls.published is None:
             raise ValueError(
-                "recipe: published is not offered for this method: what its authors trained LeNet-300 or LeNet-5 with "
-                "is not known here (sharpminima methods tells of which it is); give a recipe's settings"
+                f"recipe: published is not offered for this method: {cls.not_offered} (sharpminima methods tells of "
+                "which it is); give a recipe's settings"
             )
         return {**cls.published.settings, **{name: value for name, value in given.items() if name != "recipe"}}
 
@@ -46,7 +48,7 @@ class MethodSettings(Settings, ABC):
         """For pydantic: the schema, with ``recipe: published`` where that is offered."""
         whole = handler.resolve_ref_schema(handler(schema))
         if cls.published is not None:
-            recipe = whole["properties"]["recipe"]
+            recipe = whole["properties"].get("recipe", {"anyOf": []})  # a method may have no other
             said = {key: recipe.pop(key) for key in ("description", "default") if key in recipe}
             whole["properties"]["recipe"] = {
                 "anyOf": [{"const": _PUBLISHED}, *recipe.get("anyOf", [recipe])],

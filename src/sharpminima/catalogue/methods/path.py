@@ -8,11 +8,14 @@ from pydantic import Field
 from sharpminima.base.settings import Share, Strength
 from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Method
+from sharpminima.catalogue.methods.published import PUBLISHED
 from sharpminima.catalogue.methods.search import LrSchedule, SearchSettings
 
 
 class DessilbiSettings(SearchSettings):
     """As in the authors' MNIST example."""
+
+    published = PUBLISHED["dessilbi"]
 
     revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     epochs: int = Field(60, gt=0, description="of the search")

@@ -7,7 +7,7 @@ from pydantic import Field
 from sharpminima.base.settings import PositiveInt, Share, Strength
 from sharpminima.catalogue.methods.choices import Distribution
 from sharpminima.catalogue.methods.method import Dial, Method
-from sharpminima.catalogue.methods.published import PUBLISHED
+from sharpminima.catalogue.methods.published import NOT_OFFERED, PUBLISHED
 from sharpminima.catalogue.methods.search import (
     FromTrainedSettings,
     LrSchedule,
@@ -105,6 +105,8 @@ class LearningCompressionSettings(FromTrainedSettings, PenaltySettings):
 class GlobalSparseMomentumSettings(FromTrainedSettings, PenaltySettings):
     """As in the authors' code for LeNet-300, but for the epochs: theirs are 280, the first five at a rising rate."""
 
+    published = PUBLISHED["global_sparse_momentum"]
+
     lr: Strength = 0.01
     batch_size: PositiveInt = 256
     momentum: float = Field(0.99, ge=0, lt=1)
@@ -116,6 +118,8 @@ class GlobalSparseMomentumSettings(FromTrainedSettings, PenaltySettings):
 
 class LHalfSettings(PenaltySettings):
     """Strength and epsilon are ours, to be tuned."""
+
+    not_offered = NOT_OFFERED["l_half"]
 
     strength: Strength = 1e-4
     epsilon: Strength = Field(1e-3, description="beside |w| under the root")

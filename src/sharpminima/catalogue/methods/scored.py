@@ -8,7 +8,7 @@ from pydantic import Field, create_model
 from sharpminima.base.settings import PositiveInt, Strength
 from sharpminima.catalogue.methods.choices import CRITERIA, Criterion, Distribution, MiniBatches, Schedule
 from sharpminima.catalogue.methods.method import Method, MethodSettings
-from sharpminima.catalogue.methods.published import PUBLISHED
+from sharpminima.catalogue.methods.published import NOT_OFFERED, PUBLISHED, UNKNOWN
 from sharpminima.catalogue.recipes import RecipeSettings
 
 
@@ -52,6 +52,7 @@ def criterion_method(criterion: Criterion) -> Method:
     defaults["revision"] = (Literal[criterion.revision], criterion.revision)
     settings = create_model(f"{criterion.name.capitalize()}Settings", __base__=ScoredSettings, **defaults)
     settings.published = PUBLISHED.get(criterion.name)
+    settings.not_offered = NOT_OFFERED.get(criterion.name, UNKNOWN)
     family = "sharpminima.pruning.scored.by_criterion:prune"
     return Method(
         criterion.name, settings, criterion.paper, "scored", code=criterion, family=family, title=criterion.title

@@ -3,6 +3,10 @@
 Every 100 steps, of each layer's connections the share alpha / 2 (1 + cos(pi t / T_end)) of least magnitude leaves, and
 as many free places with the largest gradient of the loss come, with weight 0. Places that just left may come back,
 as in the authors' code. T_end is 75 % of the search; an Erdős-Rényi kernel start.
+
+All that is the authors', and alpha .3. Ours: numbers are rounded down, so that of few connections none leaves; a tensor
+that the start would leave empty gets a connection; the step of a rewiring trains, too, where theirs is one without; and
+after the search a training with the last masks follows.
 """
 
 import math

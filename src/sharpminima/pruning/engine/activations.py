@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,20 @@ from sharpminima.nets.modes import eval_mode
 
 _AT_ONCE = 50  # images whose rows are held
 _RIDGE = 1e-4  # of the mean second moment
+
+
+def padded(layer: nn.Conv2d, inputs: Tensor) -> tuple[Tensor, Any]:
+    """What a convolution takes [N, ...] as it pads it, and the zeros that are left to pad with: a layer's ``padding``.
+
+    >>> layer = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
+    >>> padded(layer, torch.tensor([[[[1.0, 2.0]]]]))
+    (tensor([[[[2., 1., 2., 1.],
+              [2., 1., 2., 1.],
+              [2., 1., 2., 1.]]]]), 0)
+    """
+    if layer.padding_mode == "zeros":
+        return inputs, layer.padding
+    return F.pad(inputs, layer._reversed_padding_repeated_twice, layer.padding_mode), 0
 
 
 def rows_of(layer: nn.Module, inputs: Tensor) -> Tensor:
@@ -27,7 +42,8 @@ def rows_of(layer: nn.Module, inputs: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear) and inputs.ndim == 2:
         return inputs[:, None].double()
     if isinstance(layer, nn.Conv2d) and layer.groups == 1 and not isinstance(layer.padding, str):
-        patches = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        inputs, zeros = padded(layer, inputs)
+        patches = F.unfold(inputs, layer.kernel_size, layer.dilation, zeros, layer.stride)
         return patches.transpose(1, 2).double()
     raise ConfigError(
         f"{type(layer).__name__} is no linear layer of one vector an image and no convolution of one group with a "
@@ -58,6 +74,18 @@ def watched(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, tuple
             )
             stack.callback(hook.remove)
         yield seen
+
+
+def running_order(model: nn.Module, layers: Iterable[str], images: Tensor) -> list[str]:
+    """Those of the layers that run, in the order in which they do so first: a net may have its last layer as the first.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    >>> running_order(net, ["1", "0"], torch.ones(5, 2))
+    ['0', '1']
+    """
+    with torch.no_grad(), eval_mode(model), watched(model, layers) as seen:
+        model(images)
+    return list(seen)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sharpminima.nets.compaction import Units
 from sharpminima.nets.modes import eval_mode
-from sharpminima.pruning.engine.activations import watched
+from sharpminima.pruning.engine.activations import running_order, watched
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.reparametrised import Reparametrised
 from sharpminima.pruning.engine.total import total
@@ -39,9 +39,7 @@ def reading_order(model: nn.Module, groups: Sequence[Units], images: Tensor) -> 
     {'2': 0, '4': 1}
     """
     readers = dict.fromkeys(reader for group in groups for reader in group.readers)
-    with torch.no_grad(), eval_mode(model), watched(model, readers) as seen:
-        model(images)
-    return {name: place for place, name in enumerate(seen)}
+    return {name: place for place, name in enumerate(running_order(model, readers, images))}
 
 
 def taps_of(groups: Sequence[Units], order: dict[str, int], number: int) -> list[Tap]:

@@ -38,10 +38,12 @@ class Candidate:
         return {name: parameters[name].detach() * mask.to(parameters[name].device) for name, mask in self.masks.items()}
 
     def mini_batches(self) -> list[Split]:
-        """The sample in `batches` parts, or as many as leave two images each, with classes in each as in the whole."""
-        images, labels = self.sample.images, self.sample.labels
-        parts = max(1, min(self.batches, len(labels) // 2))
-        return [Split(images[part::parts], labels[part::parts]) for part in range(parts)]  # it lies class by class
+        """The sample in `batches` parts, or as many as have two images each, and one of each class of the sample."""
+        rarest = int(self.sample.labels.unique(return_counts=True)[1].min())
+        parts = max(1, min(self.batches, rarest, len(self.sample.labels) // 2))
+        by_class = self.sample.labels.argsort(stable=True)  # a part has every so-manieth, and so some of each class
+        places = [by_class[part::parts] for part in range(parts)]
+        return [Split(self.sample.images[place], self.sample.labels[place]) for place in places]
 
     def loss(self, weights: dict[str, Tensor], temperature: float = 1.0, part: Split | None = None) -> Tensor:
         """Mean cross-entropy of the sample, or ``part`` of it, with ``weights``, in training mode; buffers stay."""
@@ -93,8 +95,8 @@ def force(candidate: Candidate) -> Scores:
     """|g w| with g at w m, for removed weights too, which so may come back.
 
     de Jorge et al., "Progressive skeletonization: trimming more fat from a network at initialization", ICLR 2021; as
-    in the authors' code each round sees images of its own. Where removed weights are zero by then, as in rounds of
-    training (`gimp`, `agp`), none comes back.
+    in the authors' code each round sees images of its own. In rounds of training (`gimp`, `agp`), where removed weights
+    are zero by then, none comes back.
     """
     parameters, gradients = dict(candidate.model.named_parameters()), candidate.gradients()
     return {name: (g * parameters[name].detach()).abs() for name, g in gradients.items()}
@@ -162,13 +164,15 @@ def synflow(candidate: Candidate) -> Scores:
     return {name: weights[name].detach() * g for name, g in zip(weights, gradients, strict=True)}
 
 
-def keep_scored(criterion: Criterion, candidate: Candidate, survivors: int, distribution: str) -> Masks:
-    """Masks that keep the ``survivors`` highest scores of what the candidate has left."""
-    scores = criterion(candidate)
-    if not criterion.revives:
-        masks = candidate.masks
-        scores = {name: score.masked_fill(~masks[name].to(score.device), -torch.inf) for name, score in scores.items()}
-    return keep_best(scores, survivors, distribution)
+def keep_scored(
+    criterion: Criterion, candidate: Candidate, survivors: int, distribution: str, *, reviving: bool = False
+) -> Masks:
+    """Masks that keep the ``survivors`` highest scores of what the candidate has left.
+
+    Args:
+        reviving: whether what has left may come back; the candidate's model then has its weights still.
+    """
+    return keep_best(criterion(candidate), survivors, distribution, None if reviving else candidate.masks)
 
 
 def draw_sample(training: Split, per_class: int, draws: torch.Generator) -> Split:

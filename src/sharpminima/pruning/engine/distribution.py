@@ -9,14 +9,19 @@ from torch import Tensor
 from sharpminima.nets.masks import Masks
 
 
-def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str) -> Masks:
+def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str, alive: Masks | None = None) -> Masks:
     """Masks that keep the ``survivors`` highest scores; of equal scores the first.
 
     Args:
         scores: parameter name -> score, of the parameter's shape.
         survivors: parameters to keep, of all tensors together.
         distribution: a name of `sharpminima.catalogue.methods.choices.DISTRIBUTIONS`.
+        alive: masks of those that may stay, ``survivors`` of them at least; None: all may. A tensor whose share is more
+            than it has alive keeps those, and the others share the rest: of whole weights a share may grow by one while
+            the survivors fall.
     """
+    if alive is not None:
+        scores = {name: score.masked_fill(~alive[name].to(score.device), -torch.inf) for name, score in scores.items()}
     if distribution == "global":
         flat = torch.cat([score.flatten().double() for score in scores.values()])
         kept = _best(flat, survivors).split([score.numel() for score in scores.values()])
@@ -25,7 +30,8 @@ def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str) -
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     density = survivors / sum(sizes.values())
     densities = erk_densities(shapes, density) if distribution == "erk" else dict.fromkeys(shapes, density)
-    counts = whole_shares({name: densities[name] * sizes[name] for name in shapes}, sizes, survivors)
+    most = sizes if alive is None else {name: int(alive[name].sum()) for name in sizes}
+    counts = whole_shares({name: densities[name] * sizes[name] for name in shapes}, most, survivors)
     return {
         name: _best(score.flatten().double(), counts[name]).view(score.shape).cpu() for name, score in scores.items()
     }
@@ -64,7 +70,13 @@ def _best(scores: Tensor, count: int) -> Tensor:
 
 
 def whole_shares(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Shares as whole numbers with the given sum: those with the largest remainders are rounded up."""
+    """Shares as whole numbers with the given sum: those with the largest remainders are rounded up.
+
+    Raises:
+        ValueError: the sizes, which no number passes, have not so many.
+    """
+    if total > sum(sizes.values()):
+        raise ValueError(f"{total} are to be shared out, and there are {sum(sizes.values())}; ask for no more")
     counts = {name: min(sizes[name], math.floor(share)) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: shares[name] - math.floor(shares[name]), reverse=True)
     while (missing := total - sum(counts.values())) > 0:

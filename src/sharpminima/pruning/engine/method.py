@@ -46,7 +46,7 @@ class LevelFacts(TypedDict):
     stage_complete: bool  # False: the budget ended before the training did
     gradient_norm: float  # of the mean training loss, over survivors
     epochs: NotRequired[int]  # of all trainings behind the state
-    collapsed: NotRequired[list[str]]  # layers without a weight: with one of those the net computes a constant
+    collapsed: NotRequired[list[str] | None]  # where the net breaks apart and is a constant; None: that is not known
     after_threshold: NotRequired[Event | None]  # of LOBSTER: the event itself
 
 

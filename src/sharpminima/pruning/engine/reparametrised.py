@@ -15,11 +15,27 @@ from torch.func import functional_call
 from sharpminima.catalogue.methods.search import LearnedSettings, SearchSettings
 from sharpminima.nets.masks import Masks, all_masks
 from sharpminima.nets.resume import ResumeFile
+from sharpminima.pruning.engine.activations import running_order
 from sharpminima.pruning.engine.method import Run
 from sharpminima.pruning.engine.search import SearchPolicy
 from sharpminima.pruning.engine.trainings import fit
 from sharpminima.runtime.rng import generator
 from sharpminima.training import FlatModel, Group
+
+
+def free_name(module: nn.Module, name: str) -> str:
+    """``name`` as a parameter or buffer of ``module`` may be called: without dots, and as nothing else of it is.
+
+    ``fc.1.weight`` and ``fc_1.weight`` of one net are two.
+
+    >>> module = nn.ParameterDict({"fc_1_weight": torch.ones(1)})
+    >>> free_name(module, "fc.1.weight"), free_name(module, "fc.2.weight")
+    ('fc_1_weight_', 'fc_2_weight')
+    """
+    free = name.replace(".", "_")
+    while hasattr(module, free):
+        free += "_"
+    return free
 
 
 class Reparametrised(nn.Module, ABC):
@@ -38,16 +54,18 @@ class Reparametrised(nn.Module, ABC):
         self._role = (run.seed, name, "noise")
         self.names = list(all_masks(self.model))
         self.added = nn.ParameterDict()
+        self._keys: dict[str, str] = {}  # what was added for -> its key
         device = next(self.model.parameters()).device
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device))
 
     def add(self, name: str, value: Tensor) -> None:
         """A parameter that belongs to the net's parameter ``name``."""
-        self.added[name.replace(".", "_")] = nn.Parameter(value)
+        self._keys[name] = free_name(self.added, name)
+        self.added[self._keys[name]] = nn.Parameter(value)
 
     def of(self, name: str) -> Tensor:
         """The parameter that was added for the net's parameter ``name``."""
-        return self.added[name.replace(".", "_")]
+        return self.added[self._keys[name]]
 
     def base(self, name: str) -> Tensor:
         """The net's own parameter ``name``, as it is trained or frozen."""
@@ -96,6 +114,12 @@ class Reparametrised(nn.Module, ABC):
 
 
 Net = TypeVar("Net", bound=Reparametrised)
+
+
+def first_layer(run: Run) -> str:
+    """The layer with weights that runs first, wherever the net has it among its modules."""
+    layers = [name.rpartition(".")[0] for name in all_masks(run.model)]
+    return running_order(run.model, layers, run.training.images[:1])[0]
 
 
 class Learning(SearchPolicy, Generic[Net]):

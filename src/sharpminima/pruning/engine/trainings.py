@@ -1,13 +1,15 @@
 """A method as trainings one after the other, each of which a killed job does not repeat."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from torch import Tensor, nn
 
+from sharpminima.base.errors import AnalysisError
 from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.nets.counts import count_net
 from sharpminima.nets.evaluation import gradient_norm
 from sharpminima.nets.masks import Masks, apply_masks, sparsity
 from sharpminima.nets.resume import ResumeFile
@@ -127,6 +129,31 @@ def at(run: Run, state: dict[str, Tensor], masks: Masks | None = None) -> nn.Mod
     return model
 
 
+def broken_at(model: nn.Module, image: Sequence[int], masks: Masks) -> list[str] | None:
+    """The weights at which a pruned net breaks apart: those without a survivor, or all where each has some.
+
+    Args:
+        image: shape of one.
+
+    Returns:
+        Their names; empty where something leads from input to output, by `flops_effective` of
+        `sharpminima.nets.counts.Counts`: an addition may lead past what is empty, and what is not empty may lead
+        nowhere. None: the layers are such that their paths are not known.
+
+    >>> net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> masks = {"0.weight": Tensor([[1], [0]]).bool(), "2.weight": Tensor([[0, 1]]).bool()}
+    >>> broken_at(net, (1,), masks)  # one unit has no input, the other no output
+    ['0.weight', '2.weight']
+    """
+    try:
+        if count_net(model, image, masks).flops_effective:
+            return []
+    except AnalysisError:
+        return None
+    weights = [name for name, mask in masks.items() if mask.ndim > 1]
+    return [name for name in weights if not masks[name].any()] or weights
+
+
 def level_state(
     run: Run, level: float, number: int, masks: Masks, trained: Trained, epochs: int, *, reached: bool = True
 ) -> LevelState:
@@ -142,7 +169,7 @@ def level_state(
         "epochs": epochs,
         "event": number,
         "stage_complete": True,
-        "collapsed": [name for name, mask in masks.items() if mask.ndim > 1 and not mask.any()],
+        "collapsed": broken_at(at(run, trained["state"]), run.training.images.shape[1:], masks),
         "gradient_norm": trained["gradient_norm"],
     }
     if run.progress is not None:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sharpminima.pruning.engine.activations import padded
+
 TINY = 1e-8
 """Beside squares and variances, whose logarithms and roots are taken."""
 
@@ -45,10 +47,10 @@ def drawn_output(
     >>> round(drawn.std().item(), 1)
     1.0
     """
-    squares = inputs.square()
     if isinstance(layer, nn.Linear):
-        spread = F.linear(squares, variance, bias_variance)
+        spread = F.linear(inputs.square(), variance, bias_variance)
     else:
-        spread = F.conv2d(squares, variance, bias_variance, layer.stride, layer.padding, layer.dilation, layer.groups)
+        inputs, zeros = padded(layer, inputs)
+        spread = F.conv2d(inputs.square(), variance, bias_variance, layer.stride, zeros, layer.dilation, layer.groups)
     noise = torch.randn(output.shape, generator=draws).to(output)
     return output + (spread + TINY).sqrt() * noise

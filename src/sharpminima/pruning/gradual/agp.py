@@ -2,6 +2,11 @@
 
 `agp`: Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model compression", 2017: by
 magnitude, with sparsity s (1 - (1 - t/n)^3) after update t of n, layer by layer.
+
+The authors' are the cubic schedule, the magnitude, layer by layer, and that what has left stays away. Ours:
+when it begins and ends, and 50 updates in between (theirs come each 100 to 1,000 steps); that the survivors of all
+tensors together are exactly the number asked for; the search from W0, and the training with the masks that follows it;
+any other criterion, distribution or schedule.
 """
 
 import copy

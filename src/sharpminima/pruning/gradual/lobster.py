@@ -9,7 +9,8 @@ plateau for PWE epochs, the best state is reloaded and all ``|w| < T`` are remov
 threshold that keeps the validation loss within ``1 + TWT`` of its value. The authors' rate is constant; that it may
 fall is ours, for nets that a constant one trains badly within few epochs. Ours too is that a removal may end at the
 next level asked for (`stop_at_levels`): by a wide tolerance one removal takes much more, and not the same from each
-net.
+net. Momentum, too, is an option of ours beside the authors' setting, which has none: the best state that is reloaded is
+of weights and buffers, and momentum goes on from where the plateau ended.
 """
 
 from typing import Any, TypedDict

@@ -31,7 +31,7 @@ from typing import Any
 from torch import Tensor
 
 from sharpminima.catalogue.methods.choices import CRITERIA
-from sharpminima.catalogue.methods.iterative import GimpSettings, whole_epochs
+from sharpminima.catalogue.methods.iterative import GimpSettings, shared_rounds, whole_epochs
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.masks import Masks, all_masks, count
@@ -148,8 +148,8 @@ def prune(run: Run, settings: GimpSettings) -> Pruned:
         return smaller, trained
 
     for event, level in enumerate(run.levels, start=1):
-        while round(left * settings.keep) > asked[level]:
-            number, left = number + 1, round(left * settings.keep)
+        for fewer in shared_rounds(left, settings.keep, asked[level]):
+            number, left = number + 1, fewer
             masks, latest = prune_round(f"round-{number}", left)
             spent += len(latest["history"])
         final, trained = prune_round(f"level-{level!r}", asked[level])

@@ -30,7 +30,7 @@ from sharpminima.nets.compaction import Units
 from sharpminima.nets.masks import all_masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, by_adam, learn
+from sharpminima.pruning.engine.reparametrised import Learning, by_adam, first_layer, learn
 from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.straight_through import masked
 from sharpminima.pruning.engine.total import total
@@ -48,6 +48,7 @@ class Scaled(NoisyUnits):
     def __init__(self, run: Run, settings: BayesianCompressionSettings, strength: float) -> None:
         super().__init__(run, "bayesian_compression", pixels=settings.pixels)
         self._scale, self._threshold = strength / len(run.training.labels), settings.threshold
+        self.first = first_layer(run)
         draws = generator(run.seed, "bayesian_compression", "start")
         like = self.base(self.names[0])
 
@@ -106,9 +107,8 @@ class Limited(Learning[Scaled]):
         """Clip them."""
         super().after_step(flat)
         net = self.net(flat)
-        first = net.names[0].rpartition(".")[0]
         for name in net.random:
-            if name.rpartition(".")[0] == first:
+            if name.rpartition(".")[0] == net.first:
                 net.of(name).clamp_(max=math.log(0.04))
 
 

@@ -3,7 +3,8 @@ network?", CVPR 2020.
 
 The weights stay at W0. Each has a score; in every layer the share k with the highest scores acts, and the gradient
 of the mask goes straight to the scores, whose rate falls by a cosine. Weights are divided by sqrt(k), which keeps the
-variance of activations. The result is a part of the untrained net; no training follows unless a recipe is given.
+variance of activations; k is the share that acts of the tensor itself, which is no other's where layers differ in it
+(`distribution`, ours). The result is a part of the untrained net; no training follows unless a recipe is given.
 
 W0 is the net's own, with its biases, which stay too. The authors have no biases, and draw weights as Kaiming normals
 or, their best, as signed constants; theirs decay scores and give them momentum (`added_momentum`,
@@ -26,14 +27,13 @@ from sharpminima.runtime.rng import generator
 
 
 class Popup(Reparametrised):
-    """The net with a score for each frozen weight; the best by magnitude act, rescaled by 1 / sqrt(density)."""
+    """The net with a score for each frozen weight; the best by magnitude act, rescaled by 1 / sqrt(k)."""
 
     def __init__(self, run: Run, settings: EdgePopupSettings, level: float) -> None:
         super().__init__(run, "edge_popup")
         sizes = {name: self.base(name).numel() for name in self.names}
         self._survivors = survivors_at(level, sum(sizes.values()))
         self._distribution = settings.distribution
-        self._scale = 1 / math.sqrt(self._survivors / sum(sizes.values()))
         draws = generator(run.seed, "edge_popup", "scores")
         for name in self.names:
             weight = self.base(name)
@@ -46,14 +46,13 @@ class Popup(Reparametrised):
         return keep_best(scores, self._survivors, self._distribution)
 
     def weights(self) -> dict[str, Tensor]:
-        """W0 where scores are best, zero elsewhere, times 1 / sqrt(density); the scores get the masks' gradients."""
-        masks = self.best_masks()
-        return {
-            name: self.base(name)
-            * self._scale
-            * StraightThrough.apply(self.of(name).abs(), masks[name].to(self.base(name).device))
-            for name in self.names
-        }
+        """W0 where scores are best, zero elsewhere, rescaled; the scores get the masks' gradients."""
+        weights = {}
+        for name, mask in self.best_masks().items():
+            weight, acting = self.base(name), max(1, int(mask.sum()))
+            acts = StraightThrough.apply(self.of(name).abs(), mask.to(weight.device))
+            weights[name] = weight * (1 / math.sqrt(acting / mask.numel())) * acts
+        return weights
 
 
 def search(run: Run, level: float, settings: EdgePopupSettings, resume: ResumeFile | None) -> SearchResult:

@@ -20,7 +20,7 @@ from torch import Tensor
 from sharpminima.catalogue.methods.mask_learning import L0Settings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_adam, learn
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, by_adam, first_layer, learn
 from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.total import total
 from sharpminima.runtime.rng import generator
@@ -49,8 +49,9 @@ class HardConcrete(Reparametrised):
         super().__init__(run, "l0")
         self._strength = strength / len(run.training.labels)
         draws = generator(run.seed, "l0", "gates")
+        first = first_layer(run)
         for name in self.names:
-            drop = settings.drop_input if name == self.names[0] else settings.drop
+            drop = settings.drop_input if name == f"{first}.weight" else settings.drop
             gates = gates_of(self.base(name), settings.gates)
             start = math.log((1 - drop) / drop) + _SPREAD * torch.randn(gates.shape, generator=draws)
             self.add(name, start.to(gates))

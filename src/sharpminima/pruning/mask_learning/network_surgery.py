@@ -16,7 +16,7 @@ from torch import Tensor
 from sharpminima.catalogue.methods.mask_learning import NetworkSurgerySettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
-from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
+from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, free_name, learn
 from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.straight_through import dense_beneath
 from sharpminima.runtime.rng import generator
@@ -29,19 +29,17 @@ class Surgery(Reparametrised):
     def __init__(self, run: Run, strength: float) -> None:
         super().__init__(run, "network_surgery")
         self.thresholds: dict[str, float] = {}
+        self._buffers_of: dict[str, str] = {}  # the net's parameter -> the buffer of its mask
         for name in self.names:
             size = self.base(name).detach().abs()
             self.thresholds[name] = max(0.0, float(size.mean() + strength * size.std(correction=0)))
-            self.register_buffer(self._mask(name), torch.ones_like(size, dtype=torch.bool))
+            self._buffers_of[name] = free_name(self, f"mask.{name}")
+            self.register_buffer(self._buffers_of[name], torch.ones_like(size, dtype=torch.bool))
             self.operate(name)
-
-    @staticmethod
-    def _mask(name: str) -> str:
-        return f"mask_{name.replace('.', '_')}"
 
     def acting(self, name: str) -> Tensor:
         """True where a weight acts, of its shape."""
-        return self.get_buffer(self._mask(name))
+        return self.get_buffer(self._buffers_of[name])
 
     @torch.no_grad()
     def operate(self, name: str) -> None:

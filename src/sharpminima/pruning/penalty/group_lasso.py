@@ -3,6 +3,11 @@
 Wen, Wu, Wang, Chen, Li, "Learning structured sparsity in deep neural networks", NeurIPS 2016: beside the loss stands
 lambda times the sum of the L2 norms of groups, here of each unit's incoming weights (filter-wise) and of all weights
 that read an input (channel-wise). The gradient of a norm is w / ||w||.
+
+The authors' are the penalty and both kinds of groups; they have a strength for each, groups of shapes and of whole
+layers too, and remove what became zero. Ours: one strength, whatever the size of a group; from W0; linear layers as
+convolutions; and units leave by the norm of their incoming weights, down to the level, with a share that each layer
+keeps (`floor`).
 """
 
 import torch

@@ -1,6 +1,10 @@
 """L1: lambda sum |w| beside the loss, then the smallest weights leave.
 
 Its gradient is lambda sign(w); Tibshirani, "Regression shrinkage and selection via the lasso", 1996.
+
+The penalty alone is the source's, for linear regression, where it makes coefficients exactly zero. A step of SGD along
+its gradient does not: a weight swings about 0 by the rate times lambda. So the rest is ours: what is smallest over all
+layers leaves at the end, in the number asked for; biases have no penalty; the strength; the training that follows.
 """
 
 from torch import Tensor

@@ -36,7 +36,7 @@ def find_masks(model: nn.Module, criterion: Criterion, level: float, settings: S
     for survivors in survivor_counts(settings.schedule, size, final, settings.rounds):
         sample = draw_sample(run.training, settings.samples_per_class, samples)
         candidate = Candidate(model, masks, sample, draws, settings.batches)
-        masks = keep_scored(criterion, candidate, survivors, settings.distribution)
+        masks = keep_scored(criterion, candidate, survivors, settings.distribution, reviving=criterion.revives)
     return masks
 
 

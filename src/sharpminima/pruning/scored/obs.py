@@ -144,7 +144,7 @@ def operate(run: Run, settings: ObsSettings, model: nn.Module, level: float) -> 
     for survivors in survivor_counts(settings.schedule, size, survivors_at(level, size), settings.rounds):
         sample = draw_sample(run.training, settings.samples_per_class, samples)
         surgeon = Surgeon(model, masks, sample, settings.alpha)
-        kept = keep_best(surgeon.scores(), survivors, settings.distribution)
+        kept = keep_best(surgeon.scores(), survivors, settings.distribution, masks)
         surgeon.operate(kept)
         masks = kept
     return masks
