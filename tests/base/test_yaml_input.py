@@ -13,6 +13,13 @@ FAULTS = [
     (b"epochs: 1:30\n", r": is not YAML: 1:30 is a number of base 60 in YAML 1\.1"),
     (b"lr: 1:30.5\n", r": is not YAML: 1:30\.5 is a number of base 60"),
     (b"inner: {a: 1, b: 2, a: 3}\n", r": is not YAML: the key 'a' stands twice"),
+    (b"title: 2020-13-45\n", r": is not YAML: '2020-13-45' is no timestamp; mend it, or quote it .*line 1"),
+    (b"lr: !!int abc\n", r": is not YAML: 'abc' is no int"),
+    (b"lr: !!int ''\n", r": is not YAML: '' is no int"),
+    (b"lr: !!bool abc\n", r": is not YAML: 'abc' is no bool"),
+    (b"seeds: [0b_]\n", r": is not YAML: '0b_' is no int"),
+    (b"title: !!timestamp abc\n", r": is not YAML: 'abc' is no timestamp"),
+    (b"[" * 5000 + b"]" * 5000, r": cannot be read: lists or mappings stand too deep within each other"),
 ]
 NO_TEXT = (b"title: caf\xe9\n", r": is not UTF-8 text \(invalid continuation byte at byte 10\); save it as UTF-8")
 

@@ -256,6 +256,10 @@ def test_what_eigenvalues_are_taken_of_is_said_where_it_is_not_what_entropies_ar
         in other
     )
     assert "at 1-S over all runs (of LeNet-5 on digits over 1 of 3), and" in fewer
+    # Those of as few runs as the PSP statistics are of fewer than all, too.
+    summarise(whole / "results.csv", {"psp": psp[:1], "hessian": hessian}, CLAIMS, study, tmp_path / "numbers.json")
+    (found,) = _query(tmp_path, "<eigenvalues-of>")
+    assert "over 1 of 3), and" in " ".join(_text(found).replace("\u00a0", " ").split())
 
 
 def test_a_claim_of_more_comparisons_than_a_page_has_room_for_goes_on_over_pages(whole, tmp_path):

@@ -1,13 +1,16 @@
 """What is said where a file, a name or a list is missing: the thing, and the cure."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from typer.testing import CliRunner
 
 from sharpminima.base.errors import CheckpointError, ConfigError, DataError
 from sharpminima.catalogue.recipes import RecipeSettings
+from sharpminima.cli import app
 from sharpminima.cli.options import Compaction
 from sharpminima.cli.report import claims
 from sharpminima.data import load_prepared
@@ -98,3 +101,85 @@ def test_faults_name_where_the_config_and_the_study_stand(tmp_path: Path, monkey
 def test_compaction_is_exact_up_to_rounding_wherever_it_is_described() -> None:
     (option,) = (each for each in get_args(Compaction) if hasattr(each, "help"))
     assert option.help.lower().removesuffix(".") == Config.model_fields["compaction"].description
+
+
+def test_a_study_that_is_there_but_is_none_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dir.yaml").mkdir()
+    Path("z").mkdir()
+    Path("own.txt").write_text("title: t\n")
+    long = f"z/{'a' * 300}.yaml"
+    for name, said in (
+        ("dir.yaml", "is a folder; name the study's file in it"),
+        ("./dir.yaml/", "is a folder"),
+        ("own.txt", r"a study's name ends in \.yaml: rename the file"),
+        ("./own.txt", r"a study's name ends in \.yaml: rename the file"),
+        (long, "cannot be read .File name too long."),
+    ):
+        with pytest.raises(ConfigError, match=f"study: '{name}' given; {said}"):
+            load_config({"study": name})
+
+
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    look_at = Path.stat
+
+    def refuse(path: Path, **how: bool) -> object:
+        if path.parts[:1] == ("z",):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look_at(path, **how)
+
+    monkeypatch.setattr(Path, "stat", refuse)  # root, whom tests may run as, may enter any
+    with pytest.raises(ConfigError, match=r"study: 'z/own\.yaml' given; cannot be read \(Permission denied\)"):
+        load_config({"study": "z/own.yaml"})
+
+
+@pytest.mark.parametrize(("given", "shown"), [(1.5, "1.5"), (None, "nothing"), ({}, "{}"), ([0, "x"], r"\[0, 'x'\]")])
+def test_runs_that_are_none_have_one_fault(given: object, shown: str, tmp_path: Path) -> None:
+    experiment = {"dataset": "digits", "model": "lenet300", "method": {"name": "snip"}, "levels": [0.5], "seeds": given}
+    path = tmp_path / "runs.yaml"
+    path.write_text(json.dumps({"title": "t", "experiments": [experiment], "figures": []}))
+    with pytest.raises(
+        ConfigError, match=rf"\A.*\n  \S*: experiments\.0\.seeds: {shown} given; all, first or a number of runs, .*\Z"
+    ):
+        load_config({"study": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, r"own\.yaml: ledger: nope\.yaml: cannot be read \(No such file or directory\); name a file of claims"),
+        ("claims: [", r"own\.yaml: ledger: nope\.yaml: is not YAML: "),
+        ("folder", r"own\.yaml: ledger: nope\.yaml: cannot be read \(Is a directory\); name a file of claims"),
+    ],
+)
+def test_a_ledger_that_is_none_is_found_before_anything_is_trained(
+    content: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = (ROOT / "tests/studies/tiny.yaml").read_text()
+    Path("own.yaml").write_text(f"{tiny}ledger: nope.yaml\n")
+    if content == "folder":
+        Path("nope.yaml").mkdir()
+    elif content is not None:
+        Path("nope.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        load_config({"study": "own.yaml"})
+
+
+def test_a_ledger_with_faults_is_found_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = (ROOT / "tests/studies/tiny.yaml").read_text()
+    Path("own.yaml").write_text(f"{tiny}ledger: nope.yaml\n")
+    Path("nope.yaml").write_text("claims: none\n")
+    Path("config.yaml").write_text("{}\n")
+    planned = CliRunner().invoke(app, ["plan", "own.yaml", "--profile", str(ROOT / "profiles/slurm")])
+    assert isinstance(planned.exception, ConfigError)
+    assert str(planned.exception).startswith("nope.yaml: ")
+    looked_at = CliRunner().invoke(app, ["doctor", "own.yaml"])
+    assert looked_at.exit_code == 1
+    assert "ledger" in looked_at.output
+    assert "nope.yaml: " in looked_at.output

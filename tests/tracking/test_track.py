@@ -9,8 +9,8 @@ from sharpminima.base.files import write_text
 from sharpminima.catalogue import plugins
 from sharpminima.study.jobs import Layout
 from sharpminima.study.read import load_config
-from sharpminima.tracking import track, tracked_studies
-from sharpminima.tracking._track import _dvc, _refuse_what_the_stages_lack
+from sharpminima.tracking import _track, track, track_finished, tracked_studies
+from sharpminima.tracking._track import _dvc, _refuse_what_is_not_whole, _refuse_what_the_stages_lack
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +74,58 @@ def test_a_plug_in_that_dvc_does_not_see_is_refused(tmp_path: Path, monkeypatch:
             _refuse_what_the_stages_lack(layout, {"settings": {"deps": ["src"]}})
     finally:
         plugins.use([])
+
+
+_ONE = "{dataset: digits, model: lenet300, method: {name: snip}, levels: [0.5]}"
+
+
+def _own(path: str = "own.yaml", figures: str = "[]") -> Layout:
+    write_text(path, f"{{title: t, experiments: [{_ONE}], figures: {figures}, paper: false}}")
+    return Layout(*load_config({"study": path}))
+
+
+@pytest.fixture
+def _no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all were made, and DVC took it."""
+    write_text("dvc.yaml", "vars: [{tracked: [demo]}]\nstages: {}")
+    for name in ("fetch_finished", "adopt", "_refuse_what_is_not_whole", "_write_sums", "write_settings", "_dvc"):
+        monkeypatch.setattr(_track, name, lambda *_, **__: None)
+    monkeypatch.setattr(_track, "write_record", lambda *_, **__: 1)
+
+
+@pytest.mark.usefixtures("_no_jobs")
+def test_nets_that_were_left_out_are_kept_once_their_study_is_recorded_with_them() -> None:
+    layout = _own()
+    write_text(".dvcignore", "__pycache__\n")
+    _track.track_without_nets(layout, push=False)
+    assert "/results/own/runs/**/*.safetensors" in Path(".dvcignore").read_text().splitlines()
+    _, files = track_finished(layout, push=False)
+    assert files == ["results/own/runs.dvc", "results/own/analysis.dvc", ".dvcignore"]
+    assert Path(".dvcignore").read_text() == "__pycache__\n"
+    assert ".dvcignore" not in track_finished(layout, push=False)[1]
+
+
+@pytest.mark.usefixtures("_no_jobs")
+def test_notebooks_stay_ignored_in_a_folder_of_figures_that_is_tracked() -> None:
+    layout = _own(figures="[fig1]")
+    _track.track_without_nets(layout, push=False)
+    write_text("results/own/figures.dvc", "")
+    track_finished(layout, push=False)
+    assert Path(".dvcignore").read_text() == "/results/own/figures/*.html\n"
+
+
+@pytest.mark.usefixtures("_no_jobs")
+def test_nets_of_a_study_that_has_come_into_the_pipeline_are_kept() -> None:
+    _track.track_without_nets(_own("workflow/studies/own.yaml"), push=False)
+    write_text("config.yaml", "{}")
+    write_text("dvc.yaml", "vars: [{tracked: [own]}]\nstages: {}")
+    track(push=False)
+    assert Path(".dvcignore").read_text() == ""
+
+
+def test_a_study_at_a_path_is_told_the_command_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = _own("z/own.yaml")
+    monkeypatch.setattr(_track, "check_files", lambda *_: None)
+    monkeypatch.setattr(_track, "planned", lambda _: {"all": 1, "dense": 1})
+    with pytest.raises(SharpminimaError, match=r"run 1 dense: run `snakemake --cores all --config study=z/own\.yaml`"):
+        _refuse_what_is_not_whole(layout)

@@ -16,6 +16,7 @@ from sharpminima.catalogue.analyses import ANALYSES, of_dense
 from sharpminima.catalogue.figures import FIGURES
 from sharpminima.catalogue.models import LABEL
 from sharpminima.catalogue.plugins import PATTERNS
+from sharpminima.report.claims import read_ledger
 from sharpminima.study import jobs
 from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, PUBLISHED_CODE, RANKING_CODE, Layout
@@ -30,6 +31,8 @@ try:
     for file in workflow.configfiles:
         read_yaml(file)  # Snakemake's own reader takes what ours refuses: 010 for 8, a key that stands twice
     LAYOUT = Layout(*load_config(config))
+    if workflow.is_main_process:
+        read_ledger(LAYOUT.study.ledger)  # its faults would else be found after all training
 except ConfigError as error:
     # One readable list of faults instead of a traceback through Snakemake.
     sys.exit(f"error: {error}")
@@ -237,9 +240,7 @@ def minutes(step, **key):
 
 def transfer_settings(wildcards):
     """Params: the settings of a transfer as JSON."""
-    table = LAYOUT.transfer(**{"strategy": "dense", **dict(wildcards.items())})
-    settings = next(found for _, _, path, found in LAYOUT.transfers() if path == table)
-    return settings.model_dump_json(exclude={"sources"})
+    return LAYOUT.transfer_settings(**wildcards).model_dump_json(exclude={"sources"})
 
 
 def options(name):

@@ -46,6 +46,8 @@ def parse_yaml(text: str, origin: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: is not YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{origin}: cannot be read: lists or mappings stand too deep within each other") from error
 
 
 def parse_mapping(text: str, origin: str) -> dict[str, Any]:
@@ -62,6 +64,15 @@ def parse_mapping(text: str, origin: str) -> dict[str, Any]:
 
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which the last would count, and numbers of base 8 and 60."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            # What PyYAML's constructors raise where a scalar only looks like a date or a number, or is called one.
+            kind, shown = node.tag.rpartition(":")[2], f"{str(node.value)[:40]!r}"
+            fault = f"{shown} is no {kind}; mend it, or quote it where it is text"
+            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark) from error
 
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)

@@ -1,11 +1,16 @@
 """Commands about studies: what one may name, and what one will take."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.cli.options import known_studies, layout_of
+
+if TYPE_CHECKING:
+    from sharpminima.doctor import Finding
+    from sharpminima.study.jobs import Layout
 
 commands = typer.Typer()
 
@@ -98,10 +103,12 @@ def plan(
     ] = Path("profiles/slurm"),
 ) -> None:
     """Tell how many jobs a cluster gets from a study, how long they take, and the disk they need."""
+    from sharpminima.report.claims import read_ledger
     from sharpminima.study.costs import MEASURED, Costs, Throughput
     from sharpminima.study.plan import describe, make_plan, read_components
 
     layout = layout_of(study)
+    read_ledger(layout.study.ledger)
     costs = Costs(layout, Throughput.from_benchmark(throughput) if throughput else MEASURED)
     typer.echo(describe(make_plan(layout, costs, read_components(profile)), layout, costs))
 
@@ -122,12 +129,27 @@ def doctor(
         what, findings = "the library (no config.yaml here, so no study)", [*examine_machine(pipeline=False)]
     else:
         what = f"the study {layout.name}"
-        findings = [*examine_machine(layout.config.device), *examine_checkout(layout)]
+        findings = [*examine_machine(layout.config.device), *examine_checkout(layout), *_faults_of_ledger(layout)]
     missing = sum(finding.grade == "missing" for finding in findings)
     typer.echo(describe(findings))
     typer.echo(f"for {what} {missing or 'nothing'} missing")
     if missing:
         raise typer.Exit(1)
+
+
+def _faults_of_ledger(layout: "Layout") -> list["Finding"]:
+    """A ledger of a study's own that cannot be read, which it needs after all else; the paper's is the checkout's."""
+    from sharpminima.doctor import Finding
+    from sharpminima.report.claims import read_ledger
+    from sharpminima.study.schema import CLAIMS
+
+    if layout.study.ledger == CLAIMS:
+        return []
+    try:
+        read_ledger(layout.study.ledger)
+    except ConfigError as error:
+        return [Finding("ledger", "missing", str(error), "mend it, or name another: ledger, in the study's file")]
+    return []
 
 
 @commands.command()

@@ -72,4 +72,5 @@ def track(
         typer.echo(f"recorded {without_nets} without its nets; commit {', '.join(files)} and data/store together")
         return
     recorded = track_studies(studies or (), push=push)
-    typer.echo(f"recorded {', '.join(recorded)}; commit dvc.lock, workflow/studies/*.sha256 and data/store together")
+    changed = "dvc.lock, .dvcignore, workflow/studies/*.sha256 and data/store"
+    typer.echo(f"recorded {', '.join(recorded)}; commit {changed} together")

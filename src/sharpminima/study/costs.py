@@ -184,15 +184,14 @@ class Costs:
     def transfer(self, dataset: str, model: str, to: str, method: str | None = None, **key: Any) -> Cost:
         """All nets of one cell, or one dense net, on another dataset."""
         experiment = self._layout.experiment(dataset, model, method)
-        settings, strategy, replicas = experiment.transfer, key.get("strategy", ""), 1
+        settings = self._layout.transfer_settings(dataset=dataset, model=model, to=to, method=method, **key)
+        strategy, replicas = key.get("strategy", ""), 1
         if strategy in experiment.strategies and (
             retraining := self._layout.retraining(experiment, strategy, int(key["seed"]))
         ):
             replicas = retraining.replicas
-        assert settings is not None  # else the layout names no transfer
-        finetune = settings.resolved(experiment.dense).finetune
-        assert finetune is not None  # of `resolved`
-        recipes = {"probe": settings.probe, "finetune": finetune}
+        assert settings.finetune is not None  # the layout gives it resolved
+        recipes = {"probe": settings.probe, "finetune": settings.finetune}
         epochs = [recipes[mode].planned_epochs() for mode in settings.modes]
         both = sum(expected for expected, _ in epochs), sum(at_most for _, at_most in epochs)
         return self._training(experiment, to, both, replicas, looped=True)

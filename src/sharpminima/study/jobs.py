@@ -158,7 +158,7 @@ class Layout(Runs, Paths):
                     run,
                     [data, init],
                     [self.dense(file, **run) for file in (CHECKPOINT, HISTORY)],
-                    **({} if self.kept_weights(first, seed) == "all" else {"weights": "none"}),
+                    **({} if self.kept_weights(experiment, seed) == "all" else {"weights": "none"}),
                     **dense,
                     **as_settings(used_by("dense", **run)),
                 )
@@ -350,6 +350,11 @@ class Layout(Runs, Paths):
                     cell: dict[str, Any] = {**key, "strategy": source, "seed": seed}
                     nets = self.dense(**cell) if source == DENSE else self.cell(**cell)
                     yield {**cell, "to": settings.to}, nets, self.transfer(settings.to, **cell), settings
+
+    def transfer_settings(self, **key: Any) -> TransferSettings:
+        """The settings of one transfer, from the wildcards of its rule; those of a dense net name no experiment."""
+        table = self.transfer(**{"strategy": DENSE, **key})
+        return next(settings for _, _, path, settings in self.transfers() if path == table)
 
     def _goes_elsewhere(self, experiment: Experiment, source: str, seed: int) -> bool:
         """Whether a run has such nets, with their weights, for a transfer."""

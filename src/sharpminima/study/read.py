@@ -12,10 +12,11 @@ from sharpminima.base.yaml_input import parse_yaml, read_yaml
 from sharpminima.catalogue import plugins
 from sharpminima.study.expand import allow_lists, expand
 from sharpminima.study.faults import nearest, validated
-from sharpminima.study.schema import Config, Study
+from sharpminima.study.schema import CLAIMS, Config, Study
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
+_SUFFIXES = (".yaml", ".yml")
 _PATH = re.compile(r"\S*[./\\]\S*")  # what was meant as a file, rather than as settings
 
 
@@ -36,7 +37,7 @@ def load_config(
     named = study_origin or f"{origin}: study"
     study = None
     name = config.get("study", Config.model_fields["study"].default)
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    path = Path(name) if str(name).endswith(_SUFFIXES) else STUDIES / f"{name}.yaml"
     namesake = STUDIES / f"{path.stem}.yaml"
     elsewhere = checked is not None and checked.results != Config.model_fields["results"].default
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", path.stem):
@@ -44,12 +45,12 @@ def load_config(
             f"{named}: {str(name)!r} given; its name stands in paths: rename it to letters, digits, . _ -, "
             "a letter or digit first"
         )
-    elif namesake.is_file() and path.is_file() and not path.samefile(namesake) and not elsewhere:
+    elif _is_file(namesake) and _is_file(path) and not path.samefile(namesake) and not elsewhere:
         faults.append(
             f"{named}: {path} would write into the results of {namesake}, whose name it has; rename it, or "
             "name another folder of results"
         )
-    if path.is_file():
+    if _is_file(path):
         value, places = expand(read_yaml(path))
         try:
             plugins.use(_plugin_files(value, path))
@@ -57,20 +58,65 @@ def load_config(
             faults.append(f"{path}: plugins: {error}")  # names that it would bring are no faults of the study's
         else:
             study = validated(Study, value, str(path), faults, places)
+            faults += _faults_of_ledger(study, path)
     else:
-        known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
-        there = (
-            f"there are {', '.join(known)}"
-            if known
-            else f"{STUDIES} is not here: run this in the checkout's top folder"
-        )
-        if path.parent != STUDIES:
-            there = f"there is no such file in {Path.cwd()}"
-        faults.append(f"{named}: {name!r} given; {there}{nearest(str(name), known)}")
+        faults.append(f"{named}: {name!r} given; {_why_not(str(name), path)}")
     if faults or checked is None or study is None:
         # A fault of what several experiments share is one fault.
         raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
     return checked, study
+
+
+def _why_not(name: str, path: Path) -> str:
+    """Why no study is read from a path, which a name stands for, and what would be."""
+    known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
+    by_path = path.parent != STUDIES
+    if fault := _not_looked_at(path):
+        return fault
+    if path.is_dir() or (by_path and Path(name).is_dir()):
+        return "is a folder; name the study's file in it"
+    if not name.endswith(_SUFFIXES) and _is_file(name):
+        return "a study's name ends in .yaml: rename the file"
+    if by_path:
+        return f"there is no such file in {Path.cwd()}{nearest(name, known)}"
+    if not known:
+        return f"{STUDIES} is not here: run this in the checkout's top folder"
+    return f"there are {', '.join(known)}{nearest(name, known)}"
+
+
+def _is_file(path: str | Path) -> bool:
+    """Whether there is a file; none where the path cannot be looked at, which is no fault yet."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
+def _not_looked_at(path: Path) -> str | None:
+    """What keeps a path from being looked at, such as a folder that may not be entered."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except ValueError:  # a character that no path may have, of which the name's own fault tells
+        return None
+    return None
+
+
+def _faults_of_ledger(study: Study | None, path: Path) -> list[str]:
+    """What is wrong with the file that a study names as its ledger: it is read after all training.
+
+    Its claims are checked by who may import the report; the paper's own ledger is a part of the checkout.
+    """
+    if study is None or study.ledger == CLAIMS:
+        return []
+    try:
+        read_yaml(study.ledger)
+    except ConfigError as error:
+        return [f"{path}: ledger: {error}; name a file of claims, from the checkout's top folder"]
+    return []
 
 
 def _plugin_files(study: Any, path: Path) -> list[Path]:
@@ -111,7 +157,7 @@ def parse_settings(model: type[BaseModel], text: str, origin: str) -> Any:
     Raises:
         ConfigError: with one line a fault.
     """
-    value = read_yaml(Path(text)) if Path(text[:255]).is_file() else parse_yaml(text, origin)
+    value = read_yaml(Path(text)) if _is_file(text) else parse_yaml(text, origin)
     if isinstance(value, str) and _PATH.fullmatch(value):
         raise ConfigError(f"{origin}: there is no file {value}; give one, or settings as in '{{lr: 0.1}}'")
     if not isinstance(value, dict):

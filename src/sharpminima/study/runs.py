@@ -94,7 +94,7 @@ class Runs:
 
     def kept_weights(self, experiment: Experiment, seed: int) -> Literal["all", "highest"]:
         """The levels whose nets keep their weights in one run."""
-        return kept_weights(experiment, seed, self.seeds(experiment))
+        return kept_weights(experiment, seed, self.study.runs_of_net(experiment))
 
     def weights(self, experiment: Experiment, level_name: str, seed: int) -> Literal["all", "first", "none"]:
         """The replicas whose weights a retraining at a level of a run keeps."""

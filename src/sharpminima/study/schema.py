@@ -17,13 +17,16 @@ from pydantic import (
     RootModel,
     SerializerFunctionWrapHandler,
     TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     create_model,
     field_validator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, core_schema
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.base.names import DENSE, FINEST_LEVEL, GRADUAL, checked_level
@@ -186,10 +189,10 @@ def measured_runs(experiment: "Experiment", analysis: str, seeds: tuple[int, ...
     return chosen(getattr(settings, MADE_OF, "all"), measurable_runs(experiment, analysis, seeds))
 
 
-def _check_runs(
+def _unknown_runs(
     name: str, runs: RunChoice | None, seeds: tuple[int, ...], own: tuple[int, ...], of: str = "experiment"
-) -> None:
-    """Refuse a setting that names runs which are not there.
+) -> Iterator[str]:
+    """The fault of a setting that names runs which are not there.
 
     A number may be above that of an experiment's own runs, all of which it then means: experiments share settings.
 
@@ -199,26 +202,31 @@ def _check_runs(
         of: whose these are.
     """
     if isinstance(runs, int) and runs > len(seeds):
-        raise ValueError(f"{name}: {runs} runs wanted; the study has {list(seeds)}")
+        yield f"{name}: {runs} runs wanted; the study has {list(seeds)}"
     if isinstance(runs, tuple) and (unknown := sorted(set(runs) - set(own))):
-        raise ValueError(f"{name}: run {unknown[0]} wanted; the {of} has {list(own)}")
+        yield f"{name}: run {unknown[0]} wanted; the {of} has {list(own)}"
 
 
-def _known_runs(given: RunChoice) -> RunChoice:
-    if isinstance(given, tuple):
-        known = len(set(given)) == len(given) > 0
+def _known_runs(given: Any, validate: ValidatorFunctionWrapHandler) -> RunChoice:
+    """One fault in place of one for each type that runs may have."""
+    try:
+        runs: RunChoice = validate(given)
+    except ValidationError:
+        runs = ()
+    if isinstance(runs, tuple):
+        known = len(set(runs)) == len(runs) > 0
     else:
-        known = given in ("all", "first") or (isinstance(given, int) and given >= 1)
+        known = runs in ("all", "first") or (isinstance(runs, int) and runs >= 1)
     if not known:
-        shown = list(given) if isinstance(given, tuple) else repr(given)
+        shown = "nothing" if given is None else list(given) if isinstance(given, tuple) else repr(given)
         raise ValueError(f"{shown} given; all, first or a number of runs, or a list of different seeds, is needed")
-    return given
+    return runs
 
 
 _SEEDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
 Runs = Annotated[
     RunChoice,
-    AfterValidator(_known_runs),
+    WrapValidator(_known_runs),
     WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}, _SEEDS]}),
 ]
 
@@ -377,9 +385,23 @@ class Experiment(Settings):
 
 
 def kept_weights(experiment: Experiment, seed: int, seeds: tuple[int, ...]) -> Literal["all", "highest"]:
-    """The levels whose nets keep their weights in one run, of those of the experiment."""
+    """The levels whose nets keep their weights in one run, of those of the net (see `Study.runs_of_net`)."""
     keeping = () if experiment.keep_all is None else chosen(experiment.keep_all, seeds)
     return "all" if seed in keeping else experiment.weights
+
+
+def _dense_transfer_of(experiment: Experiment) -> tuple[str, str, str] | None:
+    """Dataset and model of dense nets, and the dataset that they are taken to; None: they are not."""
+    if experiment.transfer is None or DENSE not in experiment.transfer.sources:
+        return None
+    return experiment.dataset, experiment.model, experiment.transfer.to
+
+
+def _at_experiment(place: int, fault: str) -> InitErrorDetails:
+    """A fault for pydantic, as one of the experiment's own would be."""
+    return InitErrorDetails(
+        type="value_error", loc=("experiments", place), input=None, ctx={"error": ValueError(fault)}
+    )
 
 
 class Focus(Settings):
@@ -426,56 +448,72 @@ class Study(Settings):
         names = [(e.dataset, e.model, e.method.name) for e in self.experiments]
         if len(set(names)) < len(names):
             raise ValueError(f"each experiment (dataset, model, method) stands once; {names} given")
-        nets: dict[tuple[str, str], Experiment] = {}
-        for experiment in self.experiments:
+        if faults := [(place, fault) for place in range(len(self.experiments)) for fault in self._faults_of(place)]:
+            raise ValidationError.from_exception_data("Study", [_at_experiment(*fault) for fault in faults])
+        self._check_figures()
+        return self
+
+    def _faults_of(self, place: int) -> Iterator[str]:
+        """What is wrong with an experiment beside those before it, and with the runs that it names."""
+        experiment = self.experiments[place]
+        yield from self._unlike_first(experiment)
+        yield from self._unlike_first_transfer(experiment)
+        seeds = chosen(experiment.seeds, self.seeds)
+        if wrong := list(_unknown_runs("seeds", experiment.seeds, self.seeds, self.seeds, "study")):
+            yield from wrong  # and not of what would be chosen from them
+            return
+        for strategy, settings in experiment.strategies.items():
+            yield from _unknown_runs(f"strategies.{strategy}.seeds", settings.seeds, self.seeds, seeds)
+        yield from _unknown_runs("keep_all", experiment.keep_all, self.seeds, self.runs_of_net(experiment), "net")
+        wrong = list(_unknown_runs("maps", experiment.maps, self.seeds, seeds))
+        yield from wrong or self._faults_of_analysis(experiment)
+
+    def _unlike_first(self, experiment: Experiment) -> Iterator[str]:
+        """What differs from the first experiment of one dataset and model, and may not."""
+        name = (experiment.dataset, experiment.model)
+        first = next(e for e in self.experiments if (e.dataset, e.model) == name)
+        shared = "its experiments share their dense nets"
+        if first.batchnorm != experiment.batchnorm:
+            yield f"batchnorm: {name} has two; its experiments share their W0, give all the same"
+        if first.dense != experiment.dense:
+            yield f"dense: {name} has two; {shared}, and the recipe of all retraining: give all the same"
+        if first.precision != experiment.precision:
+            yield f"precision: {name} has two; {shared}, give all the same"
+        if first.psp_entropy != experiment.psp_entropy:
+            yield (
+                f"psp_entropy: {name} has two; {shared}, give all the same, or another way a label of its own: "
+                f"model: {experiment.model}@plus"
+            )
+        if (first.weights, first.keep_all) != (experiment.weights, experiment.keep_all):
+            yield f"weights: {name} has two; {shared}, give all the same"
+
+    def _unlike_first_transfer(self, experiment: Experiment) -> Iterator[str]:
+        """Experiments of one dataset and model share the table of a dense net's transfer, too."""
+        if (nets := _dense_transfer_of(experiment)) is None:
+            return
+        first = next(e for e in self.experiments if _dense_transfer_of(e) == nets)
+        wanted, own = (e.transfer.resolved(e.dense) for e in (first, experiment) if e.transfer)
+        if wanted.model_copy(update={"sources": own.sources}) != own:
             name = (experiment.dataset, experiment.model)
-            first = nets.setdefault(name, experiment)
-            if first.batchnorm != experiment.batchnorm:
-                raise ValueError(f"batchnorm: {name} has two; its experiments share their W0, give all the same")
-            if first.dense != experiment.dense:
-                raise ValueError(
-                    f"dense: {name} has two; its experiments share their dense nets, and the recipe of all retraining: "
-                    "give all the same"
+            yield f"transfer: {name} has two to {own.to}; its experiments share their dense nets, give all the same"
+
+    def _faults_of_analysis(self, experiment: Experiment) -> Iterator[str]:
+        seeds, of_net = chosen(experiment.seeds, self.seeds), self.runs_of_net(experiment)
+        for name, settings in experiment.analysis or ():
+            if settings is None:
+                continue
+            among = measurable_runs(experiment, name, seeds)
+            of = "experiment" if among == seeds else "setting maps"
+            yield from _unknown_runs(f"analysis.{name}.runs", getattr(settings, MADE_OF, None), self.seeds, among, of)
+            measured = measured_runs(experiment, name, seeds) if of_dense(settings) else ()
+            if without := [seed for seed in measured if kept_weights(experiment, seed, of_net) != "all"]:
+                yield (
+                    f"analysis.{name}.dense: the dense net of run {min(without)} keeps no weights; "
+                    f"take weights: {experiment.weights} out, or give keep_all: {len(of_net)}"
                 )
-            if first.precision != experiment.precision:
-                raise ValueError(
-                    f"precision: {name} has two; its experiments share their dense nets, give all the same"
-                )
-            if first.psp_entropy != experiment.psp_entropy:
-                raise ValueError(
-                    f"psp_entropy: {name} has two; its experiments share their dense nets, give all the same, or "
-                    f"another way a label of its own: model: {experiment.model}@plus"
-                )
-            if (first.weights, first.keep_all) != (experiment.weights, experiment.keep_all):
-                raise ValueError(f"weights: {name} has two; its experiments share their dense nets, give all the same")
-        for experiment in self.experiments:
-            _check_runs("seeds", experiment.seeds, self.seeds, self.seeds, "study")
-            seeds = chosen(experiment.seeds, self.seeds)
-            _check_runs("maps", experiment.maps, self.seeds, seeds)
-            for strategy, settings in experiment.strategies.items():
-                _check_runs(f"strategies.{strategy}.seeds", settings.seeds, self.seeds, seeds)
-        for experiment in self.experiments:
-            # Experiments of one net may have runs of their own, and share what is kept of all.
-            of_net = [
-                e.seeds for e in self.experiments if (e.dataset, e.model) == (experiment.dataset, experiment.model)
-            ]
-            runs = {seed for each in of_net for seed in chosen(each, self.seeds)}
-            known = tuple(seed for seed in self.seeds if seed in runs)
-            _check_runs("keep_all", experiment.keep_all, self.seeds, known, "net")
-        for experiment in self.experiments:
-            seeds = chosen(experiment.seeds, self.seeds)
-            for name, settings in experiment.analysis or ():
-                if settings is None:
-                    continue
-                among = measurable_runs(experiment, name, seeds)
-                of = "experiment" if among == seeds else "setting maps"
-                _check_runs(f"analysis.{name}.runs", getattr(settings, MADE_OF, None), self.seeds, among, of)
-                measured = measured_runs(experiment, name, seeds) if of_dense(settings) else ()
-                if without := [seed for seed in measured if kept_weights(experiment, seed, seeds) != "all"]:
-                    raise ValueError(
-                        f"analysis.{name}.dense: the dense net of run {min(without)} keeps no weights; "
-                        f"take weights: {experiment.weights} out, or give keep_all: {len(seeds)}"
-                    )
+
+    def _check_figures(self) -> None:
+        """Refuse figures of what the study does not have."""
         drawn = [FIGURES[name] for name in self.figures]
         if any(figure.needs(OfFocus) for figure in drawn):
             able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
@@ -497,7 +535,12 @@ class Study(Settings):
             raise ValueError("figures: fig7 shows what PSP-entropy in training does, and no experiment has psp_entropy")
         if any(figure.needs(Transfers) for figure in drawn) and not any(e.transfer for e in self.experiments):
             raise ValueError("figures: fig6 shows transfers, and no experiment has one; add transfer: { to: DATASET }")
-        return self
+
+    def runs_of_net(self, experiment: Experiment) -> tuple[int, ...]:
+        """The runs of all experiments of one dataset and model, which share their dense nets and what is kept."""
+        of_net = [e.seeds for e in self.experiments if (e.dataset, e.model) == (experiment.dataset, experiment.model)]
+        runs = {seed for each in of_net for seed in chosen(each, self.seeds)}
+        return tuple(seed for seed in self.seeds if seed in runs)
 
     def _measures(self, analysis: str) -> bool:
         """Whether the first analysed experiment of the focus makes an analysis."""

@@ -91,6 +91,7 @@ def track(names: Sequence[str] = (), *, push: bool = True) -> list[str]:
             write_settings(layout, stage)
             write_record(layout, stage)
         _write_sums(layout, [*layout.analysis_jobs(), *layout.drawing_jobs()])
+        _stop_ignoring(layout)
     targets = [f"{stage}@{name}" for name in studies for stage in stages] if names else []
     _dvc("commit", "--force", *targets)
     if push:
@@ -106,7 +107,7 @@ def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, list[str]
     recorded before and is not here is fetched, so that it stays recorded.
 
     Returns:
-        Number of finished jobs, and the files that track them.
+        Number of finished jobs, and the files that track them, with ``.dvcignore`` where that has changed.
 
     Raises:
         SharpminimaError: Snakemake or DVC is at work, the study is in ``dvc.yaml``, what was recorded is to be had
@@ -120,7 +121,10 @@ def track_finished(layout: Layout, *, push: bool = True) -> tuple[int, list[str]
     jobs = {stage: write_record(layout, stage, finished=True) for stage in STAGES}
     if not any(jobs.values()):
         raise SharpminimaError(f"{layout.root}: no job of study {layout.name} is finished")
-    return sum(jobs.values()), _add([layout.stage_folder(stage) for stage in STAGES if jobs[stage]], push=push)
+    # Not before the fetch: to DVC, nets that are seen and were not recorded are none of the folder's.
+    changed = [f"{_IGNORED}"] if _stop_ignoring(layout) else []
+    files = _add([layout.stage_folder(stage) for stage in STAGES if jobs[stage]], push=push)
+    return sum(jobs.values()), [*files, *changed]
 
 
 def track_without_nets(layout: Layout, *, push: bool = True) -> list[str]:
@@ -146,15 +150,39 @@ def track_without_nets(layout: Layout, *, push: bool = True) -> list[str]:
     # Without the paper and the page of the study, which a clone has to draw first.
     drawn = [*figures, layout.provenance_job()] if figures else []
     _write_sums(layout, [*layout.analysis_jobs(), *layout.comparing_jobs(), *drawn])
-    # Executed notebooks hold the times of their making.
-    _ignore(f"/{layout.runs_folder}/**/*.safetensors", f"/{layout.figures_folder}/*.html")
+    _ignore(_nets(layout), _notebooks(layout))
     folders = [layout.runs_folder, layout.analysis_folder, layout.tables_folder]
     return _add([*folders, *([layout.figures_folder] if figures else [])], push=push)
 
 
+def _nets(layout: Layout) -> str:
+    return f"/{layout.runs_folder}/**/*.safetensors"
+
+
+def _notebooks(layout: Layout) -> str:
+    """Executed ones, which hold the times of their making."""
+    return f"/{layout.figures_folder}/*.html"
+
+
+def _ignored() -> list[str]:
+    return _IGNORED.read_text(encoding="utf-8").splitlines() if _IGNORED.is_file() else []
+
+
 def _ignore(*patterns: str) -> None:
-    lines = _IGNORED.read_text(encoding="utf-8").splitlines() if _IGNORED.is_file() else []
+    lines = _ignored()
     write_text(_IGNORED, "".join(f"{line}\n" for line in [*lines, *(each for each in patterns if each not in lines)]))
+
+
+def _stop_ignoring(layout: Layout) -> bool:
+    """Have DVC see the nets of a study that was recorded without them; whether it did not."""
+    dropped = {_nets(layout)}
+    if not Path(f"{layout.figures_folder}.dvc").is_file():  # else the folder is tracked as a whole, but for these
+        dropped.add(_notebooks(layout))
+    lines = _ignored()
+    if dropped.isdisjoint(lines):
+        return False
+    write_text(_IGNORED, "".join(f"{line}\n" for line in lines if line not in dropped))
+    return True
 
 
 def _refuse_if_busy_or_in_the_pipeline(layout: Layout) -> None:
@@ -175,7 +203,7 @@ def _refuse_what_is_not_whole(layout: Layout, otherwise: str = "") -> None:
         jobs = ", ".join(f"{count} {rule}" for rule, count in missing.items() if rule != "all")
         raise SharpminimaError(
             f"study {layout.name} is not up to date, Snakemake would run {jobs}: run "
-            f"`snakemake --cores all --config study={layout.name}` first{otherwise}"
+            f"`snakemake --cores all --config study={layout.config.study}` first{otherwise}"
         )
 
 
