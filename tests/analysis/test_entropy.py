@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import preactivations, psp_entropy, psp_statistics
+from sharpminima.analysis import hessian_eigenvalues, preactivations, psp_entropy, psp_statistics
 from sharpminima.analysis.psp import entropy
 from sharpminima.analysis.psp._states import pack, unpack
 from sharpminima.base.errors import AnalysisError
@@ -516,3 +516,13 @@ def test_relu_on_what_is_no_batch():
     net = cases.seeded(lambda: Gated(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3)))
     with pytest.raises(AnalysisError, match=r"ReLU relu ran on \[4, 12\] values in a batch of 9 images"):
         psp_entropy(net, *cases.data(9))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_of_no_neurons_is_named_and_does_not_stop_other_measures() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 0), nn.ReLU(), nn.Linear(0, 3), nn.ReLU(), nn.Linear(3, 2))
+    images, labels = torch.randn(8, 1, 2, 2), torch.arange(8) % 2
+    for measure in (psp_entropy, psp_statistics):
+        with pytest.raises(AnalysisError, match="layer 2 has no neurons, and so no entropy; take it out of the model"):
+            measure(net, images, labels)
+    assert len(hessian_eigenvalues(net, images, labels).eigenvalues) > 0

@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -81,6 +83,8 @@ def watch_preactivations(
                 )
                 stack.enter_context(before)
                 stack.enter_context(after)
+            stack.enter_context(_not_compiled())
+            stack.enter_context(_seeing(capture))
             stack.enter_context(_Calls(capture.call))
             yield capture.skipped
     finally:
@@ -116,7 +120,7 @@ class _Capture:
         self._chosen = set(chosen_by(activations, model))
         self._running: list[str] = []  # qualified names, the innermost last
         self._taken: set[str] = set()
-        self._handing = False
+        self.handing = False  # a sink runs
 
     def enter(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """A module is called."""
@@ -142,7 +146,7 @@ class _Capture:
 
     def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """A function of torch is called."""
-        if self._handing or not self._running or self._inside() or (kind := kind_of(func, args, kwargs)) is None:
+        if self.handing or not self._running or self._inside() or (kind := kind_of(func, args, kwargs)) is None:
             return
         z, path, function = input_of(args, kwargs), self._running[-1], name_of(func)
         own = path if type(self.modules[path]).__module__ == "torch.nn.modules.activation" else ""
@@ -161,11 +165,62 @@ class _Capture:
             if name not in self._taken and (name == own or name not in self.modules):
                 break
         self._taken.add(name)
-        self._handing = True  # what the sink calls is not the model's
-        try:
+        with _silent():
             self._sink(name, z)
-        finally:
-            self._handing = False
+
+
+@contextlib.contextmanager
+def _not_compiled() -> Iterator[None]:
+    """What ``torch.compile`` made of the model, or of what calls it, runs as it was written.
+
+    Its tracing would take the sink for a part of the model, and compiled kernels would get addresses of no memory.
+
+    Raises:
+        AnalysisError: what is compiled begins outside of the watching, where it cannot be stopped any more.
+    """
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled yet, and its import takes a second
+        yield
+        return
+    try:
+        stance = torch.compiler.set_stance("force_eager")
+    except RuntimeError as error:
+        raise AnalysisError(
+            "a model cannot be watched inside of what torch.compile compiles; compile the model alone"
+        ) from error
+    with stance:
+        yield
+
+
+class _Active(threading.local):
+    """The captures of a thread that see a pass, the innermost last."""
+
+    def __init__(self) -> None:
+        self.captures: list[_Capture] = []
+
+
+_ACTIVE = _Active()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What a sink calls is not the model's: no capture that was there before hands it on, one around it neither."""
+    before = [(capture, capture.handing) for capture in _ACTIVE.captures]
+    for capture, _ in before:
+        capture.handing = True
+    try:
+        yield
+    finally:
+        for capture, handing in before:
+            capture.handing = handing
+
+
+@contextlib.contextmanager
+def _seeing(capture: _Capture) -> Iterator[None]:
+    _ACTIVE.captures.append(capture)
+    try:
+        yield
+    finally:
+        _ACTIVE.captures.remove(capture)
 
 
 class _Calls(TorchFunctionMode):

@@ -41,11 +41,13 @@ class Parts:
         return _compiled(self._work).address
 
     def __call__(self, parts: int, *arguments: int) -> None:
-        """Do all parts.
+        """Do all parts; without any there is nothing to do, and memory of nothing has no address.
 
         Args:
             arguments: numbers and addresses, as the work knows them.
         """
+        if parts == 0:
+            return
         data = np.array([0, parts, *arguments], np.int64)
         threads = min(torch.get_num_threads(), parts)
         parallel = _openmp()

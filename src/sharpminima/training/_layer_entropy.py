@@ -1,12 +1,15 @@
 """The first-order entropy of a layer as one operation on a CPU."""
 
 import ctypes
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sharpminima.base.errors import TrainingError
 from sharpminima.runtime.parallel import Parts
 from sharpminima.training import _entropy_kernels
 
@@ -29,6 +32,29 @@ def layer_entropy(z: Tensor, labels: Tensor, weights: Tensor, running: Tensor, t
     """
     summed: Tensor = _LayerEntropy.apply(z, labels.contiguous(), weights, running, tau)
     return summed
+
+
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A ``backward`` that has no derivative, and says so.
+
+    torch's own `once_differentiable` tells only of an incoming gradient that has a graph; of another one the second
+    derivative would be without a part, and nobody would know.
+
+    Raises:
+        TrainingError: when it is called, a graph of the gradient is asked for.
+    """
+    once = once_differentiable(backward)
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise TrainingError(
+                "the PSP-entropy has no second derivatives; take its gradient without create_graph=True, apart from "
+                "the loss's"
+            )
+        return once(ctx, *gradients)
+
+    return checked
 
 
 class _LayerEntropy(torch.autograd.Function):
@@ -54,7 +80,7 @@ class _LayerEntropy(torch.autograd.Function):
         return sums.sum(dtype=z.dtype)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         labels, states, slopes = ctx.saved_tensors
         images, neurons = states.shape

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
 
 from sharpminima.base.errors import TrainingError
 from sharpminima.runtime.rng import generator
-from sharpminima.training._layer_entropy import layer_entropy
+from sharpminima.training._layer_entropy import first_order, layer_entropy
 
 _WINDOW = 10  # times `rare`: images of a class that a running estimate looks back
 
@@ -57,29 +57,39 @@ class SoftEntropy:
         self._drawn: dict[tuple[int, int], Tensor] = {}  # (layer, neurons) -> places of pairs [2, pairs]
         self._axes: list[list[int]] = []  # of each layer: the axes of a z after that of the images, as they lie
         self._running: list[Tensor] = []  # of each layer: frequencies [..., classes, rows, neurons or pairs]
-        self._seen: Tensor | None = None  # images of each class [..., classes]
+        # Of each layer: images of each class [..., classes] that its estimates are of. They differ where a pass failed
+        # midway; where they do not, all layers hold one tensor, which nothing changes.
+        self._seen: list[Tensor] = []
 
     def over(self, labels: Tensor) -> "MiniBatch":
-        """Begin with a mini-batch, whose labels are integers [..., N]."""
+        """Begin with a mini-batch, whose labels are integers [..., N].
+
+        Raises:
+            TrainingError: they are not.
+        """
+        _check_labels(labels, of_several=self.neurons is not None)
         return MiniBatch(self, labels.long())
 
     def reset(self) -> None:
         """Forget the running estimates: the net is another one now."""
-        self._axes, self._running, self._seen = [], [], None
+        self._axes, self._running, self._seen = [], [], []
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with some of the nets."""
         self._running = [frequencies[list(places)] for frequencies in self._running]
-        self._seen = None if self._seen is None else self._seen[list(places)]
+        self._seen = _shared([seen[list(places)] for seen in self._seen])
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
-        running, seen = [frequencies.clone() for frequencies in self._running], self._seen
-        return {"running": running, "seen": None if seen is None else seen.clone(), "axes": list(self._axes)}
+        running, seen = ([each.clone() for each in of_layers] for of_layers in (self._running, self._seen))
+        return {"running": running, "seen": seen, "axes": list(self._axes)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, to the same bits."""
-        self._running, self._seen, self._axes = list(state["running"]), state["seen"], list(state["axes"])
+        self._running, self._axes, seen = list(state["running"]), list(state["axes"]), state["seen"]
+        if not isinstance(seen, list):  # of a file from when all layers had the same
+            seen = [] if seen is None else [seen] * len(self._running)
+        self._seen = _shared(seen)
 
     def _estimates(self, layer: int, shape: Sequence[int], like: Tensor) -> Tensor:
         """The running estimates of a layer, to be changed in place; zeros, of the type of ``like``, at first.
@@ -96,6 +106,16 @@ class SoftEntropy:
                 f"{list(running.shape)} in {running.dtype}; after a change of the net begin anew"
             )
         return running
+
+    def _count(self, layer: int, before: Tensor | None, after: Tensor, summed: Tensor) -> None:
+        """Count a mini-batch as seen by a layer: ``after`` [..., classes] for ``before``, which is None at first.
+
+        Not where its summed entropy [...] is not finite: there the estimates are not of it either.
+        """
+        finite = summed.detach().isfinite()
+        if not finite.all():
+            after = torch.where(finite.unsqueeze(-1), after, torch.zeros_like(after) if before is None else before)
+        self._seen[layer : layer + 1] = [after]
 
     def places_of_pairs(self, layer: int, neurons: int) -> Tensor:
         """The pairs of a layer's neurons that count: places [2, pairs], the lower one first."""
@@ -119,32 +139,66 @@ class MiniBatch:
 
     def __init__(self, of: SoftEntropy, labels: Tensor) -> None:
         self._of, self._labels = of, labels
+        self._recorded = torch.is_grad_enabled()
         self._classes: _Classes | None = None
+        # Of images of each class before: `layer_entropy`'s weights, and the images after.
+        self._weighed: list[tuple[Tensor | None, Tensor, Tensor]] = []
+        self._weights: Tensor | None = None  # of the layer at hand
         self._sums: list[tuple[Tensor, int]] = []  # of each layer: summed entropy [...] in bits, and of how many
 
     def add(self, z: Tensor) -> None:
         """The next layer's pre-activations [..., N, ...], before an operation in place can change them.
 
         Raises:
-            TrainingError: they are not of as many images as there are labels, labels are of no class (of one net on a
-                CPU), or the net is another one than in the mini-batch before.
+            TrainingError: they are not of as many images as there are labels, labels are of no class (of one net, given
+                on a CPU), they have no graph though there was to be one, or the net is another one than in the
+                mini-batch before.
         """
-        of, layer, labels = self._of, len(self._sums), self._labels
+        self._check(z)
+        of, layer = self._of, len(self._sums)
+        z = z if z.dtype == torch.float64 else z.float()
+        if self._classes is None:
+            self._classes = _Classes.of(self._labels, z, of)
+        before = of._seen[layer] if layer < len(of._seen) else None
+        self._weights, after = self._weigh(before)
+        # A checkpoint of torch's around the ReLU counts what is kept for the gradient, and would miss ours.
+        with saved_tensors_hooks(_as_it_is, _as_it_is):
+            summed, count = self._of_layer(self._as_rows(z, layer), layer)
+        of._count(layer, before, after, summed)
+        self._sums.append((summed, count))
+
+    def _check(self, z: Tensor) -> None:
+        labels = self._labels
         if z.shape[: labels.ndim] != labels.shape:
             raise TrainingError(
                 f"a ReLU takes {list(z.shape)} of {labels.shape[-1]} labels; its first axis must be that of the images"
             )
-        z = z if z.dtype == torch.float64 else z.float()
-        if self._classes is None:
-            self._classes = _Classes.of(labels, z, of)
-        classes, z = self._classes, self._as_rows(z, layer)
-        neurons = z.shape[-1]
-        if of.order == 1 and classes.members is None:
-            running = of._estimates(layer, (of.classes, 1, neurons), z)
-            self._sums.append((layer_entropy(z, labels, classes.weights, running, of.tau), neurons))
-            return
+        if self._recorded and not torch.is_grad_enabled():
+            raise TrainingError(
+                "a ReLU runs without a graph, so that the PSP-entropy would have no gradient; checkpoint with "
+                "use_reentrant=False, and where no gradient is wanted put torch.no_grad() around the watching too"
+            )
+
+    def _weigh(self, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weights [..., classes, 3] by the images of each class before, and these images after; once for all layers."""
+        assert self._classes is not None  # `add` has made it
+        for known, weights, after in self._weighed:
+            if known is before:
+                return weights, after
+        weights, after = self._classes.weigh(before, self._of.rare)
+        self._weighed.append((before, weights, after))
+        return weights, after
+
+    def _of_layer(self, z: Tensor, layer: int) -> tuple[Tensor, int]:
+        """The summed entropy of a layer [..., N, K], and of how many neurons or pairs it is."""
+        assert self._classes is not None  # `add` has made them
+        assert self._weights is not None
+        of = self._of
+        if of.order == 1 and self._classes.members is None:
+            running = of._estimates(layer, (of.classes, 1, z.shape[-1]), z)
+            return layer_entropy(z, self._labels, self._weights, running, of.tau), z.shape[-1]
         with torch.autocast(z.device.type, enabled=False):  # else the products below would be of bfloat16
-            self._sums.append(self._of_order_2(z, layer) if of.order == 2 else self._of_order_1(z, layer))
+            return self._of_order_2(z, layer) if of.order == 2 else self._of_order_1(z, layer)
 
     def _of_order_1(self, z: Tensor, layer: int) -> tuple[Tensor, int]:
         """The summed entropy of a layer [..., N, K] by plain operations, and of how many neurons it is."""
@@ -155,7 +209,9 @@ class MiniBatch:
         """The summed joint entropy of pairs of a layer [..., N, K], and of how many pairs it is."""
         states = _SoftState.apply(z, self._of.tau)
         if states.shape[-1] < 2:
-            return states.new_zeros(states.shape[:-2]), 0
+            of, leading = self._of, states.shape[:-2]
+            of._estimates(layer, (*leading, of.classes, 3, 0), states)  # so that those of later layers keep their place
+            return states.new_zeros(leading), 0
         first, second = self._of.places_of_pairs(layer, states.shape[-1]).to(z.device)
         a, b = states.index_select(-1, first), states.index_select(-1, second)
         sums = torch.stack([self._by_class(each) for each in (a * b, a, b)], -2)
@@ -197,51 +253,89 @@ class MiniBatch:
 
     def _frequencies(self, sums: Tensor, layer: int) -> Tensor:
         """Means of sums [..., classes, rows, K] over a class's images, with what was seen before where it is rare."""
-        assert self._classes is not None  # `add` has made it
-        images, lacking, newness = (weight[..., None, None] for weight in self._classes.weights.unbind(-1))
+        assert self._weights is not None  # `add` has made it
+        images, lacking, newness = (weight[..., None, None] for weight in self._weights.unbind(-1))
         means = sums / images
         running = self._of._estimates(layer, tuple(sums.shape), sums)
         before = running.clone()  # the gradient reads it
-        running.lerp_(means.detach(), newness)
+        fresh = means.detach()
+        running.lerp_(torch.where(fresh.isfinite(), fresh, before), newness)  # one NaN would stay for good
         return torch.lerp(means, before, lacking)
 
 
 @dataclass(frozen=True)
 class _Classes:
-    """Which images of a mini-batch are of which class, and what that says of all layers."""
+    """Which images of a mini-batch are of which class."""
 
-    weights: Tensor  # of each class [..., classes, 3], see `layer_entropy`
+    counts: Tensor  # images of each class [..., classes]
     members: Tensor | None  # 1 where an image is of a class [..., classes, N]; None where `layer_entropy` does it all
 
     @classmethod
     def of(cls, labels: Tensor, z: Tensor, entropy: SoftEntropy) -> "_Classes":
-        """From labels [..., N]; of the type and on the device of ``z``; their images count as seen."""
-        if labels.ndim == 1 and not labels.is_cuda:
+        """From labels [..., N]; of the type and on the device of ``z``.
+
+        Raises:
+            TrainingError: a label is of no class.
+        """
+        if labels.ndim == 1 and labels.device.type == "cpu":
             # In NumPy, whose calls of a few numbers take a third of the time of torch's.
             given = labels.numpy()
             if len(given) and not 0 <= given.min() <= given.max() < entropy.classes:
                 raise TrainingError(
                     f"labels run from {given.min()} to {given.max()}; there are {entropy.classes} classes"
                 )
-            if entropy.order == 1 and z.dtype == torch.float32:
-                images = np.bincount(given, minlength=entropy.classes).astype(np.float32)
-                if entropy._seen is None:
-                    entropy._seen = z.new_zeros(entropy.classes)
-                weights = np.stack(_weights(images, entropy._seen.numpy(), entropy.rare), -1)
-                return cls(torch.from_numpy(weights), None)
+            if entropy.order == 1 and z.dtype == torch.float32 and z.device.type == "cpu":
+                return cls(torch.from_numpy(np.bincount(given, minlength=entropy.classes).astype(np.float32)), None)
         known = torch.arange(entropy.classes, device=z.device).unsqueeze(-1)
-        members = (labels.unsqueeze(-2) == known).to(z.dtype)
-        counts = members.sum(-1)
-        entropy._seen = torch.zeros_like(counts) if entropy._seen is None else entropy._seen.to(counts.device)
-        return cls(torch.stack(_weights(counts, entropy._seen, entropy.rare), -1), members)
+        members = (labels.to(z.device).unsqueeze(-2) == known).to(z.dtype)
+        return cls(members.sum(-1), members)
+
+    def weigh(self, before: Tensor | None, rare: int) -> tuple[Tensor, Tensor]:
+        """`layer_entropy`'s weights [..., classes, 3], by images of each class [..., classes] before; those after.
+
+        Args:
+            before: None where there were none.
+            rare: images of a class that are enough.
+        """
+        seen = torch.zeros_like(self.counts) if before is None else before.to(self.counts.device)
+        after = seen + self.counts
+        if self.members is None:
+            columns = _weights(self.counts.numpy(), seen.numpy(), after.numpy(), rare)
+            return torch.from_numpy(np.stack(columns, -1)), after
+        return torch.stack(_weights(self.counts, seen, after, rare), -1), after
 
 
-def _weights(counts: Any, seen: Any, rare: int) -> tuple[Any, Any, Any]:
-    """The columns of `_Classes.weights`, from images of each class [..., classes] here and before, which go on."""
+def _weights(counts: Any, seen: Any, after: Any, rare: int) -> tuple[Any, Any, Any]:
+    """The columns of `_Classes.weigh`, from images of each class [..., classes] here, before and with these."""
     missing = (rare - counts).clip(min=0) * (seen > 0)
-    seen += counts
-    window = seen.clip(min=1, max=max(1, _WINDOW * rare))
+    window = after.clip(min=1, max=max(1, _WINDOW * rare))
     return counts.clip(min=1), missing / (counts + missing).clip(min=1), (counts / window).clip(max=1)
+
+
+def _as_it_is(kept: Tensor) -> Tensor:
+    return kept
+
+
+def _shared(seen: Sequence[Tensor]) -> list[Tensor]:
+    """The same tensors, and of equal ones the first: so that a mini-batch is weighed once for all layers."""
+    shared: list[Tensor] = []
+    for each in seen:
+        shared.append(next((other for other in shared if torch.equal(other, each)), each))
+    return shared
+
+
+def _check_labels(labels: Any, *, of_several: bool) -> None:
+    """Check that labels are integers [N], or of several nets at once [R, N].
+
+    Raises:
+        TrainingError: they are not.
+    """
+    cure = "give the classes' numbers as an integer tensor [N]"
+    if not isinstance(labels, Tensor):
+        raise TrainingError(f"labels are a {type(labels).__name__}; {cure} (torch.as_tensor makes one)")
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not whole or labels.ndim not in ((1, 2) if of_several else (1,)):
+        raise TrainingError(f"labels are {labels.dtype} {list(labels.shape)}; {cure} (of one-hot ones, .argmax(1))")
 
 
 class _SoftState(torch.autograd.Function):
@@ -255,7 +349,7 @@ class _SoftState(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (states,) = ctx.saved_tensors
         return torch.ops.aten.sigmoid_backward(gradients[0], states).div_(ctx.tau), None
@@ -277,7 +371,7 @@ class _Entropy(torch.autograd.Function):
         return entropy
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
         return slope * gradients[0]
@@ -292,7 +386,7 @@ class _Surprise(torch.autograd.Function):
         return torch.special.entr(p.clamp(min=0)).div_(math.log(2))
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (p,) = ctx.saved_tensors
         slope = p.clamp(min=0).log2_().add_(1 / math.log(2)).neg_()

@@ -561,10 +561,17 @@ def check_choice(classes: str) -> None:
 
 
 def statistics_of(collection: Collection, classes: Tensor) -> PspStatistics:
-    """The statistics of what was collected, of these classes."""
-    labels = collection.labels()
+    """The statistics of what was collected, of these classes.
+
+    Raises:
+        AnalysisError: a layer has no neurons, or as `Collection.statistics`.
+    """
+    labels, layers = collection.labels(), collection.statistics(classes)
+    for name, layer in layers.items():
+        if layer.active.shape[1] == 0:
+            raise AnalysisError(f"layer {name} has no neurons, and so no entropy; take it out of the model")
     return PspStatistics(
-        layers=collection.statistics(classes),
+        layers=layers,
         labels=labels,
         class_sizes=torch.bincount(labels, minlength=collection.outputs)[classes],
         logit_squares=collection.logit_squares(),

@@ -23,7 +23,7 @@ CHANNELWISE = (
 
 
 class NotCompactable(ValueError):
-    """The graph of a net cannot be traced, or a layer or a parameter of it is used in several places or changed.
+    """The graph of a net cannot be traced, or a layer or a parameter of it is used in several places, changed or empty.
 
     Hooks, and weights that are computed from other parameters (pruning and parametrisations of torch), do not show in
     the graph.
@@ -146,12 +146,18 @@ def kind_of(graph: fx.GraphModule, node: fx.Node | None) -> type | None:
 
 
 def layers_of(graph: fx.GraphModule) -> list[Layer]:
-    """The layers in the order of the forward pass, linked where one alone reads the units of another."""
+    """The layers in the order of the forward pass, linked where one alone reads the units of another.
+
+    Raises:
+        NotCompactable: a layer has no units, or reads none.
+    """
     modules = dict(graph.named_modules())
     layers: dict[fx.Node, Layer] = {}
     for node in graph.graph.nodes:
         module = modules.get(node.target) if node.op == "call_module" else None
         if _is_plain(module):
+            if module.weight.numel() == 0:
+                raise NotCompactable(f"layer {node.target!r} has no weights, as it has no units or reads none")
             layers[node] = Layer(node.target, module)
     for node, layer in layers.items():
         norms: list[str] = []
