@@ -126,9 +126,13 @@ def _errors(experiment: Mapping[str, Any]) -> Iterator[str]:
     for entry in experiment["levels"]:
         cells, gap = entry["strategies"], entry["gap"]
         errors = [_stat(cells[name]["test_error_percent"]) if name in cells else "–" for name in _STRATEGIES]
-        between = "–" if gap is None else f"{gap['mean']:+.2f} [{gap['low']:+.2f}, {gap['high']:+.2f}]"
+        between = "–" if gap is None else f"{_signed(gap['mean'])} [{_signed(gap['low'])}, {_signed(gap['high'])}]"
         shown = [_removed(cells, "gradual"), *errors[:2], between, _removed(cells, "reinit"), *errors[2:]]
         yield f"| {' | '.join(shown)} |"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + fixed(value, 2)
 
 
 def _removed(cells: Mapping[str, Any], name: str) -> str:
@@ -138,8 +142,11 @@ def _removed(cells: Mapping[str, Any], name: str) -> str:
 def _measured(experiment: Mapping[str, Any]) -> Iterator[str]:
     top = experiment["levels"][-1]["strategies"]
     below = {name for entry in experiment["levels"][:-1] for name in entry["strategies"]}
-    short = {name: strategy.short for name, strategy in STRATEGIES.items()}
-    only = [f"{short[name]} {_stat(cell['test_error_percent'])}" for name, cell in top.items() if name not in below]
+    only = [
+        f"{STRATEGIES[name].short} {_stat(cell['test_error_percent'])}"
+        for name, cell in top.items()
+        if name not in below
+    ]
     also = f"; at this level alone, test error in percent: {'; '.join(only)}" if only else ""
     yield f"\n**{experiment['title']}**, {100 * experiment['highest']['level']:.6g} % asked for{also}.\n"
     yield f"| {' | '.join(_MEASURED)} |\n|{' --- |' * len(_MEASURED)}"
