@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sharpminima.base.files import read_json
-from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.figures import fig1, forest
 from sharpminima.figures.style import styled
 from sharpminima.report.claims import as_markdown
 from sharpminima.report.rounding import fixed, with_spread
 from sharpminima.report.tables import read_table
+from sharpminima.report.titles import short_title_of
 from sharpminima.study.jobs import Layout
 from sharpminima.study.read import read_config
 
@@ -143,9 +143,7 @@ def _measured(experiment: Mapping[str, Any]) -> Iterator[str]:
     top = experiment["levels"][-1]["strategies"]
     below = {name for entry in experiment["levels"][:-1] for name in entry["strategies"]}
     only = [
-        f"{STRATEGIES[name].short} {_stat(cell['test_error_percent'])}"
-        for name, cell in top.items()
-        if name not in below
+        f"{short_title_of(name)} {_stat(cell['test_error_percent'])}" for name, cell in top.items() if name not in below
     ]
     also = f"; at this level alone, test error in percent: {'; '.join(only)}" if only else ""
     yield f"\n**{experiment['title']}**, {100 * experiment['highest']['level']:.6g} % asked for{also}.\n"

@@ -209,4 +209,8 @@ def test_a_narrow_page_is_not_wider_than_the_window(browser: Any) -> None:
     for chart in CHARTS:
         _drawn(browser, chart)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+    # What the height is stands below a scene, as beside it there is no room.
+    loss = _drawn(browser, "plane-loss")
+    assert browser.execute_script("return arguments[0]._fullLayout.scene.zaxis.title.text", loss) == ""
+    assert "Height: loss (nats)." in loss.find_element(By.XPATH, "./ancestor::figure").text
     assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []

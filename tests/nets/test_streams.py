@@ -1,5 +1,6 @@
 """Channels that stand and fall together, and nets that are really smaller without them."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -176,3 +177,11 @@ def test_pixels_are_units_where_a_linear_layer_alone_reads_them() -> None:
     images = images_for("linear")
     torch.testing.assert_close(small.model(images), net(images))
     assert [removable_pixels(build(kind)) for kind in ("convolutional", "option A")] == [[], []]
+
+
+def test_a_layer_may_be_called_pixels() -> None:
+    """Its units and the images' pixels keep names of their own."""
+    layers = {"flat": nn.Flatten(), "pixels": nn.Linear(64, 8), "relu": nn.ReLU(), "out": nn.Linear(8, 4)}
+    net = nn.Sequential(OrderedDict(layers))
+    names = [units.name for units in (*removable_pixels(net), *removable_units(net))]
+    assert names == ["pixels_", "pixels"]

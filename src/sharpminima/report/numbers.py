@@ -20,7 +20,7 @@ from sharpminima.report.intervals import Interval, describe, paired
 from sharpminima.report.outcome import outcome
 from sharpminima.report.summaries import by_seed
 from sharpminima.report.tables import EXPERIMENT, at_levels, panels, read_table, short, shown_draws, unreached
-from sharpminima.report.titles import title_of, title_of_dataset, title_of_model, title_of_net
+from sharpminima.report.titles import short_title_of, title_of, title_of_dataset, title_of_model, title_of_net
 from sharpminima.report.ways import ways
 
 _Path = str | os.PathLike[str]
@@ -120,7 +120,7 @@ def _titles(tables: Mapping[str, pd.DataFrame], ledger: Ledger) -> dict[str, dic
     return {
         "datasets": {name: title_of_dataset(name) for name in sorted(datasets)},
         "models": {name: title_of_model(name) for name in sorted({*tables["results"]["model"]})},
-        "strategies": {GRADUAL: "G", DENSE: DENSE, **{name: known.short for name, known in STRATEGIES.items()}},
+        "strategies": {name: short_title_of(name) for name in (GRADUAL, DENSE, *STRATEGIES)},
     }
 
 

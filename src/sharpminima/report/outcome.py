@@ -47,6 +47,7 @@ _SENTENCES: tuple[dict[str, tuple[str, str, str]], ...] = (
 )
 """Sentences of two parts: claim -> what is said where it is reproduced, is not, and is undecided."""
 _FORMS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED)
+_OPPOSITE = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED}
 _CONTESTED = {
     "sharper": "Whether the gradually pruned nets lie in sharper minima depends on the measure: by the paper's, the "
     "largest eigenvalue of the Hessian of all parameters, they do"
@@ -75,9 +76,10 @@ def outcome(claims: Iterable[Mapping[str, Any]], *, of_paper: bool = True) -> li
     sentences = []
     for parts in _SENTENCES:
         said = [
-            _form(claim, forms) + _reach(claim)
+            _form(claim, forms, against) + _reach(claim, against)
             for name, forms in parts.items()
             if (claim := judged.get(name)) and claim["verdict"] in _FORMS
+            for against in [_against(claim)]
         ]
         if said:
             text = "; ".join(said)
@@ -85,16 +87,16 @@ def outcome(claims: Iterable[Mapping[str, Any]], *, of_paper: bool = True) -> li
     return [*sentences, _counted(list(judged.values()), "the paper's " if of_paper else "") + _others(judged)]
 
 
-def _form(claim: Mapping[str, Any], forms: tuple[str, str, str]) -> str:
-    contested = claim["verdict"] == REPRODUCED and _against(claim["results"], NOT_REPRODUCED)
-    return _CONTESTED.get(claim["id"], forms[0]) if contested else forms[_FORMS.index(claim["verdict"])]
+def _form(claim: Mapping[str, Any], forms: tuple[str, str, str], against: Set[str]) -> str:
+    form = forms[_FORMS.index(claim["verdict"])]
+    return _CONTESTED.get(claim["id"], form) if claim["verdict"] == REPRODUCED and against else form
 
 
-def _reach(claim: Mapping[str, Any]) -> str:
+def _reach(claim: Mapping[str, Any], against: Set[str]) -> str:
     """Of which nets a verdict speaks where those are not all, and what speaks against it, the new runs too."""
     results: list[Result] = claim["results"]
     decided = {_net(result) for result in deciding_results(results)}
-    notes = [] if claim["verdict"] == UNDECIDED or not decided else _beside(claim["verdict"], results, decided)
+    notes = [] if claim["verdict"] == UNDECIDED or not decided else _beside(claim["verdict"], results, decided, against)
     if claim.get("holm") is False and claim["verdict"] != UNDECIDED:
         notes.append("not by Holm's correction for all claims")
     alone = claim.get("new_runs")
@@ -103,10 +105,10 @@ def _reach(claim: Mapping[str, Any]) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _beside(verdict: str, results: Sequence[Result], decided: Set[str]) -> list[str]:
+def _beside(verdict: str, results: Sequence[Result], decided: Set[str], against: Set[str]) -> list[str]:
     """How other nets and other readings came out beside the verdict on the nets that decide it."""
     notes = []
-    opposite = REPRODUCED if verdict == NOT_REPRODUCED else NOT_REPRODUCED
+    opposite = _OPPOSITE[verdict]
     if others := [result for result in results if not (result["stated"] or result["sensitivity"])]:
         notes.append(f"judged on {_listed(decided)}")
         ways = {verdict: "likewise on", opposite: "the contrary on", UNDECIDED: "undecided on"}
@@ -117,17 +119,18 @@ def _beside(verdict: str, results: Sequence[Result], decided: Set[str]) -> list[
         for way, nets in said.items():
             alike = len(said) == 1 and len(nets) > 1
             notes.append(f"{way} {'the other nets' if alike else _listed(nets)}")
-    against = _against(results, opposite)
     if len(against) == 1:
-        notes.append(f"{opposite} by another reading: {against.pop()}")
+        notes.append(f"{opposite} by another reading: {next(iter(against))}")
     elif against:
         notes.append(f"{opposite} by {len(against)} other readings")
     return notes
 
 
-def _against(results: Sequence[Result], opposite: str) -> set[str]:
+def _against(claim: Mapping[str, Any]) -> set[str]:
     """Other readings on the nets that decide a claim which come to the opposite of its verdict."""
+    results: list[Result] = claim["results"]
     decided = {_net(result) for result in deciding_results(results)}
+    opposite = _OPPOSITE.get(claim["verdict"])
     return {
         f"{result['detail']} ({result['remark']})" if result["remark"] else result["detail"]
         for result in results

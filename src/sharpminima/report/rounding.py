@@ -19,6 +19,19 @@ def fixed(value: float, digits: int) -> str:
     return f"{abs(rounded) if rounded.is_zero() else rounded:f}"
 
 
+def significant(value: float, digits: int) -> str:
+    """A number with so many significant digits, rounded as by `fixed`; a large one is whole.
+
+    >>> significant(0.1285, 3), significant(-0.085, 1), significant(2e-05, 2), significant(1234.5, 3), significant(0, 2)
+    ('0.129', '-0.09', '2e-05', '1235', '0')
+    """
+    exact = Decimal(repr(float(value)))
+    last = exact.adjusted() - digits + 1  # its power of ten
+    if exact and last < 0:
+        return f"{float(exact.quantize(Decimal(1).scaleb(last), ROUND_HALF_UP)):.{digits}g}"
+    return fixed(value, 0)
+
+
 def decimals_of(mean: float, spread: float | None = None) -> int:
     """Decimals that give a mean three significant digits and its spread at least one; at most four.
 

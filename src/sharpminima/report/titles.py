@@ -15,6 +15,18 @@ def title_of(strategy: str, method: str) -> str:
     return "dense" if strategy == DENSE else STRATEGIES[strategy].title
 
 
+def short_title_of(strategy: str) -> str:
+    """What a strategy is called in tables: the paper's G and 1-S, say; an unknown name as it is.
+
+    >>> short_title_of("gradual"), short_title_of("rewind"), short_title_of("dense")
+    ('G', '1-S', 'dense')
+    """
+    if strategy == GRADUAL:
+        return "G"
+    known = STRATEGIES.get(strategy)
+    return known.short if known else strategy
+
+
 def title_of_dataset(name: str) -> str:
     """A dataset as a person writes it; an unknown name as it is.
 

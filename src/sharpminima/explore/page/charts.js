@@ -2,6 +2,7 @@
 // Draws the charts of the page: what each holds, and how traces and controls belong together, says explore/chart.py.
 
 const POINTER = matchMedia("(hover: hover)").matches;
+const NARROW = 450; // pixels: below it the titles of a scene's axes do not fit beside it
 
 class Chart {
   constructor(figure, spec) {
@@ -119,11 +120,10 @@ class Chart {
       for (const [path, value] of Object.entries(meta.layout ?? {})) assign(layout, path, value);
       if (meta.note) notes.add(meta.note);
     }
+    if (this.turns && this.plot.clientWidth < NARROW) notes.add(narrowed(layout.scene));
     this.figure.querySelector(".note").textContent = [...notes].join(" ");
     // A finger moves the page and taps points; buttons are for a pointer.
     if (!POINTER) layout.dragmode = this.turns ? "orbit" : false;
-    const far = this.turns && this.plot.clientWidth < 450 ? 1.25 : 1, { eye } = layout.scene?.camera ?? {};
-    for (const axis in eye) eye[axis] *= far;
     const buttons = ["toImage", ...(this.turns ? ["resetCameraDefault3d"] : []),
       ...(this.traces[0].type === "sankey" || this.turns ? [] : ["zoom2d", "pan2d", "resetScale2d"])];
     Plotly.react(this.plot, traces, layout, { responsive: true, displaylogo: false, displayModeBar: POINTER && undefined,
@@ -175,6 +175,18 @@ function logarithmic(trace) {
 function assign(target, path, value) {
   const names = path.split("."), last = names.pop();
   names.reduce((inner, name) => (inner[name] ??= {}), target)[last] = value;
+}
+
+// A scene made to fit a narrow page: seen from afar, in small type; what its height is, the sentence given back says.
+function narrowed(scene) {
+  for (const axis in scene.camera.eye) scene.camera.eye[axis] *= 1.25;
+  for (const axis of [scene.xaxis, scene.yaxis, scene.zaxis]) {
+    axis.tickfont = { size: 11 };
+    axis.title.font = { size: 13 };
+  }
+  const height = scene.zaxis.title.text;
+  scene.zaxis.title.text = "";
+  return `Height: ${height}.`;
 }
 
 function turn(plot, event) {

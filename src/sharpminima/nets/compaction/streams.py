@@ -190,8 +190,13 @@ def removable_pixels(model: nn.Module) -> list[Units]:
     (4, [], {'1': [4, 1]})
     """
     groups = []
-    for layer in layers_of(traced(model)):
+    layers = layers_of(traced(model))
+    taken = {layer.name for layer in layers}  # other units are called after a layer that makes them
+    for layer in layers:
         if layer.selects:
-            count = layer.module.weight.shape[1]
-            groups.append(Units("pixels", count, {}, {}, {layer.name: torch.arange(count)[:, None]}))
+            count, name = layer.module.weight.shape[1], "pixels"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            groups.append(Units(name, count, {}, {}, {layer.name: torch.arange(count)[:, None]}))
     return groups

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from sharpminima.catalogue.columns import ALL, RELATIVE
 from sharpminima.catalogue.models import unlabelled
-from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.report.claims._ledger import (
     UNDRAWN,
     Against,
@@ -50,7 +49,7 @@ from sharpminima.report.claims._verdict import (
 from sharpminima.report.experiments import Cell, Ends, Experiment, Key, Level, Map, Quantity, Spectrum
 from sharpminima.report.intervals import Published, Summary, describe, paired, predicted, unpaired
 from sharpminima.report.rounding import fixed
-from sharpminima.report.titles import title_of_dataset, title_of_model, title_of_net
+from sharpminima.report.titles import short_title_of, title_of_dataset, title_of_model, title_of_net
 
 _Named = tuple[str, str, Summary | Published]  # name and unit of what has been summarised
 _UNITS = {"test_error_percent": "%", "training_loss_nats": "nats", "best_epoch": "epochs", "epochs": "epochs"}
@@ -91,7 +90,6 @@ _SPACES = {
     RELATIVE: "relative changes of surviving parameters",
 }
 _FEW_MAPS = 3  # of which each is told by itself
-_SHORT = {"gradual": "G", **{name: strategy.short for name, strategy in STRATEGIES.items()}}
 
 
 def judge(ledger: Ledger, experiments: Sequence[Experiment], new: Sequence[Experiment] = ()) -> list[JudgedClaim]:
@@ -293,8 +291,8 @@ def _at_one_mask(
     )
     unit = _UNITS[test.quantity]
     values = [
-        (_SHORT.get(first, first), unit, draws[test.quantity]),
-        (f"{_SHORT.get(test.second, test.second)} of run {run}", unit, value),
+        (short_title_of(first), unit, draws[test.quantity]),
+        (f"{short_title_of(test.second)} of run {run}", unit, value),
     ]
     yield _result(f"{detail}, at the mask of one run", values, decided)
 
@@ -322,7 +320,7 @@ def _compared(
     of_second: Summary | Published
     if by_run is not None and (undrawn or by_run[1]["n"] > 1):
         (of_first, of_second), difference = by_run
-        names = [_SHORT.get(name, name) for name in (first, str(second))]
+        names = [short_title_of(name) for name in (first, str(second))]
         decided = decide(lambda n: paired(difference, n), test.is_, test.bound, margin=margin(of_first, of_second))
     else:
         drawn = isinstance(second, str)
@@ -341,7 +339,7 @@ def _compared(
 
 def _with_mask(name: str, cell: Mapping[str, Any]) -> str:
     """What a group is called; of draws at one mask with the share that it removes, which is not that of other runs."""
-    title, run = _SHORT.get(name, name), cell.get("drawn_at")
+    title, run = short_title_of(name), cell.get("drawn_at")
     if run is None or cell["removed_percent"]["n"] == 1:
         return title
     return f"{title} at the mask of run {run} ({fixed(cell['removed_percent']['mean'], 2)} % removed)"
@@ -380,7 +378,7 @@ def against(
         return
     denser = [[run for run in pairs if run in _short_at(test, one)] for one in (experiment, other)]
     runs = [run for run in pairs if not any(run in each for each in denser)]
-    nets = _SHORT.get(test.of, test.of)
+    nets = short_title_of(test.of)
     name = _AGAINST.get(test.quantity) or _NAMES.get(test.quantity) or _PSP[test.quantity]
     detail = f"{name} of {nets}"
     if test.of != "dense":
@@ -413,14 +411,10 @@ def _values_by_run(test: Against, experiment: Experiment) -> Mapping[str, float]
             return moved["by_seed"]["test_error_percent"] if moved else {}
         case "largest_eigenvalue":
             spectrum = _spectrum(experiment, "all")
-            return spectrum["ranks"][0]["by_seed"].get(_SHORT.get(test.of, test.of), {}) if spectrum else {}
+            return spectrum["ranks"][0]["by_seed"].get(short_title_of(test.of), {}) if spectrum else {}
     readings = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
     quantities = next(iter(readings.values()), {}).get(ALL, {})
-    return (
-        quantities[test.quantity]["by_seed"].get(_SHORT.get(test.of, test.of), {})
-        if test.quantity in quantities
-        else {}
-    )
+    return quantities[test.quantity]["by_seed"].get(short_title_of(test.of), {}) if test.quantity in quantities else {}
 
 
 def _short_at(test: Against, experiment: Experiment) -> Sequence[str]:

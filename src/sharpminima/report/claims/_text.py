@@ -6,7 +6,7 @@ from typing import Any
 
 from sharpminima.report.claims._results import BySetting, Examined, JudgedClaim, Result, deciding_results
 from sharpminima.report.claims._verdict import ABSENT, UNDECIDED, VERDICTS
-from sharpminima.report.rounding import fixed, with_spread
+from sharpminima.report.rounding import fixed, significant, with_spread
 from sharpminima.report.titles import title_of_net
 
 REMOVED = "% removed"
@@ -95,7 +95,7 @@ def unit_of_difference(unit: str) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2g}" if abs(value) < 100 else f"{value:+.0f}"
+    return ("" if value < 0 else "+") + significant(value, 2)
 
 
 def measured_text(result: Examined) -> str:
@@ -125,7 +125,7 @@ def _with_spread(mean: float, spread: float | None, unit: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return significant(value, 3)
 
 
 def verdict_text(judged: Mapping[str, Any]) -> str:
