@@ -16,7 +16,7 @@ from sharpminima.cli import app
 from sharpminima.report.published import beside_published
 from sharpminima.report.tables import read_table
 from sharpminima.study.jobs import Layout
-from sharpminima.study.paths import PUBLISHED_ERRORS
+from sharpminima.study.paths import MEASURED_BY_PUBLISHED_RECIPES, PUBLISHED_ERRORS
 from sharpminima.study.read import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -81,13 +81,27 @@ def test_the_list_of_methods_says_what_published_recipes_came_to(
     rows = [mnist("snip", 5, 1.7), mnist("snip", 5, 1.9, seed=1), mnist("l0", 26, 1.4)]
     results = cases.write(tmp_path, "results", rows)
     made = CliRunner().invoke(
-        app, ["published", "--results", str(results), "--errors", PUBLISHED_ERRORS, "--out", str(out)]
+        app, ["published", "--results", str(results), "--errors", PUBLISHED_ERRORS, "--out", str(out), "--markdown"]
     )
     assert made.exit_code == 0, made.output
+    # As a page shows it.
+    assert made.output.splitlines() == [
+        "| method | published, % | left, % | ours, % | left, % | runs | outcome |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| `l0`, LeNet-300 | – | – | 1.40 | 26 | 1 | not published |",
+        "| `snip`, LeNet-300 (Lee et al.) | 1.60 | 5 | 1.80 ± 0.14 | 5 | 2 | within 0.3 points |",
+        "| `snip`, LeNet-300 (Lee et al.) | 2.40 | 2 | 1.80 ± 0.14 | 5 | 2 | denser |",
+    ]
     said = CliRunner().invoke(app, ["methods"]).output.splitlines()
     at = next(number for number, line in enumerate(said) if line.startswith("snip ("))
     assert said[at + 4].strip() == "1.80 ± 0.14 % error at 5 % left; published: 1.60 at 5, within 0.3 points"
     assert "    1.40 % error at 26 % left; not published" in said
+    # Where the study is not done, what it came to elsewhere.
+    out.rename(out.parent / "elsewhere.csv")
+    assert "published: 1.60 at" not in CliRunner().invoke(app, ["methods"]).output
+    Path(MEASURED_BY_PUBLISHED_RECIPES).parent.mkdir(parents=True)
+    (out.parent / "elsewhere.csv").rename(MEASURED_BY_PUBLISHED_RECIPES)
+    assert CliRunner().invoke(app, ["methods"]).output.splitlines() == said
 
 
 def test_the_study_asks_for_every_published_recipe_at_the_densities_of_its_figures() -> None:

@@ -64,16 +64,19 @@ def published(
     results: Annotated[Path, typer.Option("--results", help="Table of results.")],
     errors: Annotated[Path, typer.Option("--errors", help="Table of published errors.")],
     out: OutFile,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it for a page, a row a published error.")] = False,
 ) -> None:
     """Set methods' nets on MNIST beside what their authors have published, at the nearest density."""
     from sharpminima.base.sums import write_table
     from sharpminima.catalogue.columns import BESIDE_PUBLISHED_COLUMNS
-    from sharpminima.report import tables
+    from sharpminima.report import methods_table, tables
     from sharpminima.report.published import beside_published
 
     theirs = tables.read_table("published_errors", errors)
     rows = beside_published(tables.read_table("results", results), theirs)
     write_table(out, _rows(rows), BESIDE_PUBLISHED_COLUMNS)
+    if markdown:
+        typer.echo(methods_table.published_as_markdown(rows))
 
 
 def _rows(table: "pd.DataFrame") -> list[dict[Any, Any]]:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-
-_BY_PUBLISHED_RECIPES = "methods-published"
 _REMOVES = {
     "weights": "single weights, to exactly the number asked for",
     "at most": "single weights, to the number asked for or beyond it",
@@ -29,7 +27,7 @@ _REMOVES = {
 def methods() -> None:
     """List the pruning methods: name, kind, paper, what they remove, settings with their defaults, published recipe.
 
-    Below that what the recipe came to, once the study methods-published is done here.
+    Below that what the recipe came to: in the study methods-published where it is done here, else as that was measured.
     """
     from sharpminima.catalogue.methods import METHODS
 
@@ -51,23 +49,28 @@ def methods() -> None:
 
 
 def _came_to() -> dict[str, list[str]]:
-    """Method -> what its nets by the published recipe came to; nothing where no such study is done."""
+    """Method -> what its nets by the published recipe came to; nothing outside a checkout."""
     import csv
 
     from sharpminima.base.sums import check_sum
+    from sharpminima.report.rounding import fixed
+    from sharpminima.study.paths import BY_PUBLISHED_RECIPES, MEASURED_BY_PUBLISHED_RECIPES
     from sharpminima.study.read import CONFIG_FILE, STUDIES
 
-    if not CONFIG_FILE.is_file() or not (STUDIES / f"{_BY_PUBLISHED_RECIPES}.yaml").is_file():
+    if not CONFIG_FILE.is_file() or not (STUDIES / f"{BY_PUBLISHED_RECIPES}.yaml").is_file():
         return {}
-    table = Path(layout_of(_BY_PUBLISHED_RECIPES).table("published"))
+    table = Path(layout_of(BY_PUBLISHED_RECIPES).table("published"))
+    if table.is_file():
+        check_sum(table)
+    else:
+        table = Path(MEASURED_BY_PUBLISHED_RECIPES)
     if not table.is_file():
         return {}
-    check_sum(table)
     lines: dict[str, list[str]] = {}
     with table.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            spread = f" ± {float(row['error_sd']):.2f}" if row["error_sd"] else ""
-            ours = f"{float(row['error_mean']):.2f}{spread} % error at {float(row['density_mean']):.3g} % left"
+            spread = f" ± {fixed(float(row['error_sd']), 2)}" if row["error_sd"] else ""
+            ours = f"{fixed(float(row['error_mean']), 2)}{spread} % error at {float(row['density_mean']):.3g} % left"
             theirs, left = row["published_error_percent"], row["published_density_percent"]
             beside = f"published: {float(theirs):.2f} at {float(left):.3g}, " if theirs else ""
             lines.setdefault(row["method"], []).append(f"{ours}; {beside}{row['outcome']}")

@@ -1,4 +1,4 @@
-"""The ranking of methods as a table that a page shows."""
+"""Tables of methods as a page shows them: their ranking, and what stands beside published errors."""
 
 import math
 from typing import Any
@@ -7,7 +7,8 @@ import pandas as pd
 
 from sharpminima.base.names import level_name
 from sharpminima.catalogue.columns import AS_ASKED
-from sharpminima.report.titles import title_of_net
+from sharpminima.report.rounding import fixed
+from sharpminima.report.titles import title_of_model, title_of_net
 
 UNREACHED, COLLAPSED = "†", "‡"
 """Behind an error: some run did not reach the level; some net computes a constant."""
@@ -38,11 +39,37 @@ def as_markdown(ranked: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def published_as_markdown(rows: pd.DataFrame) -> str:
+    """A row a published error: method, net, source, the error and what was left, ours, runs and the outcome.
+
+    Args:
+        rows: `sharpminima.report.published.beside_published`.
+    """
+    heads = ["method", "published, %", "left, %", "ours, %", "left, %", "runs", "outcome"]
+    lines = [heads, ["---"] * len(heads)]
+    for row in rows.to_dict("records"):
+        named = f"`{row['method']}`, {title_of_model(row['model'])}"
+        theirs = [_or_dash(row["published_error_percent"], ".2f"), _or_dash(row["published_density_percent"], ".3g")]
+        source = "" if pd.isna(row["source"]) else f" ({row['source']})"
+        ours = [_error(row), f"{row['density_mean']:.3g}", f"{row['error_n']}"]
+        lines.append([named + source, *theirs, *ours, row["outcome"]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else f"{value:{form}}"
+
+
 def _cell(row: Any) -> str:
-    spread = "" if math.isnan(row["error_sd"]) else f" ± {row['error_sd']:.2f}"
     left = "" if row["left"] == AS_ASKED else f" ({row['density_mean']:.2g} % left)"
     marks = f" {COLLAPSED}" * bool(row["collapsed"]) + f" {UNREACHED}" * (not row["reached"])
-    return f"{row['error_mean']:.2f}{spread}{left}{marks}"
+    return f"{_error(row)}{left}{marks}"
+
+
+def _error(row: Any) -> str:
+    """Test error, %, and its standard deviation over runs where there are several."""
+    spread = "" if math.isnan(row["error_sd"]) else f" ± {fixed(row['error_sd'], 2)}"
+    return f"{fixed(row['error_mean'], 2)}{spread}"
 
 
 def _epochs(ranked: pd.DataFrame, method: str, dataset: str, model: str) -> str:

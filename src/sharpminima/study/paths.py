@@ -19,6 +19,8 @@ from sharpminima.study.schema import Config, study_name
 STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""
 PUBLISHED_ERRORS = "paper/published/mnist-pruned.csv"
+BY_PUBLISHED_RECIPES = "methods-published"
+MEASURED_BY_PUBLISHED_RECIPES = f"paper/measured/{BY_PUBLISHED_RECIPES}.csv"
 """What others have published for LeNet-300 and LeNet-5 on MNIST."""
 PUBLISHED_DATASET = "mnist"
 PAPER_SOURCES = ("paper/paper.typ", "paper/format.typ", "paper/references.bib", PUBLISHED_ERRORS)
