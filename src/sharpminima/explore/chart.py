@@ -25,7 +25,7 @@ SYMBOLS = {
 }
 """Marker of matplotlib -> the same of Plotly; dense nets, which figures draw as a line, have a star."""
 _GLYPHS = {"o": "●○", "s": "■□", "^": "▲△", "D": "◆◇", "d": "♦♢", "v": "▼▽", "": "★★"}  # filled and hollow
-_DIGITS = 6
+_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def options(pairs: Iterable[tuple[str, str]]) -> list[Option]:
 
 
 def short(value: float | None) -> float | None:
-    """A value with six significant digits; None where it is not finite.
+    """A value with five significant digits; None where it is not finite.
 
     >>> short(0.12345678), short(float("nan"))
-    (0.123457, None)
+    (0.12346, None)
     """
     return float(f"{value:.{_DIGITS}g}") if value is not None and math.isfinite(value) else None

@@ -82,7 +82,7 @@ def trainings(layout: Layout) -> Iterator[Training]:
 
 
 def curves_chart(layout: Layout) -> Chart:
-    """Loss, error and share removed over epochs, of every training, to six digits; the removals of LOBSTER are marked.
+    """Loss, error and share removed over epochs, of every training, to five digits; the removals of LOBSTER are marked.
 
     Where a method trains several times, epochs count on.
 

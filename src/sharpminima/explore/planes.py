@@ -28,7 +28,7 @@ _AXIS = {"backgroundcolor": "white", "gridcolor": GRID, "color": INK, "showspike
 def plane_chart(id: str, label: str, surfaces: Sequence[pd.DataFrame], quantities: Mapping[str, str]) -> Chart:
     """Quantities over the planes of runs, each a surface, with G and 1-S marked on it.
 
-    Heights are those of the tables to six digits, at the same x and y; colours are logarithmic with the height.
+    Heights are those of the tables to five digits, at the same x and y; colours are logarithmic with the height.
 
     Args:
         id, label: of the chart.
