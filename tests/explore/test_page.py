@@ -135,9 +135,9 @@ def test_curves_are_those_of_the_histories(there: Page) -> None:
         ("reinit", "0.2", "80", 2),
     ):
         curve = of(strategy, run, level)
-        assert curve["training loss (nats)"] == [short(1 / (3 * epoch) + draw) for epoch in range(1, 6)]
-        assert curve["validation loss (nats)"] == [short(0.5 / epoch + draw) for epoch in range(1, 6)]
-        assert curve["validation error (%)"] == [short(10 / epoch) for epoch in range(1, 6)]
+        assert curve["training loss (nats)"] == [short(1 / (3 * epoch) + draw, 4) for epoch in range(1, 6)]
+        assert curve["validation loss (nats)"] == [short(0.5 / epoch + draw, 4) for epoch in range(1, 6)]
+        assert curve["validation error (%)"] == [short(10 / epoch, 4) for epoch in range(1, 6)]
         assert curve["removed (%)"] == ([0, 0, 25, 25, 25] if strategy == "gradual" else [50, 50])
     flat = [t for t in traces if t["name"] == "removed (%)" and t["meta"]["strategy"] != "gradual"]
     assert {tuple(t["x"]) for t in flat} == {(1, 5)}  # the first epoch and the last

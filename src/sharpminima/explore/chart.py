@@ -25,7 +25,6 @@ SYMBOLS = {
 }
 """Marker of matplotlib -> the same of Plotly; dense nets, which figures draw as a line, have a star."""
 _GLYPHS = {"o": "●○", "s": "■□", "^": "▲△", "D": "◆◇", "d": "♦♢", "v": "▼▽", "": "★★"}  # filled and hollow
-_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -116,10 +115,10 @@ def options(pairs: Iterable[tuple[str, str]]) -> list[Option]:
     return [Option(value, label) for value, label in dict(pairs).items()]
 
 
-def short(value: float | None) -> float | None:
-    """A value with five significant digits; None where it is not finite.
+def short(value: float | None, digits: int = 5) -> float | None:
+    """A value with so many significant digits; None where it is not finite.
 
     >>> short(0.12345678), short(float("nan"))
     (0.12346, None)
     """
-    return float(f"{value:.{_DIGITS}g}") if value is not None and math.isfinite(value) else None
+    return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None

@@ -45,6 +45,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+_DIGITS = 4  # that are shown of a point; a page has a million of them
 _STRATEGIES = {"dense": DENSE, "prune": GRADUAL, "retrain": None}
 """Rule of a training -> the strategy of its nets; None: its key says it."""
 
@@ -82,7 +83,7 @@ def trainings(layout: Layout) -> Iterator[Training]:
 
 
 def curves_chart(layout: Layout) -> Chart:
-    """Loss, error and share removed over epochs, of every training, to five digits; the removals of LOBSTER are marked.
+    """Loss, error and share removed over epochs, of every training, to four digits; the removals of LOBSTER are marked.
 
     Where a method trains several times, epochs count on.
 
@@ -174,7 +175,7 @@ def _draws(path: str) -> Iterator[tuple[int | None, list[dict[str, str]]]]:
 
 def _curve(rows: list[dict[str, str]], column: str, meta: dict[str, Any], look: Option) -> dict[str, Any]:
     scale = 100 if column == "sparsity" else 1
-    values = [short(scale * float(row[column])) if row[column] else None for row in rows]
+    values = [short(scale * float(row[column]), _DIGITS) if row[column] else None for row in rows]
     ends: dict[str, Any] = {}
     if len(values) > 1 and len(set(values)) == 1:  # of a mask that stays: its two ends say all
         ends, values = {"x": [1, len(values)]}, values[:2]
