@@ -345,7 +345,7 @@ def test_text_names_verdicts_values_and_other_readings(experiments):
     assert "  + LeNet-300 on MNIST" in text
     row = as_markdown(found).splitlines()[2]
     assert row == (
-        "| something (Fig. 1) | **reproduced**\\* | LeNet-5 on MNIST, 95.17 % removed: +5.2 [+5, +5.3] points |"
+        "| something (Fig. 1) | **reproduced**\\* | LeNet-5 on MNIST, 95.17 % removed: +5.2 [+5.0, +5.3] points |"
     )
 
 
@@ -389,7 +389,7 @@ def test_transfers_are_compared_by_run_and_with_draws_by_groups(experiments):
         ({"mean": 2.1867, "sd": 0.04583, "unit": "%"}, "1-S 2.19 ± 0.05 % (n = 3)"),
         ({"mean": 0.01264, "sd": 0.00468, "unit": "nats"}, "1-S 0.0126 ± 0.0047 nats (n = 3)"),
         ({"mean": 241.3, "sd": 52.61, "unit": "epochs"}, "1-S 241 ± 53 epochs (n = 3)"),
-        ({"mean": -0.000321, "sd": 0.006, "unit": "bits"}, "1-S -0.000321 ± 0.006 bits (n = 3)"),
+        ({"mean": -0.000321, "sd": 0.006, "unit": "bits"}, "1-S -0.000321 ± 0.00600 bits (n = 3)"),
         ({"mean": 99.5812, "sd": 0.0049, "unit": "% removed"}, "1-S 99.58 ± 0.00 % removed (n = 3)"),
         ({"mean": 0.8, "sd": None, "unit": ""}, "1-S 0.800 (n = 3)"),
     ],

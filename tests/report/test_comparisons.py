@@ -34,7 +34,7 @@ def test_table_and_figure_call_a_comparison_the_same(brief: str, title: str) -> 
         **{"remark": None, "needed": None, "missing": [], "new_runs": None, "results": [result]},
     }
     assert comparison_title(result) == title
-    assert f"| {title}: +0.3 [+0.1, +0.5] |" in as_markdown([claim])
+    assert f"| {title}: +0.30 [+0.10, +0.50] |" in as_markdown([claim])
     assert title in [text.get_text() for text in forest([claim]).axes[0].texts]
 
 

@@ -23,12 +23,12 @@ def significant(value: float, digits: int) -> str:
     """A number with so many significant digits, rounded as by `fixed`; a large one is whole.
 
     >>> significant(0.1285, 3), significant(-0.085, 1), significant(2e-05, 2), significant(1234.5, 3), significant(0, 2)
-    ('0.129', '-0.09', '2e-05', '1235', '0')
+    ('0.129', '-0.09', '2.0e-05', '1235', '0')
     """
     exact = Decimal(repr(float(value)))
     last = exact.adjusted() - digits + 1  # its power of ten
     if exact and last < 0:
-        return f"{float(exact.quantize(Decimal(1).scaleb(last), ROUND_HALF_UP)):.{digits}g}"
+        return f"{float(exact.quantize(Decimal(1).scaleb(last), ROUND_HALF_UP)):#.{digits}g}"
     return fixed(value, 0)
 
 
