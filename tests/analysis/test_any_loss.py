@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from sharpminima.analysis import (
+    FisherVectorProduct,
     HessianVectorProduct,
     Plane,
     hessian_along_line,
@@ -22,6 +23,7 @@ from sharpminima.analysis import (
     loss_barrier,
     loss_surface,
 )
+from sharpminima.analysis._loss import MeanLoss
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.masks import apply_masks
@@ -340,6 +342,104 @@ def test_losses_that_do_not_go_are_refused_with_the_reason(what):
     case = CASES["regression"]
     with pytest.raises(AnalysisError, match=message):
         HessianVectorProduct(built(case), case.inputs, case.targets, **options)
+
+
+def weighted_mean(net, weights, x, y):
+    """What a criterion with weights of classes is of all samples at once, term by term."""
+    terms = F.cross_entropy(net(x), y, reduction="none") * weights[y]
+    return terms.sum() / weights[y].sum()
+
+
+def test_sorted_samples_do_not_hide_that_a_loss_is_no_mean():
+    """The first samples are of one class, and of the first batches too: their weights cancel."""
+    net, x, y = cases.seeded(tabular, 1), drawn(300, 4), torch.arange(300) // 100
+    weights = torch.tensor([1.0, 5.0, 25.0], dtype=torch.float64)
+    weighted = nn.CrossEntropyLoss(weight=weights)
+    by_batch = F.cross_entropy(net(x), y)  # of 50, each of one class
+    assert abs(by_batch / weighted_mean(net, weights, x, y) - 1) > 0.03
+    left_out = y.clone()
+    left_out[-60:] = -100
+    late = torch.zeros(300, 3, dtype=torch.float64)
+    late[4:] = drawn(296, 3, seed=1)
+    exact = Net(lambda net, x: net.net(x) * (x.abs().sum(1, keepdim=True) > 0), net=tabular())
+    exact, zeros = exact.double(), torch.cat([torch.zeros(4, 4, dtype=torch.float64), x[4:]])
+    for of, inputs, targets, criterion in (
+        (net, x, y, weighted),
+        (net, x, y, lambda z, y: F.cross_entropy(z, y, weight=weights)),
+        (net, x, left_out, nn.CrossEntropyLoss()),
+        (net, x, left_out, F.cross_entropy),
+        (exact, zeros, late, lambda z, y: (z - y).square().sum()),
+    ):
+        for size in (None, 50, 300):
+            with pytest.raises(AnalysisError, match="not the mean of its samples' losses"):
+                HessianVectorProduct(of, inputs, targets, criterion=criterion, batch_size=size)
+    with pytest.raises(AnalysisError, match="or a loss_fn that divides by the number of samples"):
+        HessianVectorProduct(net, x, y, loss_fn=lambda net, batch: weighted(net(batch[0]), batch[1]))
+    with pytest.raises(AnalysisError, match="not the mean of its samples' losses"):
+        loss_barrier(net, cases.seeded(tabular, 2), x, y, points=3, criterion=weighted)
+    batches = [(x[start : start + 75], y[start : start + 75]) for start in range(0, 300, 75)]
+    with pytest.raises(AnalysisError, match="not the mean of its samples' losses"):
+        FisherVectorProduct(net, batches, criterion=weighted)
+    with pytest.raises(AnalysisError, match="gives the sum of the samples' losses"):
+        HessianVectorProduct(exact, [(zeros, late)], criterion=lambda z, y: (z - y).square().sum())
+
+
+def test_a_loss_that_is_a_mean_is_taken_whatever_it_is_made_of():
+    """Weights that are alike, targets that each sample leaves out, terms that nearly cancel, a loss near zero."""
+    net, x, y = cases.seeded(tabular, 1), drawn(40, 4), torch.arange(40) // 14
+    alike = nn.CrossEntropyLoss(weight=torch.full((3,), 2.0, dtype=torch.float64))
+    unit = torch.eye(sum(p.numel() for p in net.parameters()), dtype=torch.float64)
+    expected = full(net, lambda net: F.cross_entropy(net(x), y))
+    torch.testing.assert_close(HessianVectorProduct(net, x, y, criterion=alike)(unit), expected, rtol=0, atol=1e-12)
+    pixels, images = nn.Conv2d(1, 3, 1).double(), drawn(40, 1, 2, 2)
+    labels = torch.arange(160).view(40, 2, 2) % 3
+    labels[:, 0, 0] = -100
+    product = HessianVectorProduct(pixels, images, labels, criterion=nn.CrossEntropyLoss())
+    expected = full(pixels, lambda net: F.cross_entropy(net(images), labels))
+    torch.testing.assert_close(product(torch.eye(6, dtype=torch.float64)), expected, rtol=0, atol=1e-12)
+    level = float(net(x).detach().mean())
+    HessianVectorProduct(net.float(), x.float(), y, criterion=lambda z, y: (z - level).mean() + 0 * z.square().mean())
+    line = nn.Linear(4, 2)
+    targets = (line(x.float()) + 1e-6).detach()  # rounding is all that the loss holds
+    HessianVectorProduct(line, x.float(), targets, loss_fn=lambda net, batch: F.mse_loss(net(batch[0]), batch[1]))
+
+
+def test_torchs_own_means_take_no_pass_to_check():
+    """Their loss is computed of few samples alone, as before; any other's of all."""
+    x, y, seen = drawn(300, 4), torch.arange(300) % 3, []
+
+    class Counted(nn.Linear):
+        def forward(self, x):
+            seen.append(len(x))
+            return super().forward(x)
+
+    net = Counted(4, 3).double()
+    for targets, criterion, checked in (
+        (y, nn.CrossEntropyLoss(label_smoothing=0.1), False),
+        (y, F.cross_entropy, False),
+        (drawn(300, 3).softmax(1), nn.CrossEntropyLoss(), False),
+        (drawn(300, 3), nn.MSELoss(), False),
+        (drawn(300, 3), lambda z, y: F.mse_loss(z, y), True),
+        (y, nn.CrossEntropyLoss(weight=torch.ones(3).double()), True),
+    ):
+        seen.clear()
+        MeanLoss(net, x, targets, criterion=criterion, batch_size=100)
+        assert (max(seen), seen.count(100)) == ((100, 3) if checked else (4, 0))
+
+
+def test_a_batch_whose_loss_is_not_finite_is_refused():
+    net, x = cases.seeded(tabular, 1), drawn(12, 4)
+    y = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, -100, -100, -100, -100])
+    batches = [(x[:4], y[:4]), (x[4:8], y[4:8]), (x[8:], y[8:])]
+    refused = pytest.raises(AnalysisError, match="the loss of a batch of 4 samples is nan; leave out a batch whose tar")
+    with refused:
+        hessian_eigenvalues(net, batches, k=1, criterion=nn.CrossEntropyLoss())
+    with refused:
+        loss_surface(net, cases.seeded(tabular, 2), batches, grid=(3, 1), criterion=nn.CrossEntropyLoss())
+    hessian_eigenvalues(net, batches[:2], k=1, criterion=nn.CrossEntropyLoss())
+    x[9] = float("nan")
+    with pytest.raises(AnalysisError, match=r"the loss of a batch of 12 samples is nan; .*NaN and infinity in weights"):
+        hessian_eigenvalues(net, x, x, k=1, loss_fn=lambda net, batch: net(batch[0]).square().mean())
 
 
 def test_inputs_and_targets_that_do_not_go():

@@ -116,10 +116,14 @@ def agree(first: Tensor, second: Tensor) -> bool:
     """Whether two results of one computation are the same up to rounding; what is not finite tells nothing."""
     if not (first.isfinite().all() and second.isfinite().all()):
         return True
-    share = math.sqrt(torch.finfo(first.dtype).eps)
-    if first.is_cuda:
-        share = max(share, 1e-2)  # kernels may take TF32, and others for other batches
-    return bool((first - second).abs().max() <= share * first.abs().max())
+    return bool((first - second).abs().max() <= rounding_of(first) * first.abs().max())
+
+
+def rounding_of(*results: Tensor) -> float:
+    """The relative difference of two results of one computation that is rounding; of several, that of the coarsest."""
+    share = math.sqrt(max(torch.finfo(result.dtype).eps for result in results))
+    # Kernels may take TF32, and others for other batches.
+    return max(share, 1e-2) if any(result.is_cuda for result in results) else share
 
 
 def check_model(model: nn.Module, images: Tensor) -> int:

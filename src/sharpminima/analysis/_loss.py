@@ -1,5 +1,7 @@
 """The mean loss of a net over data: any loss, any inputs, tensors or batches."""
 
+import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from sharpminima.analysis._inputs import (
     check_unchanged,
     count_labels,
     logits_of,
+    rounding_of,
 )
 from sharpminima.analysis._structure import floating_of, mapped, shapes_of, tensors_of
 from sharpminima.base.errors import AnalysisError, SharpminimaError
@@ -25,6 +28,7 @@ from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate_by
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
+from sharpminima.runtime.rng import generator
 
 Criterion = Callable[[Any, Any], Tensor]
 """(outputs, targets) of a batch -> the mean loss of its samples, one number."""
@@ -33,6 +37,14 @@ LossFunction = Callable[[nn.Module, Any], Tensor]
 
 _SAME_PASS = {"cpu": 1e-5, "cuda": 1e-3}  # relative difference of two passes that is rounding
 _END = object()
+_CHECKED = 125  # samples a batch of the pass that checks a mean, where no size is given
+
+_OF_ELEMENTS: tuple[Any, ...] = (
+    *(nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss),
+    *(F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss),
+    *(F.binary_cross_entropy, F.binary_cross_entropy_with_logits),
+)
+_OF_CLASSES: tuple[Any, ...] = (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,18 @@ def _filled(part: Part) -> Part:
 
 def _changed(part: Part, change: Callable[[Tensor], Tensor], count: int) -> Part:
     """A batch of other tensors."""
-    args, kwargs, targets = mapped((part.args, part.kwargs, part.targets), change)
+    args, kwargs, targets = mapped(_held(part), change)
     return Part(args, kwargs, targets, count)
+
+
+def _sliced(part: Part, start: int, stop: int) -> Part:
+    """Rows of a batch."""
+    return _changed(part, lambda tensor: tensor[start:stop], stop - start)
+
+
+def _held(part: Part, *others: Any) -> tuple[Any, ...]:
+    """All that a batch holds, and others beside it."""
+    return (part.args, part.kwargs, part.targets, *others)
 
 
 class _Bound(nn.Module):
@@ -76,6 +98,11 @@ class MeanLoss:
     draws the same random numbers of torch, so that a loader that shuffles gives the same batches every time. The
     caller's random state is left alone.
 
+    Of tensors, the loss of a batch must be the mean of its samples' losses: what else would depend on how they are cut.
+    Cross-entropy without a criterion is, and so are torch's own criteria without weights of classes and without targets
+    that are left out. With any other criterion one forward pass over the data compares the loss of each batch, drawn at
+    random, with those of its rows by fours; a ``loss_fn`` is called once more for either half of each batch.
+
     Args:
         model: in eval mode whenever the loss is computed.
         data: with targets, a tensor [N, ...], a tuple of them (``model(*inputs)``) or a dictionary
@@ -86,7 +113,7 @@ class MeanLoss:
 
     Raises:
         AnalysisError: data, targets, model or loss of a kind that does not go; a loss that is not the mean of its
-            samples' (of tensors), or differs from pass to pass (of batches).
+            samples' (of tensors), or differs from pass to pass or is not finite (of batches).
     """
 
     def __init__(
@@ -101,7 +128,7 @@ class MeanLoss:
     ) -> None:
         _check_choice(criterion, loss_fn)
         self._criterion, self._loss_fn = criterion, loss_fn
-        optional(check_whole, "batch_size", batch_size, least=1)
+        self._batch_size = optional(check_whole, "batch_size", batch_size, least=1)
         self.streamed = targets is None and not isinstance(data, Tensor)
         self._state = torch.get_rng_state()
         self._tensors: tuple[Any, Any] | None = None
@@ -119,12 +146,14 @@ class MeanLoss:
             self._tensors = check_labelled(data, targets)
         else:
             self._tensors = self._checked(data, targets)
+        self._is_mean = self._default  # is the loss of a batch known to be the mean of its samples' losses?
         self.few = self._few()
         self.check(model)
         if self.streamed:
             self.samples = self._check_passes(model)
         else:
             self.samples = _count(self._tensors)
+            self.check_mean(model)
 
     @property
     def device(self) -> torch.device:
@@ -172,7 +201,7 @@ class MeanLoss:
         first = next(iter(self._read()), None)
         if first is None:
             raise AnalysisError("there are no batches; give at least one")
-        tensors = tensors_of((first.args, first.kwargs, first.targets))
+        tensors = tensors_of(_held(first))
         if not all(tensor.dim() and len(tensor) == first.count for tensor in tensors):
             return first  # rows of a batch that cannot be told apart
         return _changed(first, lambda tensor: tensor[:FEW], min(first.count, FEW))
@@ -203,7 +232,7 @@ class MeanLoss:
             yield from self.held()
         else:
             for part in self._read():
-                yield from tensors_of((part.args, part.kwargs, part.targets))
+                yield from tensors_of(_held(part))
 
     def parts(self, batch_size: int | None = None) -> Iterator[Part]:
         """All samples, batch after batch."""
@@ -343,12 +372,12 @@ class MeanLoss:
             part = _changed(few, torch.clone, few.count)
             outputs = self._run(model, part)
             loss = self._checked_loss(outputs, part)
-            kept, used = (tensors_of((each.args, each.kwargs, each.targets)) for each in (few, part))
+            kept, used = (tensors_of(_held(each)) for each in (few, part))
             check_unchanged(kept, used, what)
             return (*floating_of(outputs), loss)
 
         what = "the model or its loss"
-        *outputs, loss = check_repeatable(compute, self._device, what)
+        *outputs, _ = check_repeatable(compute, self._device, what)
         if not outputs:
             raise AnalysisError("the model's output has no floating point tensor; there is nothing to differentiate")
         if self._loss_fn is not None:
@@ -356,10 +385,9 @@ class MeanLoss:
         if self._default and self._tensors is not None:
             every = self._tensors[1]
             self._check_targets(outputs[0][:1].expand(len(every), *[-1] * (outputs[0].dim() - 1)), every)
-        halves = self._halves(few)
-        if halves is None:
+        if few.count < 2 or not _has_rows(_held(few), few.count):
             return
-        first = halves[0]
+        first = _sliced(few, 0, few.count // 2)
         for whole, part in zip(outputs, floating_of(self._run(model, first)), strict=True):
             rows = whole.dim() and len(whole) == few.count and len(part) == first.count
             if rows and not agree(whole[: first.count], part):
@@ -368,44 +396,93 @@ class MeanLoss:
                     "measured would depend on the batch size; let BatchNorm keep running statistics "
                     "(track_running_stats=True), and attention take the batch first (batch_first=True)"
                 )
-        twice = self._loss_of(model, self._joined(few, few)) / 2  # of twice the samples
+        self._check_no_sum(model, self._run(model, few), few)
+        if not self.streamed:
+            self._check_mean_of(model, few)
+
+    def _check_no_sum(self, model: nn.Module, outputs: Any, part: Part) -> None:
+        """Check that a batch with each of its samples two times has no loss of twice the size."""
+        doubled = _changed(part, lambda tensor: torch.cat([tensor, tensor]), 2 * part.count)
+        if _has_rows(outputs, part.count):
+            given = mapped(outputs, lambda tensor: torch.cat([tensor, tensor]))
+        else:
+            given = self._run(model, doubled)
+        loss, twice = self._checked_loss(outputs, part), self._checked_loss(given, doubled) / 2
         if agree(twice, 2 * loss) and not agree(twice, loss):
             raise AnalysisError(
                 "the criterion gives the sum of the samples' losses; give their mean, as reduction='mean' does"
             )
-        if not self.streamed:
-            self.check_mean(model)
 
     def check_mean(self, model: nn.Module) -> None:
-        """Check on few samples that the loss of a batch is the mean of its samples' losses.
+        """Check over all data that the loss of a batch is the mean of its samples' losses, unless it is known to be.
+
+        Costs what `MeanLoss` says, once.
 
         Raises:
-            AnalysisError: it is not, as with weights of classes and targets that are left out.
+            AnalysisError: it is not, as with weights of classes and targets that are left out, or it is not finite.
         """
-        halves = self._halves(self.few)
-        if halves is None or self.usual:
+        if self._is_mean:
             return
         with measuring(gradients=False), eval_mode(model):
-            first, second = (self._loss_of(model, half) for half in halves)
-            if not agree(self._loss_of(model, self.few), first + second):
-                raise AnalysisError(
-                    "the loss of a batch is not the mean of its samples' losses (weights of classes, or targets that "
-                    "are left out), so what is measured would depend on the batch size; give batches that settle it, "
-                    "or a criterion that divides by the number of samples"
-                )
+            if not self._is_torchs_mean(model):
+                for part in self._mixed_parts():
+                    self._check_mean_of(model, part, finite=True)
+        self._is_mean = True
 
-    def _halves(self, part: Part) -> tuple[Part, Part] | None:
-        """A batch in two, where its rows can be told apart and are several."""
-        held = (part.args, part.kwargs, part.targets)
-        if part.count < 2 or not all(tensor.dim() and len(tensor) == part.count for tensor in tensors_of(held)):
-            return None
-        middle = part.count // 2
-        first = _changed(part, lambda tensor: tensor[:middle], middle)
-        return first, _changed(part, lambda tensor: tensor[middle:], part.count - middle)
+    def _is_torchs_mean(self, model: nn.Module) -> bool:
+        """Whether the criterion is one of torch's that is a mean over samples with these targets."""
+        if self._tensors is None or self._loss_fn is not None:
+            return False
+        criterion, targets = self._criterion, self._tensors[1]
+        kind = type(criterion) if isinstance(criterion, nn.Module) else criterion
+        weights = [getattr(criterion, name, None) for name in ("weight", "pos_weight")]
+        if not isinstance(targets, Tensor) or any(weight is not None for weight in weights):
+            return False
+        if any(kind is each for each in _OF_ELEMENTS):
+            outputs = self._run(model, self.few)  # of another shape they would be spread over the targets
+            return isinstance(outputs, Tensor) and outputs.shape == self.few.targets.shape
+        left_out = targets == getattr(criterion, "ignore_index", -100)
+        return any(kind is each for each in _OF_CLASSES) and (targets.is_floating_point() or not left_out.any())
 
-    def _joined(self, first: Part, second: Part) -> Part:
-        others = iter(tensors_of((second.args, second.kwargs, second.targets)))
-        return _changed(first, lambda tensor: torch.cat([tensor, next(others)]), first.count + second.count)
+    def _mixed_parts(self) -> Iterator[Part]:
+        """All samples once: of tensors, which may be in the order of their classes, in batches drawn at random."""
+        if self._tensors is None:
+            yield from self._read()
+            return
+        samples, size = _count(self._tensors), max(self._batch_size or _CHECKED, 2 * FEW)
+        order = torch.randperm(samples, generator=generator(0, "batches that mix")).to(self._device)
+        for rows in order.tensor_split(-(-samples // size)):
+            yield self._part(*mapped(self._tensors, operator.itemgetter(rows)))
+
+    def _check_mean_of(self, model: nn.Module, part: Part, *, finite: bool = False) -> None:
+        """Check that the loss of a batch is the mean of those of its rows; ``finite``: and that it is finite."""
+        outputs = self._run(model, part)
+        loss = self._checked_loss(outputs, part)
+        if finite:
+            _check_finite(loss, part)
+        if part.count < 2 or not loss.isfinite() or not _has_rows(_held(part), part.count):
+            return
+        apart = _has_rows(outputs, part.count)
+        number = max(part.count // FEW, min(2, part.count // 2)) if apart else 2
+        losses = []
+        for piece in range(number):
+            start, stop = piece * part.count // number, (piece + 1) * part.count // number
+            rows = _sliced(part, start, stop)
+            given = _rows(outputs, start, stop) if apart else self._run(model, rows)
+            losses.append(float(self._checked_loss(given, rows)))
+        size = math.fsum(map(abs, losses))  # of all terms: their sum may be near 0
+        share, least = rounding_of(loss), torch.finfo(loss.dtype).eps * part.count
+        if not abs(float(loss) - math.fsum(losses)) <= share * size + least:
+            raise AnalysisError(
+                "the loss of a batch is not the mean of its samples' losses (weights of classes, or targets that "
+                "are left out), so what is measured would depend on the batch size; give batches that settle it, "
+                f"or a {self._name} that divides by the number of samples"
+            )
+
+    @property
+    def _name(self) -> str:
+        """Of the function that gives the loss."""
+        return "loss_fn" if self._loss_fn is not None else "criterion"
 
     def checked_outputs(self, net: nn.Module, part: Part) -> Any:
         """What a net gives, with its own parameters.
@@ -424,14 +501,10 @@ class MeanLoss:
             what = "loss_fn fails on a batch of" if self._loss_fn is not None else "the model cannot take inputs of"
             raise AnalysisError(f"{what} {shapes_of((part.args, part.kwargs))} ({reason_of(error)})") from error
 
-    def _loss_of(self, model: nn.Module, part: Part) -> Tensor:
-        """The sum of the samples' losses, checked to be one number."""
-        return self._checked_loss(self._run(model, part), part)
-
     def _checked_loss(self, outputs: Any, part: Part) -> Tensor:
+        """The sum of the samples' losses, checked to be one number."""
         if self._default:
             self._check_targets(outputs, part.targets)
-        name = "loss_fn" if self._loss_fn is not None else "criterion"
         try:
             loss = self.of_outputs(outputs, part)
         except (torch.OutOfMemoryError, SharpminimaError):
@@ -444,7 +517,7 @@ class MeanLoss:
             ) from error
         if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
             given = f"of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-            raise AnalysisError(f"what the {name} gives is {given}; give the mean over the samples, one number")
+            raise AnalysisError(f"what the {self._name} gives is {given}; give the mean over the samples, one number")
         return loss
 
     def _check_targets(self, outputs: Any, targets: Any) -> None:
@@ -469,20 +542,26 @@ class MeanLoss:
         """Check that two passes give the same loss; the number of samples."""
         losses = []
         with measuring(gradients=False), eval_mode(model):
-            for _ in range(2):
+            for again in (False, True):
                 total, samples = 0.0, 0
                 for part in self._read():
-                    total += float(self._loss_of(model, part))
+                    outputs = self._run(model, part)
+                    loss = self._checked_loss(outputs, part)
+                    _check_finite(loss, part)
+                    if not (self._default or self._loss_fn or again) and _has_rows(_held(part, outputs), part.count):
+                        self._check_no_sum(model, outputs, part)
+                    total += float(loss)
                     samples += part.count
                 losses.append((total, samples))
-        (first, samples), (second, again) = losses
-        if again == 0:
+        (first, samples), (second, counted) = losses
+        if counted == 0:
             raise AnalysisError("the batches can be read once only; give a list, or a DataLoader")
         share = _SAME_PASS.get(self._device.type, 1e-3)
-        if samples != again or abs(first - second) > share * max(abs(first), abs(second)):
+        if samples != counted or abs(first - second) > share * max(abs(first), abs(second)):
             raise AnalysisError(
-                f"two passes over the batches differ: {samples} and {again} samples, mean losses {first / samples:.6g} "
-                f"and {second / again:.6g}; let the loader give the same samples every time, without random changes"
+                f"two passes over the batches differ: {samples} and {counted} samples, mean losses "
+                f"{first / samples:.6g} and {second / counted:.6g}; let the loader give the same samples every time, "
+                "without random changes"
             )
         return samples
 
@@ -534,6 +613,24 @@ def _is_structure(value: Any) -> bool:
 
 def _rows(value: Any, start: int, stop: int) -> Any:
     return mapped(value, lambda tensor: tensor[start:stop])
+
+
+def _has_rows(value: Any, count: int) -> bool:
+    """Whether each tensor has a row for each of so many samples."""
+    return all(tensor.dim() and len(tensor) == count for tensor in tensors_of(value))
+
+
+def _check_finite(loss: Tensor, part: Part) -> None:
+    """Check the loss of a batch.
+
+    Raises:
+        AnalysisError: it is NaN or infinite, as of targets that are all left out.
+    """
+    if not loss.isfinite():
+        raise AnalysisError(
+            f"the loss of a batch of {part.count} samples is {float(loss)}; leave out a batch whose targets are all "
+            "left out, and look for NaN and infinity in weights, inputs and targets"
+        )
 
 
 def _count(value: Any) -> int:
