@@ -442,6 +442,52 @@ def test_a_batch_whose_loss_is_not_finite_is_refused():
         hessian_eigenvalues(net, x, x, k=1, loss_fn=lambda net, batch: net(batch[0]).square().mean())
 
 
+def test_a_loss_that_uses_the_model_from_outside_is_refused():
+    """Its weights would stand still there while those of copies are moved and differentiated."""
+    net, other, x, y = cases.seeded(tabular, 1), cases.seeded(tabular, 2), drawn(N, 4), labels
+
+    def decay(model):
+        return 0.5 * sum(p.square().sum() for p in model.parameters())
+
+    def outside(model):
+        return {"criterion": lambda z, y: F.cross_entropy(z, y) + decay(model)}
+
+    held = {"loss_fn": lambda model, batch: F.cross_entropy(net(batch[0]), batch[1])}
+    for options in (outside(net), held):
+        for data in ((x, y), ([(x, y)],)):
+            with pytest.raises(
+                AnalysisError, match=r"the loss uses the model from outside \(0.weight, .*take it from the"
+            ):
+                HessianVectorProduct(net, *data, **options)
+    for own in (net, other):  # either end of a line
+        with pytest.raises(AnalysisError, match="the loss uses the model from outside"):
+            loss_barrier(net, other, x, y, points=3, **outside(own))
+    frozen = cases.seeded(tabular, 1).requires_grad_(False)
+    with pytest.raises(AnalysisError, match="the loss uses the model from outside"):
+        HessianVectorProduct(frozen, x, y, **outside(frozen))
+    assert not any(p.requires_grad for p in frozen.parameters())
+    given = {"loss_fn": lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]) + decay(model)}
+    expected = full(net, lambda net: F.cross_entropy(net(x), y) + decay(net))
+    unit = torch.eye(len(expected)).double()
+    torch.testing.assert_close(HessianVectorProduct(net, x, y, **given)(unit), expected, rtol=0, atol=1e-12)
+    far = loss_barrier(net, other, x, y, points=3, **given).loss[-1]
+    assert float(far) == pytest.approx(float((F.cross_entropy(other(x), y) + decay(other)).detach()), rel=1e-12)
+
+
+def test_a_loss_may_hold_other_nets_and_what_stands_still():
+    net, teacher, x = cases.seeded(tabular, 1), cases.seeded(tabular, 2), drawn(N, 4)
+
+    def still(model, batch):
+        with torch.no_grad():
+            before = net(batch)
+        return F.mse_loss(model(batch), before) + F.mse_loss(model(batch), teacher(batch))
+
+    fixed, taught = net(x).detach(), teacher(x).detach()
+    expected = full(net, lambda net: F.mse_loss(net(x), fixed) + F.mse_loss(net(x), taught))
+    product = HessianVectorProduct(net, x, loss_fn=still)
+    torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-12)
+
+
 def test_inputs_and_targets_that_do_not_go():
     case = CASES["regression"]
     net, mse = built(case), {"criterion": nn.MSELoss()}

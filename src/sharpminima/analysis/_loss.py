@@ -27,7 +27,7 @@ from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate_by
 from sharpminima.nets.kinds import check_kind
-from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
+from sharpminima.nets.modes import copied, eval_mode, measuring, ordinary, reason_of
 from sharpminima.runtime.rng import generator
 
 Criterion = Callable[[Any, Any], Tensor]
@@ -112,8 +112,9 @@ class MeanLoss:
         criterion: None for cross-entropy of outputs [N, classes, ...] with class numbers [N, ...].
 
     Raises:
-        AnalysisError: data, targets, model or loss of a kind that does not go; a loss that is not the mean of its
-            samples' (of tensors), or differs from pass to pass or is not finite (of batches).
+        AnalysisError: data, targets, model or loss of a kind that does not go; a loss that uses the model from outside;
+            one that is not the mean of its samples' (of tensors), or differs from pass to pass or is not finite (of
+            batches).
     """
 
     def __init__(
@@ -364,6 +365,34 @@ class MeanLoss:
             return
         with measuring(gradients=False), eval_mode(model):
             self._check_few(model)
+        if not self._default:
+            self._check_given(model)
+
+    def _check_given(self, model: nn.Module) -> None:
+        """Check that a loss of the user's takes the net that it is given, a copy, which is moved and differentiated.
+
+        Raises:
+            AnalysisError: it depends on the user's own net, which stands still.
+        """
+        own = {name: each for name, each in model.named_parameters() if each.is_floating_point()}
+        flags = {name: each.requires_grad for name, each in own.items() if not each.is_inference()}
+        with measuring(gradients=True), eval_mode(model):
+            net = copied(model).eval().requires_grad_(False)
+            try:
+                for name in flags:
+                    own[name].requires_grad_()
+                loss = self._checked_loss(self._run(net, self.few), self.few)
+            finally:
+                for name, flag in flags.items():
+                    own[name].requires_grad_(flag)
+        reached = _leaves_of(loss)
+        used = [name for name, parameter in own.items() if id(parameter) in reached]
+        if used:
+            raise AnalysisError(
+                f"the loss uses the model from outside ({', '.join(used[:4])}), where nothing moves it; let a loss_fn, "
+                "loss_fn(model, batch), take it from the model that it is given, or compute under torch.no_grad() "
+                "what is to stand still"
+            )
 
     def _check_few(self, model: nn.Module) -> None:
         few = self.few
@@ -613,6 +642,19 @@ def _is_structure(value: Any) -> bool:
 
 def _rows(value: Any, start: int, stop: int) -> Any:
     return mapped(value, lambda tensor: tensor[start:stop])
+
+
+def _leaves_of(result: Tensor) -> set[int]:
+    """The ids of the leaves that a result's graph reaches."""
+    waiting, seen, leaves = [result.grad_fn], set(), set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaves.add(id(getattr(node, "variable", None)))
+        waiting += [before for before, _ in node.next_functions]
+    return leaves
 
 
 def _has_rows(value: Any, count: int) -> bool:
