@@ -552,6 +552,31 @@ def test_precision_asked_for_and_coarse_nets(streamed):
     assert HessianVectorProduct(net.bfloat16(), *data).rounding == torch.finfo(torch.float32).eps
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_coarse_nets_are_computed_in_float32(dtype):
+    """Whatever the data are: what the nets give is theirs, and no loss of it is rounded, or too large for them."""
+    net, other, x = (part.to(dtype) for part in (built(CASES["regression"]), tabular(2), drawn(600, 4)))
+    y, classes = (40 * drawn(600, 2, seed=1)).to(dtype), torch.arange(600) % 2
+    hot = F.one_hot(classes, 2).to(dtype)
+    for criterion, targets in (
+        (nn.MSELoss(), y),
+        (lambda z, y: F.mse_loss(z, y), y),
+        (F.cross_entropy, classes),
+        (F.cross_entropy, hot),
+        (None, classes),
+    ):
+        loss_of = criterion or F.cross_entropy
+        targets_of = targets.float() if targets.is_floating_point() else targets
+        with torch.no_grad():
+            expected = [float(loss_of(each(x).float(), targets_of)) for each in (net, other)]
+        for data in ((x, targets), ([(x[:100], targets[:100]), (x[100:], targets[100:])],)):
+            barrier = loss_barrier(net, other, *data, points=3, criterion=criterion)
+            assert barrier.loss[[0, -1]].tolist() == pytest.approx(expected, rel=1e-5)
+    large = loss_barrier(net, other, [(x, y)], points=3, loss_fn=lambda net, batch: F.mse_loss(net(batch[0]), batch[1]))
+    assert float(large.loss[0]) == pytest.approx(float(F.mse_loss(net(x).float(), y.float()).detach()), rel=1e-2)
+    HessianVectorProduct(net, x, y, loss_fn=lambda net, batch: F.mse_loss(net(batch[0]), batch[1]))  # it is a mean
+
+
 def between(net, other, x):
     middle = built(CASES["regression"])
     with torch.no_grad():

@@ -26,6 +26,7 @@ from sharpminima.analysis._structure import floating_of, mapped, shapes_of, tens
 from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate_by
+from sharpminima.nets.evaluation import at_least_float32
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.modes import copied, eval_mode, measuring, ordinary, reason_of
 from sharpminima.runtime.rng import generator
@@ -304,13 +305,18 @@ class MeanLoss:
             scale: of logits, for the default loss of a row of them a sample; other losses have none.
         """
         if self.usual:
+            logits = at_least_float32(outputs)
             if isinstance(scale, Tensor):
-                outputs = outputs / scale
-            return F.cross_entropy(outputs, part.targets, reduction="sum")
+                logits = logits / scale
+            return F.cross_entropy(logits, part.targets, reduction="sum")
+        return self._mean_of(outputs, part) * part.count
+
+    def _mean_of(self, outputs: Any, part: Part) -> Tensor:
+        """What the criterion gives of outputs and targets in at least float32, or what a loss function has given."""
         if self._loss_fn is not None:
-            return outputs * part.count
+            return _at_least_float32(outputs)
         criterion = F.cross_entropy if self._criterion is None else self._criterion
-        return criterion(outputs, part.targets) * part.count
+        return _at_least_float32(criterion(_at_least_float32(outputs), _at_least_float32(part.targets)))
 
     def total(
         self, net: nn.Module, parameters: Mapping[str, Tensor], part: Part, scale: Tensor | float = 1.0
@@ -324,7 +330,10 @@ class MeanLoss:
         total, count = 0.0, 0
         with eval_mode(net):
             for part in self.parts(batch_size):
-                total += float(self.total(net, {}, part))
+                if self.usual:
+                    total += float(self.total(net, {}, part))
+                else:  # in float64 from here: the sum may be more than the loss's own dtype holds
+                    total += float(self._mean_of(self.outputs(net, {}, part), part)) * part.count
                 count += part.count
         return total / count
 
@@ -500,7 +509,8 @@ class MeanLoss:
             given = _rows(outputs, start, stop) if apart else self._run(model, rows)
             losses.append(float(self._checked_loss(given, rows)))
         size = math.fsum(map(abs, losses))  # of all terms: their sum may be near 0
-        share, least = rounding_of(loss), torch.finfo(loss.dtype).eps * part.count
+        again = () if apart else floating_of((list(model.parameters()), part.args, part.kwargs, outputs))
+        share, least = rounding_of(loss, *again), torch.finfo(loss.dtype).eps * part.count
         if not abs(float(loss) - math.fsum(losses)) <= share * size + least:
             raise AnalysisError(
                 "the loss of a batch is not the mean of its samples' losses (weights of classes, or targets that "
@@ -655,6 +665,13 @@ def _leaves_of(result: Tensor) -> set[int]:
         leaves.add(id(getattr(node, "variable", None)))
         waiting += [before for before, _ in node.next_functions]
     return leaves
+
+
+def _at_least_float32(value: Any) -> Any:
+    """The same structure, with tensors of float32 in place of coarser ones."""
+    if all(torch.finfo(tensor.dtype).bits >= 32 for tensor in floating_of(value)):
+        return value
+    return mapped(value, lambda tensor: at_least_float32(tensor) if tensor.is_floating_point() else tensor)
 
 
 def _has_rows(value: Any, count: int) -> bool:
