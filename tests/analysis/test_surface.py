@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import MEASURES, Plane, loss_surface, psp_entropy
+from sharpminima.analysis import MEASURES, Plane, hessian_along_line, loss_barrier, loss_surface, psp_entropy
 from sharpminima.analysis.plane import _meter
 from sharpminima.analysis.plane._grid import coordinates
 from sharpminima.analysis.psp.entropy import collect_statistics
@@ -422,6 +422,54 @@ def test_errors():
     broken = copy.deepcopy(target)
     broken[1].bias.data[2] = float("inf")
     fails("parameter 1.bias of the target holds NaN or infinity", target=broken)
+
+
+class Scaled(nn.Linear):
+    """A layer with a setting that its parameters do not show."""
+
+    def __init__(self, scale):
+        super().__init__(6, 6)
+        self.scale = scale
+
+    def forward(self, x):
+        return super().forward(self.scale * x)
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        (nn.ReLU, nn.Tanh),
+        (lambda: nn.LeakyReLU(0.01), lambda: nn.LeakyReLU(0.02)),
+        (nn.GELU, lambda: nn.GELU(approximate="tanh")),
+        (lambda: nn.BatchNorm1d(6, eps=1e-5), lambda: nn.BatchNorm1d(6, eps=1e-4)),
+        (lambda: Scaled(1.0), lambda: Scaled(1.0001)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_target_of_other_code_is_refused(own, other, dtype):
+    """Its weights would be measured in the center's: no number would be its own."""
+
+    def built(seed, layer):
+        return cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 6), layer(), nn.Linear(6, 3)), seed).to(
+            dtype
+        )
+
+    images, labels = cases.data(20)
+    images = images.to(dtype)
+    center, target, same = built(0, own), built(1, other), built(1, own)
+    for net, ok in ((target, False), (same, True)):
+        for measure in (
+            lambda net: loss_surface(center, net, images, labels, grid=(3, 1), measures=("loss",)),
+            lambda net: loss_barrier(center, net, [(images, labels)], points=3),
+            lambda net: hessian_along_line(center, net, images, labels, points=2, k=1),
+        ):
+            if ok:
+                measure(net)
+            else:
+                with pytest.raises(AnalysisError, match="other outputs in the center than in the target"):
+                    measure(net)
+    surface = loss_surface(center, same, images, labels, grid=(3, 1), measures=("loss",))
+    assert surface.target_values["loss"] == evaluate(same, images, labels).loss
 
 
 def test_no_direction_is_left():

@@ -531,6 +531,16 @@ class MeanLoss:
         """
         return logits_of(net, part.args[0]) if self.usual else self._run(net, part)
 
+    @measuring(gradients=False)
+    def few_outputs(self, net: nn.Module) -> tuple[Tensor, ...]:
+        """What a net gives for a few samples, or its loss, where there is a loss function: floating point tensors.
+
+        Raises:
+            AnalysisError: as `checked_outputs`.
+        """
+        with eval_mode(net):
+            return floating_of(self.checked_outputs(net, self.few))
+
     def _run(self, model: nn.Module, part: Part) -> Any:
         try:
             return self.outputs(model, {}, part)

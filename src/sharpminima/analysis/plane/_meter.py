@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from sharpminima.analysis._inputs import FEW, agree, check_images, check_model, count_labels, logits_of
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
 from sharpminima.analysis._reduced import Observed
-from sharpminima.analysis._structure import floating_of
 from sharpminima.analysis.plane._plane import Plane
 from sharpminima.analysis.psp.entropy import PspEntropy, PspStatistics, check_order, check_samples, collect_statistics
 from sharpminima.analysis.psp.preactivations import preactivations
@@ -23,7 +22,7 @@ from sharpminima.nets.activations import Activations, check_activations, identif
 from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import checked_masks
-from sharpminima.nets.modes import eval_mode
+from sharpminima.nets.modes import eval_mode, measuring
 from sharpminima.nets.resume import check_path
 
 MEASURES: dict[str, tuple[int, str] | None] = {
@@ -133,6 +132,18 @@ class Data:
         loss = MeanLoss(model, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=size)
         return cls(images, labels, loss, 0, measures)
 
+    @measuring(gradients=False)
+    def few_outputs(self, net: nn.Module) -> tuple[Tensor, ...]:
+        """What a net gives for a few samples.
+
+        Raises:
+            AnalysisError: it cannot take them.
+        """
+        if self.loss is not None:
+            return self.loss.few_outputs(net)
+        with eval_mode(net):
+            return (logits_of(net, self.images[:FEW]),)
+
 
 class Meter:
     """Measures the points of a plane, each in one pass over the data; the ends first, by the whole nets."""
@@ -157,14 +168,9 @@ class Meter:
         """Whether a net has the outputs of the whole one on few images, and, if they count, ReLUs of the same names."""
 
         def seen(net: nn.Module) -> tuple[list[str], Tensor]:
-            if (loss := self._data.loss) is not None:
-                with eval_mode(net):
-                    outputs = floating_of(loss.checked_outputs(net, loss.few))
-                    return [], torch.cat([output.flatten() for output in outputs])
-            few = self._data.images[:FEW]
             if not self._orders:
-                with eval_mode(net):
-                    return [], logits_of(net, few)
+                return [], torch.cat([output.flatten() for output in self._data.few_outputs(net)])
+            few = self._data.images[:FEW]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the first point warns
                 ((layers, logits),) = preactivations(net, few, activations=self._how.activations)

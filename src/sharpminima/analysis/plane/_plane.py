@@ -1,11 +1,11 @@
 """The plane through two minima or around one, in weight space."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, check_tensor, surviving
+from sharpminima.analysis._inputs import agree_closely, check_finite_weights, check_tensor, surviving
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.numbers import check_whole
 from sharpminima.nets.kinds import check_kind
@@ -33,6 +33,8 @@ class Plane:
     x = 0.5, the target's beyond, as in the study of the paper. ``batch_norm="interpolated"`` takes (1 - x) of the
     center's and x of the target's between the ends. They decide how high a barrier is. (Those that are "recalibrated"
     take images: `loss_surface`, `loss_barrier` and `hessian_along_line` make them.)
+
+    The points are nets of the center's code; that the target's is the same, `check_same_code` finds on samples.
 
     Raises:
         AnalysisError: the models have different parameters, buffers or devices, the same weights, or NaN or infinity;
@@ -163,6 +165,23 @@ class Plane:
             model = copied(self._template)
         self.move(model, x, y)
         return model
+
+
+def check_same_code(plane: Plane, target: nn.Module, outputs: Callable[[nn.Module], Sequence[Tensor]]) -> None:
+    """Check that the target's weights mean in the center's code, which all points have, what they mean in its own.
+
+    Args:
+        outputs: of a net, on a few samples.
+
+    Raises:
+        AnalysisError: they do not: other activations, another eps of BatchNorm, ...
+    """
+    own, moved = outputs(target), outputs(plane.model_at(1.0))
+    if len(own) != len(moved) or not all(map(agree_closely, own, moved)):
+        raise AnalysisError(
+            "the target's weights give other outputs in the center than in the target (other activations, or settings "
+            "of layers), so there is no plane of one net through both; build both by the same code"
+        )
 
 
 def check_batch_norm(batch_norm: str) -> None:

@@ -14,7 +14,7 @@ from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_ima
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
 from sharpminima.analysis.hessian.operators import check_scaling
-from sharpminima.analysis.plane._plane import Plane
+from sharpminima.analysis.plane._plane import Plane, check_same_code
 from sharpminima.analysis.plane.surface import loss_surface
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.numbers import check_number, check_whole, optional
@@ -126,7 +126,7 @@ def loss_barrier(
     as in the study of the paper; they decide the barrier of a net with BatchNorm.
 
     Args:
-        center, target: two nets of the same parameters; they are not modified.
+        center, target: two nets of the same code and parameters; they are not modified.
         images, labels, criterion, loss_fn: of the training set, the test set, ..., as for `loss_surface`.
         points: positions, both ends among them; at least 3.
         masks: of both nets; the loss is then computed without the units that they leave without weights.
@@ -212,7 +212,7 @@ def hessian_along_line(
     running statistics are by default those of the nearer end (`Plane`).
 
     Args:
-        center, target: two nets of the same parameters; they are not modified.
+        center, target: two nets of the same code and parameters; they are not modified.
         points: positions, both ends among them; at least 2.
         masks: of both nets; then the Hessian over the surviving parameters only.
         images, labels, criterion, loss_fn, k, tol, seed, scaling: as for `hessian_eigenvalues`.
@@ -223,7 +223,8 @@ def hessian_along_line(
             arguments goes on from it, to the same bits; a file of other arguments is ignored.
 
     Raises:
-        AnalysisError: fewer than 2 points; else as `Plane` and `hessian_eigenvalues`.
+        AnalysisError: fewer than 2 points; a target whose outputs are others in the center's code; else as `Plane` and
+            `hessian_eigenvalues`.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
@@ -244,6 +245,9 @@ def hessian_along_line(
     if has_images:
         images, labels = check_images(images, labels)
     plane = Plane(center, target, masks=masks, batch_norm=batch_norm)
+    loss = MeanLoss(center, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
+    loss.check(target)
+    check_same_code(plane, target, loss.few_outputs)
     file = None
     if resume is not None:
         facts: dict[str, Any] = {
@@ -259,7 +263,6 @@ def hessian_along_line(
         if has_images:
             tensors += [images, labels]
         else:  # a loss of one's own is known by what it gives
-            loss = MeanLoss(center, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
             facts["ends"] = [loss.mean(model, batch_size) for model in (center, target)]
             tensors += loss.tensors()
         file = ResumeFile(resume, fingerprint=fingerprint_of({**settings, **sizes, **facts}, tensors))
@@ -269,7 +272,10 @@ def hessian_along_line(
         model = plane.model_at(float(xs[number]))
         try:
             if batch_norm == "recalibrated":
-                _recalibrate(model, images, labels, criterion, loss_fn, batch_size)
+                if has_images:
+                    recalibrate(model, images, batch_size or _RECALIBRATED)
+                else:
+                    loss.recalibrate(model, batch_size or _RECALIBRATED)
             spectrum = hessian_eigenvalues(
                 model,
                 images,
@@ -305,19 +311,3 @@ def hessian_along_line(
         batch_norm=batch_norm,
         unit=done[0]["unit"],
     )
-
-
-def _recalibrate(
-    model: nn.Module,
-    images: Any,
-    labels: Any,
-    criterion: Criterion | None,
-    loss_fn: LossFunction | None,
-    batch_size: int | None,
-) -> None:
-    """Take BatchNorm's statistics anew from the data of a line."""
-    if of_images(images, labels, criterion, loss_fn):
-        recalibrate(model, images, batch_size or _RECALIBRATED)
-    else:
-        loss = MeanLoss(model, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
-        loss.recalibrate(model, batch_size or _RECALIBRATED)

@@ -15,7 +15,7 @@ from sharpminima.analysis._loss import Criterion, LossFunction
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
 from sharpminima.analysis.plane._grid import LossSurface, measured
 from sharpminima.analysis.plane._meter import Data, Settings
-from sharpminima.analysis.plane._plane import Direction, Plane
+from sharpminima.analysis.plane._plane import Direction, Plane, check_same_code
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.activations import Activations
 from sharpminima.nets.masks import checked_masks
@@ -62,7 +62,7 @@ def loss_surface(
     ``center_values`` and ``target_values``.
 
     Args:
-        center, target: two nets of the same parameters; they are not modified.
+        center, target: two nets of the same code and parameters; they are not modified.
         images, labels, batch_size, activations: as for `psp_statistics`; for the loss alone, whatever
             `hessian_eigenvalues` takes, batches among them.
         criterion, loss_fn: a loss of yours, as for `hessian_eigenvalues`.
@@ -85,8 +85,8 @@ def loss_surface(
 
     Raises:
         AnalysisError: as for `Plane` and `psp_statistics` (classes without images and nets without ReLU only where
-            PSP measures are asked for); a measure or definition that is not offered; a grid below 1 or a span that
-            does not rise; a measure that is not finite.
+            PSP measures are asked for); a target whose outputs are others in the center's code; a measure or definition
+            that is not offered; a grid below 1 or a span that does not rise; a measure that is not finite.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)) for _ in range(2))
@@ -117,6 +117,7 @@ def loss_surface(
         check_model(target, data.images)
     else:
         data.loss.check(target)
+    check_same_code(plane, target, data.few_outputs)
     return measured(plane, "target", data, how)
 
 
