@@ -143,6 +143,28 @@ def test_a_stopped_line_resumes_to_the_same_bits(tmp_path):
 
 
 @pytest.mark.usefixtures("_no_signal")
+def test_a_stopped_line_of_other_code_is_not_gone_on_from(tmp_path):
+    images, labels = cases.data(15)
+
+    def run(layer, progress):
+        ends = (
+            cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 6), layer(), nn.Linear(6, 3)), seed)
+            for seed in range(2)
+        )
+        return hessian_along_line(*ends, images, labels, points=3, k=1, resume=tmp_path / "line", progress=progress)
+
+    def stopping(done, total):
+        STOP.raised = True
+
+    for layer, expected in ((nn.ReLU, [2, 3]), (nn.Tanh, [1, 2, 3])):
+        with pytest.raises(Stopped):
+            run(nn.ReLU, stopping)
+        STOP.raised, calls = False, []
+        run(layer, lambda done, total: calls.append(done))  # noqa: B023
+        assert calls == expected
+
+
+@pytest.mark.usefixtures("_no_signal")
 def test_sigterm_ends_a_product():
     STOP.raised = True
     with pytest.raises(Stopped, match="in a Hessian-vector product"):

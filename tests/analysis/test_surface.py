@@ -340,6 +340,29 @@ def test_a_stopped_map_resumes_to_the_same_bits(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_no_signal")
+@pytest.mark.parametrize("measures", [["loss"], ["error"]])
+def test_a_stopped_map_of_other_code_is_not_gone_on_from(tmp_path, measures):
+    """The weights are the same, and the file tells the nets apart by what they give."""
+    images, labels = cases.data(12)
+
+    def run(layer, progress, file):
+        center, target = (
+            cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 6), layer(), nn.Linear(6, 3)), seed)
+            for seed in range(2)
+        )
+        options = {"grid": (3, 1), "measures": measures, "progress": progress, "resume": tmp_path / file}
+        return loss_surface(center, target, images, labels, **options)
+
+    for layer, expected in ((nn.ReLU, [2, 3]), (nn.Tanh, [1, 2, 3])):
+        with pytest.raises(Stopped):
+            run(nn.ReLU, interrupted_after(1), "map")
+        STOP.raised, calls = False, []
+        found = run(layer, lambda done, total: calls.append(done), "map")  # noqa: B023
+        assert calls == expected
+        assert torch.equal(found.values[measures[0]], run(layer, None, "other").values[measures[0]])
+
+
+@pytest.mark.usefixtures("_no_signal")
 def test_a_killed_map_goes_on_from_what_was_saved_when_due(tmp_path):
     center, target, _ = pruned_pair()
     images, labels = cases.data(9)

@@ -96,11 +96,10 @@ def measured(plane: Plane, directions: str, data: Data, how: Settings) -> LossSu
         if how.activations != "relu":
             settings["activations"] = meter.activations
         tensors = [*plane.tensors(), *(masks[name] for name in sorted(masks))]
-        if data.loss is None:
-            tensors += [data.images, data.labels]
-        else:  # a loss of one's own is known by what it gives
-            settings["ends"] = [values["loss"] for values in meter.ends.values()]
-            tensors += data.loss.tensors()
+        # The code of the nets, and a loss of one's own, are known by what they give.
+        settings["ends"] = [list(values.values()) for values in meter.ends.values()]
+        tensors += (output for point in meter.ends for output in data.few_outputs(plane.model_at(*point)))
+        tensors += [data.images, data.labels] if data.loss is None else data.loss.tensors()
         file = ResumeFile(how.resume, fingerprint=fingerprint_of(settings, tensors), every_s=how.save_every_s)
 
     xs, ys = (coordinates(points, how.span) for points in how.grid)

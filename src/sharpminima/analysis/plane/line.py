@@ -22,7 +22,7 @@ from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
-_RECALIBRATED = 250  # images a batch of those that BatchNorm's statistics are taken from
+_BATCH = 250  # images a batch of those that BatchNorm's statistics, and the ends' losses, are taken from
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -260,11 +260,10 @@ def hessian_along_line(
             facts["batch_norm"] = batch_norm
         facts |= given(memory=memory, basis=None if basis is None else str(basis))
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items()))]
-        if has_images:
-            tensors += [images, labels]
-        else:  # a loss of one's own is known by what it gives
-            facts["ends"] = [loss.mean(model, batch_size) for model in (center, target)]
-            tensors += loss.tensors()
+        # The code of the nets, and a loss of one's own, are known by what they give.
+        facts["ends"] = [loss.mean(model, batch_size or _BATCH) for model in (center, target)]
+        tensors += (output for model in (center, target) for output in loss.few_outputs(model))
+        tensors += loss.tensors()
         file = ResumeFile(resume, fingerprint=fingerprint_of({**settings, **sizes, **facts}, tensors))
     xs = torch.linspace(0, 1, points, dtype=torch.float64)
     done: list[dict[str, Any]] = [] if file is None else file.load() or []
@@ -273,9 +272,9 @@ def hessian_along_line(
         try:
             if batch_norm == "recalibrated":
                 if has_images:
-                    recalibrate(model, images, batch_size or _RECALIBRATED)
+                    recalibrate(model, images, batch_size or _BATCH)
                 else:
-                    loss.recalibrate(model, batch_size or _RECALIBRATED)
+                    loss.recalibrate(model, batch_size or _BATCH)
             spectrum = hessian_eigenvalues(
                 model,
                 images,
