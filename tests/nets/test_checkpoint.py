@@ -181,6 +181,25 @@ def test_truncated_missing_and_foreign_files_are_refused(tmp_path: Path) -> None
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_files_of_others_are_not_to_be_removed(tmp_path: Path, old: bool) -> None:
+    """They may be the only copy of a net: the cure is to write them by `save_checkpoint`."""
+    state = build_model("lenet300").state_dict()
+    own, plain = tmp_path / "net.pt", tmp_path / "net.safetensors"
+    torch.save(state, own, _use_new_zipfile_serialization=not old)
+    with pytest.raises(
+        CheckpointError, match=r"net\.pt: is a file of torch\.save, .* write them by `save_check"
+    ) as said:
+        load_checkpoint(own)
+    assert "remove" not in str(said.value)
+    from safetensors.torch import save_file
+
+    save_file(state, plain)
+    with pytest.raises(CheckpointError, match="not a checkpoint of sharpminima; load the weights of your own") as said:
+        load_checkpoint(plain)
+    assert "where a command has made it, remove it" in str(said.value)
+
+
 def test_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sharpminima.nets.checkpoint.FORMAT_VERSION", 99)
     save_checkpoint(tmp_path / "c", [build_model("lenet300").state_dict()])

@@ -20,8 +20,8 @@ from sharpminima.nets.initial import load_initial, save_initial
 from sharpminima.nets.masks import prunable_parameters
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import generator
-from sharpminima.steps import dense, init, prune, retrain, transfer
-from sharpminima.steps.analyse import hessian, plane
+from sharpminima.steps import dense, init, prune, retrain, tables, transfer
+from sharpminima.steps.analyse import _nets, hessian, plane
 from sharpminima.steps.job import Runtime, TrainingJob
 from sharpminima.study.schema import MethodChoice, TransferSettings
 
@@ -183,8 +183,72 @@ def test_nets_of_ones_own_say_what_a_step_takes_from_them(files: Files) -> None:
     with pytest.raises(CheckpointError, match="mine: its metadata lack dataset, metrics, dataset_sha256; "):
         transfer.transfer(files.data, mine, TransferSettings(to="digits-high"), out, CPU)
     save_checkpoint(mine, [state], masks=masks, metadata={"strategy": "gradual"})
-    with pytest.raises(CheckpointError, match="mine: its metadata lack model, metrics; "):
+    with pytest.raises(CheckpointError, match="mine: its metadata lack model, seed, method, level; "):
         hessian.hessian(files.data, mine, files.net("1-S", "rewind"), HessianSettings(), out, CPU)
+
+
+@pytest.mark.parametrize("name", ["hessian", "surface", "line", "barrier"])
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            {"strategy": None},
+            "mine: its metadata state no strategy, and --gradual takes gradual; state `strategy` where",
+        ),
+        (
+            {"method": None, "level": None, "seed": None},
+            "mine: its metadata lack seed, method, level; state them where",
+        ),
+        ({"trained": False}, "mine: holds an untrained start; give a trained net"),
+        ({"seed": "3"}, "mine: states the seed '3'; give a whole number"),
+        ({"level": "90 %"}, "mine: states the level '90 %'; give the share that is removed, as 0.9"),
+        ({"dataset": "mnist"}, r"mine: is of other data \(mnist, .*than --data gives \(digits, "),
+    ],
+)
+def test_a_net_of_ones_own_says_what_stands_in_the_table(
+    files: Files, name: str, other: dict[str, Any], said: str
+) -> None:
+    given = files.net("G", "gradual")
+    known = read_metadata(given) | other
+    stated = {key: value for key, value in known.items() if value is not None and key != "represented_by"}
+    checkpoint = load_checkpoint(given)
+    save_checkpoint(files.folder / "mine", checkpoint.states, masks=checkpoint.masks, metadata=stated)
+    entry = ANALYSES[name]
+    with pytest.raises(CheckpointError, match=said):
+        entry.load()(
+            files.data, files.folder / "mine", files.net("1-S", "rewind"), entry.settings(), files.folder / "t.csv", CPU
+        )
+
+
+@pytest.mark.parametrize("metrics", [[{}], [], {}, {"sparsity": 0.5}, 0.5, [{"sparsity": 0.5}], None])
+def test_sparsity_in_the_table_is_that_of_the_masks(files: Files, metrics: Any) -> None:
+    """Whatever a net of one's own states, or leaves out; the name of the data is that of --data."""
+    paths = []
+    for name, strategy in (("G", "gradual"), ("1-S", "rewind")):
+        checkpoint = load_checkpoint(files.net(name, strategy))
+        assert checkpoint.masks is not None
+        metadata = {"model": "lenet300", "seed": 2, "strategy": strategy, "method": "mine", "level": 0.9}
+        metadata |= {} if metrics is None else {"metrics": metrics}
+        save_checkpoint(files.folder / name, checkpoint.states, masks=checkpoint.masks, metadata=metadata)
+        paths.append(files.folder / name)
+    kept = sum(int(mask.sum()) for mask in checkpoint.masks[0].values())
+    size = sum(mask.numel() for mask in checkpoint.masks[0].values())
+    for end in _nets.load_ends(files.data, *paths, CPU)[0]:
+        assert end.sparsity == 1 - kept / size
+        assert end.key["dataset"] == "digits"
+        assert (end.key["method"], end.key["level"], end.key["seed"]) == ("mine", 0.9, 2)
+
+
+@pytest.mark.parametrize("metrics", [[], {}, 0.5, [0.5]])
+def test_metrics_that_are_none_are_named(files: Files, metrics: Any) -> None:
+    mine = files.net("G", "gradual", metrics=metrics)
+    with pytest.raises(CheckpointError, match="G: its metrics are no list of a dictionary for each of 1 replicas; "):
+        transfer.transfer(files.data, mine, TransferSettings(to="digits-high"), files.folder / "out", CPU)
+    with pytest.raises(CheckpointError, match="G: its metrics are no list of a dictionary for each of 1 replicas; "):
+        tables.results([mine], files.folder / "table.csv", files.folder / "density.csv")
+    mine = files.net("G", "gradual", metrics=[{}])
+    with pytest.raises(CheckpointError, match="G: its metadata lack sparsity; "):
+        transfer.transfer(files.data, mine, TransferSettings(to="digits-high"), files.folder / "out", CPU)
 
 
 def test_one_s_own_w0s_of_equal_metadata_do_not_share_a_resume_file(files: Files) -> None:

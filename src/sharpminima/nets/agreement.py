@@ -24,6 +24,8 @@ STARTS = ("model", "seed")
 """What a net that stands for W0 states."""
 PRUNED = (*STARTS, "method", "level", "represented_by", "reached")
 """What a net states at whose masks others are trained."""
+ANALYSED = (*STARTS, "method", "level")
+"""What a net states that stands beside another in the table of an analysis; its strategy says which it is."""
 TRAINED = ("dataset", *STARTS, "strategy", "metrics")
 """What a net states that has a row in a table."""
 _SHORT = 12  # characters of a hash in a message
@@ -80,13 +82,73 @@ def check_stated(given: Given, facts: Sequence[str]) -> None:
         )
 
 
+def check_values(given: Given) -> None:
+    """Refuse a seed that is no whole number, or a level that is no share, of a net that states them.
+
+    Raises:
+        CheckpointError: one is.
+
+    >>> check_values(("mine", {"seed": 0, "level": "90 %"}))
+    Traceback (most recent call last):
+    sharpminima.base.errors.CheckpointError: mine: states the level '90 %'; give the share that is removed, as 0.9
+    """
+    path, known = given
+    seed, level = known.get("seed", 0), known.get("level", 0.0)
+    if type(seed) is not int:
+        raise CheckpointError(f"{path}: states the seed {seed!r}; give a whole number")
+    if type(level) not in (int, float) or not 0 <= level <= 1:
+        raise CheckpointError(f"{path}: states the level {level!r}; give the share that is removed, as 0.9")
+
+
+def check_metrics(given: Given, facts: Sequence[str]) -> None:
+    """Refuse a trained net whose ``metrics`` are no list with a dictionary of such facts for each replica.
+
+    Raises:
+        CheckpointError: they are not, or lack facts, which are named.
+
+    >>> check_metrics(("mine", {"replicas": 1, "metrics": []}), ("sparsity",))
+    Traceback (most recent call last):
+    sharpminima.base.errors.CheckpointError: mine: its metrics are no list of a dictionary for each of 1 replicas; ...
+    """
+    path, known = given
+    metrics, replicas = known["metrics"], known["replicas"] if known.get("trained", True) else 0
+    listed = isinstance(metrics, list) and all(isinstance(measured, dict) for measured in metrics)
+    if not listed or len(metrics) < replicas:
+        raise CheckpointError(
+            f"{path}: its metrics are no list of a dictionary for each of {replicas} replicas; state them so where it "
+            "is saved (`save_checkpoint`)"
+        )
+    for measured in metrics:
+        check_stated((path, measured), facts)
+
+
+def check_trained(given: Given) -> None:
+    """Refuse a start that was not trained, because another level represents its own.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    path, known = given
+    if not known.get("trained", True):
+        level = known.get("represented_by")
+        stated = isinstance(level, int | float)
+        raise CheckpointError(
+            f"{path}: holds an untrained start; give {f'the cell of level {level:g}' if stated else 'a trained net'}"
+        )
+
+
 def check_strategy(given: Given, wanted: str, option: str) -> None:
     """Refuse a net of another strategy than an input's; a net that states none, such as one's own, may stand for W0.
 
     Raises:
-        CheckpointError: it is of another one.
+        CheckpointError: it is of another one, or states none where it stands for no W0.
     """
     path, known = given
+    if "strategy" not in known and wanted != INIT:
+        raise CheckpointError(
+            f"{path}: its metadata state no strategy, and {option} takes {wanted}; state `strategy` where it is saved "
+            "(`save_checkpoint`)"
+        )
     strategy = known.get("strategy", INIT)
     if strategy != wanted:
         raise CheckpointError(
@@ -102,7 +164,7 @@ def check_data(given: Given, name: str, sha256: str) -> None:
     """
     path, known = given
     recorded = known.get("dataset_sha256", sha256)
-    if recorded != sha256:
+    if recorded != sha256 or known.get("dataset", name) != name:
         raise CheckpointError(
             f"{path}: is of other data ({known.get('dataset')}, {recorded[:_SHORT]}) than --data gives "
             f"({name}, {sha256[:_SHORT]}); give the data that it was made with"

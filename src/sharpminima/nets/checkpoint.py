@@ -41,7 +41,10 @@ FORMAT_RELEASE = "0.1.0"
 their hashed bytes: what makes other numbers has a `revision` of its own."""
 _KEY = "sharpminima"
 _PREDICTIONS = ":predictions"
-_REMADE = "remove it, so that it is made again, or fetch it again"
+_REMADE = "where a command has made it, remove it, so that it is made again, or fetch it again"
+_OWN = "load the weights of your own where they were saved, and write them by `save_checkpoint`"
+_TORCHS = (b"PK\x03\x04", b"\x80\x02")
+"""How files of `torch.save` begin: a zip archive, or the older pickle."""
 
 
 @dataclass(frozen=True)
@@ -256,9 +259,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         header, tensors = _open(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); {_REMADE}") from error
+        if _begins(path, _TORCHS):
+            raise CheckpointError(f"{path}: is a file of torch.save, no checkpoint of sharpminima; {_OWN}") from error
+        raise CheckpointError(f"{path}: cannot be read ({error}); {_REMADE}; else {_OWN}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: is not a checkpoint of sharpminima; {_REMADE}") from error
+        raise CheckpointError(f"{path}: is not a checkpoint of sharpminima; {_OWN}; {_REMADE}") from error
     if header.get("kind") == "dataset":
         raise CheckpointError(f"{path}: is a prepared dataset; give a net here, and the data by --data")
     if header.get("format") != FORMAT_VERSION:
@@ -269,6 +274,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if header.pop("content_sha256", None) != _content_sha256(tensors, header):
         raise CheckpointError(f"{path}: is damaged (its SHA-256 does not agree); {_REMADE}")
     return tensors, header
+
+
+def _begins(path: Path, marks: tuple[bytes, ...]) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(max(map(len, marks))).startswith(marks)
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from sharpminima.base.names import CELL, GRADUAL, RUN
 from sharpminima.base.sums import write_table
 from sharpminima.catalogue.columns import DENSITY_COLUMNS, MEASURE_COLUMNS, RESULT_COLUMNS
 from sharpminima.catalogue.datasets import DATASETS
-from sharpminima.nets.agreement import TRAINED, check_place, check_stated
+from sharpminima.nets.agreement import TRAINED, check_metrics, check_place, check_stated
 from sharpminima.nets.checkpoint import load_checkpoint, read_metadata
 from sharpminima.nets.masks import Masks, prunable_parameters
 from sharpminima.nets.models import build_model
@@ -64,8 +64,7 @@ def _all_nets(checkpoints: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any
         if "metrics" not in metadata:
             raise CheckpointError(f"{path}: is W0, or a net that nobody has measured; give trained nets")
         check_stated((path, metadata), TRAINED)
-        for measured in metadata["metrics"]:
-            check_stated((path, measured), _MEASURED)
+        check_metrics((path, metadata), _MEASURED)
         check_place(path, metadata)
         first = seen.setdefault(tuple(net_key(metadata, 0).values()), path)
         if first is not path:

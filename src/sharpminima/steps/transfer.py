@@ -19,7 +19,7 @@ from sharpminima.base.sums import write_table
 from sharpminima.catalogue.columns import TRANSFER_COLUMNS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.data import Split
-from sharpminima.nets.agreement import TRAINED, check_place, check_stated
+from sharpminima.nets.agreement import TRAINED, check_metrics, check_place, check_stated, check_trained
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.models import build_recorded
@@ -49,12 +49,12 @@ def transfer(data: Path, source: Path, settings: TransferSettings, out: Path, ru
     """
     checkpoint = load_checkpoint(source)
     known = checkpoint.metadata
-    if not known.get("trained", True):
-        raise CheckpointError(f"{source}: holds an untrained start; give the cell of level {known['represented_by']:g}")
+    check_trained((source, known))
     if not checkpoint.states:
         fault = "is W0, which is not trained" if "drawn_sha256" in known else "keeps no weights"
         raise CheckpointError(f"{source}: {fault}; give a trained net")
     check_stated((source, known), (*TRAINED, "dataset_sha256"))
+    check_metrics((source, known), ("sparsity",))
     check_place(source, known)
     keys = [net_key(known, replica) for replica in range(len(checkpoint.states))]
     recipes = {"probe": settings.probe, "finetune": settings.finetune or RecipeSettings()}

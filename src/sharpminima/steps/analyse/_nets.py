@@ -21,17 +21,21 @@ from sharpminima.catalogue.columns import (
 )
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.nets.agreement import (
+    ANALYSED,
     CELL,
     RUN,
+    STARTS,
     check_agreement,
     check_data,
     check_masks,
     check_place,
     check_stated,
     check_strategy,
+    check_trained,
+    check_values,
 )
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
-from sharpminima.nets.masks import Masks, count
+from sharpminima.nets.masks import Masks, count, sparsity
 from sharpminima.nets.models import build_recorded
 from sharpminima.nets.resume import FinishedParts, fingerprint_of
 from sharpminima.runtime.device import configure
@@ -58,8 +62,8 @@ def load_ends(
     """G and 1-S on the device, with the data.
 
     Raises:
-        CheckpointError: one is a dense net or an untrained one, or of other data; or they are not G and 1-S of one run,
-            method and level, at the same masks.
+        CheckpointError: one is a dense net or an untrained one, of other data, or does not state what it is; or they
+            are not G and 1-S of one run, method and level, at the same masks.
     """
     (center, target), dataset, device = load_nets(data, gradual, rewind, None, runtime)
     return (center, target), dataset, device
@@ -85,16 +89,17 @@ def load_nets(
     if dense is not None:
         whole = load_checkpoint(dense)
         check_strategy((dense, whole.metadata), DENSE, "--dense")
-        _check(dense, whole, dataset)
+        _check(dense, whole, dataset, STARTS)
         check_agreement((one[0], one[1].metadata), (dense, whole.metadata), RUN)
-        nets.append((whole, {"method": one[1].metadata.get("method", 0)}))
+        nets.append((whole, {"method": one[1].metadata["method"]}))
     ends = []
     for checkpoint, stated in nets:
         model = build_recorded(checkpoint.metadata, num_classes=dataset.num_classes)
-        key = {column: (stated | checkpoint.metadata).get(column, 0) for column in KEY_COLUMNS}
+        known = {"dataset": dataset.name, "level": 0, "replica": 0} | stated | checkpoint.metadata
+        key = {column: known[column] for column in KEY_COLUMNS}
         masks = {name: mask.to(device) for name, mask in checkpoint.masks[0].items()} if checkpoint.masks else {}
-        sparsity = checkpoint.metadata["metrics"][0]["sparsity"]
-        ends.append(End(checkpoint.load_into(model).to(device), masks, key, sparsity))
+        share = sparsity(checkpoint.masks[0]) if checkpoint.masks else 0.0  # of the net itself, whatever it states
+        ends.append(End(checkpoint.load_into(model).to(device), masks, key, share))
     return ends, dataset, device
 
 
@@ -102,16 +107,15 @@ def _pruned(path: Path, strategy: str, option: str, dataset: ImageDataset) -> tu
     checkpoint = load_checkpoint(path)
     if checkpoint.masks is None:
         raise CheckpointError(f"{path}: is a dense net; {option} takes a pruned one")
-    if not checkpoint.metadata.get("trained", True):
-        level = checkpoint.metadata["represented_by"]
-        raise CheckpointError(f"{path}: holds an untrained start; give the cell of level {level:g}")
-    _check(path, checkpoint, dataset)
+    check_trained((path, checkpoint.metadata))
     check_strategy((path, checkpoint.metadata), strategy, option)
+    _check(path, checkpoint, dataset, ANALYSED)
     return path, checkpoint
 
 
-def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset) -> None:
-    check_stated((path, checkpoint.metadata), ("model", "metrics"))
+def _check(path: Path, checkpoint: Checkpoint, dataset: ImageDataset, facts: Sequence[str]) -> None:
+    check_stated((path, checkpoint.metadata), facts)
+    check_values((path, checkpoint.metadata))
     check_place(path, checkpoint.metadata)
     check_data((path, checkpoint.metadata), dataset.name, dataset.sha256)
 
