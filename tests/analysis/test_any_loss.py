@@ -519,6 +519,50 @@ def test_inputs_and_targets_that_do_not_go():
         HessianVectorProduct(built(pair), [(pair.inputs, pair.targets)])
 
 
+def test_weights_that_torch_scales_in_each_pass_come_back():
+    """Of an embedding with a largest norm; it is measured at the scaled ones, which its outputs are of."""
+
+    def words(**options):
+        embedding = nn.Embedding(6, 3, **options)
+        return nn.Sequential(embedding, nn.Flatten(), nn.Tanh(), nn.Linear(12, 3))
+
+    case = CASES["tokens"]
+    net, target = (cases.seeded(lambda: words(max_norm=1.0), seed) for seed in (1, 2))
+    before = [parameter.detach().clone() for each in (net, target) for parameter in each.parameters()]
+    plain = cases.seeded(words, 1)
+    with torch.no_grad():
+        norms = plain[0].weight.norm(dim=1, keepdim=True)
+        assert norms.max() > 1.1
+        plain[0].weight.mul_(torch.where(norms > 1, 1 / norms, 1.0))
+    expected = full(plain, mean_loss(case))
+    unit = torch.eye(len(expected), dtype=torch.float64)
+    loss = float(mean_loss(case)(plain).detach())
+    for data in ((case.inputs, case.targets), (batches_of(case),)):
+        torch.testing.assert_close(HessianVectorProduct(net, *data)(unit), expected, rtol=0, atol=1e-6)
+        assert float(loss_barrier(net, target, *data, points=3).loss[0]) == pytest.approx(loss, rel=1e-6)
+        hessian_along_line(net, target, *data, points=2, k=1)
+    for parameter, values in zip([*net.parameters(), *target.parameters()], before, strict=True):
+        assert torch.equal(parameter, values)
+
+
+class Clipped(nn.Linear):
+    def forward(self, x):
+        self.weight.data.clamp_(-0.1, 0.1)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 2, 2)])
+def test_nets_that_change_their_weights_are_refused_and_left_as_they_were(shape):
+    net, x = nn.Sequential(nn.Flatten(), Clipped(4, 3)).double(), drawn(N, *shape)
+    before = net[1].weight.detach().clone()
+    for options in ({}, {"criterion": F.cross_entropy}):
+        with pytest.raises(AnalysisError, match=r"changes its weights when it is run \(1.weight\).*parametrize"):
+            HessianVectorProduct(net, x, labels, **options)
+        with pytest.raises(AnalysisError, match="changes its weights when it is run"):
+            loss_barrier(net, nn.Sequential(nn.Flatten(), Clipped(4, 3)).double(), x, labels, **options)
+    assert torch.equal(net[1].weight, before)
+
+
 def test_nets_that_mix_samples_are_refused_also_with_batches():
     case = CASES["regression"]
     net = cases.seeded(lambda: Net(mixing, net=tabular(2)), 1)

@@ -1,7 +1,8 @@
 """What every analysis asks of its model, images, labels, masks and numbers."""
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -145,14 +146,15 @@ def check_model(model: nn.Module, images: Tensor) -> int:
 
     Raises:
         AnalysisError: as `check_kind`; the model cannot take such images or changes them in place, its output is not
-            [N, classes], it draws random numbers, or an image's output depends on the others of its batch.
+            [N, classes], it draws random numbers or changes its weights, or an image's output depends on the others of
+            its batch.
     """
     check_kind(model)
     few = images[:FEW]
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device != images.device:
             raise AnalysisError(f"images are on {images.device}, the model on {tensor.device}; move one of them")
-    with measuring(gradients=False), eval_mode(model):
+    with measuring(gradients=False), same_weights(model), eval_mode(model):
         (logits,) = check_repeatable(lambda: (_of_copies(model, few),), images.device)
         part = len(few) // 2
         if part and not agree(logits[:part], logits_of(model, few[:part])):
@@ -207,6 +209,31 @@ def check_unchanged(before: Sequence[Tensor], after: Sequence[Tensor], what: str
                 f"{what} changes its images in place, so the measure would see other images in the next pass; let it "
                 "compute in a copy, as x * 0.5 in place of x.mul_(0.5), or begin with x.clone()"
             )
+
+
+@contextlib.contextmanager
+def same_weights(model: nn.Module) -> Iterator[None]:
+    """Check that a model has the weights afterwards that it has now; else they are put back.
+
+    Raises:
+        AnalysisError: it has others.
+    """
+    dense = {name: weight for name, weight in model.named_parameters() if weight.layout == torch.strided}
+    held = {name: weight.detach().clone() for name, weight in dense.items()}
+    changed = []
+    try:
+        yield
+    finally:
+        for name, values in held.items():
+            weight = dense[name].detach()
+            if not ((weight == values) | ((weight != weight) & (values != values))).all():  # NaN is the same
+                weight.copy_(values)
+                changed.append(name)
+    if changed:
+        raise AnalysisError(
+            f"the model changes its weights when it is run ({', '.join(changed[:4])}), so each pass would measure "
+            "another net; let it compute with changed ones and keep its own (torch.nn.utils.parametrize)"
+        )
 
 
 def _random_state(device: torch.device) -> Tensor:

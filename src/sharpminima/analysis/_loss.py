@@ -21,6 +21,7 @@ from sharpminima.analysis._inputs import (
     count_labels,
     logits_of,
     rounding_of,
+    same_weights,
 )
 from sharpminima.analysis._structure import floating_of, mapped, shapes_of, tensors_of
 from sharpminima.base.errors import AnalysisError, SharpminimaError
@@ -372,7 +373,7 @@ class MeanLoss:
             inputs, targets = self._tensors
             count_labels(targets, check_model(model, inputs))
             return
-        with measuring(gradients=False), eval_mode(model):
+        with measuring(gradients=False), same_weights(model), eval_mode(model):
             self._check_few(model)
         if not self._default:
             self._check_given(model)

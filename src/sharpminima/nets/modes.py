@@ -19,7 +19,8 @@ _ONE_AT_A_TIME = threading.RLock()
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put ``model`` in eval mode, then modes and buffers back as they were, also after an error.
 
-    A net may count its passes or observe ranges in eval mode, too; what it keeps elsewhere than in buffers stays.
+    A net may count its passes or observe ranges in eval mode, too; what it keeps elsewhere than in buffers stays. The
+    weights of embeddings with a largest norm, which torch scales in each pass, come back, too.
 
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2).eval())
     >>> with eval_mode(net):
@@ -48,24 +49,32 @@ def same_modes(model: nn.Module) -> Iterator[None]:
 def same_buffers(model: nn.Module) -> Iterator[None]:
     """Put the values of now back into every buffer that has others afterwards, also after an error.
 
-    Torch's own layers write theirs in training mode only, and are left out.
+    Torch's own layers write theirs in training mode only, and are left out. The weights of embeddings with a largest
+    norm, which torch scales in each pass, are held as buffers are.
     """
     held = [
-        (module, name, buffer, buffer.detach().clone())
+        (module._buffers, name, buffer, buffer.detach().clone())
         for module in model.modules()
         if not type(module).__module__.startswith("torch.nn.modules.")
         for name, buffer in module._buffers.items()
         if buffer is not None and not nn.parameter.is_lazy(buffer)
     ]
+    scaled = [
+        (weight, weight.detach().clone())
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None
+        if (weight := module._parameters.get("weight")) is not None
+    ]
     try:
         yield
     finally:
-        for module, name, buffer, values in held:
-            # Not by its version, which observers of quantisation leave as it is.
-            if not torch.equal(buffer, values):
+        # Not by their versions, which observers of quantisation leave as they are.
+        for own, values in (*((buffer, values) for _, _, buffer, values in held), *scaled):
+            if not torch.equal(own, values):
                 with torch.no_grad():
-                    buffer.copy_(values)
-            module._buffers[name] = buffer
+                    own.copy_(values)
+        for buffers, name, buffer, _ in held:
+            buffers[name] = buffer
 
 
 @contextlib.contextmanager
