@@ -319,6 +319,10 @@ REFUSED = {
     "sum by its name": ({"criterion": nn.MSELoss(reduction="sum")}, "reduction is 'sum'; give one whose reduction is"),
     "sum": ({"criterion": lambda z, y: (z - y).square().sum()}, "gives the sum of the samples' losses; give their"),
     "a number a sample": ({"criterion": lambda z, y: (z - y).square().mean(1)}, r"criterion gives is of shape \[4\]"),
+    "nothing": (
+        {"criterion": lambda z, y: None},
+        "what the criterion gives is a NoneType; give the mean over the samples",
+    ),
     "a float": ({"criterion": lambda z, y: 3.0}, "criterion gives is a float; give the mean"),
     "failing": ({"criterion": lambda z, y: z @ y}, "the criterion cannot take outputs of"),
     "failing function": ({"loss_fn": lambda net, batch: batch["x"]}, "loss_fn fails on a batch of"),
@@ -561,6 +565,15 @@ def test_nets_that_change_their_weights_are_refused_and_left_as_they_were(shape)
         with pytest.raises(AnalysisError, match="changes its weights when it is run"):
             loss_barrier(net, nn.Sequential(nn.Flatten(), Clipped(4, 3)).double(), x, labels, **options)
     assert torch.equal(net[1].weight, before)
+
+
+def test_images_without_values_and_nets_without_weights_are_named():
+    net, other, x = cases.mlp(0), cases.mlp(1), drawn(N, 1, 4, 3)
+    x[7] = float("nan")
+    with pytest.raises(AnalysisError, match=r"at the point \(0, 0\) .*the loss is nan; check the weights and the data"):
+        loss_barrier(net, other, x, labels, points=3)
+    with pytest.raises(AnalysisError, match="the model has no parameters; give one that has weights"):
+        HessianVectorProduct(nn.Flatten(), drawn(N, 1, 1, 3), labels)
 
 
 def test_nets_that_mix_samples_are_refused_also_with_batches():

@@ -385,7 +385,7 @@ def test_a_net_without_parameters_has_nothing_to_vary():
     net, (images, labels) = nn.Flatten(), samples()
     labels = labels % 36
     for measure in (hessian_eigenvalues, hessian_trace, hessian_density):
-        with pytest.raises(AnalysisError, match="no parameter survives; there is nothing to analyse"):
+        with pytest.raises(AnalysisError, match="the model has no parameters; give one that has weights"):
             measure(net, images, labels)
     for measure in (loss_surface, loss_barrier, hessian_along_line):
         with pytest.raises(AnalysisError, match="the model has no parameters; there is no plane"):

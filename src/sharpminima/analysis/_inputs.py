@@ -284,12 +284,14 @@ def surviving(model: nn.Module, masks: Mapping[str, Tensor] | None) -> Tensor:
             without a mask survives whole.
 
     Raises:
-        AnalysisError: a mask has no parameter, another shape or other values, or nothing survives.
+        AnalysisError: the model has no parameters; a mask has none, another shape or other values; or nothing survives.
     """
     parameters = dict(model.named_parameters())
     kept = checked_masks({} if masks is None else masks, parameters)
     every = [kept.get(name, torch.ones_like(p, dtype=torch.bool)).flatten() for name, p in parameters.items()]
-    survivors = torch.cat(every) if every else torch.zeros(0, dtype=torch.bool)
+    if not every:
+        raise AnalysisError("the model has no parameters; give one that has weights")
+    survivors = torch.cat(every)
     if not survivors.any():
         raise AnalysisError("no parameter survives; there is nothing to analyse")
     return survivors

@@ -556,7 +556,7 @@ class MeanLoss:
         if self._default:
             self._check_targets(outputs, part.targets)
         try:
-            loss = self.of_outputs(outputs, part)
+            loss = self._mean_of(outputs, part)
         except (torch.OutOfMemoryError, SharpminimaError):
             raise
         except Exception as error:  # whatever the criterion's own code raises
@@ -568,7 +568,7 @@ class MeanLoss:
         if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
             given = f"of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise AnalysisError(f"what the {self._name} gives is {given}; give the mean over the samples, one number")
-        return loss
+        return loss * part.count
 
     def _check_targets(self, outputs: Any, targets: Any) -> None:
         """Check that cross-entropy has logits, and class numbers or probabilities of classes."""

@@ -38,6 +38,8 @@ MEASURES: dict[str, tuple[int, str] | None] = {
 """Measure -> (order, field of `PspEntropy`). ``loss``: mean cross-entropy, nats; ``error``: top-1, percent;
 norms as in `PspEntropy`; entropies in bits."""
 
+_SMALLER = "take a smaller span or check the weights"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -207,15 +209,15 @@ class Meter:
 
     def _located(self, model: nn.Module, x: float, y: float) -> dict[str, float]:
         try:
-            return self._measure(model)
+            return self._measure(model, "check the weights and the data" if (x, y) in self._plane.ends else _SMALLER)
         except AnalysisError as error:
             raise AnalysisError(f"at the point ({x:g}, {y:g}) of the plane: {error}") from error
 
-    def _measure(self, model: nn.Module) -> dict[str, float]:
+    def _measure(self, model: nn.Module, cure: str) -> dict[str, float]:
         values = self._values(model)
         for name in self._data.measures:
             if not math.isfinite(values[name]):
-                raise AnalysisError(f"the {name} is {values[name]}; take a smaller span or check the weights")
+                raise AnalysisError(f"the {name} is {values[name]}; {cure}")
         return {name: values[name] for name in self._data.measures}
 
     def _values(self, model: nn.Module) -> dict[str, float]:
