@@ -17,6 +17,7 @@ from sharpminima.analysis import (
     GaussNewtonVectorProduct,
     HessianVectorProduct,
     hessian_density,
+    hessian_diagonal,
     hessian_eigenvalues,
     hessian_trace,
 )
@@ -309,3 +310,34 @@ def test_layers_of_survivors_have_the_matrices_of_dense_ones(matrix):
     torch.testing.assert_close(surviving(vectors), expected, rtol=1e-9, atol=1e-14)
     if matrix == "fisher":  # a pass for each sample
         torch.testing.assert_close(surviving.diagonal(), dense.diagonal()[kept], rtol=1e-9, atol=1e-16)
+
+
+class Tempered(nn.Module):
+    """Logits times a scalar parameter; a BatchNorm behind a convolution, which can be folded into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.conv, self.norm, self.out = nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.Linear(12, 3)
+
+    def forward(self, images):
+        return self.scale * self.out(torch.relu(self.norm(self.conv(images))).flatten(1))
+
+
+def test_scalar_parameters():
+    net, (images, labels) = cases.seeded(Tempered), cases.data(6)
+    expected = torch.from_numpy(cases.full_hessian(net, images, labels))
+    product = HessianVectorProduct(net, images, labels)
+    torch.testing.assert_close(product(torch.eye(len(expected)).double()), expected, rtol=0, atol=1e-13)
+    assert product._way.single is not product._way.several  # all vectors in one pass, as of other nets
+    diagonal = hessian_diagonal(net, images, labels, method="exact").by_parameter()
+    torch.testing.assert_close(diagonal["scale"], expected[0, 0])
+    assert diagonal["out.bias"].shape == (3,)
+    vectors = hessian_eigenvalues(net, images, labels, k=2)
+    assert torch.equal(vectors.by_parameter()["scale"], vectors.eigenvectors[:, 0])
+    assert torch.equal(product.flatten(product.by_parameter(expected)), expected)
+    assert torch.equal(product.flatten(product.by_parameter(expected[0])), expected[0])
+    for matrix in ("gauss_newton", "fisher"):
+        product = MATRICES[matrix](net, images, labels)
+        by_products = product(torch.eye(len(expected)).double()).diagonal()
+        torch.testing.assert_close(product.diagonal(), by_products, rtol=1e-9, atol=1e-13)

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.func import jvp, vjp, vmap
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sharpminima.analysis.hessian._products import Parameters, split, values_of
+from sharpminima.analysis.hessian._products import Parameters, rows_of, split, values_of
 from sharpminima.nets.compaction.graph import kind_of
 
 _KINDS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
@@ -89,7 +89,7 @@ class Folding:
             turned = partial(_turned, pair, pair.of(self._outer), slope)
             found = vmap(turned)(pair.of(directions), (images[weight], images[bias]))
             outer |= {pair.parameters[kind]: part for kind, part in found.items()}
-        return torch.cat([outer[name].flatten(1).double() for name in self._outer], dim=1)
+        return rows_of({name: outer[name].double() for name in self._outer})
 
 
 def _moved(pair: _Pair, values: Parameters, direction: Parameters) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch.func import grad, jvp, vjp, vmap
 
 from sharpminima.analysis._loss import MeanLoss, Part
 from sharpminima.analysis._structure import floating_of, with_floating
-from sharpminima.analysis.hessian._products import Kind, Parameters, each, flat_of
+from sharpminima.analysis.hessian._products import Kind, Parameters, each, flat_of, rows_of
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.modes import eval_mode, measuring
 
@@ -43,7 +43,7 @@ def vectorised(function: Sandwich, parameters: Parameters, directions: Parameter
         change = jvp(function.outputs, (parameters,), (direction,))[1]
         return pulled(function.middle(function.total, outputs, change))[0]
 
-    return torch.cat([part.flatten(1) for part in vmap(product)(directions).values()], dim=1)
+    return rows_of(vmap(product)(directions))
 
 
 def forward(function: Sandwich, parameters: Parameters, directions: Parameters) -> Tensor:

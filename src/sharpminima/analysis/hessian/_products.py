@@ -33,7 +33,7 @@ def vectorised(loss: Loss, parameters: Parameters, directions: Parameters) -> Te
     def product(direction: Parameters) -> Parameters:
         return jvp(grad(loss), (parameters,), (direction,))[1]
 
-    return torch.cat([part.flatten(1) for part in vmap(product)(directions).values()], dim=1)
+    return rows_of(vmap(product)(directions))
 
 
 def forward_over_reverse(loss: Loss, parameters: Parameters, directions: Parameters) -> Tensor:
@@ -92,6 +92,11 @@ def each(directions: Parameters) -> Iterator[list[Tensor]]:
     """One direction after another, by parameter."""
     for i in range(len(next(iter(directions.values())))):
         yield [part[i] for part in directions.values()]
+
+
+def rows_of(parts: Parameters) -> Tensor:
+    """Parts with a leading axis of vectors, [b, their elements]; those of a scalar parameter are [b]."""
+    return torch.cat([part.reshape(len(part), -1) for part in parts.values()], dim=1)
 
 
 def flat_of(parts: Sequence[Tensor | None], like: list[Tensor]) -> Tensor:

@@ -523,7 +523,7 @@ def by_parameter(vectors: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict
     """Vectors [..., P] by parameter: name -> [...] and its shape."""
     parts = vectors.split([_size(shape) for shape in shapes.values()], dim=-1)
     return {
-        name: part.reshape(*vectors.shape[:-1], *shape)
+        name: part.reshape((*vectors.shape[:-1], *shape))  # one argument: a scalar parameter's shape may be empty
         for (name, shape), part in zip(shapes.items(), parts, strict=True)
     }
 
