@@ -205,3 +205,23 @@ def test_a_product_that_stops_halfway_keeps_what_was_done(tmp_path, monkeypatch)
     gone_on = hessian_diagonal(net, x, y, probes=8, resume=file, progress=lambda *at: rest.append(at))
     assert rest == [(8, 8)]
     assert torch.equal(gone_on.diagonal, product.diagonal)
+
+
+@pytest.mark.parametrize("matrix", ["gauss_newton", "fisher"])
+@pytest.mark.parametrize("of", [torch.float32, torch.bfloat16])
+def test_exact_diagonals_in_another_dtype_than_the_nets(matrix, of):
+    case = CASES["tabular"]
+    net, inputs = built(case).to(of), case.inputs.to(of)
+    found = hessian_diagonal(net, inputs, case.targets, matrix=matrix, dtype=torch.float64)
+    assert next(net.parameters()).dtype == of
+    exact = type(case)(case.build, inputs.double(), case.targets)
+    expected = matrices(net.double(), exact, whole)[matrix].diagonal()
+    torch.testing.assert_close(found.diagonal, expected, rtol=1e-9, atol=1e-13)
+
+
+def test_an_exact_diagonal_of_a_half_net_is_computed_in_float32():
+    case = CASES["tabular"]
+    net, inputs = built(case).to(torch.bfloat16), case.inputs.to(torch.bfloat16)
+    found = hessian_diagonal(net, inputs, case.targets, matrix="fisher").diagonal
+    exact = hessian_diagonal(net, inputs, case.targets, matrix="fisher", dtype=torch.float64).diagonal
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-7)

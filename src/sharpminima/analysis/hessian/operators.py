@@ -314,8 +314,6 @@ class CurvatureProduct:
 
     def _sample_diagonal(self, make: Callable[..., Columns], steps: Steps) -> Tensor:
         """The diagonal from columns of each sample's outputs."""
-        what = f"the exact diagonal of the {self._title} matrix"
-        check_samples(self._loss, self._net, what, ", or method='hutchinson'")
         values = (self._loss, self._net, self._fixed, self._parameters)
         size = sum(parameter.numel() for parameter in self._parameters.values())
         total, done = steps.begin(torch.zeros(size, dtype=torch.float64, device=self.device))
@@ -448,11 +446,20 @@ class GaussNewtonVectorProduct(CurvatureProduct):
     matrix = "gauss_newton"
     _title = "Gauss-Newton"
     _kind = GAUSS_NEWTON
+    _not_of_samples: str | None = None  # why there is no exact diagonal
 
     def _check_loss(self, model: nn.Module) -> None:
         check_apart(self._loss, self._title)
+        try:
+            # Here, with the model and its data as they were given: the net of the products may be of another dtype.
+            what = f"the exact diagonal of the {self._title} matrix"
+            check_samples(self._loss, model, what, ", or method='hutchinson'")
+        except AnalysisError as error:
+            self._not_of_samples = str(error)  # of the diagonal alone; products do without
 
     def _diagonal(self, steps: Steps) -> Tensor:
+        if self._not_of_samples is not None:
+            raise AnalysisError(self._not_of_samples)
         return self._sample_diagonal(of_loss, steps)
 
 
