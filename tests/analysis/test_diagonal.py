@@ -225,3 +225,29 @@ def test_an_exact_diagonal_of_a_half_net_is_computed_in_float32():
     found = hessian_diagonal(net, inputs, case.targets, matrix="fisher").diagonal
     exact = hessian_diagonal(net, inputs, case.targets, matrix="fisher", dtype=torch.float64).diagonal
     torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-7)
+
+
+def with_activation(layer):
+    """One and the same weights, whatever stands between the layers."""
+    return cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 6), layer, nn.Linear(6, 3)))
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "fisher"])
+def test_a_resume_file_of_another_net_with_the_same_weights_is_ignored(matrix, tmp_path, monkeypatch):
+    (x, y), file = cases.data(40), tmp_path / "state"
+    # What the code of the nets gives for the first samples does not tell them apart.
+    x[:4] = 0
+    net, other = with_activation(nn.ReLU()), with_activation(nn.LeakyReLU(0.1))
+    options = {"matrix": matrix, "method": "hutchinson", "probes": 12}
+
+    def stop(done, _):
+        monkeypatch.setattr(STOP, "raised", done == 8)
+
+    with pytest.raises(Stopped):
+        hessian_diagonal(net, x, y, progress=stop, resume=file, **options)
+    monkeypatch.setattr(STOP, "raised", False)
+    assert file.exists()
+    told = []
+    found = hessian_diagonal(other, x, y, progress=lambda *at: told.append(at), resume=file, **options)
+    assert told[0] == (4, 12)  # from the beginning
+    assert torch.equal(found.diagonal, hessian_diagonal(other, x, y, **options).diagonal)

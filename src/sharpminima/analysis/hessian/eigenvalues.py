@@ -169,8 +169,9 @@ def hessian_eigenvalues(
         progress: called with (Lanczos steps done, steps at most); the second of two runs counts on from the most that
             the first may take.
         resume: a file for the state of the iteration, written every minute and on SIGTERM, and removed at the end. A
-            call with the same arguments goes on from it, to the same bits; a file of other arguments is ignored. A loss
-            of one's own is recognised by what it gives: one product more at the start.
+            call with the same arguments goes on from it, to the same bits; a file of other arguments, or of another net
+            with the same weights, is ignored: net and loss are recognised by what they give, one product more at the
+            start.
 
     Memory: of the basis, max(40, 2 k + 20, k + 8 block_size) vectors of the space's dimension (LeNet-5, float32:
     69 MB), or as many as it comes to within ``memory``; in float64 half as many more at a restart, and where those do

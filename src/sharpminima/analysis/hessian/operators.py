@@ -150,8 +150,9 @@ class CurvatureProduct:
     def fingerprint(self, model: nn.Module, masks: Mapping[str, Tensor] | None, facts: Mapping[str, Any]) -> str:
         """Identifies a computation with this operator, built of ``model`` and ``masks``, so that it can go on.
 
-        Data are identified by their values, batch after batch. A loss of one's own has no name that identifies it: it
-        is known by what it gives, a product with a random vector, and so is what else changes the matrix.
+        Weights and data are identified by their values, batch after batch. The code of a net, or of a loss of one's
+        own, has no name that identifies it: it is known by what it gives, a product with a random vector, and so is
+        what else changes the matrix.
         """
         settings = {"matrix": self.matrix, "space": self.space, "scaling": self.scaling, "masks": sorted(masks or {})}
 
@@ -159,10 +160,9 @@ class CurvatureProduct:
             yield from (*model.parameters(), *model.buffers(), *(mask for _, mask in sorted((masks or {}).items())))
             yield self._kept
             yield from self._loss.tensors()
-            if not self._loss.usual:
-                draws = generator(0, "fingerprint of a product")
-                vector = torch.randn(1, self.dimension, generator=draws, dtype=torch.float64).to(self.device)
-                yield self._products(vector)
+            draws = generator(0, "fingerprint of a product")
+            vector = torch.randn(1, self.dimension, generator=draws, dtype=torch.float64).to(self.device)
+            yield self._unscaled(vector)
 
         return fingerprint_of({**settings, **facts}, tensors())
 
