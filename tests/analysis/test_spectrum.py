@@ -175,3 +175,19 @@ def test_errors():
         fails(function, "there is no scaling 'x'", scaling="x")
         with pytest.raises(AnalysisError, match="labels run from 1 to 3"):
             function(data[0], data[1], data[2] + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("values", [(2 / 3, 2 / 3, 2 / 3), (100.0, 100.0, 101.0)])
+def test_nodes_that_no_eigenvalue_belongs_to_are_not_seen(values, dtype):
+    # The mean over samples of c (w x)^2 / 2 with inputs that are each of one entry: the Hessian is diagonal.
+    net = nn.Linear(3, 1, bias=False).to(dtype)
+    x = torch.eye(3, dtype=dtype).repeat(10, 1)
+    curvature = 3 * torch.tensor(values, dtype=dtype).repeat(10)
+    found = hessian_density(net, x, curvature, criterion=lambda z, c: (c * z[:, 0].square()).mean() / 2)
+    lowest, highest = values[0], values[-1]
+    assert f"eigenvalues seen from {lowest:.4g} to {highest:.4g}" in str(found)
+    assert found.sigma == pytest.approx((highest - lowest or highest) / 100, rel=1e-3)
+    ends = torch.tensor([lowest - 4 * found.sigma, highest + 4 * found.sigma], dtype=torch.float64)
+    torch.testing.assert_close(found.grid[[0, -1]], ends, rtol=1e-6, atol=0)
+    assert float(torch.trapezoid(found.density, found.grid)) == pytest.approx(1, abs=1e-3)

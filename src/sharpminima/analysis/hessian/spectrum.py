@@ -66,7 +66,9 @@ class HessianDensity(Result):
     drawn_by = "sharpminima.figures.results:density"
 
     nodes: Tensor  # float64 [probes, steps]; eigenvalues as each probe sees them, ascending; nats
-    weights: Tensor  # float64 [probes, steps]; the share of the spectrum at each node; a probe's sum is 1
+    # float64 [probes, steps]; the share of the spectrum at each node; a probe's sum is 1. 0 at a node that is left over
+    # where a probe sees fewer eigenvalues than it makes steps, which says nothing of the spectrum.
+    weights: Tensor
     grid: Tensor  # float64 [points]; eigenvalues at which the density is given
     density: Tensor  # float64 [points]; share of the eigenvalues per nat, smoothed; its integral is 1
     standard_error: Tensor  # float64 [points]; of the density, from the spread of the probes
@@ -79,9 +81,10 @@ class HessianDensity(Result):
     unit: str = "nats"  # of the loss, where it is cross-entropy
 
     def _lines(self) -> tuple[str, str, str]:
+        lowest, highest = _range(self.nodes, self.weights)
         return (
             f"HessianDensity: over {self.dimension:,} parameters ({self.space})",
-            f"eigenvalues seen from {float(self.nodes.min()):.4g} to {float(self.nodes.max()):.4g} {self.unit}",
+            f"eigenvalues seen from {lowest:.4g} to {highest:.4g} {self.unit}",
             f"{len(self.nodes)} probes of {self.nodes.shape[1]} steps, smoothed by {self.sigma:.2g} {self.unit}; "
             f"{self.hvps} products",
         )
@@ -221,8 +224,8 @@ def hessian_density(
         probes: random sign vectors, at least 2.
         steps: of Lanczos for each probe: products, and nodes. At most the dimension.
         sigma: standard deviation of the Gaussian that smooths the density, in nats; None: a hundredth of the range
-            of the nodes.
-        points: of the grid, which is even and reaches 4 sigma beyond the nodes at both ends.
+            of the nodes that have weight, or of their size where they are all one.
+        points: of the grid, which is even and reaches 4 sigma beyond those nodes at both ends.
         seed: of the probes.
         memory: bytes of the Lanczos bases; None: 1 GiB, or what one probe takes in float32.
         progress: called with (probes done, probes in all).
@@ -287,10 +290,11 @@ def hessian_density(
     if file is not None:
         file.remove()
     nodes, weights = (torch.cat([part[name] for part in finished]) for name in ("nodes", "weights"))
-    lowest, highest = float(nodes.min()), float(nodes.max())
+    lowest, highest = _range(nodes, weights)
     if sigma is None:
-        # A spectrum of one value has no range, one of zeros no scale either.
-        sigma = (highest - lowest or abs(highest) or 1.0) / 100
+        # A spectrum of one value has no range but rounding, one of zeros no scale either.
+        scale = max(abs(lowest), abs(highest))
+        sigma = (highest - lowest if highest - lowest > rounding * scale else scale or 1.0) / 100
     grid = torch.linspace(lowest - _REACH * sigma, highest + _REACH * sigma, points, dtype=torch.float64)
     distances = (grid[:, None, None] - nodes) / sigma
     kernels = torch.exp(-distances.square() / 2) / (sigma * math.sqrt(2 * math.pi))
@@ -309,6 +313,12 @@ def hessian_density(
         matrix=matrix,
         unit=product.unit,
     )
+
+
+def _range(nodes: Tensor, weights: Tensor) -> tuple[float, float]:
+    """The lowest and the highest node that has weight."""
+    seen = nodes[weights > 0]
+    return float(seen.min()), float(seen.max())
 
 
 class _Kept:
