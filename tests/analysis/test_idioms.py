@@ -1,5 +1,7 @@
 """Usual and unusual nets: what is measured of each agrees with a slow way that knows no tricks."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -24,6 +26,8 @@ def reference(net, images, labels, vectors):
     with pytest.MonkeyPatch.context() as patch, sdpa_kernel(SDPBackend.MATH):
         patch.setattr(torch.backends.mkldnn, "enabled", False)  # its recurrent layers have no second derivatives
         patch.setattr(nn.Hardsigmoid, "forward", lambda _, x: (x + 3).clamp(0, 6) / 6)  # nor has torch's
+        for module in (torch, sys.modules["torch.nn.utils.weight_norm"]):  # whose second derivatives are wrong
+            patch.setattr(module, "_weight_norm", weight_norm)
         loss = F.cross_entropy(functional_call(net, values, (images,)), labels)
         gradient = torch.autograd.grad(loss, inputs, create_graph=True, allow_unused=True, materialize_grads=True)
         flat = torch.cat([part.flatten() for part in gradient])
@@ -32,6 +36,12 @@ def reference(net, images, labels, vectors):
             for vector in vectors
         ]
     return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows]), flat.detach()
+
+
+def weight_norm(v, g, dim=0):
+    """v at length g over all axes but one, or over all (-1), written out."""
+    axes = [axis for axis in range(v.dim()) if axis != dim]
+    return g * v / v.square().sum(axes, keepdim=dim >= 0).sqrt()
 
 
 def masks_of(net):

@@ -341,3 +341,70 @@ def test_scalar_parameters():
         product = MATRICES[matrix](net, images, labels)
         by_products = product(torch.eye(len(expected)).double()).diagonal()
         torch.testing.assert_close(product.diagonal(), by_products, rtol=1e-9, atol=1e-13)
+
+
+class Normed(nn.Module):
+    """A layer whose weight is v at length g, written out."""
+
+    def __init__(self, layer, dim):
+        super().__init__()
+        self.bias = layer.bias
+        self.g, self.v = (nn.Parameter(p.detach().clone()) for p in (layer.weight_g, layer.weight_v))
+        self.axes = [axis for axis in (0, 1) if axis != dim]
+
+    def forward(self, x):
+        lengths = self.v.square().sum(self.axes, keepdim=True).sqrt()
+        return F.linear(x.flatten(1), self.g * self.v / lengths, self.bias)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("dim", [0, 1, None])
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_weight_norm_has_the_derivatives_of_its_formula(matrix, dim):
+    layer = cases.seeded(lambda: nn.utils.weight_norm(nn.Linear(6, 3), dim=dim))
+    draws = torch.Generator().manual_seed(1)
+    x, y = torch.randn(20, 6, generator=draws, dtype=torch.float64), torch.arange(20) % 3
+    with torch.no_grad():
+        layer.weight_g.mul_(1.7)
+    written = Normed(layer, dim)
+    torch.testing.assert_close(layer(x), written(x))
+    found = MATRICES[matrix](layer, x, y)(torch.eye(21 + layer.weight_g.numel()).double())
+    expected = MATRICES[matrix](written, x, y)(torch.eye(len(found)).double())
+    if matrix == "hessian":
+        torch.testing.assert_close(expected, full(written, lambda net: F.cross_entropy(net(x), y)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(found, found.T, rtol=0, atol=1e-12)
+    assert expected.norm() > 0.1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+class Product(torch.autograd.Function):
+    """x times a gain, whose backward pass takes the gain for a constant."""
+
+    @staticmethod
+    def forward(ctx, x, gain):
+        ctx.save_for_backward(x, gain)
+        return x * gain
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, gain = ctx.saved_tensors
+        return gradient * gain.detach(), (gradient * x).sum(0)
+
+
+class Gained(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(12, 4), nn.Linear(4, 3)
+        self.gain = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        return self.out(Product.apply(self.hidden(x.flatten(1)), self.gain))
+
+
+def test_second_derivatives_that_are_not_symmetric_are_refused():
+    net, (images, labels) = cases.seeded(Gained), cases.data(30)
+    hessian = full(net, lambda net: F.cross_entropy(net(images), labels))
+    assert (hessian - hessian.T).norm() > 0.1 * hessian.norm()
+    with pytest.raises(AnalysisError, match=r"second derivatives are not symmetric.*; write it in torch's operations"):
+        HessianVectorProduct(net, images, labels)
+    assert GaussNewtonVectorProduct(net, images, labels)(torch.ones(71)).any()  # takes no second derivative of the net

@@ -129,26 +129,44 @@ def load_forward_mode() -> None:
 
 
 class _Decomposed(TorchFunctionMode):
-    """Computes what has no second derivative in torch by what has."""
+    """Computes what has no second derivative in torch, or a wrong one, by what has.
+
+    Args:
+        plain: hard sigmoids too.
+    """
+
+    def __init__(self, plain: bool) -> None:
+        super().__init__()
+        self._plain = plain
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is F.hardsigmoid:
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **(kwargs or {}))
+        if self._plain and func is F.hardsigmoid:
             return F.hardtanh(args[0] + 3, 0.0, 6.0) / 6
         return func(*args, **(kwargs or {}))
 
 
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """v at length g: torch's kernel takes the length for a constant in its second derivative."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
 @contextlib.contextmanager
 def differentiable_kernels(plain: bool = False) -> Iterator[None]:
-    """Attention by products that have second derivatives; with ``plain`` recurrent layers and hard sigmoids too."""
+    """Attention and weight norm by products that have second derivatives.
+
+    With ``plain`` recurrent layers and hard sigmoids too.
+    """
     backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
     before = [backend.enabled for backend in backends]
     try:
         if plain:
             for backend in backends:
                 backend.enabled = False  # their `flags` set more than this
-        with sdpa_kernel(SDPBackend.MATH), _Decomposed() if plain else contextlib.nullcontext():
+        with sdpa_kernel(SDPBackend.MATH), _Decomposed(plain):
             yield
     finally:
         for backend, enabled in zip(backends, before, strict=True):

@@ -87,7 +87,7 @@ def find_way(
 
     Raises:
         AnalysisError: the loss depends on no parameter, the net computes in less than float32, or has no second
-            derivatives.
+            derivatives, or such as are not symmetric.
     """
     whole = whole_of(model, dtype)
     chosen: slice | Tensor = slice(None) if survivors.all() else survivors
@@ -123,6 +123,7 @@ def find_way(
         raise AnalysisError("the loss depends on no parameter of the model, so there is no Hessian")
     scale = torch.stack([output.detach().abs().max() for output in outputs if output.numel()]).max().clamp(min=1)
     plain, expected = _reference(lambda: tried(whole, kind.backward, 2))
+    _check_symmetry(*(vector[chosen] for vector in vectors), *expected)
     with differentiable_kernels(plain):
 
         def agrees(reduced: Reduced, product: Product, count: int, folding: Folding | None = None) -> bool:
@@ -158,6 +159,20 @@ def find_way(
                     kept = keep and agrees(reduced, once, 1, folding)
                     return reduced, Way(product, kind.vectorised if together else product, plain, kept, folding)
     return whole, Way(kind.backward, kind.backward, plain, False)
+
+
+def _check_symmetry(u: Tensor, v: Tensor, image_of_u: Tensor, image_of_v: Tensor) -> None:
+    """Check that u.Hv = v.Hu for random vectors, which holds for the derivatives of a gradient.
+
+    Raises:
+        AnalysisError: it does not.
+    """
+    difference, length = (u @ image_of_v - v @ image_of_u).abs(), torch.maximum(image_of_u.norm(), image_of_v.norm())
+    if difference > _SAME * length:  # not so of what is not finite, which tells nothing
+        raise AnalysisError(
+            "the second derivatives are not symmetric, so they are those of no function: the backward pass of a layer, "
+            "or of the loss, leaves one out (an autograd.Function, a fused kernel); write it in torch's operations"
+        )
 
 
 def _reference(compute: Callable[[], Tensor]) -> tuple[bool, Tensor]:

@@ -185,8 +185,8 @@ def hessian_eigenvalues(
             (which) that are not offered; weights or products are NaN or infinite; images, labels or masks of a wrong
             shape, type, range or device; batches that can be read once only or differ from pass to pass; a loss that is
             not one number or sums over samples; masks that remove everything; a model that draws random numbers or
-            mixes the images of a batch in eval mode, that has no second derivatives or depends on no parameter, that is
-            compiled, quantised or wrapped, or fails.
+            mixes the images of a batch in eval mode, that has no second derivatives, or such as are not symmetric, or
+            depends on no parameter, that is compiled, quantised or wrapped, or fails.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
