@@ -9,11 +9,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sharpminima.analysis import HessianVectorProduct, loss_barrier
+from sharpminima.analysis import MATRICES, HessianVectorProduct, loss_barrier
 from sharpminima.nets.evaluation import evaluate, gradient_norm
 
 from . import cases
-from .idioms import IDIOMS, idiom, samples
+from .idioms import IDIOMS, Of, idiom, samples
+from .test_operators import jacobian
 
 
 def reference(net, images, labels, vectors):
@@ -113,3 +114,75 @@ def test_barriers_are_those_of_the_nets_between(name):
             parameter.mul_(0.75)
     expected = [evaluate(net, images, labels).loss for net in (center, middle, target)]
     torch.testing.assert_close(found.loss, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+class Headed(nn.Module):
+    """A frozen layer without a gradient below a head: a traced copy knows nothing of ``no_grad``."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.a, self.b = nn.Linear(16, 5, bias=False), nn.Linear(5, 3, bias=bias)
+
+    def forward(self, x):
+        with torch.no_grad():
+            features = torch.relu(self.a(x.flatten(1)))
+        return self.b(features)
+
+
+def hinge(outputs, targets):
+    """Mean squared hinge, zero beyond a margin."""
+    return (1 - outputs * (2 * F.one_hot(targets, 3) - 1)).relu().square().sum(1).mean()
+
+
+def head_is_sure(net):
+    with torch.no_grad():
+        net.b.bias.copy_(torch.tensor([9.0, -9.0, -9.0]))
+
+
+def without(labels):
+    """Labels of which the first are left out, and a criterion that counts them all the same."""
+    return torch.cat([torch.full((4,), -100), labels[4:]]), lambda z, y: F.cross_entropy(z, y, reduction="sum") / len(z)
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton", "fisher"])
+@pytest.mark.parametrize("case", ["zeros", "zeros and a bias", "left out", "flat loss", "usual"])
+def test_ways_are_tried_where_the_first_samples_show_nothing(case, matrix):
+    draws = torch.Generator().manual_seed(1)
+    images, labels = torch.randn(40, 1, 4, 4, generator=draws, dtype=torch.float64), torch.arange(40) % 3
+    net, criterion = cases.seeded(lambda: Headed(case not in ("zeros", "usual")), 1), None
+    if case.startswith("zeros"):
+        images[:4] = 0
+    if case == "flat loss":
+        criterion = hinge
+        head_is_sure(net)
+        labels[:4] = 0
+    if case == "left out":
+        labels, criterion = without(labels)
+    net.eval()
+    z = net(images)
+    rows = jacobian(net, z).view(40, 3, -1)
+    of = criterion or F.cross_entropy
+    leaf = z.detach().requires_grad_()
+    slope = torch.autograd.grad(of(leaf, labels), leaf, create_graph=True)[0]
+    if matrix == "fisher":
+        expected = torch.einsum("nc,ncp->np", slope.detach() * 40, rows)
+        expected = expected.T @ expected / 40
+    else:  # the net is linear in what has a gradient
+        bends = torch.stack([torch.autograd.grad(s, leaf, retain_graph=True)[0].flatten() for s in slope.flatten()])
+        flat = rows.reshape(120, -1)
+        expected = flat.T @ bends @ flat
+    assert expected.norm() > 0.05
+    found = MATRICES[matrix](net, images, labels, criterion=criterion)(torch.eye(len(expected)).double())
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_inputs_that_a_net_takes_without_noise_alone_are_no_trial():
+    # The logarithm of what noise makes negative is NaN: the trial with the samples as they are decides.
+    net = cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
+    logarithm = Of(lambda net, x: net.net(x.log()), net=net)
+    images, labels = samples()
+    images = images.abs() + 1e-3
+    product = HessianVectorProduct(logarithm, images, labels)
+    found, expected = product(torch.eye(111).double()), torch.from_numpy(cases.full_hessian(logarithm, images, labels))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert product._way.single is not HessianVectorProduct._kind.backward

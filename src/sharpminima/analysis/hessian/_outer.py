@@ -15,7 +15,7 @@ from torch.func import grad, jvp, vjp, vmap
 
 from sharpminima.analysis._loss import MeanLoss, Part
 from sharpminima.analysis._structure import floating_of, with_floating
-from sharpminima.analysis.hessian._products import Kind, Parameters, each, flat_of, rows_of
+from sharpminima.analysis.hessian._products import Kind, Losses, Parameters, each, flat_of, rows_of
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.modes import eval_mode, measuring
 
@@ -152,8 +152,8 @@ def gradients_of(total: Callable[[Outputs], Tensor], outputs: Outputs) -> Output
 
 def _sandwich(
     middle: Middle, eager: Middle
-) -> Callable[[MeanLoss, nn.Module, Parameters, Part, Tensor | float], Sandwich]:
-    def function(loss: MeanLoss, net: nn.Module, fixed: Parameters, part: Part, scale: Tensor | float) -> Sandwich:
+) -> Callable[[Losses, nn.Module, Parameters, Part, Tensor | float], Sandwich]:
+    def function(loss: Losses, net: nn.Module, fixed: Parameters, part: Part, scale: Tensor | float) -> Sandwich:
         structure: list[Any] = [None]  # what the net gave last, whose floating point tensors are the outputs
 
         def outputs(parameters: Parameters) -> Outputs:

@@ -3,9 +3,9 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from sharpminima.analysis._loss import MeanLoss, Part
+from sharpminima.analysis._loss import Part
 from sharpminima.analysis.hessian._convolution import OwnConvolutions
 
 Parameters = dict[str, Tensor]
@@ -174,13 +174,28 @@ def differentiable_kernels(plain: bool = False) -> Iterator[None]:
                 backend.enabled = enabled
 
 
+class Losses(Protocol):
+    """A loss of batches, as `MeanLoss` is one."""
+
+    def outputs(self, net: nn.Module, parameters: Mapping[str, Tensor], part: Part) -> Any:
+        """What a net gives for a batch with these parameters."""
+
+    def of_outputs(self, outputs: Any, part: Part, scale: Tensor | float = 1.0) -> Tensor:
+        """The sum of the samples' losses, of outputs divided by a scale where the loss has one."""
+
+    def total(
+        self, net: nn.Module, parameters: Mapping[str, Tensor], part: Part, scale: Tensor | float = 1.0
+    ) -> Tensor:
+        """The sum of the samples' losses with these parameters."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A matrix of curvature, by what its products are made of and three ways to them."""
 
     # Of the loss, a net, those of its parameters that stand still, a batch and the scale of its logits: what the ways
     # take, a function of the other parameters.
-    function: Callable[[MeanLoss, nn.Module, Parameters, Part, Tensor | float], Any]
+    function: Callable[[Losses, nn.Module, Parameters, Part, Tensor | float], Any]
     forward: Product  # in forward mode, one vector after another
     vectorised: Product  # all vectors in one pass
     backward: Product  # for nets that have no forward mode
@@ -189,7 +204,7 @@ class Kind:
     gradient: Callable[[Any, Parameters], Tensor] | None = None
 
 
-def _total(loss: MeanLoss, net: nn.Module, fixed: Parameters, part: Part, scale: Tensor | float) -> Loss:
+def _total(loss: Losses, net: nn.Module, fixed: Parameters, part: Part, scale: Tensor | float) -> Loss:
     return lambda parameters: loss.total(net, fixed | parameters, part, scale)
 
 

@@ -1,20 +1,21 @@
 """Which ways to a product of a matrix of curvature a net allows, and which net to go through."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._loss import MeanLoss
+from sharpminima.analysis._loss import MeanLoss, Part
 from sharpminima.analysis._reduced import Reduced, reductions, whole_of
-from sharpminima.analysis._structure import floating_of
+from sharpminima.analysis._structure import floating_of, mapped
 from sharpminima.analysis.hessian._folding import Folding, folding_of
 from sharpminima.analysis.hessian._products import (
     HESSIAN,
     Kind,
+    Losses,
     Parameters,
     Product,
     differentiable_kernels,
@@ -53,6 +54,62 @@ class Differentiated:
         )
 
 
+class _Quadratic:
+    """Random quadratics of a net's outputs in place of their loss: they see the net where its loss is flat."""
+
+    def __init__(self, loss: MeanLoss, outputs: Sequence[Tensor]) -> None:
+        draws = generator(0, "trial of a net")
+        self._loss = loss
+        self._terms = [(_normal_like(output, draws), _normal_like(output, draws)) for output in outputs]
+
+    def outputs(self, net: nn.Module, parameters: Mapping[str, Tensor], part: Part) -> Any:
+        return self._loss.outputs(net, parameters, part)
+
+    def of_outputs(self, outputs: Any, part: Part, scale: Tensor | float = 1.0) -> Tensor:
+        values = [output / scale for output in floating_of(outputs)]
+        return torch.stack(
+            [((slope + bend * value) * value).sum() for value, (slope, bend) in zip(values, self._terms, strict=True)]
+        ).sum()
+
+    def total(
+        self, net: nn.Module, parameters: Mapping[str, Tensor], part: Part, scale: Tensor | float = 1.0
+    ) -> Tensor:
+        return self.of_outputs(self.outputs(net, parameters, part), part, scale)
+
+
+def _normal_like(tensor: Tensor, draws: torch.Generator) -> Tensor:
+    return torch.randn(tensor.shape, generator=draws, dtype=torch.float64).to(tensor)
+
+
+def _noisy(part: Part) -> Part:
+    """A batch whose floating point inputs are moved by as much as they vary, so that none of them is all zeros."""
+    draws = generator(0, "noise on samples")
+
+    def moved(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        there = tensor.nan_to_num(0.0, 0.0, 0.0)
+        spread = there.double().std(correction=0).to(there)
+        return there + _normal_like(there, draws) * torch.where(spread > 0, spread, 1.0)
+
+    args, kwargs = mapped((part.args, part.kwargs), moved)
+    return Part(args, kwargs, part.targets, part.count)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a way through a net is tried with."""
+
+    loss: Losses
+    part: Part
+    scale: Tensor  # Logits of the size of 1: a net that is certain of its classes has no curvature to compare.
+
+    @classmethod
+    def of(cls, loss: Losses, part: Part, outputs: Sequence[Tensor]) -> "_Trial":
+        largest = torch.stack([output.detach().abs().max() for output in outputs if output.numel()]).max()
+        return cls(loss, part, largest.clamp(min=1))
+
+
 @dataclass(frozen=True)
 class Way:
     """How a net's products are computed."""
@@ -76,8 +133,11 @@ def find_way(
 ) -> tuple[Reduced, Way]:
     """The net, and the fastest way through it, that agree with double backward through the whole net.
 
-    They are tried on few samples and two vectors. So a net without a rule for forward mode, a layout that it does not
-    take, hooks, parts without gradient and other code that a smaller net does not see cost time, and not the result.
+    They are tried on few samples and two vectors, and once more with noise on the samples and a random quadratic of
+    the outputs in place of the loss: samples that are zero, or whose loss is flat, show nothing. So a net without a
+    rule for forward mode, a layout that it does not take, hooks, parts without gradient and other code that a smaller
+    net does not see cost time, and not the result. Where no trial shows anything, or of a loss of one's own that with
+    the samples does not, it is double backward through the whole net.
 
     Args:
         survivors: bool [P].
@@ -96,13 +156,12 @@ def find_way(
     vectors = torch.zeros(2, len(survivors), dtype=next(whole.net.parameters()).dtype, device=survivors.device)
     for vector in vectors:
         vector[chosen] = torch.randn(int(survivors.sum()), generator=draws, dtype=torch.float64).to(vectors)
-    scale = torch.ones(())
 
-    def tried(reduced: Reduced, product: Product, count: int, folding: Folding | None = None) -> Tensor:
+    def tried(trial: _Trial, reduced: Reduced, product: Product, count: int, folding: Folding | None = None) -> Tensor:
         part = Differentiated.of(reduced, wanted)
         net = part.net if folding is None else folding.net
-        # Logits of the size of 1: a net that is certain of its classes has no curvature to compare.
-        function = kind.function(loss, net, part.fixed, loss.prepared(loss.few, dtype, reduced.layout), scale)
+        prepared = loss.prepared(trial.part, dtype, reduced.layout)
+        function = kind.function(trial.loss, net, part.fixed, prepared, trial.scale)
         places = part.places.to(vectors.device)
         directions = split(vectors[:count, places], part.parameters)
         images = vectors.new_zeros(count, len(survivors))
@@ -121,20 +180,36 @@ def find_way(
         raise AnalysisError(f"the model computes in {coarse[0]}, too coarse for curvature; let it take float32")
     if not any(output.requires_grad for output in outputs):
         raise AnalysisError("the loss depends on no parameter of the model, so there is no Hessian")
-    scale = torch.stack([output.detach().abs().max() for output in outputs if output.numel()]).max().clamp(min=1)
-    plain, expected = _reference(lambda: tried(whole, kind.backward, 2))
-    _check_symmetry(*(vector[chosen] for vector in vectors), *expected)
+    own = _Trial.of(loss, loss.few, outputs)
+    plain, expected = _reference(lambda: tried(own, whole, kind.backward, 2))
+    trials = [(own, expected)] if _tells(expected) else []
     with differentiable_kernels(plain):
+        try:
+            noisy = _noisy(loss.few)
+            outputs = floating_of(loss.checked_outputs(whole.net, loss.prepared(noisy, dtype, whole.layout)))
+            quadratic = _Trial.of(_Quadratic(loss, outputs), noisy, outputs)
+            expected = tried(quadratic, whole, kind.backward, 2)
+            trials += [(quadratic, expected)] if _tells(expected) else []
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # whatever the model's own code makes of such inputs
+            pass
+        for _, expected in trials:
+            _check_symmetry(*(vector[chosen] for vector in vectors), *expected)
+        if not trials or (trials[0][0] is not own and not loss.usual):
+            return whole, Way(kind.backward, kind.backward, plain, False)
 
         def agrees(reduced: Reduced, product: Product, count: int, folding: Folding | None = None) -> bool:
             try:
-                images = tried(reduced, product, count, folding)
+                for trial, expected in trials:
+                    images = tried(trial, reduced, product, count, folding)
+                    if not (images - expected[:count]).norm() <= _SAME * expected[:count].norm():
+                        return False
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # whatever torch or the model's own code make of a mode, a layout, a transform
                 return False
-            error, length = (images - expected[:count]).norm(), expected[:count].norm()
-            return not length.isfinite() or bool(error <= _SAME * length)
+            return True
 
         def in_one_pass(reduced: Reduced, folding: Folding | None) -> bool:
             with warnings.catch_warnings():
@@ -168,11 +243,17 @@ def _check_symmetry(u: Tensor, v: Tensor, image_of_u: Tensor, image_of_v: Tensor
         AnalysisError: it does not.
     """
     difference, length = (u @ image_of_v - v @ image_of_u).abs(), torch.maximum(image_of_u.norm(), image_of_v.norm())
-    if difference > _SAME * length:  # not so of what is not finite, which tells nothing
+    if difference > _SAME * length:
         raise AnalysisError(
             "the second derivatives are not symmetric, so they are those of no function: the backward pass of a layer, "
             "or of the loss, leaves one out (an autograd.Function, a fused kernel); write it in torch's operations"
         )
+
+
+def _tells(expected: Tensor) -> bool:
+    """Whether each of some products is one that others can be compared with."""
+    lengths = expected.norm(dim=1)
+    return bool((lengths.isfinite() & (lengths > 0)).all())
 
 
 def _reference(compute: Callable[[], Tensor]) -> tuple[bool, Tensor]:
