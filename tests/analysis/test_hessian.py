@@ -9,10 +9,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from sharpminima.analysis import HessianVectorProduct, hessian_eigenvalues
+from sharpminima.analysis.hessian import _lanczos
 from sharpminima.analysis.hessian._lanczos import largest_eigenpairs
 from sharpminima.base.errors import AnalysisError
+from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.checkpoint import load_checkpoint
 from sharpminima.nets.models import build_model
+from sharpminima.nets.resume import ResumeFile
 from sharpminima.nets.sparse import SparseConv2d
 from sharpminima.runtime.rng import generator
 
@@ -459,3 +462,107 @@ def test_errors():
 
 def _but_bias(model):
     return [(name, parameter) for name, parameter in model.named_parameters() if name != "5.bias"]
+
+
+SPECTRA = {
+    "each four times": np.repeat(np.r_[3.0, 2.9, 2.7, np.linspace(0, 2.5, 60)], 4),
+    "one of them, far": np.r_[[9.0] * 3, [4.0, 3.0, 2.0], np.linspace(-1, 1, 200)],
+    "the last of them": np.r_[[9.0, 4.0, 3.0], [2.0] * 4, np.linspace(-1, 1, 200)],
+    "near the others": np.r_[np.linspace(2.9, 3.0, 4), [3.0] * 2, np.linspace(0, 2.8, 200)],
+    "single": np.r_[[9.0, 5.0, 4.0, 3.0, 2.0], np.linspace(-1, 1, 200)],
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("block_size", [1, 3])
+@pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
+def test_multiple_eigenvalues_are_listed_as_often_as_they_occur(spectrum, block_size, seed):
+    values, _ = lanczos(rotated(spectrum), 5, block_size, tol=1e-6, seed=seed)
+    np.testing.assert_allclose(values, np.sort(spectrum)[::-1][:5], atol=1e-5)
+
+
+def test_a_regression_has_each_eigenvalue_once_an_output():
+    # Of MSE over 4 outputs, H is 4 copies of X.T X / (2 N), X with a column of ones.
+    draws = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(400, size, generator=draws, dtype=torch.float64) for size in (100, 4))
+    net = cases.seeded(lambda: nn.Linear(100, 4))
+    design = torch.cat([x, torch.ones(400, 1).double()], dim=1)
+    every = torch.linalg.eigvalsh(design.T @ design / 800).flip(0).repeat_interleave(4)
+    for which, expected in (
+        ("LA", every[:6]),
+        ("LM", every[:6]),
+        ("SA", every.flip(0)[:6]),
+        ("BE", torch.cat([every[:3], every[-3:]])),
+    ):
+        found = hessian_eigenvalues(net, x, y, criterion=nn.MSELoss(), k=6, which=which, tol=1e-6)
+        assert found.converged.all()
+        torch.testing.assert_close(found.eigenvalues, expected, rtol=0, atol=1e-6 * float(every[0]))
+        vectors = found.eigenvectors
+        torch.testing.assert_close(vectors @ vectors.T, torch.eye(6).double(), rtol=0, atol=1e-6)
+
+
+def test_a_head_of_zeros_has_each_eigenvalue_once_a_class_but_one():
+    # Equal probabilities of C classes: H is (I - 11'/C) / C times the second moments of features and bias.
+    net = cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 10)))
+    with torch.no_grad():
+        for parameter in net[3].parameters():
+            parameter.zero_()
+    images, labels = cases.data(50, classes=10)
+    features = torch.cat([net[:3](images).detach(), torch.ones(50, 1).double()], dim=1)
+    moments = torch.linalg.eigvalsh(features.T @ features / 50).flip(0) / 10
+    found = hessian_eigenvalues(net, images, labels, k=12, parameters="3", tol=1e-8)
+    torch.testing.assert_close(found.eigenvalues, moments.repeat_interleave(9)[:12], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("memory", [None, 9 * 8 * 300])
+def test_where_nothing_was_overlooked_the_search_leaves_every_bit(memory, monkeypatch):
+    matrix = torch.as_tensor(rotated(np.r_[[9.0, 5.0, 4.0, 3.0, 2.0], np.linspace(-1, 1, 295)]))
+
+    def found():
+        plan = None if memory is None else _lanczos.Plan(memory // (8 * 300), torch.float64, 100)
+        options = {"block_size": 1, "tol": 1e-6, "max_iterations": 9000, "rounding": 1e-14, "plan": plan}
+        return largest_eigenpairs(lambda v: v @ matrix, 300, 5, generator=generator(0, "test"), **options)
+
+    vectors, iterations, scale, products = found()
+    monkeypatch.setattr(_lanczos, "_OVERLOOKED", 1.0)  # it ends with its first step
+    briefly = found()
+    assert torch.equal(vectors, briefly[0])
+    assert scale == briefly[2]
+    assert iterations == products > briefly[3]
+    assert products - briefly[3] < briefly[3] / 3
+
+
+@pytest.mark.parametrize("memory", [None, 9 * 4 * 505])
+def test_a_search_for_copies_goes_on_to_the_same_bits(memory, tmp_path, monkeypatch):
+    draws = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(200, size, generator=draws) for size in (100, 5))
+    net = cases.seeded(lambda: nn.Linear(100, 5)).float()
+    options = {"criterion": nn.MSELoss(), "k": 3, "tol": 1e-3, "memory": memory, "max_iterations": 2000}
+    whole, file, saved = hessian_eigenvalues(net, x, y, **options), tmp_path / "state", []
+    save = ResumeFile.save
+
+    def noted(self, tree):
+        saved.append(tree.get("search"))
+        save(self, tree)
+
+    def stop(done, _):
+        monkeypatch.setattr(STOP, "raised", done % 7 == 0)
+
+    monkeypatch.setattr(ResumeFile, "save", noted)
+    for _ in range(whole.hvps):
+        try:
+            again = hessian_eigenvalues(net, x, y, progress=stop, resume=file, **options)
+            break
+        except Stopped:
+            monkeypatch.setattr(STOP, "raised", False)
+    assert any(search is not None for search in saved)
+    assert torch.equal(again.eigenvectors, whole.eigenvectors)
+    assert torch.equal(again.eigenvalues, whole.eigenvalues)
+    assert (again.iterations, again.hvps) == (whole.iterations, whole.hvps)
+
+
+def test_a_search_ends_with_the_steps():
+    spectrum = np.r_[[9.0] * 2, [5.0, 4.0], np.linspace(0, 1, 200)]
+    for most in range(5, 40):
+        _, iterations = lanczos(rotated(spectrum), 4, tol=1e-8, max_iterations=most)
+        assert iterations <= most

@@ -1,5 +1,6 @@
 """Eigenvalues of a symmetric operator that is known only by its products with vectors."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpminima.analysis._structure import mapped
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.stop import Stopped
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.memory import available_memory
+from sharpminima.runtime.rng import derive_seed
 
 BUDGET = 1 << 30
 """Bytes that a Lanczos basis takes where no other number is given."""
+
+_OVERLOOKED = 1e-2  # probability, at most, that a further copy of an eigenvalue is not seen
 
 COLUMNS = 1 << 14  # of a basis in float32 that are computed with at once: they stay in a cache
 
@@ -152,24 +157,46 @@ class Basis:
             block[:, part] -= weights @ self._part(part)
         return block
 
-    def rotate(self, rotation: Tensor) -> None:
-        """Take the combinations [filled, n] of the vectors in their place."""
-        weights = rotation.T.to(self._rows.dtype)
+    def rotate(self, rotation: Tensor, first: int = 0) -> None:
+        """Take the combinations [n, m] of the n vectors from ``first`` on in their place."""
+        self._mix(first, rotation)
+
+    def divide(self, wanted: Tensor, others: Tensor) -> None:
+        """Take combinations of all vectors in their place: first those that are wanted, then others.
+
+        The bits of the former are those of `released`, and do not depend on the latter.
+        """
+        self._mix(0, wanted, others)
+
+    def _mix(self, first: int, *rotations: Tensor) -> None:
+        weights = [rotation.T.to(self._rows.dtype) for rotation in rotations]
         for part in self._parts:
-            self._rows[: rotation.shape[1], part] = weights @ self._part(part)
-        self.filled = rotation.shape[1]
+            rows = self._rows[first : self.filled, part]
+            mixed = [each @ rows for each in weights]
+            place = first
+            for block in mixed:
+                self._rows[place : place + len(block), part] = block
+                place += len(block)
+        self.filled = first + sum(map(len, weights))
 
     def row(self, number: int) -> Tensor:
         """One of the vectors: float64 [1, dimension]."""
         return self._rows[number : number + 1].double()
 
-    def released(self, rotation: Tensor) -> Tensor:
-        """Combinations [filled, n] of the vectors, float64 [n, dimension]; the basis is empty afterwards."""
-        if self._whole:
-            return rotation.T @ self._part(self._parts[0])
-        self.rotate(rotation)
-        rows = self._rows[: self.filled].clone()
-        self._rows, self.filled = rows.new_empty(0), 0
+    def cut(self, first: int) -> Tensor:
+        """The vectors from ``first`` on, which the basis is without afterwards."""
+        rows = self._rows[first : self.filled].clone()
+        self.filled = first
+        return rows
+
+    def released(self, rotation: Tensor | None = None) -> Tensor:
+        """Combinations [filled, n] of the vectors, or they themselves, float64; the basis is empty afterwards."""
+        if rotation is not None:
+            if self._whole:
+                return rotation.T @ self._part(self._parts[0])
+            self.rotate(rotation)
+        rows = self.cut(0)
+        self._rows = rows.new_empty(0)
         return rows.double()
 
     def tensor(self) -> Tensor:
@@ -181,15 +208,54 @@ class Basis:
 
 
 @dataclass
+class _Search:
+    """A search outside of the k vectors that have converged, the first of the basis, before a product."""
+
+    values: Tensor  # of the k vectors, the largest first
+    locked: int  # vectors of the basis that the search is orthogonal to
+    scale: float  # the largest Ritz value in magnitude
+    margin: float  # what counts as rounding
+    projected: Tensor  # the operator in the vectors behind the locked ones, float64
+    starts: Tensor  # the random vectors that it began with, in those vectors, float64 [size, b]
+    block: Tensor  # the vectors to multiply next
+
+    @property
+    def threshold(self) -> float:
+        """A copy below it would not change the k values."""
+        return float(self.values[-1]) + self.margin
+
+    def chance(self, filled: int, first: int, coupling: Tensor, dimension: int) -> float:
+        """The probability, at most, that an eigenvalue which would change the k values is still to be seen.
+
+        Let T be the operator in the vectors of the search, of which E are the newest, and C.T the coupling to what lies
+        outside of them. The part y of a unit eigenvector in these vectors has (lambda - T) y = E C.T d, with d no
+        longer than 1. So the starts S, in which it has S.T y, were nearly orthogonal to it if they have not shown it:
+        as unlikely as S.T (lambda - T)^-1 E C.T is small. Where lambda is above all eigenvalues of T, it is the less
+        likely the larger it is. A restart leaves out what it drops.
+        """
+        least = self.values[self.values > self.threshold].min()
+        newest = self.projected.new_zeros(filled, coupling.shape[0])
+        newest[first:] = coupling.T
+        shifted = torch.eye(filled, dtype=torch.float64, device=newest.device) * least
+        solved = torch.linalg.solve(shifted - self.projected[:filled, :filled], newest)
+        largest = float(torch.linalg.matrix_norm(self.starts[:filled].T @ solved, ord=2))
+        one = largest * math.sqrt(
+            2 * (dimension - self.locked) / math.pi
+        )  # of one start: a normal number's density at 0
+        return min(1.0, one) ** self.starts.shape[1]
+
+
+@dataclass
 class _State:
     """Where the iteration stands before a product."""
 
-    iteration: int
+    iteration: int  # the step under way; of a search, those that are done
     block: Tensor  # the vectors to multiply next, [b, dimension] in the basis's dtype
     projected: Tensor  # the operator in the basis, float64 [size, size]
     closed: bool = False  # has a Krylov space closed?
     settled: Tensor | None = None  # the k largest Ritz values when it last did
     products: int = 0  # vectors multiplied so far
+    search: _Search | None = None  # for what the iteration, which has converged, may have overlooked
 
 
 def largest_eigenpairs(
@@ -221,8 +287,11 @@ def largest_eigenpairs(
 
     A block of b vectors finds b copies of a multiple eigenvalue. Where the Krylov space closes (in operators
     with few distinct eigenvalues, as a dead net's), new random blocks are tried until one of them leaves the k
-    values unchanged: so eigenvalues of any multiplicity are listed as often as they occur. Where the k vectors
-    converge before it closes, an exactly multiple eigenvalue may be listed b times only.
+    values unchanged. Where the k vectors converge before it closes, a search goes on outside of them, from a random
+    block of its own: what was found and is not among the k is left out of it too, so that few steps show a copy. It
+    ends once the probability that there is one which would change the k values is below 0.01, or the steps are used
+    up; the vectors that have converged are left as they are, bit by bit. If it finds one, the iteration goes on from
+    there, and so on. So eigenvalues of any multiplicity are listed as often as they occur.
 
     Args:
         product: [b, dimension] in the basis's dtype -> float64 [b, dimension], symmetric, of b <= block_size vectors.
@@ -245,49 +314,124 @@ def largest_eigenpairs(
     size, keep = plan.size, _kept(plan.size, k)
     basis = Basis(plan, dimension, device)
 
-    def random_block() -> Tensor:
+    def random_block(draws: torch.Generator) -> Tensor:
         count = min(block_size, dimension - basis.filled)
-        draws = torch.randn(count, dimension, generator=generator, dtype=torch.float64).to(device, plan.dtype)
-        return torch.linalg.qr(basis.orthogonalised(draws).T)[0].T
+        block = torch.randn(count, dimension, generator=draws, dtype=torch.float64).to(device, plan.dtype)
+        return torch.linalg.qr(basis.orthogonalised(block).T)[0].T
 
     def saved() -> dict[str, Any]:
-        return {**vars(at), "basis": basis.tensor(), "draws": generator.get_state()}
+        search = None if at.search is None else vars(at.search)
+        return {**vars(at), "search": search, "basis": basis.tensor(), "draws": generator.get_state()}
+
+    def multiplied(block: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Multiply a block and put it into the basis.
+
+        Returns:
+            The products in the basis, [filled, b]; of what of them lies outside of it, directions [b, dimension], the
+            coupling to them, [b, b], and its strengths, the largest first.
+        """
+        try:
+            images = product(block).to(plan.dtype)
+        except Stopped:
+            if resume is not None:
+                resume.save(saved())
+            raise
+        basis.add(block)
+        at.products += len(block)
+        overlaps = basis.overlaps(images)
+        directions, coupling = torch.linalg.qr(basis.orthogonalised(images, overlaps).T)
+        del images
+        coupling = coupling.double()
+        left, strengths, _ = torch.linalg.svd(coupling)
+        return overlaps, left.T.to(plan.dtype) @ directions.T, coupling, strengths
+
+    def next_block(directions: Tensor) -> Tensor:
+        if len(directions) == 1:
+            return directions
+        # The weak ones have lost orthogonality to the basis in relation to their own length.
+        return torch.linalg.qr(basis.orthogonalised(directions).T)[0].T
+
+    def save_if_due() -> None:
+        if resume is not None and resume.due():
+            resume.save(saved())
+
+    def search_for(values: Tensor, rotation: Tensor, scale: float, margin: float) -> _Search:
+        """Begin a search: the basis becomes the k vectors, and behind them what else stands out of the spectrum."""
+        others = values[k:]
+        room = max(3 * block_size + 1, size - _kept(size, k))
+        # A spectrum that took restarts has nothing that stands out; room is what it takes.
+        kept = 0 if at.products > size else max(0, min(len(others), size - k - room))
+        outermost = (others - others.median()).abs().argsort(descending=True)
+        basis.divide(rotation[:, :k], rotation[:, k:][:, outermost[:kept]])
+        draws = torch.Generator().manual_seed(derive_seed(generator.initial_seed(), "search", at.iteration))
+        projected = torch.zeros(size, size, dtype=torch.float64, device=device)
+        block = random_block(draws)
+        starts = torch.eye(size, len(block), dtype=torch.float64, device=device)
+        return _Search(values[:k].clone(), basis.filled, scale, margin, projected, starts, block)
+
+    def overlooked(search: _Search) -> Tensor | None:
+        """Vectors to go on from, where a search finds that there are further copies; None: it finds none."""
+        while at.iteration + 2 <= max_iterations:  # the last step is the iteration's, which tells what was found
+            first = basis.filled - search.locked
+            overlaps, directions, coupling, strengths = multiplied(search.block)
+            at.iteration += 1
+            filled = basis.filled - search.locked
+            search.projected[:filled, first:filled] = overlaps[search.locked :]
+            search.projected[first:filled, :filled] = overlaps[search.locked :].T
+            values, rotation = torch.linalg.eigh(search.projected[:filled, :filled])
+            values, rotation = values.flip(0), rotation.flip(1)
+            if progress:
+                progress(at.iteration, max_iterations)
+            if count := min(block_size, int((values > search.threshold).sum())):
+                basis.rotate(rotation[:, :count], first=search.locked)
+                return basis.cut(search.locked)
+            going_on = min(int((strengths > search.margin).sum()), dimension - basis.filled)
+            settled = float((coupling @ rotation[first:, 0]).norm()) <= search.margin
+            if not going_on or settled or search.chance(filled, first, coupling, dimension) <= _OVERLOOKED:
+                return None
+            if basis.filled + going_on > size:
+                kept = (size - search.locked - block_size) // 2
+                basis.rotate(rotation[:, :kept], first=search.locked)
+                search.projected.zero_()
+                search.projected[:kept, :kept] = values[:kept].diag()
+                search.starts[:kept] = rotation[:, :kept].T @ search.starts[:filled]
+                search.starts[kept:] = 0
+            search.block = next_block(directions[:going_on])
+            save_if_due()
+        return None
 
     if resume is not None and (earlier := resume.load()) is not None:
         basis.add(earlier["basis"].to(device))
         generator.set_state(earlier["draws"])
-        settled = earlier["settled"]
+        settled, search = earlier["settled"], earlier.get("search")
         at = _State(
             iteration=earlier["iteration"],
             block=earlier["block"].clone().to(device),  # a copy is aligned in memory, which BLAS's bits depend on
             projected=earlier["projected"].clone().to(device),
             closed=earlier["closed"],
             settled=None if settled is None else settled.to(device),
-            products=earlier.get("products", 0),  # which older files are without
+            products=earlier.get("products", 0),  # which older files are without, as without a search
+            search=None if search is None else _Search(**mapped(search, lambda part: part.clone().to(device))),
         )
     else:
-        at = _State(1, random_block(), torch.zeros(size, size, dtype=torch.float64, device=device))
+        at = _State(1, random_block(generator), torch.zeros(size, size, dtype=torch.float64, device=device))
     while True:
-        try:
-            images = product(at.block).to(plan.dtype)
-        except Stopped:
-            if resume is not None:
-                resume.save(saved())
-            raise
+        if at.search is not None:
+            found = overlooked(at.search)
+            if found is None:
+                basis.filled = k
+                return basis.released(), at.iteration, at.search.scale, at.products
+            basis.filled = k
+            at.projected.zero_()
+            at.projected[:k, :k] = at.search.values.diag()
+            at.block, at.search = found, None
+            at.iteration += 1
         first = basis.filled
-        basis.add(at.block)
-        at.products += len(at.block)
+        overlaps, directions, coupling, strengths = multiplied(at.block)
         projected, filled = at.projected, basis.filled
-        overlaps = basis.overlaps(images)
         projected[:filled, first:filled] = overlaps
         projected[first:filled, :filled] = overlaps.T
         # The remainder of H basis - basis projected is that of the newest block: coupling.T @ directions.
-        directions, coupling = torch.linalg.qr(basis.orthogonalised(images, overlaps).T)
-        del images
-        coupling = coupling.double()
-        left, strengths, _ = torch.linalg.svd(coupling)
-        directions = left.T.to(plan.dtype) @ directions.T
-
         values, rotation = torch.linalg.eigh(projected[:filled, :filled])
         values, rotation = values.flip(0), rotation.flip(1)
         top = values[:k]
@@ -305,7 +449,12 @@ def largest_eigenpairs(
                     break
                 at.settled = top
             elif not at.closed and bool(((coupling @ rotation[first:, :k]).norm(dim=0) <= margin).all()):
-                break
+                if bool(top[0] - top[-1] <= margin):  # another copy of one and the same value changes nothing
+                    break
+                at.block = directions[:0].clone()  # so that the directions are not held
+                del directions
+                at.search = search_for(values, rotation, float(scale), float(margin))
+                continue
         if at.iteration >= max_iterations and filled >= k:  # a block may add fewer vectors than it has
             break
         if filled + (going_on or min(block_size, dimension - filled)) > size:
@@ -314,17 +463,13 @@ def largest_eigenpairs(
             projected.zero_()
             projected[:keep, :keep] = values[:keep].diag()
         if going_on:
-            at.block = directions[:going_on]
-            if going_on > 1:
-                # The weak ones have lost orthogonality to the basis in relation to their own length.
-                at.block = torch.linalg.qr(basis.orthogonalised(at.block).T)[0].T
+            at.block = next_block(directions[:going_on])
         else:
             at.closed = True
-            at.block = random_block()
+            at.block = random_block(generator)
         del directions
         at.iteration += 1
-        if resume is not None and resume.due():
-            resume.save(saved())
+        save_if_due()
     return basis.released(rotation[:, :k]), at.iteration, float(scale), at.products
 
 
