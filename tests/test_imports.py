@@ -41,7 +41,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "analysis._results": ("base", "nets"),
     "analysis.psp": MEASURED,
     "analysis._structure": (),
-    "analysis._loss": ("base", "nets", "analysis._inputs", "analysis._structure"),
+    "analysis._loss": ("base", "runtime", "nets", "analysis._inputs", "analysis._structure"),
     "analysis.hessian": (*MEASURED, *LOSSES),
     "analysis.plane": (*MEASURED, *LOSSES, "analysis.psp", "analysis.hessian"),
     "analysis": (*MEASURED, "analysis.psp", "analysis.hessian", "analysis.plane"),
