@@ -327,6 +327,10 @@ REFUSED = {
     "failing": ({"criterion": lambda z, y: z @ y}, "the criterion cannot take outputs of"),
     "failing function": ({"loss_fn": lambda net, batch: batch["x"]}, "loss_fn fails on a batch of"),
     "of no parameter": ({"loss_fn": lambda net, batch: batch[0].mean()}, "depends on no parameter"),
+    "detached": (
+        {"criterion": lambda z, y: (z.detach() - y).square().mean()},
+        "depends on no parameter of the model, .* must not leave autograd",
+    ),
     "by chance": ({"criterion": lambda z, y: F.dropout(z - y).square().mean()}, "draws random numbers in eval mode"),
     "other every time": (
         {"criterion": lambda z, y: DRAWS.random() * (z - y).square().mean()},

@@ -164,6 +164,9 @@ def test_blocks_that_are_not_there():
         (["1", "1.w"], "no parameter or layer '1.w'"),
         ([], "no parameter or layer given"),
         ("0", "no parameter or layer '0'"),  # Flatten has no parameters
+        (list(net.parameters()), "^parameters are given as Parameter; give names .*: 1.weight, 1.bias"),
+        (net[1].weight, "^parameters are given as Tensor; give names"),  # a tensor is an iterable of rows
+        ([net[1]], "^parameters are given as Linear; give names"),
     ):
         with pytest.raises(AnalysisError, match=message):
             HessianVectorProduct(net, images, labels, parameters=name)

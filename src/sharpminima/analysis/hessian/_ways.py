@@ -174,12 +174,17 @@ def find_way(
         images[:, places] = products.to(images.dtype)
         return images[:, chosen]
 
-    outputs = floating_of(loss.checked_outputs(whole.net, loss.prepared(loss.few, dtype, whole.layout)))
+    few = loss.prepared(loss.few, dtype, whole.layout)
+    given = loss.checked_outputs(whole.net, few)
+    outputs = floating_of(given)
     coarse = [output.dtype for output in outputs if torch.finfo(output.dtype).bits < 32]
     if coarse:
         raise AnalysisError(f"the model computes in {coarse[0]}, too coarse for curvature; let it take float32")
-    if not any(output.requires_grad for output in outputs):
-        raise AnalysisError("the loss depends on no parameter of the model, so there is no Hessian")
+    if not any(output.requires_grad for output in outputs) or not loss.of_outputs(given, few).requires_grad:
+        raise AnalysisError(
+            "the loss depends on no parameter of the model, so there is no Hessian; what computes it must not leave "
+            "autograd (detach, item, numpy, torch.no_grad)"
+        )
     own = _Trial.of(loss, loss.few, outputs)
     plain, expected = _reference(lambda: tried(own, whole, kind.backward, 2))
     trials = [(own, expected)] if _tells(expected) else []

@@ -554,6 +554,12 @@ def _chosen(model: nn.Module, parameters: str | Iterable[str]) -> Tensor:
         raise AnalysisError(f"parameters are {parameters!r}; give a name, or names, of parameters or layers")
     names = [parameters] if isinstance(parameters, str) else list(parameters)
     every = dict(model.named_parameters())
+    if any(not isinstance(name, str) for name in names):
+        kinds = ", ".join(sorted({type(name).__name__ for name in names}))
+        raise AnalysisError(
+            f"parameters are given as {kinds}; give names of parameters or layers: {', '.join(every)}, or what those "
+            "of a layer begin with"
+        )
     unknown = [name for name in names if not any(_within(each, name) for each in every)]
     if unknown or not names:
         raise AnalysisError(
@@ -564,7 +570,7 @@ def _chosen(model: nn.Module, parameters: str | Iterable[str]) -> Tensor:
     return torch.cat(chosen)
 
 
-def _within(parameter: str, name: Any) -> bool:
+def _within(parameter: str, name: str) -> bool:
     return parameter == name or parameter.startswith(f"{name}.")
 
 
