@@ -78,7 +78,7 @@ def test_the_list_of_methods_says_what_published_recipes_came_to(
         shutil.copy(ROOT / path, path)
     out = Path(Layout(*load_config({"study": "methods-published"})).table("published"))
     assert "published: 1.6 at" not in CliRunner().invoke(app, ["methods"]).output
-    rows = [mnist("snip", 5, 1.7), mnist("snip", 5, 1.9, seed=1), mnist("l0", 26, 1.4)]
+    rows = [mnist("snip", 5, 1.7), mnist("snip", 5, 1.9, seed=1), mnist("weight_rewinding", 26, 1.4)]
     results = cases.write(tmp_path, "results", rows)
     made = CliRunner().invoke(
         app, ["published", "--results", str(results), "--errors", PUBLISHED_ERRORS, "--out", str(out), "--markdown"]
@@ -88,7 +88,7 @@ def test_the_list_of_methods_says_what_published_recipes_came_to(
     assert made.output.splitlines() == [
         "| method | published, % | left, % | ours, % | left, % | runs | outcome |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-        "| `l0`, LeNet-300 | – | – | 1.40 | 26 | 1 | not published |",
+        "| `weight_rewinding`, LeNet-300 | – | – | 1.40 | 26 | 1 | not published |",
         "| `snip`, LeNet-300 (Lee et al.) | 1.60 | 5 | 1.80 ± 0.14 | 5 | 2 | within 0.3 points |",
         "| `snip`, LeNet-300 (Lee et al.) | 2.40 | 2 | 1.80 ± 0.14 | 5 | 2 | denser |",
     ]

@@ -6,7 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from awaited import methods_measured
+from typer.testing import CliRunner
 
+from sharpminima.cli import app
+from sharpminima.report.methods_table import published_as_markdown
+
+PRUNING = Path("src/sharpminima/pruning")
 DOCS = Path("docs/methods.md")
 MEASURED = Path("paper/measured")
 
@@ -89,6 +94,28 @@ def test_published_errors_stand_beside_those_of_the_runs() -> None:
         assert [float(theirs), float(left)] in found[["error_percent", "density_percent"]].to_numpy().tolist(), name
         nets = ranked[(ranked.method == method) & (ranked.model == found.model.iloc[0])]
         assert any(f"{row.error_mean:.2f}" == ours.split(" ")[0] for row in nets.itertuples()), name
+
+
+def test_the_page_shows_what_published_recipes_came_to_and_says_why_some_differ() -> None:
+    rows = pd.read_csv(MEASURED / "methods-published.csv")
+    text = DOCS.read_text("utf-8")
+    section = text[text.index("### By published recipes") :].split("\n### ")[0]
+    assert published_as_markdown(rows) in section
+    differing = set(rows[~rows.outcome.isin(["within 0.3 points", "not published"])].method)
+    assert differing == set(re.findall(r"^- `(\w+)`", section, re.MULTILINE))
+
+
+def test_methods_say_how_far_published_recipes_agree() -> None:
+    said = CliRunner().invoke(app, ["methods"]).output.splitlines()
+    came_to: dict[str, list[str]] = {}
+    for line in said:
+        if match := re.match(r"(\w+) \(", line):
+            name = match[1]
+        elif re.match(r"    .* % error at .* % left; ", line):
+            came_to.setdefault(name, []).append(line.strip())
+    assert set(came_to) == set(pd.read_csv(MEASURED / "methods-published.csv").method)
+    sources = " ".join(" ".join(path.read_text("utf-8").split()) for path in PRUNING.rglob("*.py"))
+    assert all(". ".join(lines) in sources for lines in came_to.values())
 
 
 def test_the_errors_by_the_authors_recipe_are_those_of_the_trials() -> None:

@@ -63,7 +63,11 @@ class Candidate:
 
 
 def magnitude(candidate: Candidate) -> Scores:
-    """|w|, the control of nearly all papers (Han, Pool, Tran, Dally, NeurIPS 2015)."""
+    """|w|, the control of nearly all papers (Han, Pool, Tran, Dally, NeurIPS 2015).
+
+    LeNet-300 on MNIST by the published recipe: 2.07 ± 0.07 % error at 8.33 % left; published: 1.59 at 8.33, higher. The
+    figure is that of pruning in rounds.
+    """
     return {name: weight.abs() for name, weight in candidate.weights().items()}
 
 
@@ -84,8 +88,10 @@ def snip(candidate: Candidate) -> Scores:
     """|g w|: Lee, Ajanthan, Torr, "SNIP: single-shot network pruning based on connection sensitivity", ICLR 2019.
 
     The authors' LeNets start by variance scaling, and their masks hold biases too. Ours start as all our nets do, and
-    keep biases, unless ``biases`` is set; our densities are therefore of weights alone, and results at theirs are near
-    the published ones, not the same.
+    keep biases, unless ``biases`` is set; our densities are therefore of weights alone.
+
+    LeNet-300 on MNIST by the published recipe: 2.12 % error at 5 % left; published: 1.60 at 5, higher. 2.99 % error at
+    2 % left; published: 2.40 at 2, higher.
     """
     weights, gradients = candidate.weights(), candidate.gradients()
     return {name: (gradients[name] * weights[name]).abs() for name in weights}

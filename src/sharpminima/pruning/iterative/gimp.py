@@ -22,6 +22,9 @@ epoch had the masks of its round.
 The thesis counts steps; we count whole epochs, since states are kept after those: .95 of ten is nine, not ten, which
 would be another method. Any criterion and distribution may take the place of magnitude. Rounds are common to all
 levels down to the last, which takes a smaller step.
+
+LeNet-300 on MNIST by the published recipes: `finetune` 1.77 ± 0.06 % error at 8.33 % left; published: 1.59 at 8.33,
+within 0.3 points; `weight_rewinding` 2.67 % error at 5 % left; not published.
 """
 
 import copy

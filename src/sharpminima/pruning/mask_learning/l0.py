@@ -10,6 +10,8 @@ As in the authors' code gates move by Adam, log alpha starts with a spread of .0
 100, and the gates of the first layer are more open at first than the others. A unit there is an input of a linear layer
 or a filter of a convolution. Ours: one draw of the gates a step (an option of theirs draws for each image), one lambda
 for all layers, no mean over steps of the weights that are tested, and a gate a weight unless asked.
+
+LeNet-300 on MNIST by the published recipe: 1.88 % error at 34.4 % left; published: 1.40 at 26, not reached.
 """
 
 import math

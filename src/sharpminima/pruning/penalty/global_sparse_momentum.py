@@ -11,6 +11,8 @@ for LeNet-300 lr .01 divided by ten after 160, 200 and 240 of 280 epochs. Theirs
 
 What is passive shrinks by exp(- sum over steps of rate times decay / (1 - momentum)): on MNIST to 3e-8 in 280 epochs,
 to .08 in 40 and to .54 in ten. A shorter search needs as much more decay, or it is pruning by magnitude.
+
+LeNet-300 on MNIST by the published recipe: 5.07 % error at 1.67 % left; published: 1.82 at 1.67, higher.
 """
 
 import torch
