@@ -91,3 +91,20 @@ def test_a_layer_that_acts_twice_is_refused() -> None:
     sample = Split(torch.ones(2, 1, 2, 2), torch.tensor([0, 1]))
     with pytest.raises(ConfigError, match=r"layer '1' acts 2 times .* take another criterion"):
         gauss_newton_diagonal(model, {"1.weight": layer.weight.detach()}, sample)
+
+
+def test_rows_that_are_not_the_images_are_refused() -> None:
+    """Tokens folded into the batch: gradients of an image would be taken for those of its tokens."""
+
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.last = nn.Linear(2, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.embed(x.reshape(-1, 2)).relu().reshape(len(x), -1, 3).mean(1))
+
+    model = Folded()
+    weights = {"embed.weight": model.embed.weight.detach()}
+    with pytest.raises(ConfigError, match=r"layer 'embed' takes 4 rows for 2 images.*take another criterion"):
+        gauss_newton_diagonal(model, weights, Split(torch.ones(2, 1, 2, 2), torch.tensor([0, 1])))

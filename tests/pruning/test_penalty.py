@@ -333,6 +333,19 @@ def test_serene_sees_potentials_that_a_relu_overwrites() -> None:
     assert torch.equal(*found)
 
 
+def test_serene_sees_neurons_of_a_linear_layer_that_reads_rows() -> None:
+    run = small_run()
+    images, labels = run.training.images[:20], run.training.labels[:20]
+    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3))
+    flat = FlatModel(net)
+    policy = NeuronDecay(run, METHODS["serene"].settings(), flat, 0.5)
+    policy.before_step(flat, images, labels)
+    potentials = net[0](images).detach().requires_grad_()  # [20, 1, rows, 6]
+    felt = [torch.autograd.grad(y.sum(), potentials, retain_graph=True)[0] for y in net[1:](potentials).T]
+    expected = 1 - torch.stack(felt).abs().mean((0, 1, 2, 3))
+    torch.testing.assert_close(policy._insensitivity["0.weight"], expected.relu())
+
+
 def test_slimming_gates_a_unit_where_there_is_no_batchnorm() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)

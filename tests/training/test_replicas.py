@@ -327,3 +327,22 @@ def test_a_replica_that_diverges_is_named() -> None:
     recipe = PLAIN.model_copy(update={"lr": 1e300})
     with pytest.raises(TrainingError, match=r"the loss of replica 2 is (nan|inf)"):
         run("linear", [0, 1], PLAIN, policies=[RecipePolicy(PLAIN), RecipePolicy(recipe)])
+
+
+def test_replicas_of_a_net_with_dropout_draw_each_for_itself_and_the_same_again() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+    split, found = images_of("mlp", 80, 1), []
+    for _ in range(2):
+        torch.rand(1)  # the caller's generator is elsewhere
+        found.append(
+            train_replicas(
+                FlatReplicas([net, net]),
+                split,
+                split,
+                [RecipePolicy(RecipeSettings(max_epochs=2)) for _ in range(2)],
+                batch_size=20,
+                streams=[partial(order, 0)] * 2,  # one order, so that the draws alone differ
+            )
+        )
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]

@@ -1,6 +1,8 @@
 """Random numbers: one explicit generator for each (study seed, role, replica), and no global state."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -23,3 +25,26 @@ def generator(seed: int, *role: str | int) -> torch.Generator:
     Draws are made on the CPU on every device, so that a CUDA run starts from the same numbers.
     """
     return torch.Generator().manual_seed(derive_seed(seed, *role))
+
+
+@contextmanager
+def global_draws(device: torch.device) -> Iterator[None]:
+    """Torch's own generators as they were, behind it: within, layers that draw from them (dropout) may be seeded."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def seed_global_draws(seed: int, device: torch.device) -> None:
+    """Seed torch's own generators of the CPU and of ``device``, within `global_draws`.
+
+    >>> with global_draws(torch.device("cpu")):
+    ...     seed_global_draws(1, torch.device("cpu"))
+    ...     first = torch.rand(())
+    ...     seed_global_draws(1, torch.device("cpu"))
+    ...     bool(first == torch.rand(()))
+    True
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

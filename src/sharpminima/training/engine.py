@@ -14,6 +14,7 @@ from sharpminima.base.stop import STOP
 from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import Split
 from sharpminima.nets.resume import ResumeFile, save_or_stop
+from sharpminima.runtime.rng import global_draws, seed_global_draws
 from sharpminima.training.augment import draw_crops, pad_crop_flip
 from sharpminima.training.flat import FlatModel
 from sharpminima.training.optimiser import Group, Optimiser
@@ -209,7 +210,7 @@ def _epoch(
     """The steps of one epoch that are not done; the mean loss of each live replica over all of them.
 
     Args:
-        generators: of the epoch, one a live replica: its order, then its crops.
+        generators: of the epoch, one a live replica: its order, its crops, then the seeds of its steps.
     """
     flat = under_way.flat
     images_count = len(training.labels)
@@ -217,25 +218,30 @@ def _epoch(
     crops = flat.joined([draw_crops(images_count, generator) for generator in generators]) if augment else None
     batches = order.to(flat.values.device).split(batch_size, dim=-1)
     lr = flat.joined_rates(rates)
+    # Of layers that draw from torch's own generators. Seeded step by step, a training goes on to the same bits.
+    draws = torch.randint(2**63 - 1, (len(batches),), generator=generators[0]).tolist()
+    device = flat.values.device
     flat.network.train()
-    for number in range(under_way.step, len(batches)):
-        index = batches[number]
-        images, labels = _taken(training.images, index), _taken(training.labels, index)
-        if crops is not None:
-            first = number * batch_size
-            images = pad_crop_flip(images, crops[..., first : first + index.shape[-1], :].to(images.device))
-        loss, objective = flat.objective(images, labels)
-        flat.backward(objective)
-        for policy, net in nets:
-            policy.before_step(net, images, labels)
-        under_way.optimiser.step(lr)
-        for policy, net in nets:
-            policy.after_step(net)
-        flat.push()
-        under_way.loss_sum += loss.detach() * index.shape[-1]
-        if STOP.raised or (resume is not None and resume.due()):
-            under_way.step = number + 1
-            save_or_stop(resume, under_way.state)
+    with global_draws(device):
+        for number in range(under_way.step, len(batches)):
+            seed_global_draws(draws[number], device)
+            index = batches[number]
+            images, labels = _taken(training.images, index), _taken(training.labels, index)
+            if crops is not None:
+                first = number * batch_size
+                images = pad_crop_flip(images, crops[..., first : first + index.shape[-1], :].to(images.device))
+            loss, objective = flat.objective(images, labels)
+            flat.backward(objective)
+            for policy, net in nets:
+                policy.before_step(net, images, labels)
+            under_way.optimiser.step(lr)
+            for policy, net in nets:
+                policy.after_step(net)
+            flat.push()
+            under_way.loss_sum += loss.detach() * index.shape[-1]
+            if STOP.raised or (resume is not None and resume.due()):
+                under_way.step = number + 1
+                save_or_stop(resume, under_way.state)
     train_losses: list[float] = (under_way.loss_sum / images_count).view(-1).tolist()
     under_way.epoch, under_way.step = under_way.epoch + 1, 0
     under_way.loss_sum.zero_()

@@ -1,6 +1,7 @@
 """All parameters of a model as one vector, and the net that stands for them."""
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,15 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from sharpminima.catalogue.recipes import PspEntropySettings
-from sharpminima.nets.compaction import Compacted, PooledReLU, compact, reordered, traced, with_pooled_relus
+from sharpminima.nets.compaction import (
+    Compacted,
+    NotCompactable,
+    PooledReLU,
+    compact,
+    reordered,
+    traced,
+    with_pooled_relus,
+)
 from sharpminima.nets.evaluation import Evaluation, evaluate
 from sharpminima.nets.fused import fused
 from sharpminima.nets.masks import Masks
@@ -65,8 +74,9 @@ class FlatModel:
 
     def _lay_out(self, model: nn.Module, replicas: tuple[int, ...], compaction: bool) -> None:
         self._model = model
-        self._net = reordered(model) if compaction else model  # the same modules and parameters
-        self._compaction = compaction
+        graph = _graph_of(model) if compaction else None
+        self._net = model if graph is None else graph  # the same modules and parameters
+        self._compaction = graph is not None
         self._slices: dict[str, tuple[int, torch.Size]] = {}
         size = 0
         for name, parameter in model.named_parameters():
@@ -314,10 +324,33 @@ class FlatModel:
     def state_dict(self, snapshot: dict[str, Tensor]) -> dict[str, Tensor]:
         """A `snapshot` of one net as a state dict of the model, on the CPU."""
         state = {}
+        parameters, buffers = _first_names(self._model.named_parameters), _first_names(self._model.named_buffers)
         for name, tensor in self._model.state_dict().items():
-            stored = self.view(snapshot["values"], name) if name in self._slices else snapshot[f"buffer:{name}"]
+            if name in parameters:
+                stored = self.view(snapshot["values"], parameters[name])
+            else:
+                stored = snapshot[f"buffer:{buffers[name]}"]
             state[name] = stored.detach().to("cpu", copy=True).contiguous().view(tensor.shape)
         return state
+
+
+def _graph_of(model: nn.Module) -> fx.GraphModule | None:
+    """The net as `reordered` has it; None where nothing can be left out of it.
+
+    That is where its graph cannot be traced, where a layer acts several times, and where it does something else in
+    evaluation (``F.dropout(x, training=self.training)``), which a graph of one mode would do in both.
+    """
+    other = copy.deepcopy(model).train(not model.training)
+    try:
+        return reordered(model) if traced(model).code == traced(other).code else None
+    except NotCompactable:
+        return None
+
+
+def _first_names(named: Callable[..., Iterator[tuple[str, Tensor]]]) -> dict[str, str]:
+    """Every name of a module's tensors -> the first of that tensor's, where layers share one."""
+    first = {id(tensor): name for name, tensor in named()}
+    return {name: first[id(tensor)] for name, tensor in named(remove_duplicate=False)}
 
 
 def _watched(network: nn.Module) -> nn.Module:

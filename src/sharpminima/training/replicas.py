@@ -109,7 +109,7 @@ class FlatReplicas(FlatModel):
             return logits, *layers
 
         with passes(images.device):
-            logits, *layers = torch.vmap(one)(self._parameters, self._stacked, images)
+            logits, *layers = torch.vmap(one, randomness="different")(self._parameters, self._stacked, images)
         for z in layers:
             seen.add(z)
         loss = _losses(logits.to(self.values.dtype), labels)
@@ -156,7 +156,7 @@ class FlatReplicas(FlatModel):
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
             return functional_call(self._net, (parameters, buffers), (images,))
 
-        run = torch.vmap(one, in_dims=(0, 0, None if shared else 0))
+        run = torch.vmap(one, in_dims=(0, 0, None if shared else 0), randomness="different")
         return run(self._parameters, self._stacked, images)
 
     def set_masks(self, masks: Sequence[Masks]) -> None:  # type: ignore[override] # one a replica

@@ -17,6 +17,7 @@ from sharpminima.nets.masks import Masks
 from sharpminima.pruning.engine.curvature import gauss_newton_diagonal
 from sharpminima.pruning.engine.distribution import keep_best
 from sharpminima.pruning.engine.total import total
+from sharpminima.runtime.rng import global_draws, seed_global_draws
 
 Scores = dict[str, Tensor]
 _GRASP_TEMPERATURE = 200.0  # of the logits, as in the authors' code: gradients that do not vanish at initialisation
@@ -49,9 +50,11 @@ class Candidate:
         """Mean cross-entropy of the sample, or ``part`` of it, with ``weights``, in training mode; buffers stay."""
         data = self.sample if part is None else part
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        training = self.model.training
+        training, device = self.model.training, data.images.device
         self.model.train()
-        logits = functional_call(self.model, (weights, buffers), (data.images,))
+        with global_draws(device):
+            seed_global_draws(self.generator.initial_seed(), device)  # what dropout draws is the same every time
+            logits = functional_call(self.model, (weights, buffers), (data.images,))
         self.model.train(training)
         return F.cross_entropy(logits / temperature, data.labels)
 

@@ -45,7 +45,7 @@ def gauss_newton_diagonal(model: nn.Module, weights: dict[str, Tensor], sample: 
         sample: images [N, ...] and labels [N]; labels do not matter.
 
     Raises:
-        ConfigError: a layer of ``weights`` acts several times, or not at all.
+        ConfigError: a layer of ``weights`` acts several times, or not at all, or takes other rows than the images.
 
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False))
     >>> _ = net[0].weight.data.zero_()  # p = 1/2: p (1 - p) x^2
@@ -87,6 +87,12 @@ def cotangents(
             raise ConfigError(
                 f"layer {name!r} acts {len(each.calls)} times in a forward pass: this has the curvature of layers that "
                 "act once; take another criterion"
+            )
+    for name, each in seen.items():
+        if len(each.calls[0][0]) != len(sample.labels):
+            raise ConfigError(
+                f"layer {name!r} takes {len(each.calls[0][0])} rows for {len(sample.labels)} images, which this cannot "
+                "tell apart: give it tokens as a dimension of their own [N, tokens, ...], or take another criterion"
             )
     outputs = {name: each.calls[0][1] for name, each in seen.items()}
 

@@ -41,7 +41,8 @@ class NeuronDecay(Penalised):
         for hook in hooks:
             hook.remove()
         self._insensitivity = {
-            name: (1 - s.transpose(0, 1).flatten(1).mean(1)).relu_() for name, s in zip(self.names, felt, strict=True)
+            name: (1 - _by_neuron(self._layers[name], s).mean(1)).relu_()
+            for name, s in zip(self.names, felt, strict=True)
         }
 
     @torch.no_grad()
@@ -51,3 +52,8 @@ class NeuronDecay(Penalised):
             weight = flat.view(flat.values, name)
             weight.addcmul_(weight, share.view(-1, *[1] * (weight.ndim - 1)), value=-self.settings.strength)
         super().after_step(flat)
+
+
+def _by_neuron(layer: nn.Module, potentials: Tensor) -> Tensor:
+    """What belongs to a neuron [neurons, images and positions]: a linear layer has its neurons last."""
+    return potentials.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1)
