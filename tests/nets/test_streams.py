@@ -1,5 +1,6 @@
 """Channels that stand and fall together, and nets that are really smaller without them."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training.cases import Convolutional, Normalised, dense_net
 
+from sharpminima.nets.compaction import build as building
 from sharpminima.nets.compaction import compact, removable_pixels, removable_units
 from sharpminima.nets.counts import count_net
 from sharpminima.nets.masks import Masks, apply_masks
@@ -185,3 +187,124 @@ def test_a_layer_may_be_called_pixels() -> None:
     net = nn.Sequential(OrderedDict(layers))
     names = [units.name for units in (*removable_pixels(net), *removable_units(net))]
     assert names == ["pixels_", "pixels"]
+
+
+class Flattened(nn.Module):
+    """Reads the maps of two layers, of 16 and 4 positions, side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.fc, self.head = nn.Linear(4 * 16 + 8 * 4, 6), nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        a = F.relu(self.a(images))
+        b = F.relu(self.b(a))
+        return self.head(F.relu(self.fc(torch.cat([a.flatten(1), b.flatten(1)], 1))))
+
+
+class Pooled(nn.Module):
+    """Takes the mean over the rows of what a linear layer has made of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.more, self.head = nn.Linear(8, 6), nn.Linear(6, 5), nn.Linear(5, 3)
+        self.relu = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.relu(self.more(self.relu(self.rows(images))))
+        return self.head(features.mean((1, 2)))
+
+
+# The units of a linear layer on maps [N, 1, 8, 8] lie along the width, and a flattened map has them side by side.
+ON_ROWS: dict[str, Callable[[], nn.Module]] = {
+    "flattened": lambda: nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)),
+    "pooled": lambda: nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 3)),
+    "over the width": lambda: nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)
+    ),
+    "as wide as channels": lambda: nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3)
+    ),
+    "normalised": lambda: nn.Sequential(
+        nn.Linear(8, 6), nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)
+    ),
+    "convolved": lambda: nn.Sequential(nn.Linear(8, 1), nn.ReLU(), nn.Conv2d(1, 3, (8, 1)), nn.Flatten()),
+    "mean of rows": Pooled,
+    "flattened sides": Flattened,
+}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("kind", ON_ROWS)
+def test_units_along_another_axis_are_not_taken_for_channels(
+    kind: str, sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever masks leave, with compaction the same net is trained."""
+    monkeypatch.setattr(flat_module, "_WORTH", 1.0)
+    monkeypatch.setattr(building, "is_worth", lambda mask: sparse)
+    images, labels = images_for("linear"), torch.tensor([0, 1, 2, 0, 1])
+    torch.manual_seed(0)
+    model = ON_ROWS[kind]().double()
+    draws, found = torch.Generator().manual_seed(3), []
+    masks = {}
+    for name, parameter in model.named_parameters():
+        masks[name] = torch.rand(parameter.shape, generator=draws) < 0.6
+        masks[name][torch.rand(len(parameter), generator=draws) < 0.4] = False
+    for compaction in (False, True):
+        flat = FlatModel(copy.deepcopy(model), compaction=compaction)
+        flat.set_masks(masks)
+        outputs = flat.network(images)
+        flat.backward(F.cross_entropy(outputs, labels))
+        found.append((outputs.detach(), flat.gradients))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_units_that_cannot_be_told_apart_stay() -> None:
+    """Those of several rows an image, and maps of different sizes that meet flattened; what reads them may leave."""
+    left = {
+        "flattened": [],
+        "pooled": [],
+        "over the width": [],
+        "as wide as channels": [],
+        "normalised": ["3"],
+        "convolved": [],
+        "mean of rows": [],
+        "flattened sides": ["fc"],
+    }
+    assert {kind: [units.name for units in removable_units(net())] for kind, net in ON_ROWS.items()} == left
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda maps: torch.flatten(maps, 1),
+        lambda maps: maps.flatten(start_dim=1),
+        lambda maps: maps.view(maps.size(0), -1),
+        lambda maps: torch.reshape(maps, (-1, 64)),
+    ],
+)
+def test_units_behind_a_vector_an_image_may_leave(flatten: Callable[[Tensor], Tensor]) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.norm, self.two, self.head = (
+                *(nn.Linear(64, 6), nn.BatchNorm1d(6)),
+                *(nn.Linear(6, 5), nn.Linear(5, 3)),
+            )
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(F.relu(self.two(F.relu(self.norm(self.one(flatten(images)))))))
+
+    assert [units.name for units in removable_units(Own())] == ["two"]
+
+
+def test_linear_layers_leave_units_out_of_every_row() -> None:
+    """Along the last axis nothing has to be known of those before it."""
+    net = Pooled().double()
+    masks = {name: torch.ones_like(parameter, dtype=torch.bool) for name, parameter in net.named_parameters()}
+    masks["more.weight"][:, :4] = False
+    apply_masks(net, masks)
+    small = compact(net, masks)
+    assert small.model.get_submodule("rows").weight.shape == (2, 8)
+    torch.testing.assert_close(small.model(images_for("linear")), net(images_for("linear")))

@@ -37,7 +37,8 @@ def a_policy(kind: str, level: float = 0.5, **changes: Any) -> tuple[Discriminat
 
 def test_classifiers_read_evenly_and_later_losses_weigh_more() -> None:
     """Four layers read units; the first has no classifier."""
-    net = nn.Sequential(*[layer for _ in range(4) for layer in (nn.Linear(6, 6), nn.ReLU())], nn.Linear(6, 2))
+    layers = [layer for _ in range(4) for layer in (nn.Linear(6, 6), nn.ReLU())]
+    net = nn.Sequential(nn.Sequential(nn.Flatten(), layers[0]), *layers[1:], nn.Linear(6, 2))
     groups = units_of(net)
     order = reading_order(net, groups, torch.ones(1, 6))
     assert order == {"2": 0, "4": 1, "6": 2, "8": 3}

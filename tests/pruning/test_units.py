@@ -128,5 +128,9 @@ def test_scores_choose_above_the_floor_that_a_level_allows() -> None:
 
 
 def test_a_net_without_units_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no filters or hidden units"):
-        units_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    for net in (
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 2)),
+        nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)),  # units of each row of an image
+    ):
+        with pytest.raises(ConfigError, match="no filters or hidden units"):
+            units_of(net)

@@ -8,18 +8,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
+from sharpminima.nets.compaction.nodes import CHANNELWISE, Layout, flattens, layouts_of, reads
 from sharpminima.nets.modes import same_buffers
 from sharpminima.nets.sparse import SparseConv2d, batch_last
-
-CHANNELWISE = (
-    nn.ReLU,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.BatchNorm2d,
-    nn.Identity,
-    nn.Dropout,
-)
 
 
 class NotCompactable(ValueError):
@@ -151,7 +142,7 @@ def layers_of(graph: fx.GraphModule) -> list[Layer]:
     Raises:
         NotCompactable: a layer has no units, or reads none.
     """
-    modules = dict(graph.named_modules())
+    modules, layouts = dict(graph.named_modules()), layouts_of(graph)
     layers: dict[fx.Node, Layer] = {}
     for node in graph.graph.nodes:
         module = modules.get(node.target) if node.op == "call_module" else None
@@ -161,18 +152,22 @@ def layers_of(graph: fx.GraphModule) -> list[Layer]:
             layers[node] = Layer(node.target, module)
     for node, layer in layers.items():
         norms: list[str] = []
-        reader = node
-        while len(reader.users) == 1:
-            (reader,) = reader.users
+        read = node
+        while len(read.users) == 1:
+            (reader,) = read.users
             module = modules.get(reader.target) if reader.op == "call_module" else None
-            layer.rectified |= isinstance(module, nn.ReLU) and not norms
             if reader in layers:
-                layer.consumer, layers[reader].source, layer.norms = layers[reader], layer, tuple(norms)
+                if reads(layers[reader].module, layouts[read], len(layer.module.weight)):
+                    layer.consumer, layers[reader].source, layer.norms = layers[reader], layer, tuple(norms)
                 break
+            if layouts[reader] in (None, Layout.MIXED) or not (
+                isinstance(module, CHANNELWISE) or flattens(reader, module)
+            ):
+                break
+            layer.rectified |= isinstance(module, nn.ReLU) and not norms
             if isinstance(module, nn.BatchNorm2d):
                 norms.append(str(reader.target))
-            elif not (isinstance(module, CHANNELWISE) or flattens(reader, module)):
-                break
+            read = reader
     for node in graph.graph.nodes:
         if node.op == "placeholder" and len(node.users) == 1:
             (reader,) = node.users
@@ -192,13 +187,3 @@ def _is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d | nn.Linear]:
         and set(module._parameters) == {"weight", "bias"}
         and getattr(module, "groups", 1) == 1
     )
-
-
-def flattens(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node is ``flatten(1)``, as a module, a method or a function."""
-    if isinstance(module, nn.Flatten):
-        return module.start_dim == 1 and module.end_dim == -1
-    called = (node.op == "call_method" and node.target == "flatten") or (
-        node.op == "call_function" and node.target is torch.flatten
-    )
-    return called and node.args[1:] == (1,) and not node.kwargs

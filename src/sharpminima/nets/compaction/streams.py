@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from sharpminima.nets.compaction.graph import layers_of, traced
-from sharpminima.nets.compaction.nodes import adds, channel_pads, concatenated, is_channelwise
+from sharpminima.nets.compaction.nodes import (
+    Layout,
+    adds,
+    channel_pads,
+    concatenated,
+    layouts_of,
+    reads,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +53,9 @@ class Streams:
         self._modules = dict(graph.named_modules())
         self._joined: list[int] = []  # channel -> an earlier one that it was joined with, or itself
         self._pinned: set[int] = set()
+        self._layouts = layouts_of(graph)
         self._channels: dict[fx.Node, Tensor | None] = {}  # None: nothing of it can be left out
+        self._of_rows: set[str] = set()  # linear layers of which several rows may belong to an image
         for node in graph.graph.nodes:
             self._channels[node] = self._follow(node)
         self.first = torch.tensor([self._root(channel) for channel in range(len(self._joined))], dtype=torch.int64)
@@ -59,33 +68,41 @@ class Streams:
         module = self._modules.get(str(node.target)) if node.op == "call_module" else None
         channels = self._channels[node.all_input_nodes[0]] if node.all_input_nodes else None
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
-            if channels is not None and module.weight.shape[1] % len(channels) == 0:
-                self.readers[str(node.target)] = channels
-            else:
-                self._pin(node)
-            self.makers[str(node.target)] = self._new(module.weight.shape[0])
-            return self.makers[str(node.target)]
-        if isinstance(module, nn.BatchNorm2d) and channels is not None:
-            self.norms[str(node.target)] = channels
-            return channels
-        if is_channelwise(node, module):
-            return channels
-        if (parts := concatenated(node)) is not None:
+            return self._make(node, module, channels)
+        if self._layouts[node] in (None, Layout.MIXED) or isinstance(module, nn.Conv2d):
+            pass
+        elif (parts := concatenated(node)) is not None:
             sides = [side for part in parts if (side := self._channels[part]) is not None]
             if len(sides) == len(parts):
                 return torch.cat(sides)
-        elif adds(node) and len(node.all_input_nodes) == 2:
-            one, other = (self._channels[side] for side in node.all_input_nodes)
-            if one is not None and other is not None and len(one) == len(other):
-                for a, b in zip(one.tolist(), other.tolist(), strict=True):
-                    self._join(a, b)
-                return one
-        elif (pads := channel_pads(node)) is not None and channels is not None:
-            before, behind = (self._new(count) for count in pads)
-            self.pads[node] = (before, behind)
-            return torch.cat([before, channels, behind])
+        elif adds(node):
+            sides = [side for each in node.all_input_nodes if (side := self._channels[each]) is not None]
+            if len(sides) == 2 and len(sides[0]) == len(sides[1]):
+                for one, other in zip(*(side.tolist() for side in sides), strict=True):
+                    self._join(one, other)
+                return sides[0]
+        elif channels is not None:
+            if (pads := channel_pads(node)) is not None:
+                before, behind = (self._new(count) for count in pads)
+                self.pads[node] = (before, behind)
+                return torch.cat([before, channels, behind])
+            if isinstance(module, nn.BatchNorm2d):
+                self.norms[str(node.target)] = channels
+            return channels
         self._pin(node)
         return None
+
+    def _make(self, node: fx.Node, layer: nn.Conv2d | nn.Linear, channels: Tensor | None) -> Tensor:
+        """The channels that a layer makes; those that it reads are its readers', or stay."""
+        name = str(node.target)
+        if channels is not None and reads(layer, self._layouts[node.all_input_nodes[0]], len(channels)):
+            self.readers[name] = channels
+        else:
+            self._pin(node)
+        if self._layouts[node] is Layout.LAST:
+            self._of_rows.add(name)
+        self.makers[name] = self._new(layer.weight.shape[0])
+        return self.makers[name]
 
     def _pin(self, node: fx.Node) -> None:
         """Nothing that ``node`` takes can be left out."""
@@ -108,7 +125,11 @@ class Streams:
         self._joined[second] = first
 
     def units(self) -> list[Units]:
-        """What can be left out, in the order of the layers that make it first."""
+        """What can be left out, in the order of the layers that make it first.
+
+        Units that an image may have several times over, in rows that are not told apart, stay: what scores or scales
+        units takes one value or one map an image.
+        """
         parts: dict[int, list[tuple[int, str, int]]] = {}  # of joined channels: (kind, layer, place)
         for kind, layers in enumerate((self.makers, self.norms, self.readers)):
             for name, channels in layers.items():
@@ -118,6 +139,8 @@ class Streams:
         alike: dict[tuple[tuple[int, str], ...], list[list[int]]] = {}
         for uses in parts.values():
             where = tuple((kind, name) for kind, name, _ in uses)
+            if self._of_rows & {name for kind, name in where if kind == 0}:
+                continue
             if {0, 2} <= {kind for kind, _ in where} and len({*where}) == len(where):
                 alike.setdefault(where, []).append([place for *_, place in uses])
         order = {name: number for number, name in enumerate(self.makers)}

@@ -91,7 +91,9 @@ class SparseLinear(nn.Module):
         self._pattern = _Pattern(mask)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [N, inputs] to [N, outputs], the batch as the last axis in memory."""
+        """Features [N, ..., inputs] to [N, ..., outputs], the batch as the last axis in memory."""
         with torch.autocast(features.device.type, enabled=False):  # there are no products of a coarser dtype
-            outputs = _Product.apply(features.to(self.weight.dtype), self.weight, self._pattern)
-        return outputs if self.bias is None else outputs + self.bias
+            rows = features.to(self.weight.dtype).flatten(0, -2)
+            outputs = _Product.apply(rows, self.weight, self._pattern)
+        outputs = outputs if self.bias is None else outputs + self.bias
+        return outputs if features.ndim == 2 else outputs.unflatten(0, features.shape[:-1])

@@ -34,9 +34,9 @@ class Tap:
 def reading_order(model: nn.Module, groups: Sequence[Units], images: Tensor) -> dict[str, int]:
     """Layer that reads units -> its place among those in the forward pass of ``images``.
 
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> reading_order(net, units_of(net), torch.ones(1, 2))
-    {'2': 0, '4': 1}
+    {'3': 0, '5': 1}
     """
     readers = dict.fromkeys(reader for group in groups for reader in group.readers)
     return {name: place for place, name in enumerate(running_order(model, readers, images))}
