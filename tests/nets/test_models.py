@@ -74,6 +74,12 @@ def test_facts_that_the_catalogue_lacks_are_those_of_the_built_net():
     assert unknown.facts == MODELS["resnet20"].known
 
 
+def test_a_linear_layer_multiplies_at_each_row_of_an_image():
+    """Of 7 rows of 9 pixels each, 2 units take all 9."""
+    facts = Model("rows", (1, 7, 9), lambda num_classes: nn.Sequential(nn.Linear(9, 2), nn.Flatten())).facts
+    assert (facts.multiplications, facts.outputs, facts.has_units) == (7 * 9 * 2, 7 * 2, False)
+
+
 def test_a_net_that_cannot_be_traced_has_no_units():
     class Untraceable(nn.Sequential):
         def forward(self, images):

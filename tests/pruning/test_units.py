@@ -66,6 +66,17 @@ def test_costs_are_those_of_the_masks(kind: str) -> None:
     assert model.training
 
 
+def test_a_layer_over_the_width_costs_at_every_row() -> None:
+    """A linear layer on 5 maps of 8x8 multiplies 40 times."""
+    rows = nn.Sequential(nn.Linear(8, 2), nn.Flatten(), nn.Linear(80, 3))
+    model = nn.Sequential(nn.Conv2d(1, 6, 1), nn.ReLU(), nn.Conv2d(6, 5, 1), nn.ReLU(), rows)
+    groups = units_of(model)
+    assert [group.name for group in groups] == ["0"]
+    costs = UnitCosts(model, groups, torch.zeros(1, 1, 8, 8))
+    counted = count_net(model, (1, 8, 8), unit_masks(model, groups, {"0": torch.arange(6) < 4}))
+    assert 2 * costs.multiplications({"0": 4}) == counted.flops_nonzero == 2 * (64 * (4 + 20) + 40 * 16 + 240)
+
+
 def test_the_fewest_units_that_bring_the_level() -> None:
     """64-16-9-3: without any, 1024 + 16 + 144 + 9 + 27 = 1220. The first five units leave 85 each."""
     model = build("linear")

@@ -20,7 +20,7 @@ def net_facts(model: Model) -> NetFacts:
 
     def count(layer: nn.Linear | nn.Conv2d, _: object, output: torch.Tensor) -> None:
         nonlocal multiplications, outputs
-        multiplications += layer.weight.numel() * output[0, 0].numel()
+        multiplications += layer.weight[0].numel() * output.numel()
         outputs += output.numel()
 
     hooks = [layer.register_forward_hook(count) for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]

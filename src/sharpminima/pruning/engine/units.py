@@ -192,7 +192,7 @@ def _places(model: nn.Module, layers: Sequence[str], image: Tensor) -> dict[str,
     """Layer -> at how many places of an image its weights are used."""
     with torch.no_grad(), eval_mode(model), watched(model, layers) as seen:
         model(image)
-    return {name: given.numel() // given.shape[1] for name, (_, given) in seen.items()}
+    return {name: given.numel() // len(model.get_parameter(f"{name}.weight")) for name, (_, given) in seen.items()}
 
 
 def incoming(model: nn.Module, groups: Sequence[Units]) -> dict[str, Tensor]:
