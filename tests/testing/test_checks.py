@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from sharpminima.catalogue.models import MODELS, Model
+from sharpminima.nets.compaction import Compacted
 from sharpminima.pruning import METHODS
-from sharpminima.testing import CheckFailed, check_model
+from sharpminima.testing import CheckFailed, check_model, models
 from sharpminima.testing.methods import check_is_written, check_levels, check_repeats
 from sharpminima.testing.task import small_run
 
@@ -83,3 +84,17 @@ def test_what_is_wrong_with_a_net_is_said():
         check_model(own(lambda num_classes: nn.Sequential(Centred(), nn.Flatten(), nn.Linear(16, num_classes))))
     with pytest.raises(CheckFailed, match=r"own: no gradient for 1\.spare"):
         check_model(own(lambda num_classes: nn.Sequential(nn.Flatten(), Spare(16, num_classes))))
+
+
+def test_a_fault_of_compaction_is_not_put_down_to_the_net(monkeypatch):
+    """Whether the smaller net computes something else, or fails."""
+
+    def build(num_classes):
+        return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Flatten(), nn.Linear(24, num_classes))
+
+    model = Model("own", (1, 4, 4), build)
+    check_model(model)
+    for wrong in (build(10), nn.Linear(3, 10)):
+        monkeypatch.setattr(models, "compact", lambda *_, wrong=wrong, **__: Compacted(wrong, {}, {}))
+        with pytest.raises(CheckFailed, match=r"own: .* a fault of sharpminima\.nets\.compaction, not of the model"):
+            check_model(model)
