@@ -37,6 +37,7 @@ def passes_of(layout: Callable[[Tensor], Tensor], dtype: torch.dtype, neurons: i
             labels = labels % (CLASSES - 1)
         batch = entropy.over(labels)
         batch.add(z)
+        batch.end()
         value = batch.mean()
         (3 * value).backward()
         found += [value.detach(), z.grad]
@@ -114,7 +115,9 @@ def test_what_does_not_fit_is_named(dtype: torch.dtype) -> None:
         with pytest.raises(TrainingError, match=f"labels run from .*{wrong}.*; there are {CLASSES} classes"):
             entropy.over(labels).add(z)
     labels[3] = 0
-    entropy.over(labels).add(z)
+    known = entropy.over(labels)
+    known.add(z)
+    known.end()
     with pytest.raises(TrainingError, match=r"layer 1 is another one than before: .*; after a change of the net"):
         entropy.over(labels).add(z[:, :4])
 
@@ -126,6 +129,7 @@ def test_a_batch_whose_mean_is_not_asked_for_counts_too() -> None:
         for _ in range(2):
             batch = entropy.over(labels)
             batch.add(z.float())
+            batch.end()
             if entropy is asked:
                 batch.mean()
     assert len(silent.state()["running"]) == 1
@@ -142,5 +146,6 @@ def test_sums_are_not_of_bfloat16_where_a_net_is(order: int) -> None:
             for few in (60, 7):
                 batch = entropy.over(labels[:few])
                 batch.add(z.float()[:few])
+                batch.end()
                 values.append(batch.mean())
     assert values[:2] == values[2:]

@@ -50,7 +50,7 @@ def _add_entropies(
     first = unsigned(at)
     for j in range(unsigned(len(sums))):
         mean, before = sums[j] / images, running[first + j]
-        running[first + j] = before + newness * (mean - before) if mean == mean else before  # NaN would stay for good
+        running[first + j] = before + newness * (mean - before)
         p = mean + lacking * (before - mean)
         p = one if p > one else p
         rest = one - p

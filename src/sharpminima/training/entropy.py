@@ -114,6 +114,7 @@ class PspEntropy:
 
         with watch_preactivations(self._model, add, self._activations) as skipped:
             yield Watched(batch)
+        batch.end()
         if skipped and not self._warned:
             self._warned = True
             warnings.warn(left_out(skipped), stacklevel=3)

@@ -243,6 +243,7 @@ class FlatModel:
 
         with self._watching(add):
             loss = self.loss(images, labels)
+        seen.end()
         if not self._relus and isinstance(self.network, fx.GraphModule):
             modules = dict(self.network.named_modules())
             self._relus = [modules[name] for name in names] if modules.keys() >= set(names) else []

@@ -112,6 +112,7 @@ class FlatReplicas(FlatModel):
             logits, *layers = torch.vmap(one, randomness="different")(self._parameters, self._stacked, images)
         for z in layers:
             seen.add(z)
+        seen.end()
         loss = _losses(logits.to(self.values.dtype), labels)
         return loss, loss - self._beta * seen.mean()
 

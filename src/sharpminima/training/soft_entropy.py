@@ -57,9 +57,8 @@ class SoftEntropy:
         self._drawn: dict[tuple[int, int], Tensor] = {}  # (layer, neurons) -> places of pairs [2, pairs]
         self._axes: list[list[int]] = []  # of each layer: the axes of a z after that of the images, as they lie
         self._running: list[Tensor] = []  # of each layer: frequencies [..., classes, rows, neurons or pairs]
-        # Of each layer: images of each class [..., classes] that its estimates are of. They differ where a pass failed
-        # midway; where they do not, all layers hold one tensor, which nothing changes.
-        self._seen: list[Tensor] = []
+        # Of each layer: images of each class [..., classes] that its estimates are of; equal ones are one tensor.
+        self._seen: list[Tensor] = []  # nothing changes these, nor the frequencies, in place
 
     def over(self, labels: Tensor) -> "MiniBatch":
         """Begin with a mini-batch, whose labels are integers [..., N].
@@ -81,8 +80,7 @@ class SoftEntropy:
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
-        running, seen = ([each.clone() for each in of_layers] for of_layers in (self._running, self._seen))
-        return {"running": running, "seen": seen, "axes": list(self._axes)}
+        return {"running": list(self._running), "seen": list(self._seen), "axes": list(self._axes)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, to the same bits."""
@@ -92,14 +90,14 @@ class SoftEntropy:
         self._seen = _shared(seen)
 
     def _estimates(self, layer: int, shape: Sequence[int], like: Tensor) -> Tensor:
-        """The running estimates of a layer, to be changed in place; zeros, of the type of ``like``, at first.
+        """The running estimates of a layer; zeros, of the type of ``like``, at first.
 
         Raises:
             TrainingError: they are of another number of neurons, or of another type.
         """
-        if len(self._running) == layer:
-            self._running.append(like.new_zeros(shape))
-        running = self._running[layer] = self._running[layer].to(like.device)  # a resume file's lie on the CPU
+        if layer >= len(self._running):
+            return like.new_zeros(shape)
+        running = self._running[layer].to(like.device)  # a resume file's lie on the CPU
         if running.shape != torch.Size(shape) or running.dtype != like.dtype:
             raise TrainingError(
                 f"layer {layer + 1} is another one than before: estimates {list(shape)} in {like.dtype}, which were "
@@ -107,15 +105,22 @@ class SoftEntropy:
             )
         return running
 
-    def _count(self, layer: int, before: Tensor | None, after: Tensor, summed: Tensor) -> None:
-        """Count a mini-batch as seen by a layer: ``after`` [..., classes] for ``before``, which is None at first.
-
-        Not where its summed entropy [...] is not finite: there the estimates are not of it either.
-        """
-        finite = summed.detach().isfinite()
+    def _take_over(self, layers: Sequence["_Layer"]) -> None:
+        """Go on from the estimates of a pass, of the nets whose entropies are all finite: NaN would stay for good."""
+        finite = reduce(torch.add, [layer.summed.detach() for layer in layers]).isfinite()
+        if not finite.any():
+            return
+        for place, layer in enumerate(layers):
+            running, seen = layer.running, layer.seen
+            if not finite.all():
+                before = torch.zeros_like(seen) if layer.seen_before is None else layer.seen_before.to(seen.device)
+                running = torch.where(finite[..., None, None, None], running, layer.running_before)
+                seen = torch.where(finite[..., None], seen, before)
+            self._axes[place : place + 1] = [layer.axes]
+            self._running[place : place + 1] = [running]
+            self._seen[place : place + 1] = [seen]
         if not finite.all():
-            after = torch.where(finite.unsqueeze(-1), after, torch.zeros_like(after) if before is None else before)
-        self._seen[layer : layer + 1] = [after]
+            self._seen = _shared(self._seen)
 
     def places_of_pairs(self, layer: int, neurons: int) -> Tensor:
         """The pairs of a layer's neurons that count: places [2, pairs], the lower one first."""
@@ -134,8 +139,24 @@ class SoftEntropy:
         return pairs
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """What a pass makes of a layer; the estimates are as `SoftEntropy` holds them, before and with these images."""
+
+    summed: Tensor  # entropy [...] in bits, over neurons or pairs
+    count: int  # of these
+    axes: list[int]
+    running_before: Tensor
+    running: Tensor
+    seen_before: Tensor | None  # None at first
+    seen: Tensor
+
+
 class MiniBatch:
-    """One pass over a mini-batch: takes the pre-activations layer by layer, and gives the mean entropy."""
+    """One pass over a mini-batch: takes the pre-activations layer by layer, and gives the mean entropy.
+
+    The estimates that it makes lie aside until it ends, so that a pass that fails, or is of NaN, leaves no trace.
+    """
 
     def __init__(self, of: SoftEntropy, labels: Tensor) -> None:
         self._of, self._labels = of, labels
@@ -144,7 +165,7 @@ class MiniBatch:
         # Of images of each class before: `layer_entropy`'s weights, and the images after.
         self._weighed: list[tuple[Tensor | None, Tensor, Tensor]] = []
         self._weights: Tensor | None = None  # of the layer at hand
-        self._sums: list[tuple[Tensor, int]] = []  # of each layer: summed entropy [...] in bits, and of how many
+        self._layers: list[_Layer] = []
 
     def add(self, z: Tensor) -> None:
         """The next layer's pre-activations [..., N, ...], before an operation in place can change them.
@@ -155,17 +176,22 @@ class MiniBatch:
                 mini-batch before.
         """
         self._check(z)
-        of, layer = self._of, len(self._sums)
+        of, layer = self._of, len(self._layers)
         z = z if z.dtype == torch.float64 else z.float()
         if self._classes is None:
             self._classes = _Classes.of(self._labels, z, of)
         before = of._seen[layer] if layer < len(of._seen) else None
         self._weights, after = self._weigh(before)
+        axes = self._axes_of(z, layer)
         # A checkpoint of torch's around the ReLU counts what is kept for the gradient, and would miss ours.
         with saved_tensors_hooks(_as_it_is, _as_it_is):
-            summed, count = self._of_layer(self._as_rows(z, layer), layer)
-        of._count(layer, before, after, summed)
-        self._sums.append((summed, count))
+            summed, count, running_before, running = self._of_layer(self._as_rows(z, axes), layer)
+        self._layers.append(_Layer(summed, count, axes, running_before, running, before, after))
+
+    def end(self) -> None:
+        """The pass has ended: from here on its images count in the running estimates, where its entropy is finite."""
+        if self._layers:
+            self._of._take_over(self._layers)
 
     def _check(self, z: Tensor) -> None:
         labels = self._labels
@@ -189,35 +215,38 @@ class MiniBatch:
         self._weighed.append((before, weights, after))
         return weights, after
 
-    def _of_layer(self, z: Tensor, layer: int) -> tuple[Tensor, int]:
-        """The summed entropy of a layer [..., N, K], and of how many neurons or pairs it is."""
+    def _of_layer(self, z: Tensor, layer: int) -> tuple[Tensor, int, Tensor, Tensor]:
+        """Summed entropy of a layer [..., N, K], of how many neurons or pairs; running estimates before and after."""
         assert self._classes is not None  # `add` has made them
         assert self._weights is not None
         of = self._of
         if of.order == 1 and self._classes.members is None:
-            running = of._estimates(layer, (of.classes, 1, z.shape[-1]), z)
-            return layer_entropy(z, self._labels, self._weights, running, of.tau), z.shape[-1]
+            before = of._estimates(layer, (of.classes, 1, z.shape[-1]), z)
+            running = before.clone()
+            return layer_entropy(z, self._labels, self._weights, running, of.tau), z.shape[-1], before, running
         with torch.autocast(z.device.type, enabled=False):  # else the products below would be of bfloat16
             return self._of_order_2(z, layer) if of.order == 2 else self._of_order_1(z, layer)
 
-    def _of_order_1(self, z: Tensor, layer: int) -> tuple[Tensor, int]:
-        """The summed entropy of a layer [..., N, K] by plain operations, and of how many neurons it is."""
-        p = self._frequencies(self._by_class(_SoftState.apply(z, self._of.tau)).unsqueeze(-2), layer)
-        return _Entropy.apply(p).sum((-3, -2, -1)), z.shape[-1]
+    def _of_order_1(self, z: Tensor, layer: int) -> tuple[Tensor, int, Tensor, Tensor]:
+        """`_of_layer` by plain operations, of neurons."""
+        sums = self._by_class(_SoftState.apply(z, self._of.tau)).unsqueeze(-2)
+        p, before, after = self._frequencies(sums, layer)
+        return _Entropy.apply(p).sum((-3, -2, -1)), z.shape[-1], before, after
 
-    def _of_order_2(self, z: Tensor, layer: int) -> tuple[Tensor, int]:
-        """The summed joint entropy of pairs of a layer [..., N, K], and of how many pairs it is."""
+    def _of_order_2(self, z: Tensor, layer: int) -> tuple[Tensor, int, Tensor, Tensor]:
+        """`_of_layer` of the joint entropy of pairs."""
         states = _SoftState.apply(z, self._of.tau)
         if states.shape[-1] < 2:
-            of, leading = self._of, states.shape[:-2]
-            of._estimates(layer, (*leading, of.classes, 3, 0), states)  # so that those of later layers keep their place
-            return states.new_zeros(leading), 0
+            leading = states.shape[:-2]
+            none = self._of._estimates(layer, (*leading, self._of.classes, 3, 0), states)
+            return states.new_zeros(leading), 0, none, none
         first, second = self._of.places_of_pairs(layer, states.shape[-1]).to(z.device)
         a, b = states.index_select(-1, first), states.index_select(-1, second)
         sums = torch.stack([self._by_class(each) for each in (a * b, a, b)], -2)
-        both, p_a, p_b = self._frequencies(sums, layer).unbind(-2)
+        frequencies, before, after = self._frequencies(sums, layer)
+        both, p_a, p_b = frequencies.unbind(-2)
         joint = torch.stack([both, p_a - both, p_b - both, 1 - p_a - p_b + both], -1)
-        return _Surprise.apply(joint).sum((-3, -2, -1)), both.shape[-1]
+        return _Surprise.apply(joint).sum((-3, -2, -1)), both.shape[-1], before, after
 
     def _by_class(self, states: Tensor) -> Tensor:
         """States [..., N, K] summed over the images of each class [..., classes, K]."""
@@ -231,36 +260,38 @@ class MiniBatch:
         Raises:
             TrainingError: there are none.
         """
-        of = self._of
-        if not any(count for _, count in self._sums):
+        of, layers = self._of, self._layers
+        if not any(layer.count for layer in layers):
             faults = ("the model has not run since the mini-batch began", "no layer has two neurons, and so no pair")
-            raise TrainingError(f"no PSP-entropy: {faults[bool(self._sums)]}")
+            raise TrainingError(f"no PSP-entropy: {faults[bool(layers)]}")
         if of.order == 1:
-            total = of.neurons or sum(count for _, count in self._sums)
-            return reduce(torch.add, [summed for summed, _ in self._sums]) / total
-        return torch.stack([summed / count for summed, count in self._sums if count]).mean(0)
+            total = of.neurons or sum(layer.count for layer in layers)
+            return reduce(torch.add, [layer.summed for layer in layers]) / total
+        return torch.stack([layer.summed / layer.count for layer in layers if layer.count]).mean(0)
 
-    def _as_rows(self, z: Tensor, layer: int) -> Tensor:
+    def _axes_of(self, z: Tensor, layer: int) -> list[int]:
+        """The axes of z after that of the images: in the order that the layer's have, or in which they lie."""
+        of, axes = self._of, list(range(self._labels.ndim, z.ndim))
+        if layer < len(of._axes):
+            return of._axes[layer]
+        # Pairs are drawn by their places, which must not depend on how a map lies.
+        return axes if of.order > 1 else sorted(axes, key=lambda axis: z.stride()[axis], reverse=True)
+
+    def _as_rows(self, z: Tensor, axes: Sequence[int]) -> Tensor:
         """Pre-activations [..., N, neurons], in the order in which they lie: without a copy of channels-last maps."""
-        of, leading = self._of, self._labels.ndim
-        if len(of._axes) == layer:
-            axes = list(range(leading, z.ndim))
-            # Pairs are drawn by their places, which must not depend on how a map lies.
-            of._axes.append(axes if of.order > 1 else sorted(axes, key=lambda axis: z.stride()[axis], reverse=True))
+        leading = self._labels.ndim
         if z.ndim == leading + 1:
             return z
-        return z.permute(*range(leading), *of._axes[layer]).flatten(leading)
+        return z.permute(*range(leading), *axes).flatten(leading)
 
-    def _frequencies(self, sums: Tensor, layer: int) -> Tensor:
-        """Means of sums [..., classes, rows, K] over a class's images, with what was seen before where it is rare."""
+    def _frequencies(self, sums: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Means of sums [..., classes, rows, K] over a class's images, with what was seen before where it is rare; and
+        the running estimates before and with these images."""
         assert self._weights is not None  # `add` has made it
         images, lacking, newness = (weight[..., None, None] for weight in self._weights.unbind(-1))
         means = sums / images
-        running = self._of._estimates(layer, tuple(sums.shape), sums)
-        before = running.clone()  # the gradient reads it
-        fresh = means.detach()
-        running.lerp_(torch.where(fresh.isfinite(), fresh, before), newness)  # one NaN would stay for good
-        return torch.lerp(means, before, lacking)
+        before = self._of._estimates(layer, tuple(sums.shape), sums)
+        return torch.lerp(means, before, lacking), before, before.lerp(means.detach(), newness)
 
 
 @dataclass(frozen=True)
