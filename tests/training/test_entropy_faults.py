@@ -193,8 +193,42 @@ def test_a_pass_that_fails_midway_leaves_no_trace(
         assert value(failing, model, few, labels[: len(few)]) == value(plain, model, few, labels[: len(few)])
 
 
+class Auxiliary(nn.Module):
+    """A net of functional ReLUs, or of one module that runs again, with a head more in the middle in training mode."""
+
+    def __init__(self, widths: tuple[int, int], act: nn.Module | None) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 6), nn.Linear(6, widths[0]), nn.Linear(6, widths[1])
+        self.act = act
+
+    def forward(self, images: Tensor) -> Tensor:
+        act = self.act or torch.relu
+        hidden = act(self.first(images))
+        if self.training:
+            act(self.head(hidden) - 5)
+        return act(self.second(hidden))
+
+
 @pytest.mark.parametrize("order", [1, 2])
-def test_a_state_with_one_count_for_all_layers_is_taken_up(order: int) -> None:
+@pytest.mark.parametrize("widths", [(6, 6), (5, 7)])
+@pytest.mark.parametrize("act", [None, nn.ReLU()])
+def test_a_layer_is_known_again_whichever_others_run(
+    order: int, widths: tuple[int, int], act: nn.Module | None
+) -> None:
+    model, (images, labels) = Auxiliary(widths, act), batch()
+    alone = {}
+    for training in (True, False):
+        model.train(training)
+        alone[training] = value(PspEntropy(model, classes=3, order=order, rare=0), model, images, labels)
+    entropy = PspEntropy(model, classes=3, order=order, rare=11)  # one image of a class before
+    for training in (True, False, True):
+        model.train(training)
+        found = value(entropy, model, images, labels)
+        torch.testing.assert_close(found, alone[training], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_state_without_names_and_with_one_count_for_all_layers_is_taken_up(order: int) -> None:
     z, labels = torch.randn(30, 6, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3
     entropies, found = [SoftEntropy(3, order=order) for _ in range(3)], []
     first = entropies[0].over(labels)
@@ -203,7 +237,8 @@ def test_a_state_with_one_count_for_all_layers_is_taken_up(order: int) -> None:
     first.end()
     state = entropies[0].state()
     entropies[1].restore(state)
-    entropies[2].restore({**entropies[0].state(), "seen": state["seen"][0].clone()})
+    without_names = {"running": state["running"], "axes": state["axes"]}
+    entropies[2].restore({**without_names, "seen": state["seen"][0].clone()})
     for entropy in entropies:
         seen = entropy.over(labels[:7])
         for layer in (z[:7], z[:7] - 0.5):

@@ -54,20 +54,21 @@ def capture_preactivations(
     """
     check_kind(model)
     check_activations(activations)
-    with watch_preactivations(model, lambda name, z: sink(name, z.flatten(1)), activations) as skipped:
+    with watch_preactivations(model, lambda name, z: sink(name, z.flatten(1)), activations) as watched:
         yield
-    if skipped:
-        warnings.warn(left_out(skipped), stacklevel=3)
+    if watched.skipped:
+        warnings.warn(left_out(watched.skipped), stacklevel=3)
 
 
 @contextlib.contextmanager
 def watch_preactivations(
     model: nn.Module, sink: Callable[[str, Tensor], None], activations: Activations = "relu"
-) -> Iterator[set[str]]:
+) -> Iterator["_Capture"]:
     """`capture_preactivations` of a model that is known to fit, pass after pass: each z as it lies, without a warning.
 
     Yields:
-        The activations that are left out, by name; filled while the model runs.
+        What follows the model: ``skipped``, the activations that are left out, by name; ``layer``, what the layer at
+        hand is known by in passes that take other ways through the model.
     """
     capture = _Capture(model, sink, activations)
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -86,15 +87,18 @@ def watch_preactivations(
             stack.enter_context(_not_compiled())
             stack.enter_context(_seeing(capture))
             stack.enter_context(_Calls(capture.call))
-            yield capture.skipped
+            yield capture
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextlib.contextmanager
-def watch_modules(modules: Sequence[nn.Module], sink: Callable[[Tensor], None]) -> Iterator[None]:
+def watch_modules(modules: Mapping[str, nn.Module], sink: Callable[[str, Tensor], None]) -> Iterator[None]:
     """Hand on what enters these modules, in the order of their calls: a tenth of the time of looking at every call."""
-    hooks = [module.register_forward_pre_hook(lambda _, args: sink(args[0])) for module in modules]
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: sink(name, args[0]))
+        for name, module in modules.items()
+    ]
     try:
         yield
     finally:
@@ -116,26 +120,33 @@ class _Capture:
     def __init__(self, model: nn.Module, sink: Callable[[str, Tensor], None], activations: Activations) -> None:
         self.modules = dict(model.named_modules())
         self.skipped: set[str] = set()  # activations that were not asked for
+        self.layer = ""  # of a sink that runs
         self._sink, self._activations = sink, activations
         self._chosen = set(chosen_by(activations, model))
         self._running: list[str] = []  # qualified names, the innermost last
+        self._returned: list[str] = [""]  # in the caller of each of these, and in the innermost: what returned last
         self._taken: set[str] = set()
+        self._layers: set[str] = set()
         self.handing = False  # a sink runs
 
     def enter(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """A module is called."""
         if not self._running:
             self._taken.clear()
+            self._layers.clear()
         if path in self._chosen and not self._inside():
             z = input_of(args, kwargs)
             if z is None:
                 raise AnalysisError(f"module {path} takes no tensor, so it has no pre-activation")
-            self._hand_on(path, path, z)
+            self._hand_on(path, path, z, self._returned[-1])
         self._running.append(path)
+        self._returned.append("")
 
     def leave(self, path: str, output: Any) -> None:
         """A module has returned; its output is None where it failed."""
         self._running.pop()
+        self._returned.pop()
+        self._returned[-1] = path
         if path == "" and not self._taken and output is not None:
             others = f"; those of {', '.join(sorted(self.skipped))} count with " if self.skipped else ""
             raise AnalysisError(
@@ -154,19 +165,24 @@ class _Capture:
         if kind == "other" and self._activations != "all":
             self.skipped.add(f"{base} ({type(self.modules[own]).__name__})" if own else base)
         elif z is not None:
-            self._hand_on(own, base, z)
+            self._hand_on(own, base, z, self._returned[-2 if own else -1])
 
     def _inside(self) -> bool:
         return not self._chosen.isdisjoint(self._running)
 
-    def _hand_on(self, own: str, base: str, z: Tensor) -> None:
-        for number in itertools.count():
-            name = f"{base}_{number}" if number else base
-            if name not in self._taken and (name == own or name not in self.modules):
-                break
+    def _hand_on(self, own: str, base: str, z: Tensor, behind: str) -> None:
+        name = next(
+            each for each in _numbered(base) if each not in self._taken and (each == own or each not in self.modules)
+        )
+        self.layer = next(each for each in _numbered(f"{base} behind {behind}") if each not in self._layers)
         self._taken.add(name)
+        self._layers.add(self.layer)
         with _silent():
             self._sink(name, z)
+
+
+def _numbered(base: str) -> Iterator[str]:
+    return (f"{base}_{number}" if number else base for number in itertools.count())
 
 
 @contextlib.contextmanager

@@ -110,14 +110,14 @@ class PspEntropy:
             if name in names:
                 raise TrainingError("the model runs a second time; watch each pass on its own, with its labels")
             names.add(name)
-            batch.add(z)
+            batch.add(z, watched.layer)
 
-        with watch_preactivations(self._model, add, self._activations) as skipped:
+        with watch_preactivations(self._model, add, self._activations) as watched:
             yield Watched(batch)
         batch.end()
-        if skipped and not self._warned:
+        if watched.skipped and not self._warned:
             self._warned = True
-            warnings.warn(left_out(skipped), stacklevel=3)
+            warnings.warn(left_out(watched.skipped), stacklevel=3)
 
 
 def _checked_width(tau: Any) -> float:

@@ -88,7 +88,7 @@ class FlatModel:
         self.mask = None
         self.unmasked = None
         self.entropy, self._beta = None, 0.0
-        self._relus: list[nn.Module] = []  # of `network`, where nothing else is one: known after a first pass
+        self._relus: dict[str, nn.Module] = {}  # of `network`, where nothing else is one: known after a first pass
         self._small = None
 
     @property
@@ -216,7 +216,7 @@ class FlatModel:
             watch_preactivations(_watched(model), lambda _, z: neurons.append(z[0].numel())),
         ):
             model(images[:1])
-        self._beta, self._small, self._relus = settings.beta, None, []
+        self._beta, self._small, self._relus = settings.beta, None, {}
         self._net = with_pooled_relus(traced(model)) if self._compaction else model
         self._compaction = self._compaction and settings.order == 1
         self.entropy = SoftEntropy(
@@ -239,20 +239,20 @@ class FlatModel:
 
         def add(name: str, z: Tensor) -> None:
             names.append(name)
-            seen.add(z)
+            seen.add(z, name)
 
         with self._watching(add):
             loss = self.loss(images, labels)
         seen.end()
         if not self._relus and isinstance(self.network, fx.GraphModule):
             modules = dict(self.network.named_modules())
-            self._relus = [modules[name] for name in names] if modules.keys() >= set(names) else []
+            self._relus = {name: modules[name] for name in names} if modules.keys() >= set(names) else {}
         return loss, loss.sub(seen.mean(), alpha=self._beta)
 
     def _watching(self, sink: Callable[[str, Tensor], None]) -> AbstractContextManager[Any]:
         """Hand on what enters the ReLUs; of a graph, which takes the same way each time, by what is known of it."""
         if self._relus:
-            return watch_modules(self._relus, lambda z: sink("", z))
+            return watch_modules(self._relus, sink)
         return watch_preactivations(_watched(self.network), sink, _is_pooled_relu)
 
     def backward(self, loss: Tensor) -> None:
@@ -299,7 +299,7 @@ class FlatModel:
         self.values.mul_(self.mask)
         if self.entropy is not None:
             self.entropy.reset()  # another net, maybe of fewer units
-            self._relus = []
+            self._relus = {}
         if self._compaction:
             self._small = None
             compacted = self._compacted(model, self.mask)

@@ -101,17 +101,19 @@ class FlatReplicas(FlatModel):
             loss = self.loss(images, labels)
             return loss, loss
         seen = self.entropy.over(labels)
+        names: list[str] = []
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> tuple[Tensor, ...]:
-            layers: list[Tensor] = []
-            with watch_preactivations(self._net, lambda _, z: layers.append(z.clone())):
+            layers: dict[str, Tensor] = {}
+            with watch_preactivations(self._net, lambda name, z: layers.update({name: z.clone()})):
                 logits = functional_call(self._net, (parameters, buffers), (images,))
-            return logits, *layers
+            names.extend(layers)
+            return logits, *layers.values()
 
         with passes(images.device):
             logits, *layers = torch.vmap(one, randomness="different")(self._parameters, self._stacked, images)
-        for z in layers:
-            seen.add(z)
+        for name, z in zip(names, layers, strict=True):
+            seen.add(z, name)
         seen.end()
         loss = _losses(logits.to(self.values.dtype), labels)
         return loss, loss - self._beta * seen.mean()

@@ -55,6 +55,7 @@ class SoftEntropy:
         self.classes, self.tau, self.order, self.rare, self.neurons = classes, tau, order, rare, neurons
         self._pairs, self._seed = pairs, seed
         self._drawn: dict[tuple[int, int], Tensor] = {}  # (layer, neurons) -> places of pairs [2, pairs]
+        self._layers: dict[str, int] = {}  # name -> number; in the order in which they ran first
         self._axes: list[list[int]] = []  # of each layer: the axes of a z after that of the images, as they lie
         self._running: list[Tensor] = []  # of each layer: frequencies [..., classes, rows, neurons or pairs]
         # Of each layer: images of each class [..., classes] that its estimates are of; equal ones are one tensor.
@@ -71,7 +72,7 @@ class SoftEntropy:
 
     def reset(self) -> None:
         """Forget the running estimates: the net is another one now."""
-        self._axes, self._running, self._seen = [], [], []
+        self._layers, self._axes, self._running, self._seen = {}, [], [], []
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with some of the nets."""
@@ -80,7 +81,8 @@ class SoftEntropy:
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and JSON values; a resume file holds it."""
-        return {"running": list(self._running), "seen": list(self._seen), "axes": list(self._axes)}
+        estimates = {"running": list(self._running), "seen": list(self._seen), "axes": list(self._axes)}
+        return {**estimates, "layers": list(self._layers)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, to the same bits."""
@@ -88,6 +90,8 @@ class SoftEntropy:
         if not isinstance(seen, list):  # of a file from when all layers had the same
             seen = [] if seen is None else [seen] * len(self._running)
         self._seen = _shared(seen)
+        names = state.get("layers", ())  # without them, those that run first take the estimates in their order
+        self._layers = {name: layer for layer, name in enumerate(names)}
 
     def _estimates(self, layer: int, shape: Sequence[int], like: Tensor) -> Tensor:
         """The running estimates of a layer; zeros, of the type of ``like``, at first.
@@ -110,15 +114,15 @@ class SoftEntropy:
         finite = reduce(torch.add, [layer.summed.detach() for layer in layers]).isfinite()
         if not finite.any():
             return
-        for place, layer in enumerate(layers):
+        for layer in layers:
             running, seen = layer.running, layer.seen
             if not finite.all():
                 before = torch.zeros_like(seen) if layer.seen_before is None else layer.seen_before.to(seen.device)
                 running = torch.where(finite[..., None, None, None], running, layer.running_before)
                 seen = torch.where(finite[..., None], seen, before)
-            self._axes[place : place + 1] = [layer.axes]
-            self._running[place : place + 1] = [running]
-            self._seen[place : place + 1] = [seen]
+            place = slice(layer.number, layer.number + 1)  # of a new layer, the end
+            self._layers[layer.name] = layer.number
+            self._axes[place], self._running[place], self._seen[place] = [layer.axes], [running], [seen]
         if not finite.all():
             self._seen = _shared(self._seen)
 
@@ -143,6 +147,8 @@ class SoftEntropy:
 class _Layer:
     """What a pass makes of a layer; the estimates are as `SoftEntropy` holds them, before and with these images."""
 
+    name: str
+    number: int
     summed: Tensor  # entropy [...] in bits, over neurons or pairs
     count: int  # of these
     axes: list[int]
@@ -167,8 +173,11 @@ class MiniBatch:
         self._weights: Tensor | None = None  # of the layer at hand
         self._layers: list[_Layer] = []
 
-    def add(self, z: Tensor) -> None:
+    def add(self, z: Tensor, name: str | None = None) -> None:
         """The next layer's pre-activations [..., N, ...], before an operation in place can change them.
+
+        Args:
+            name: of the layer, by which its estimates are found again, whichever layers run; None: by its place.
 
         Raises:
             TrainingError: they are not of as many images as there are labels, labels are of no class (of one net, given
@@ -176,7 +185,10 @@ class MiniBatch:
                 mini-batch before.
         """
         self._check(z)
-        of, layer = self._of, len(self._layers)
+        of, name = self._of, str(len(self._layers)) if name is None else name
+        layer = of._layers.get(name)
+        if layer is None:
+            layer = len(of._layers) + sum(each.name not in of._layers for each in self._layers)
         z = z if z.dtype == torch.float64 else z.float()
         if self._classes is None:
             self._classes = _Classes.of(self._labels, z, of)
@@ -186,7 +198,7 @@ class MiniBatch:
         # A checkpoint of torch's around the ReLU counts what is kept for the gradient, and would miss ours.
         with saved_tensors_hooks(_as_it_is, _as_it_is):
             summed, count, running_before, running = self._of_layer(self._as_rows(z, axes), layer)
-        self._layers.append(_Layer(summed, count, axes, running_before, running, before, after))
+        self._layers.append(_Layer(name, layer, summed, count, axes, running_before, running, before, after))
 
     def end(self) -> None:
         """The pass has ended: from here on its images count in the running estimates, where its entropy is finite."""
