@@ -15,6 +15,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "columns": lambda z: z.T.contiguous().T,
     "gaps": lambda z: torch.stack([z, z], -1)[..., 0],
     "one row for all": lambda z: z[:1].expand_as(z),
+    "negative bit": lambda z: torch.complex(z, -z).conj().imag,
 }
 
 

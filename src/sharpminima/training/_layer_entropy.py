@@ -30,7 +30,7 @@ def layer_entropy(z: Tensor, labels: Tensor, weights: Tensor, running: Tensor, t
         running: estimates of the frequencies [classes, ..., K], float32; changed in place.
         tau: width of the soft state.
     """
-    summed: Tensor = _LayerEntropy.apply(z, labels.contiguous(), weights, running, tau)
+    summed: Tensor = _LayerEntropy.apply(z.resolve_neg(), labels.contiguous(), weights, running, tau)
     return summed
 
 
