@@ -187,6 +187,35 @@ def test_errors_of_the_metric():
         PspEntropyMetric(model, classes="some")
 
 
+class Failing(nn.Module):
+    """A net that fails behind its ReLU, on images that hold a number above 9."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(12, 6).double(), nn.Linear(6, 3).double()
+
+    def forward(self, images):
+        hidden = torch.relu(self.hidden(images.flatten(1)))
+        if images.max() > 9:
+            raise RuntimeError("out of memory")
+        return self.out(hidden)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_an_update_that_fails_counts_nothing(order):
+    model, (images, labels) = cases.seeded(Failing), cases.data(40)
+    failing = images.clone()
+    failing[35] = 10
+    metric, expected = (PspEntropyMetric(model, batch_size=10, order=order) for _ in range(2))
+    for at, last in ((0, 40), (20, 40), (30, 40)):
+        with pytest.raises(AnalysisError, match="out of memory"):
+            metric.update(failing[at:last], labels[at:last].flip(0))
+        metric.update(images[at:], labels[at:])
+        expected.update(images[at:], labels[at:])
+        assert_identical(metric.compute(), expected.compute())
+        assert metric.statistics().evaluation == expected.statistics().evaluation
+
+
 def test_the_metric_notices_weights_that_are_written_to_as_data():
     model, (images, labels) = cases.resnet8(1).float(), cases.data(20, (3, 32, 32), 10)
     images, metric = images.float(), PspEntropyMetric(model)

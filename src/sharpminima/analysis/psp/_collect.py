@@ -1,6 +1,7 @@
 """What one pass over the data adds up, batch after batch: the counts of each layer, and the evaluation."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,6 +58,12 @@ class Collection:
         """Layers that have been seen."""
         return len(self._layers)
 
+    def copy(self) -> "Collection":
+        """The same, to go on from; this one stays as it is."""
+        other = copy.copy(self)
+        other._labels, other._layers = list(self._labels), {name: layer.copy() for name, layer in self._layers.items()}
+        return other
+
     def take(self, classes: Tensor) -> None:
         """Count these classes too, behind those that are counted."""
         new = classes[~torch.isin(classes, self.classes)]
@@ -77,9 +84,9 @@ class Collection:
         self._members = (target == self.classes[:, None]).float()
         logits = at_least_float32(logits_of(self._model, batch))
         self.outputs = logits.shape[1]
-        self._loss += F.cross_entropy(logits, target, reduction="sum").double()
-        self._wrong += (logits.argmax(dim=1) != target).sum()
-        self._logit_squares += squares_of(logits).sum()
+        self._loss = self._loss + F.cross_entropy(logits, target, reduction="sum").double()
+        self._wrong = self._wrong + (logits.argmax(dim=1) != target).sum()
+        self._logit_squares = self._logit_squares + squares_of(logits).sum()
         self._labels.append(target)
         self.images += len(batch)
 
@@ -110,6 +117,13 @@ class _Layer:
         self.squares = torch.zeros((), dtype=torch.float64)
         self.active_neurons: list[Tensor] = []
         self.states: list[Tensor] = []
+
+    def copy(self) -> "_Layer":
+        """The same, to go on from; this one stays as it is."""
+        other = copy.copy(self)
+        other.active = None if self.active is None else self.active.clone()
+        other.active_neurons, other.states = list(self.active_neurons), list(self.states)
+        return other
 
     def add(self, z: Tensor, members: Tensor) -> None:
         """Add ``z`` [B, neurons] of images whose classes ``members`` [classes, B] marks with ones."""

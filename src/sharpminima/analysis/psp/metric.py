@@ -30,7 +30,7 @@ class PspEntropyMetric:
         model: as for `psp_statistics`. Its weights must stay as they are between `update` and `compute`.
         order, definition, samples, seed, batch_size, activations, classes: as for `psp_entropy`.
 
-    Memory: a copy of the weights, 4 bytes a class that has occurred and hidden neuron, 16 an image and layer, and, of
+    Memory: a copy of the weights, 8 bytes a class that has occurred and hidden neuron, 16 an image and layer, and, of
     ``joint`` above order 1, one bit an image and hidden neuron; `compute` as `psp_entropy`.
 
     >>> import torch
@@ -75,7 +75,7 @@ class PspEntropyMetric:
 
     @measuring(gradients=False)
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """Count images [N, C, H, W] of the classes ``labels`` [N].
+        """Count images [N, C, H, W] of the classes ``labels`` [N]; all of them, or none where an error is raised.
 
         Raises:
             AnalysisError: as for `psp_statistics`; the weights have changed since the last `reset`.
@@ -87,14 +87,17 @@ class PspEntropyMetric:
             self._weights = [weight.clone() for weight in self._held()]
             none = labels.new_empty(0)
             pairs = self._order > 1 and self._definition == "joint"
-            self._collection = Collection(self._model, none, pairs=pairs, activations=self._activations)
-        elif not self._is_unchanged():
+            collection = Collection(self._model, none, pairs=pairs, activations=self._activations)
+        elif self._is_unchanged():
+            collection = self._collection.copy()
+        else:
             raise AnalysisError("the model's weights have changed since the first update; call reset before the next")
-        self._collection.take(measured_classes(labels, self._outputs, "present"))
-        with self._collection.running():
+        collection.take(measured_classes(labels, self._outputs, "present"))
+        with collection.running():
             for start in range(0, len(images), self._batch_size):
                 part = slice(start, start + self._batch_size)
-                self._collection.add(images[part], labels[part])
+                collection.add(images[part], labels[part])
+        self._collection = collection
 
     def statistics(self) -> PspStatistics:
         """What all orders are computed from, of the images so far.
