@@ -610,6 +610,55 @@ def test_clamps_that_are_no_relu_do_not_count():
     assert list(layers) == ["net.2"]
 
 
+def gated(net, x):
+    return net.net(x) * F.relu(net.gate(x.flatten(1)).squeeze(1))[:, None]
+
+
+def test_a_relu_of_one_value_an_image_is_one_neuron():
+    (images, labels), gate = samples(), cases.seeded(lambda: nn.Linear(36, 1), 1)
+    net = Of(gated, net=activated(nn.ReLU()), gate=gate)
+    for options in ({}, {"by_class": True}, {"order": 2}):
+        assert psp_entropy(net, images, labels, **options).neurons == {"net.2": 5, "relu": 1}
+    z = gate(images.flatten(1)).detach()
+    expected = psp_entropy(
+        Of(lambda net, x: net.out(net.gate(x.flatten(1)).relu()), gate=gate, out=nn.Linear(1, 3).double()),
+        images,
+        labels,
+    )
+    assert torch.equal(psp_entropy(net, images, labels).per_neuron["relu"], expected.per_neuron["relu"])
+    ((layers, _),) = preactivations(net, images)
+    assert torch.equal(layers["relu"], z)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda net, x: net.net(x) * net.scale.clamp(0, 4.6).exp() + F.relu(net.scale) + F.gelu(net.scale),
+        lambda net, x: net.net(x) + (x.flatten(1).long() - 1).clamp(min=0).sum(1, keepdim=True),
+        lambda net, x: net.net(x) * net.bound.clamp(min=0).sum(),
+    ],
+    ids=["a single number", "integers", "a parameter"],
+)
+@pytest.mark.parametrize("activations", ["relu", "all"])
+def test_what_is_bounded_but_no_neuron_does_not_count(bound, activations):
+    (images, labels), net = samples(), Of(bound, net=activated(nn.ReLU()))
+    net.scale = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+    net.bound = nn.Parameter(torch.ones(len(images), 2, dtype=torch.float64))
+    found = psp_entropy(net, images, labels, activations=activations)
+    assert found.neurons == {"net.2": 5}
+    assert found.mean == psp_entropy(net.net, images, labels).mean
+
+
+def test_a_chosen_module_of_integers_is_named():
+    net = Of(
+        lambda net, x: net.net(x + net.embedding(x.flatten(1).long().clamp(0, 2)).mean((1, 2)).view(-1, 1, 1, 1)),
+        net=activated(nn.ReLU()),
+        embedding=nn.Embedding(3, 2),
+    ).double()
+    with pytest.raises(AnalysisError, match=r"module embedding takes no floating point but torch\.int64, so it has no"):
+        psp_entropy(net, *samples(), activations=lambda module: isinstance(module, nn.Embedding))
+
+
 def test_activations_that_are_left_out_are_named():
     net, (images, labels) = activated(nn.ReLU(), nn.Linear(5, 5), nn.GELU(), nn.Linear(5, 5), nn.SiLU()), samples()
     with pytest.warns(UserWarning, match=r"left out are those of 4 \(GELU\), 6 \(SiLU\) \(activations=\"all\""):

@@ -85,6 +85,29 @@ def test_a_layer_without_pairs_before_another_one(narrow: int) -> None:
         assert first > 0
 
 
+class Gated(nn.Module):
+    """A net with a ReLU of one value an image, and with a clamped number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.gate, self.scale = nn.Linear(4, 6), nn.Linear(6, 1), nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.relu(self.hidden(images))
+        return hidden * torch.relu(self.gate(hidden).squeeze(1))[:, None] * self.scale.clamp(0, 4.6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_relu_of_one_value_an_image_is_one_neuron(dtype: torch.dtype) -> None:
+    model, (images, labels) = Gated().to(dtype), batch()
+    images = images.to(dtype)
+    entropy = SoftEntropy(3).over(labels)
+    hidden = model.hidden(images)
+    for z in (hidden, model.gate(hidden.relu())):
+        entropy.add(z)
+    assert value(PspEntropy(model, classes=3), model, images, labels) == entropy.mean()
+
+
 @pytest.mark.parametrize("order", [1, 2])
 def test_second_derivatives_are_refused(order: int) -> None:
     model, (images, labels) = net(4, 8, 3), batch()

@@ -1,6 +1,6 @@
 """Which calls of a forward pass are activations: ReLUs under all their names, and others."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,6 +78,18 @@ def input_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """What enters a call: its first argument, or the one named so; None if that is no tensor."""
     entering = _argument(args, kwargs, 0, "input", next(iter(kwargs.values()), None))
     return entering if isinstance(entering, Tensor) else None
+
+
+def can_be_neurons(func: Callable[..., Any], z: Tensor, weights: Iterable[Tensor | None]) -> bool:
+    """Whether what enters a call may hold pre-activations: not a single number, integers, or a weight that is bounded.
+
+    Args:
+        weights: of the module that calls.
+    """
+    if z.ndim == 0 or not z.is_floating_point():
+        return False
+    bounds = func in _CLAMPS | _CLIPS | _CLAMP_MINS
+    return not (bounds and (isinstance(z, nn.Parameter) or any(z is weight for weight in weights)))
 
 
 def name_of(func: Callable[..., Any]) -> str:

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sharpminima.base.errors import AnalysisError
-from sharpminima.nets.activations import Activations, check_activations, chosen_by, input_of, kind_of, name_of
+from sharpminima.nets.activations import (
+    Activations,
+    can_be_neurons,
+    check_activations,
+    chosen_by,
+    input_of,
+    kind_of,
+    name_of,
+)
 from sharpminima.nets.kinds import check_kind
 
 
@@ -26,9 +34,9 @@ def capture_preactivations(
     A ReLU is a call of ``nn.ReLU``, ``F.relu``, ``torch.relu`` or ``Tensor.relu``, in place or not, wherever in
     the model it stands; likewise what has its sign and its zeros: ``clamp(min=0)``, ``clamp_min(0)``, ReLU6,
     ``F.threshold(z, 0, 0)``. ``z`` [N, neurons] is its input, flattened (a neuron of a convolution is one (channel,
-    row, column)). The calls come in the order of the forward pass, one a ReLU and pass, also under
-    ``torch.func.functional_call``. ``z`` may be overwritten after the call (by an in-place ReLU): clone what
-    you keep.
+    row, column); what has one value an image is one neuron). Single numbers, integers and weights that are clamped are
+    no neurons. The calls come in the order of the forward pass, one a ReLU and pass, also under
+    ``torch.func.functional_call``. ``z`` may be overwritten after the call (by an in-place ReLU): clone what you keep.
 
     ``name`` is the qualified name of an ``nn.ReLU``, and of a functional ReLU that of the module that calls it
     with ``.relu`` (or another name of the function) behind it (``relu`` in the model itself). What runs again in the
@@ -54,10 +62,15 @@ def capture_preactivations(
     """
     check_kind(model)
     check_activations(activations)
-    with watch_preactivations(model, lambda name, z: sink(name, z.flatten(1)), activations) as watched:
+    with watch_preactivations(model, lambda name, z: sink(name, rows_of(z)), activations) as watched:
         yield
     if watched.skipped:
         warnings.warn(left_out(watched.skipped), stacklevel=3)
+
+
+def rows_of(z: Tensor) -> Tensor:
+    """Pre-activations [N, ...] as [N, neurons]; of one value an image, [N], one neuron."""
+    return z.flatten(1) if z.ndim > 1 else z.reshape(-1, 1)
 
 
 @contextlib.contextmanager
@@ -134,13 +147,15 @@ class _Capture:
         if not self._running:
             self._taken.clear()
             self._layers.clear()
-        if path in self._chosen and not self._inside():
-            z = input_of(args, kwargs)
-            if z is None:
-                raise AnalysisError(f"module {path} takes no tensor, so it has no pre-activation")
-            self._hand_on(path, path, z, self._returned[-1])
-        self._running.append(path)
+        chosen, behind = path in self._chosen and not self._inside(), self._returned[-1]
+        self._running.append(path)  # `leave` comes also where the sink fails
         self._returned.append("")
+        if chosen:
+            z = input_of(args, kwargs)
+            if z is None or not z.is_floating_point():
+                what = "tensor" if z is None else f"floating point but {z.dtype}"
+                raise AnalysisError(f"module {path} takes no {what}, so it has no pre-activation")
+            self._hand_on(path, path, z, behind)
 
     def leave(self, path: str, output: Any) -> None:
         """A module has returned; its output is None where it failed."""
@@ -160,11 +175,13 @@ class _Capture:
         if self.handing or not self._running or self._inside() or (kind := kind_of(func, args, kwargs)) is None:
             return
         z, path, function = input_of(args, kwargs), self._running[-1], name_of(func)
+        if z is None or not can_be_neurons(func, z, self.modules[path]._parameters.values()):
+            return
         own = path if type(self.modules[path]).__module__ == "torch.nn.modules.activation" else ""
         base = own or f"{path}.{function}".lstrip(".")
         if kind == "other" and self._activations != "all":
             self.skipped.add(f"{base} ({type(self.modules[own]).__name__})" if own else base)
-        elif z is not None:
+        else:
             self._hand_on(own, base, z, self._returned[-2 if own else -1])
 
     def _inside(self) -> bool:

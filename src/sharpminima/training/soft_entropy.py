@@ -189,6 +189,7 @@ class MiniBatch:
         layer = of._layers.get(name)
         if layer is None:
             layer = len(of._layers) + sum(each.name not in of._layers for each in self._layers)
+        z = z.unsqueeze(-1) if z.ndim == self._labels.ndim else z  # one value an image is one neuron
         z = z if z.dtype == torch.float64 else z.float()
         if self._classes is None:
             self._classes = _Classes.of(self._labels, z, of)
