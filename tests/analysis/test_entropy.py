@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sharpminima.analysis import hessian_eigenvalues, preactivations, psp_entropy, psp_statistics
+from sharpminima.analysis import (
+    PspEntropyMetric,
+    hessian_eigenvalues,
+    loss_surface,
+    preactivations,
+    psp_entropy,
+    psp_statistics,
+)
 from sharpminima.analysis.psp import entropy
 from sharpminima.analysis.psp._states import pack, unpack
 from sharpminima.base.errors import AnalysisError
@@ -514,8 +521,51 @@ def test_relu_on_what_is_no_batch():
             return super().forward(images) * self[1].weight.relu().sum()
 
     net = cases.seeded(lambda: Gated(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3)))
-    with pytest.raises(AnalysisError, match=r"ReLU relu ran on \[4, 12\] values in a batch of 9 images"):
+    with pytest.raises(AnalysisError, match=r"ReLU relu ran on \[4, 12\] values in a batch of 2 images"):
         psp_entropy(net, *cases.data(9))
+
+
+class Tokens(nn.Module):
+    """A net that has its tokens before the images within."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.place = nn.Linear(1, 4), nn.Linear(4, 3), nn.Parameter(torch.randn(12, 1, 4))
+
+    def forward(self, images):
+        return self.last((self.first(images.flatten(1).T[:, :, None]) + self.place).relu().mean(0))
+
+
+class Sorted(nn.Module):
+    """A net that sorts the images within, and their logits back."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 4), nn.Linear(4, 3)
+
+    def forward(self, images):
+        rows = images.flatten(1)
+        order = rows.sum(1).argsort()
+        return self.last(self.first(rows[order]).relu())[order.argsort()]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (Tokens, r"the ReLU relu ran on \[12, 8\] values in a batch of 2 images; .*batch_first=True"),
+        (Sorted, "an image's values in the ReLU relu depend on the others of its batch; .*in the order of the images"),
+    ],
+)
+def test_rows_that_are_not_the_images_in_their_order_are_refused(build, message):
+    net, (images, labels) = cases.seeded(build), cases.data(12)
+    images = images[images.flatten(1).sum(1).argsort(descending=True)]
+    for options in ({}, {"by_class": True}):
+        with pytest.raises(AnalysisError, match=message):
+            psp_entropy(net.double(), images, labels, **options)
+    with pytest.raises(AnalysisError, match=message):
+        PspEntropyMetric(net).update(images, labels)
+    with pytest.raises(AnalysisError, match=message):
+        loss_surface(net, cases.seeded(build, 1).double(), images, labels)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.base.errors import AnalysisError, SharpminimaError
+from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.masks import checked_masks
 from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
+from sharpminima.nets.preactivations import rows_of, watch_preactivations
 
 FEW = 4  # images that show what a model does with any
 _T = TypeVar("_T")
@@ -139,17 +141,22 @@ def rounding_of(*results: Tensor) -> float:
     return max(share, 1e-2) if any(result.is_cuda for result in results) else share
 
 
-def check_model(model: nn.Module, images: Tensor) -> int:
+def check_model(model: nn.Module, images: Tensor, activations: Activations | None = None) -> int:
     """Check that ``model`` is a function of one image at a time; the number of its classes.
 
     From passes over few images in eval mode: twice, and a part of them alone.
 
+    Args:
+        activations: whose inputs are checked too, as for `capture_preactivations`; None: none.
+
     Raises:
         AnalysisError: as `check_kind`; the model cannot take such images or changes them in place, its output is not
             [N, classes], it draws random numbers or changes its weights, or an image's output depends on the others of
-            its batch.
+            its batch; the rows of pre-activations are not those of the images, in their order.
     """
     check_kind(model)
+    if activations is not None:
+        check_activations(activations)
     few = images[:FEW]
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device != images.device:
@@ -163,7 +170,36 @@ def check_model(model: nn.Module, images: Tensor) -> int:
                 "would depend on the batch size; let BatchNorm keep running statistics (track_running_stats=True), and "
                 "attention take the batch first (batch_first=True)"
             )
+        if activations is not None:
+            check_rows(model, few, activations)
     return logits.shape[1]
+
+
+@measuring(gradients=False)
+def check_rows(model: nn.Module, images: Tensor, activations: Activations) -> None:
+    """Check that each pre-activation has a row an image, in their order, from passes over few of them in eval mode.
+
+    Raises:
+        AnalysisError: one has not, or none runs.
+    """
+    few = images[:FEW]
+    part, alone = len(few) // 2, dict[str, Tensor]()
+
+    def check(name: str, z: Tensor) -> None:
+        cure = "[images, neurons] are needed, in the order of the images (batch_first=True)"
+        z = rows_of(z)
+        if len(z) != count:
+            raise AnalysisError(f"the ReLU {name} ran on {list(z.shape)} values in a batch of {count} images; {cure}")
+        if count == part:
+            alone[name] = z.clone()
+            return
+        known = alone.get(name, z[:part])
+        if known.numel() and not (z.shape[1] == known.shape[1] and agree(known, z[:part])):
+            raise AnalysisError(f"an image's values in the ReLU {name} depend on the others of its batch; {cure}")
+
+    with eval_mode(model), watch_preactivations(model, check, activations):
+        for count in sorted({part, len(few)} - {0}):
+            logits_of(model, few[:count])
 
 
 def _of_copies(model: nn.Module, few: Tensor) -> Tensor:

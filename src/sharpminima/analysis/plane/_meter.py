@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import FEW, agree, check_images, check_model, count_labels, logits_of
+from sharpminima.analysis._inputs import FEW, agree, check_images, check_model, check_rows, count_labels, logits_of
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
 from sharpminima.analysis._reduced import Observed
 from sharpminima.analysis.plane._plane import Plane
@@ -154,6 +154,8 @@ class Meter:
         self._plane, self._data, self._how = plane, data, how
         self._orders = {entry[0] for name in data.measures if (entry := MEASURES[name])}
         self._model = plane.model_at(0.0)
+        if self._orders:
+            check_rows(self._model, data.images, how.activations)
         survivors = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self._model.named_parameters()}
         if 2 not in self._orders or how.definition == "joint":  # `_with_zero_neurons` cannot tell the agreement
             survivors |= checked_masks(how.masks or {}, survivors)

@@ -50,7 +50,7 @@ def entropy_by_class(
     samples, seed = check_samples(samples, seed)
     batch_size = check_whole("batch_size", batch_size, least=1)
     images, labels = check_images(images, labels)
-    outputs = check_model(model, images)
+    outputs = check_model(model, images, activations)
     check_finite_weights(model)
     measured = measured_classes(labels, outputs, classes)
     joint = order > 1 and definition == "joint"

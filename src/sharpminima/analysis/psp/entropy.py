@@ -489,7 +489,7 @@ def psp_statistics(
     """
     batch_size = check_whole("batch_size", batch_size, least=1)
     images, labels = check_images(images, labels)
-    outputs = check_model(model, images)
+    outputs = check_model(model, images, activations)
     return collect_statistics(
         model,
         images,

@@ -82,7 +82,7 @@ class PspEntropyMetric:
         """
         images, labels = check_images(images, labels)
         if self._collection is None:
-            self._outputs = check_model(self._model, images)
+            self._outputs = check_model(self._model, images, self._activations)
             check_finite_weights(self._model)
             self._weights = [weight.clone() for weight in self._held()]
             none = labels.new_empty(0)
