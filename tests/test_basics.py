@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import sharpminima
+from sharpminima.analysis import hessian_trace, psp_entropy
 from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.base.files import atomic_path, read_json, write_csv, write_json, write_text
 from sharpminima.base.progress import Progress
@@ -158,6 +159,46 @@ def test_modes_come_back_also_after_errors(name: str) -> None:
         MEASURES[name](model, images[:, :, :3], labels)
     assert [module.training for module in model] == [True, False, True, True]
     assert model.training
+
+
+class Merging(nn.Linear):
+    """A layer that adds a correction to its weights for eval mode, as those of low rank do."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.left, self.right = nn.Parameter(torch.randn(outputs, 2)), nn.Parameter(torch.randn(2, inputs))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> "Merging":
+        super().train(mode)
+        if self.merged == mode:
+            self.weight.data += (-1 if mode else 1) * (self.left @ self.right).data
+            self.merged = not mode
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + (0 if self.merged else x @ self.right.T @ self.left.T)
+
+
+OTHERS = {
+    "psp_entropy": lambda model, x, y: psp_entropy(model, x, y).mean,
+    "trace": lambda model, x, y: hessian_trace(model, x, y, products=6).trace,
+}
+
+
+@pytest.mark.parametrize("name", [*MEASURES, *OTHERS])
+def test_a_train_of_its_own_is_undone(name: str) -> None:
+    measure = {**MEASURES, **OTHERS}[name]
+    model = nn.Sequential(nn.Flatten(), Merging(16, 8), nn.ReLU(), nn.Linear(8, 3)).train()
+    images, labels = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    plain = copy.deepcopy(model)
+    found = measure(model, images, labels)
+    assert not model[1].merged
+    assert [module.training for module in model] == [True] * 4
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert found == measure(plain.eval(), images, labels)
 
 
 @pytest.mark.parametrize("name", MEASURES)

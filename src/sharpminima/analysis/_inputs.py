@@ -12,7 +12,7 @@ from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.masks import checked_masks
-from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of
+from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of, same_buffers
 from sharpminima.nets.preactivations import rows_of, watch_preactivations
 
 FEW = 4  # images that show what a model does with any
@@ -161,7 +161,8 @@ def check_model(model: nn.Module, images: Tensor, activations: Activations | Non
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device != images.device:
             raise AnalysisError(f"images are on {images.device}, the model on {tensor.device}; move one of them")
-    with measuring(gradients=False), same_weights(model), eval_mode(model):
+    # Weights are those of one mode, and without what torch scales in each pass.
+    with measuring(gradients=False), eval_mode(model), same_weights(model), same_buffers(model):
         (logits,) = check_repeatable(lambda: (_of_copies(model, few),), images.device)
         part = len(few) // 2
         if part and not agree(logits[:part], logits_of(model, few[:part])):

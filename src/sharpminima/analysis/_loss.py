@@ -29,7 +29,7 @@ from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate_by
 from sharpminima.nets.evaluation import at_least_float32
 from sharpminima.nets.kinds import check_kind
-from sharpminima.nets.modes import copied, eval_mode, measuring, ordinary, reason_of
+from sharpminima.nets.modes import copied, eval_mode, measuring, ordinary, reason_of, same_buffers
 from sharpminima.runtime.rng import generator
 
 Criterion = Callable[[Any, Any], Tensor]
@@ -373,7 +373,8 @@ class MeanLoss:
             inputs, targets = self._tensors
             count_labels(targets, check_model(model, inputs))
             return
-        with measuring(gradients=False), same_weights(model), eval_mode(model):
+        # Weights are those of one mode, and without what torch scales in each pass.
+        with measuring(gradients=False), eval_mode(model), same_weights(model), same_buffers(model):
             self._check_few(model)
         if not self._default:
             self._check_given(model)

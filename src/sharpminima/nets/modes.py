@@ -36,13 +36,32 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def same_modes(model: nn.Module) -> Iterator[None]:
-    """Put every module of ``model`` back in the mode that it has now, also after an error."""
+    """Put every module of ``model`` back in the mode that it has now, also after an error.
+
+    A module whose ``train`` does more than set the mode (layers that merge their weights for eval mode) is called to
+    undo it, and where it does but for rounding, its own weights are put back to the bit.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    doing = [(module, training) for module, training in modes if type(module).train is not nn.Module.train]
+    held = [
+        (weight, weight.detach().clone())
+        for module, _ in doing
+        for weight in module._parameters.values()
+        if weight is not None and not nn.parameter.is_lazy(weight)
+        if weight.layout == torch.strided and weight.is_floating_point() and weight.numel()
+    ]
     try:
         yield
     finally:
+        for module, training in doing:
+            module.train(training)
         for module, training in modes:
             module.training = training
+        with torch.no_grad():
+            for weight, values in held:
+                rounding = torch.finfo(values.dtype).eps ** 0.5 * values.abs().max()
+                if (weight - values).abs().max() <= rounding:
+                    weight.copy_(values)
 
 
 @contextlib.contextmanager
