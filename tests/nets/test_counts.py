@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from sharpminima.base.errors import AnalysisError
@@ -191,6 +192,114 @@ def test_depth_does_not_overflow():
     layers = [layer for _ in range(200) for layer in (nn.Linear(60, 60), nn.ReLU())]
     found = count_net(filled(nn.Sequential(*layers)), (60,))
     assert found.effective == found.parameters == 200 * 61 * 60
+
+
+@pytest.mark.parametrize(
+    ("norm", "images"), [(nn.BatchNorm1d(3), (2,)), (nn.BatchNorm1d(3).requires_grad_(False), (2,))]
+)
+def test_a_batchnorm_behind_a_linear_layer_cuts_as_one_behind_a_convolution(norm, images):
+    model = filled(nn.Sequential(nn.Linear(2, 3), norm, nn.ReLU(), nn.Linear(3, 1)))
+    assert count_net(model, images).effective == 6 + 3 + 3 + 3 + 3 + 1
+    norm.weight.data[1] = 0
+    assert count_net(model, images).effective == 4 + 2 + 2 + 2 + 2 + 1
+
+
+class Functional(nn.Module):
+    """Two layers of 2 units on two pixels, joined by a function, and one that reads so many values."""
+
+    def __init__(self, join, read=2):
+        super().__init__()
+        self.a, self.b, self.last, self.join = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(read, 1), join
+        self.register_buffer("shift", torch.tensor([0.0, -3.0]))
+
+    def forward(self, x):
+        return self.last(self.join(self, self.a(x), self.b(x)))
+
+
+ALL = 6 + 6 + 3
+
+
+@pytest.mark.parametrize(
+    ("join", "effective"),
+    [
+        (lambda net, a, b: F.relu(a - b), ALL),
+        (lambda net, a, b: F.relu(torch.sub(a, b, alpha=2)), ALL),
+        (lambda net, a, b: a.clone().sub_(b).relu_(), ALL),
+        (lambda net, a, b: a + b.flip(1), ALL),
+        (lambda net, a, b: 1 - (a + 2) * 3 / 4, 6 + 3),
+        (lambda net, a, b: -a + net.shift, 6 + 3),
+        (lambda net, a, b: a * net.shift, 3 + 2),
+        (lambda net, a, b: a * 0 + b, 6 + 3),
+        (lambda net, a, b: F.dropout(a, training=net.training) * b, ALL),
+        (lambda net, a, b: torch.stack([a, b]).mean(0), ALL),
+        (lambda net, a, b: torch.cat([a[:, :1], b[:, 1:]], 1), 3 + 3 + 3),
+        (lambda net, a, b: torch.cat([a[:, :1], torch.ones(1, 1)], 1), 3 + 2),
+        (lambda net, a, b: F.pad(a[:, 1:], (1, 0)), 3 + 2),
+        (
+            lambda net, a, b: F.max_pool2d(torch.stack([a, b], 1)[None], (2, 1))[0, :, 0] + 0 * a.view(a.size(0), -1),
+            ALL,
+        ),
+    ],
+)
+def test_functions_whose_paths_are_known(join, effective):
+    model = filled(Functional(join))
+    assert count_net(model, (2,)).effective == effective
+    nn.init.zeros_(model.a.weight)
+    nn.init.zeros_(model.b.weight)
+    assert count_net(model, (2,)).effective == 0  # constants alone reach nothing
+
+
+@pytest.mark.parametrize(
+    ("join", "name"),
+    [
+        (lambda net, a, b: F.layer_norm(a, (2,)), "layer_norm"),
+        (lambda net, a, b: F.softmax(a @ b.T, 1) @ b, "matmul"),
+        (lambda net, a, b: F.gelu(a), "gelu"),
+        (lambda net, a, b: torch.maximum(a, b), "maximum"),
+        (lambda net, a, b: a / b, "div"),
+        (lambda net, a, b: F.linear(a, net.b.weight), "linear"),
+        (lambda net, a, b: F.pad(a, (1, 0), value=1.0)[:, :2], "pad"),
+        (lambda net, a, b: a.detach() + b, "detach"),
+    ],
+)
+def test_functions_that_would_be_counted_wrongly_are_refused(join, name):
+    model = filled(Functional(join))
+    with pytest.raises(AnalysisError, match=rf"function '{name}': its live paths are not known"):
+        count_net(model, (2,))
+    found = count_net(model, (2,), unknown_paths=True)
+    assert (found.effective, found.flops_effective) == (None, None)
+    assert (found.parameters, found.nonzero, found.flops_dense, found.flops_nonzero) == (15, 15, 20, 20)
+    json.dumps(asdict(found), allow_nan=False)
+
+
+def test_what_is_wrong_is_said_of_nets_of_unknown_paths_too():
+    model = nn.Sequential(nn.Linear(3, 2), nn.GELU(), nn.Linear(2, 1))
+    assert count_net(model, (3,), unknown_paths=True).flops_dense == 16
+    for shape, masks in (((2,), None), ((3,), {"9.weight": torch.ones(1)})):
+        with pytest.raises(AnalysisError, match=r"cannot take images|which the model does not have"):
+            count_net(model, shape, masks, unknown_paths=True)
+
+
+def test_parts_out_of_sight_are_refused():
+    def without_gradients(net, a, b):
+        with torch.no_grad():
+            return net.b(b)
+
+    def written_into(net, a, b):
+        return torch.zeros_like(a).add_(a)
+
+    for join, says in ((without_gradients, "without gradients"), (written_into, "'add_' on a constant")):
+        with pytest.raises(AnalysisError, match=rf"{says}: its live paths are not known"):
+            count_net(filled(Functional(join)), (2,))
+
+
+def test_a_layer_that_computes_something_of_its_own_is_refused():
+    class Squared(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) ** 2
+
+    with pytest.raises(AnalysisError, match=r"layer '0' \(Squared.*its live paths are not known"):
+        count_net(nn.Sequential(Squared(2, 2)), (2,))
 
 
 def test_the_model_is_not_changed():
