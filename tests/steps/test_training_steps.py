@@ -1,5 +1,6 @@
 """The steps that make checkpoints, called as the command line does, on the real digits."""
 
+import copy
 import json
 import math
 import shutil
@@ -9,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
+from sharpminima.catalogue.models import MODELS, Model
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
 from sharpminima.data import load_prepared
@@ -21,6 +24,7 @@ from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.models import build_model
 from sharpminima.nets.storage import stored_bytes
+from sharpminima.report.tables import ranking
 from sharpminima.runtime.precision import set_precision
 from sharpminima.runtime.usage import read_usage
 from sharpminima.steps import dense, job, prune, retrain, tables
@@ -267,6 +271,35 @@ def test_what_is_not_measured_is_empty(run: Path, tmp_path: Path) -> None:
     (row,) = pd.read_csv(tmp_path / "measures.csv").itertuples()
     assert math.isnan(row.job_wall_s)
     assert row.test_wrong > 0
+
+
+@pytest.mark.parametrize(("layer", "known"), [(nn.GELU(), False), (nn.BatchNorm1d(12), True)])
+def test_a_net_whose_live_paths_are_not_known_has_empty_cells(
+    layer: nn.Module, known: bool, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been trained is kept."""
+
+    def build(num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 12), copy.deepcopy(layer), nn.Linear(12, num_classes))
+
+    monkeypatch.setitem(MODELS, "own", Model("own", (1, 28, 28), build))
+    command("init", "--data", digits, "--model", "own", "--seed", 0, "--out", tmp_path / "init")
+    common = ("--data", digits, "--init", tmp_path / "init", "--device", "cpu")
+    recipe = {"batch_size": 50, "max_epochs": 1}
+    command("dense", *common, "--settings", json.dumps(recipe), "--out", tmp_path / "dense")
+    settings = {"name": "magnitude", "dense": recipe, "recipe": recipe}
+    command("prune", *common, "--settings", json.dumps(settings), "--level", 0.5, "--out", tmp_path / "m")
+    paths = [tmp_path / "dense/checkpoint.safetensors", tmp_path / "m/level-50/gradual/seed-0/checkpoint.safetensors"]
+    command("measures", *paths, "--out", tmp_path / "measures.csv")
+    tables.results(paths, tmp_path / "results.csv", tmp_path / "density.csv")
+    for name in ("measures", "results"):
+        table = pd.read_csv(tmp_path / f"{name}.csv")
+        assert table[["effective", "flops_effective"]].notna().all(axis=None) == known
+        assert table[["effective", "flops_effective"]].isna().all(axis=None) != known
+        assert table["flops_dense"].tolist() == 2 * [2 * (784 + 10) * 12]
+    (ranked,) = ranking(table).itertuples()
+    assert not ranked.collapsed
+    assert ranked.rank == 1
 
 
 @pytest.mark.slow

@@ -85,7 +85,8 @@ class TrainingJob:
         """What every net reports: losses and errors on all splits, and its counts (`sharpminima.nets.counts`)."""
         model = self.build()
         model.load_state_dict(state)
-        counts = asdict(count_net(model, MODELS[self.facts["model"]].shape, masks=masks))
+        shape = MODELS[self.facts["model"]].shape
+        counts = asdict(count_net(model, shape, masks=masks, unknown_paths=True))  # the training has been made
         prunable = masks or {name: torch.ones_like(state[name]) for name in prunable_parameters(model)}
         model.to(self.device)
         values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}
