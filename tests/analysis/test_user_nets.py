@@ -30,6 +30,7 @@ from sharpminima.base.errors import AnalysisError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.nets.masks import apply_masks
 from sharpminima.nets.models import build_model
+from sharpminima.training import PspEntropy
 
 from . import cases
 from .idioms import Of, Tied, convolutional, samples, tokens, transformer
@@ -589,6 +590,10 @@ RELUS = {
     "relu6": F.relu6,
     "hardtanh": lambda z: F.hardtanh(z, 0.0, 2.0),
     "threshold": lambda z: F.threshold(z, 0, 0),
+    "aten": torch.ops.aten.relu,
+    "an overload of aten": torch.ops.aten.relu.default,
+    "clamp of aten": lambda z: torch.ops.aten.clamp_min(z, 0),
+    "clamp with a tensor": lambda z: z.clamp(min=torch.tensor(0.0)),
 }
 
 
@@ -608,6 +613,31 @@ def test_clamps_that_are_no_relu_do_not_count():
     net = Of(lambda net, x: net.net(x.clamp(-1, 1).clamp_min(-0.5).clamp(max=0.9)), net=activated(nn.ReLU()))
     ((layers, _),) = preactivations(net, samples()[0])
     assert list(layers) == ["net.2"]
+
+
+@pytest.mark.parametrize("layer", [nn.RNN, nn.RNNCell, nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell])
+@pytest.mark.parametrize("activations", ["relu", "all"])
+def test_recurrent_layers_are_named_as_left_out(layer, activations):
+    def forward(net, x):
+        rows = x.flatten(1) if issubclass(layer, nn.RNNCellBase) else x.flatten(1)[:, None]
+        out = net.layer(rows)
+        return net.net((out[0] if isinstance(out, tuple) else out).flatten(1))
+
+    options = {} if issubclass(layer, nn.RNNCellBase) else {"batch_first": True}
+    if layer in (nn.RNN, nn.RNNCell):
+        options["nonlinearity"] = "relu"
+    net, (images, labels) = Of(forward, layer=layer(36, 36, **options), net=activated(nn.ReLU())).double(), samples()
+    with pytest.warns(UserWarning, match=rf"activations within layer\.\w+ \({layer.__name__}\) do not count"):
+        assert psp_entropy(net, images, labels, activations=activations).neurons == {"net.2": 5}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_functions_that_are_compiled_are_named():
+    net, (images, labels) = Of(lambda net, x: net.net(net.act(x)), net=activated(nn.ReLU())), samples()
+    net.act = torch.jit.trace(F.relu, images[:2])
+    for measure in (psp_entropy, lambda net, x, y: PspEntropy(net, classes=3)):
+        with pytest.raises(AnalysisError, match="act of the model is a function that is compiled, so its ReLUs cannot"):
+            measure(net, images, labels)
 
 
 def gated(net, x):

@@ -1,10 +1,11 @@
 """Which calls of a forward pass are activations: ReLUs under all their names, and others."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.nn import functional as F
 
 from sharpminima.base.errors import AnalysisError
@@ -33,6 +34,14 @@ _OTHERS = frozenset(
 )
 
 
+_FUSED = frozenset(
+    [
+        *(torch.rnn_relu, torch.rnn_relu_cell, torch.rnn_tanh, torch.rnn_tanh_cell),
+        *(torch.lstm, torch.lstm_cell, torch.gru, torch.gru_cell),
+    ]
+)
+
+
 def check_activations(activations: Activations) -> None:
     """Check that such activations are offered.
 
@@ -57,7 +66,10 @@ def identified(activations: Activations, model: nn.Module) -> str | list[str]:
 
 
 def kind_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """ "relu" for a call that is 0 up to 0 and rises behind, "other" for another activation, None for what is none."""
+    """ "relu" for a call that is 0 up to 0 and rises behind, "other" for another activation, None for what is none.
+
+    "fused" is a recurrent layer that torch runs as one operation, so that its activations cannot be seen.
+    """
     if func in _RELUS:
         return "relu"
     if func in _CLAMPS | _CLIPS:
@@ -71,7 +83,18 @@ def kind_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
     if func in _THRESHOLDS:
         edge, value = _argument(args, kwargs, 1, "threshold", None), _argument(args, kwargs, 2, "value", None)
         return "relu" if _is_zero(edge) and _is_zero(value) else "other"
+    if func in _FUSED:
+        return "fused"
     return "other" if func in _OTHERS else None
+
+
+def public(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of ``torch`` or ``torch.nn.functional`` of this name, of an operator of ``torch.ops.aten``."""
+    func = func.overloadpacket if isinstance(func, OpOverload) else func
+    if isinstance(func, OpOverloadPacket) and str(func).startswith("aten."):
+        name = func.__name__
+        return cast(Callable[..., Any], getattr(torch, name, getattr(F, name, func)))
+    return func
 
 
 def input_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -102,8 +125,12 @@ def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: 
 
 
 def _is_zero(bound: Any) -> bool:
-    return isinstance(bound, int | float) and bound == 0
+    return _is_number(bound) and bool(bound == 0)
 
 
 def _is_above_zero(bound: Any) -> bool:
-    return isinstance(bound, int | float) and bound > 0
+    return _is_number(bound) and bool(bound > 0)
+
+
+def _is_number(bound: Any) -> bool:
+    return isinstance(bound, int | float) or (isinstance(bound, Tensor) and bound.ndim == 0)

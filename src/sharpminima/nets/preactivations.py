@@ -21,6 +21,7 @@ from sharpminima.nets.activations import (
     input_of,
     kind_of,
     name_of,
+    public,
 )
 from sharpminima.nets.kinds import check_kind
 
@@ -49,11 +50,12 @@ def capture_preactivations(
             counts too, and nothing inside of the module does.
 
     Warns:
-        UserWarning: other activations than those asked for run beside them; they are named, and left out.
+        UserWarning: other activations than those asked for run beside them, or recurrent layers, which torch runs as
+            one operation; they are named, and left out.
 
     Raises:
-        AnalysisError: no such activation runs in a forward pass of the model, or a part of it is compiled
-            (TorchScript, ``torch.compile``), so that its ReLUs cannot be seen.
+        AnalysisError: no such activation runs in a forward pass of the model, or a part of it, or a function that a
+            module holds, is compiled (TorchScript, ``torch.compile``), so that its ReLUs cannot be seen.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> with capture_preactivations(net, lambda name, z: print(name, list(z.shape))):
@@ -62,10 +64,11 @@ def capture_preactivations(
     """
     check_kind(model)
     check_activations(activations)
+    check_functions(model)
     with watch_preactivations(model, lambda name, z: sink(name, rows_of(z)), activations) as watched:
         yield
-    if watched.skipped:
-        warnings.warn(left_out(watched.skipped), stacklevel=3)
+    if said := watched.left_out():
+        warnings.warn(said, stacklevel=3)
 
 
 def rows_of(z: Tensor) -> Tensor:
@@ -80,8 +83,8 @@ def watch_preactivations(
     """`capture_preactivations` of a model that is known to fit, pass after pass: each z as it lies, without a warning.
 
     Yields:
-        What follows the model: ``skipped``, the activations that are left out, by name; ``layer``, what the layer at
-        hand is known by in passes that take other ways through the model.
+        What follows the model: ``left_out()`` says which activations were; ``layer`` is what the layer at hand is known
+        by in passes that take other ways through the model.
     """
     capture = _Capture(model, sink, activations)
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -119,12 +122,20 @@ def watch_modules(modules: Mapping[str, nn.Module], sink: Callable[[str, Tensor]
             hook.remove()
 
 
-def left_out(skipped: set[str]) -> str:
-    """What is said of activations that were not asked for."""
-    return (
-        f"only the ReLUs' pre-activations count; left out are those of {', '.join(sorted(skipped))} "
-        '(activations="all" takes them too, by their sign)'
-    )
+def check_functions(model: nn.Module) -> None:
+    """Check that no module of a model holds a function that is compiled.
+
+    Raises:
+        AnalysisError: one does; both are named.
+    """
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.jit.ScriptFunction):
+                where = f"{path}.{name}".lstrip(".")
+                raise AnalysisError(
+                    f"{where} of the model is a function that is compiled, so its ReLUs cannot be seen; give the "
+                    "function that it was made from"
+                )
 
 
 class _Capture:
@@ -133,6 +144,7 @@ class _Capture:
     def __init__(self, model: nn.Module, sink: Callable[[str, Tensor], None], activations: Activations) -> None:
         self.modules = dict(model.named_modules())
         self.skipped: set[str] = set()  # activations that were not asked for
+        self.fused: set[str] = set()  # recurrent layers, whose activations cannot be seen
         self.layer = ""  # of a sink that runs
         self._sink, self._activations = sink, activations
         self._chosen = set(chosen_by(activations, model))
@@ -141,6 +153,20 @@ class _Capture:
         self._taken: set[str] = set()
         self._layers: set[str] = set()
         self.handing = False  # a sink runs
+
+    def left_out(self) -> str:
+        """What is said of activations that did not count; empty where there are none."""
+        said = []
+        if self.skipped:
+            said.append(
+                f"only the ReLUs' pre-activations count; left out are those of {', '.join(sorted(self.skipped))} "
+                '(activations="all" takes them too, by their sign)'
+            )
+        if self.fused:
+            said.append(
+                f"activations within {', '.join(sorted(self.fused))} do not count: torch runs it as one operation"
+            )
+        return "; ".join(said)
 
     def enter(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """A module is called."""
@@ -172,6 +198,7 @@ class _Capture:
 
     def call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """A function of torch is called."""
+        func = public(func)
         if self.handing or not self._running or self._inside() or (kind := kind_of(func, args, kwargs)) is None:
             return
         z, path, function = input_of(args, kwargs), self._running[-1], name_of(func)
@@ -179,7 +206,9 @@ class _Capture:
             return
         own = path if type(self.modules[path]).__module__ == "torch.nn.modules.activation" else ""
         base = own or f"{path}.{function}".lstrip(".")
-        if kind == "other" and self._activations != "all":
+        if kind == "fused":
+            self.fused.add(f"{base} ({type(self.modules[path]).__name__})")
+        elif kind == "other" and self._activations != "all":
             self.skipped.add(f"{base} ({type(self.modules[own]).__name__})" if own else base)
         else:
             self._hand_on(own, base, z, self._returned[-2 if own else -1])

@@ -12,7 +12,7 @@ from sharpminima.base.errors import TrainingError
 from sharpminima.base.numbers import check_number, check_whole
 from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.kinds import check_kind
-from sharpminima.nets.preactivations import left_out, watch_preactivations
+from sharpminima.nets.preactivations import check_functions, watch_preactivations
 from sharpminima.training.soft_entropy import MiniBatch, SoftEntropy
 
 
@@ -66,6 +66,7 @@ class PspEntropy:
     ) -> None:
         check_kind(model)
         check_activations(activations)
+        check_functions(model)
         check = partial(check_whole, error=TrainingError)
         classes, pairs, rare = (
             check("classes", classes, least=1),
@@ -115,9 +116,9 @@ class PspEntropy:
         with watch_preactivations(self._model, add, self._activations) as watched:
             yield Watched(batch)
         batch.end()
-        if watched.skipped and not self._warned:
+        if not self._warned and (said := watched.left_out()):
             self._warned = True
-            warnings.warn(left_out(watched.skipped), stacklevel=3)
+            warnings.warn(said, stacklevel=3)
 
 
 def _checked_width(tau: Any) -> float:
