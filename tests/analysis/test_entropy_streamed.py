@@ -77,6 +77,37 @@ def test_class_by_class_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         psp_entropy(model, images, labels, resume=file)
 
 
+class Shifted(nn.Module):
+    """A net whose state dict does not tell what it shifts, nor by which function."""
+
+    def __init__(self, shift, relu):
+        super().__init__()
+        self.hidden, self.out, self.shift, self.relu = nn.Linear(12, 6), nn.Linear(6, 3), shift, relu
+
+    def forward(self, images):
+        return self.out(self.relu(self.hidden(images.flatten(1) + self.shift)))
+
+
+def test_class_by_class_goes_on_with_a_net_that_does_the_same_alone(tmp_path, monkeypatch):
+    images, labels = cases.data(40)
+
+    def run(shift, relu, progress=None):
+        model = cases.seeded(lambda: Shifted(shift, relu))
+        return psp_entropy(model, images, labels, by_class=True, resume=tmp_path / "state", progress=progress)
+
+    def begins_at(shift, relu):
+        with pytest.raises(Stopped):
+            run(0.0, torch.relu, progress=lambda at, _: monkeypatch.setattr(STOP, "raised", at == 1))
+        monkeypatch.setattr(STOP, "raised", False)
+        done = []
+        run(shift, relu, progress=lambda at, _: done.append(at))
+        return done[0]
+
+    assert begins_at(0.0, torch.relu) == 2
+    assert begins_at(1.0, torch.relu) == 1
+    assert begins_at(0.0, lambda z: z.clamp(min=0)) == 1  # a layer of another name
+
+
 @pytest.mark.filterwarnings("ignore:only the ReLUs' pre-activations count")
 def test_class_by_class_knows_a_predicate_by_what_it_chooses(tmp_path, monkeypatch):
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._inputs import check_finite_weights, check_images, check_model
+from sharpminima.analysis._inputs import FEW, check_finite_weights, check_images, check_model
 from sharpminima.analysis.psp import entropy
 from sharpminima.analysis.psp._collect import Collection, LayerStatistics
 from sharpminima.analysis.psp.entropy import (
@@ -22,6 +22,7 @@ from sharpminima.analysis.psp.entropy import (
     statistics_of,
     too_many,
 )
+from sharpminima.analysis.psp.preactivations import preactivations
 from sharpminima.base.numbers import check_whole
 from sharpminima.base.stop import STOP
 from sharpminima.nets.activations import Activations, identified
@@ -58,8 +59,10 @@ def entropy_by_class(
     if resume is not None:
         facts = {"of": "psp_entropy", "order": order, "definition": definition, "samples": samples, "seed": seed}
         sizes = {"batch_size": batch_size, "classes": classes, "activations": identified(activations, model)}
-        tensors = [*model.parameters(), *model.buffers(), images, labels]
-        file = ResumeFile(resume, fingerprint=fingerprint_of({**facts, **sizes}, tensors))
+        # Weights do not tell what a net does with them.
+        ((layers, logits),) = preactivations(model, images[:FEW], activations=activations)
+        tensors = [*model.parameters(), *model.buffers(), images, labels, *layers.values(), logits]
+        file = ResumeFile(resume, fingerprint=fingerprint_of({**facts, **sizes, "layers": list(layers)}, tensors))
     # Of the finished classes: a row each, and of the layers what they add up to.
     done: dict[str, Any] = {"rows": [], "layers": {}}
     if file is not None:
