@@ -109,6 +109,24 @@ def test_a_relu_of_one_value_an_image_is_one_neuron(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("pairs", [10, 2000])
+def test_a_pass_in_inference_mode_counts_as_any(order: int, dtype: torch.dtype, pairs: int) -> None:
+    model, (images, labels) = net(4, 8, 5, 3).to(dtype), batch()
+    images, found = images.to(dtype), []
+    for inference in (True, False):
+        entropy = PspEntropy(model, classes=3, order=order, pairs=pairs)
+        with torch.inference_mode(inference):
+            value(entropy, model, images, labels)
+        for few in (images[:7], images[:9]):
+            few_labels = labels[: len(few)]
+            found.append(torch.autograd.grad(value(entropy, model, few, few_labels), model[0].weight)[0])
+        with torch.inference_mode(inference):
+            found.append(value(entropy, model, images[:7], labels[:7]).clone())
+    assert all(torch.equal(*pair) for pair in zip(found[:3], found[3:], strict=True))
+
+
+@pytest.mark.parametrize("order", [1, 2])
 def test_second_derivatives_are_refused(order: int) -> None:
     model, (images, labels) = net(4, 8, 3), batch()
     found = value(PspEntropy(model, classes=3, order=order), model, images, labels)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from sharpminima.base.errors import TrainingError
+from sharpminima.nets.modes import ordinary
 from sharpminima.runtime.rng import generator
 from sharpminima.training._layer_entropy import first_order, layer_entropy
 
@@ -109,13 +110,15 @@ class SoftEntropy:
             )
         return running
 
+    @torch.inference_mode(False)  # later mini-batches have a gradient, which tensors of that mode cannot be kept for
     def _take_over(self, layers: Sequence["_Layer"]) -> None:
         """Go on from the estimates of a pass, of the nets whose entropies are all finite: NaN would stay for good."""
         finite = reduce(torch.add, [layer.summed.detach() for layer in layers]).isfinite()
         if not finite.any():
             return
+        kept: dict[int, Tensor] = {}  # layers that share one tensor go on to do so
         for layer in layers:
-            running, seen = layer.running, layer.seen
+            running, seen = ordinary(layer.running), kept.setdefault(id(layer.seen), ordinary(layer.seen))
             if not finite.all():
                 before = torch.zeros_like(seen) if layer.seen_before is None else layer.seen_before.to(seen.device)
                 running = torch.where(finite[..., None, None, None], running, layer.running_before)
@@ -126,6 +129,7 @@ class SoftEntropy:
         if not finite.all():
             self._seen = _shared(self._seen)
 
+    @torch.inference_mode(False)
     def places_of_pairs(self, layer: int, neurons: int) -> Tensor:
         """The pairs of a layer's neurons that count: places [2, pairs], the lower one first."""
         pairs = self._drawn.get((layer, neurons))
