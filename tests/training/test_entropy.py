@@ -201,6 +201,16 @@ def test_a_model_that_has_not_run_or_runs_twice_is_named() -> None:
         model(images)
         with pytest.raises(TrainingError, match="the model runs a second time"):
             model(images)
+    for part in (model.forward, model[:2]):
+        with (
+            pytest.raises(
+                TrainingError, match=r"call the model, model\(images\), in place of its forward or its parts"
+            ),
+            entropy.of(labels),
+        ):
+            part(images)
+    with entropy.of(labels):
+        model[-1](model(images).detach()[:, :1].expand(-1, 5))  # a part without ReLUs
     one = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.ReLU(), nn.Linear(1, 3)).double()
     with pytest.raises(TrainingError, match="no layer has two neurons"):
         entropy_of(one, images, labels, order=2)

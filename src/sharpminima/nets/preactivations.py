@@ -84,7 +84,7 @@ def watch_preactivations(
 
     Yields:
         What follows the model: ``left_out()`` says which activations were; ``layer`` is what the layer at hand is known
-        by in passes that take other ways through the model.
+        by in passes that take other ways through the model; ``whole`` is False where a part of it is called alone.
     """
     capture = _Capture(model, sink, activations)
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -153,6 +153,11 @@ class _Capture:
         self._taken: set[str] = set()
         self._layers: set[str] = set()
         self.handing = False  # a sink runs
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model itself is called, not a part of it."""
+        return self._running[:1] == [""]
 
     def left_out(self) -> str:
         """What is said of activations that did not count; empty where there are none."""

@@ -99,15 +99,22 @@ class PspEntropy:
 
         Raises:
             AnalysisError: no ReLU runs in the model's forward pass.
-            TrainingError: the model runs a second time; a label is of no class (where the labels are on a CPU); what
-                enters a ReLU has another number of rows than there are labels, or other neurons than before.
+            TrainingError: the model runs a second time, or a part of it alone; a label is of no class (where the labels
+                are on a CPU); what enters a ReLU has another number of rows than there are labels, or other neurons
+                than before.
 
         Warns:
             UserWarning: other activations run beside those that count; once.
         """
-        batch, names = self._soft.over(labels), set()
+        batch = self._soft.over(labels)
+        names: set[str] = set()
 
         def add(name: str, z: Tensor) -> None:
+            if not watched.whole:
+                raise TrainingError(
+                    "a part of the model runs on its own, where not all layers can be seen; call the model, "
+                    "model(images), in place of its forward or its parts"
+                )
             if name in names:
                 raise TrainingError("the model runs a second time; watch each pass on its own, with its labels")
             names.add(name)

@@ -279,7 +279,10 @@ class MiniBatch:
         """
         of, layers = self._of, self._layers
         if not any(layer.count for layer in layers):
-            faults = ("the model has not run since the mini-batch began", "no layer has two neurons, and so no pair")
+            faults = (
+                "the model has not run since the mini-batch began (call it, not its forward)",
+                "no layer has two neurons, and so no pair",
+            )
             raise TrainingError(f"no PSP-entropy: {faults[bool(layers)]}")
         if of.order == 1:
             total = of.neurons or sum(layer.count for layer in layers)
