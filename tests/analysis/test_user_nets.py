@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from sharpminima.analysis import (
     HessianVectorProduct,
     Plane,
+    PspEntropyMetric,
     hessian_along_line,
     hessian_density,
     hessian_diagonal,
@@ -696,6 +697,23 @@ def test_activations_that_are_left_out_are_named():
     assert list(found.neurons) == ["2"]
     with pytest.raises(AnalysisError, match=r"no ReLU runs .*those of 2 \(GELU\) count with activations=\"all\""):
         psp_entropy(activated(nn.GELU()), images, labels)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda *data: psp_entropy(*data),
+        lambda *data: psp_entropy(*data, order=2, by_class=True),
+        lambda *data: psp_statistics(*data),
+        lambda net, *data: PspEntropyMetric(net, batch_size=3).update(*data),
+        lambda net, x, _: list(preactivations(net, x)),
+    ],
+)
+def test_what_is_left_out_is_said_once_a_call_and_at_the_caller(measure):
+    net, data = activated(nn.ReLU(), nn.Linear(5, 5), nn.GELU()), samples()
+    with pytest.warns(UserWarning, match="left out are those of 4") as said:
+        measure(net, *data)
+    assert [each.filename for each in said] == [__file__]
 
 
 @pytest.mark.parametrize(

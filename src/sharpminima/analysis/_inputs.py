@@ -13,7 +13,7 @@ from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.kinds import check_kind
 from sharpminima.nets.masks import checked_masks
 from sharpminima.nets.modes import eval_mode, measuring, ordinary, reason_of, same_buffers
-from sharpminima.nets.preactivations import rows_of, watch_preactivations
+from sharpminima.nets.preactivations import check_functions, rows_of, watch_preactivations
 
 FEW = 4  # images that show what a model does with any
 _T = TypeVar("_T")
@@ -183,6 +183,7 @@ def check_rows(model: nn.Module, images: Tensor, activations: Activations) -> No
     Raises:
         AnalysisError: one has not, or none runs.
     """
+    check_functions(model)
     few = images[:FEW]
     part, alone = len(few) // 2, dict[str, Tensor]()
 

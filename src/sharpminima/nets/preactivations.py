@@ -67,8 +67,7 @@ def capture_preactivations(
     check_functions(model)
     with watch_preactivations(model, lambda name, z: sink(name, rows_of(z)), activations) as watched:
         yield
-    if said := watched.left_out():
-        warnings.warn(said, stacklevel=3)
+    warn_caller(watched.left_out())
 
 
 def rows_of(z: Tensor) -> Tensor:
@@ -120,6 +119,15 @@ def watch_modules(modules: Mapping[str, nn.Module], sink: Callable[[str, Tensor]
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def warn_caller(said: str) -> None:
+    """Warn of what is said, if anything, at the line outside of this package that has called it."""
+    if said:
+        frame, level, own = sys._getframe(), 1, __name__.partition(".")[0]
+        while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in (own, "contextlib", "torch"):
+            frame, level = frame.f_back, level + 1
+        warnings.warn(said, stacklevel=level)
 
 
 def check_functions(model: nn.Module) -> None:

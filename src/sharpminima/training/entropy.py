@@ -1,7 +1,6 @@
 """PSP-entropy for a training loop of any kind."""
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from sharpminima.base.errors import TrainingError
 from sharpminima.base.numbers import check_number, check_whole
 from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.kinds import check_kind
-from sharpminima.nets.preactivations import check_functions, watch_preactivations
+from sharpminima.nets.preactivations import check_functions, warn_caller, watch_preactivations
 from sharpminima.training.soft_entropy import MiniBatch, SoftEntropy
 
 
@@ -125,7 +124,7 @@ class PspEntropy:
         batch.end()
         if not self._warned and (said := watched.left_out()):
             self._warned = True
-            warnings.warn(said, stacklevel=3)
+            warn_caller(said)
 
 
 def _checked_width(tau: Any) -> float:

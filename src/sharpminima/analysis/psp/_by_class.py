@@ -22,12 +22,12 @@ from sharpminima.analysis.psp.entropy import (
     statistics_of,
     too_many,
 )
-from sharpminima.analysis.psp.preactivations import preactivations
 from sharpminima.base.numbers import check_whole
 from sharpminima.base.stop import STOP
 from sharpminima.nets.activations import Activations, identified
 from sharpminima.nets.evaluation import Evaluation
-from sharpminima.nets.modes import measuring
+from sharpminima.nets.modes import eval_mode, measuring
+from sharpminima.nets.preactivations import warn_caller, watch_preactivations
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
 
@@ -55,12 +55,14 @@ def entropy_by_class(
     check_finite_weights(model)
     measured = measured_classes(labels, outputs, classes)
     joint = order > 1 and definition == "joint"
-    file = None
+    file, said = None, ""
     if resume is not None:
         facts = {"of": "psp_entropy", "order": order, "definition": definition, "samples": samples, "seed": seed}
         sizes = {"batch_size": batch_size, "classes": classes, "activations": identified(activations, model)}
         # Weights do not tell what a net does with them.
-        ((layers, logits),) = preactivations(model, images[:FEW], activations=activations)
+        layers: dict[str, Tensor] = {}
+        with eval_mode(model), watch_preactivations(model, lambda n, z: layers.update({n: z.clone()}), activations):
+            logits = model(images[:FEW])
         tensors = [*model.parameters(), *model.buffers(), images, labels, *layers.values(), logits]
         file = ResumeFile(resume, fingerprint=fingerprint_of({**facts, **sizes, "layers": list(layers)}, tensors))
     # Of the finished classes: a row each, and of the layers what they add up to.
@@ -73,6 +75,7 @@ def entropy_by_class(
         with collection.running():
             for batch in its_images.split(batch_size):
                 collection.add(images[batch], labels[batch])
+        said = collection.left_out
         statistics = statistics_of(collection, number[None])
         row: dict[str, Any] = {
             "parts": {},
@@ -97,6 +100,7 @@ def entropy_by_class(
             save_or_stop(file, partial(dict, done))
     if file is not None:
         file.remove()
+    warn_caller(said)
     return _put_together(done, labels, measured, outputs, order, definition)
 
 

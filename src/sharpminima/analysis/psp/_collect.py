@@ -15,7 +15,7 @@ from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.activations import Activations
 from sharpminima.nets.evaluation import Evaluation, at_least_float32
 from sharpminima.nets.modes import eval_mode
-from sharpminima.nets.preactivations import capture_preactivations
+from sharpminima.nets.preactivations import rows_of, watch_preactivations
 
 CHUNK = 1 << 21
 """Numbers that are computed with at once; more does not stay in a CPU's cache."""
@@ -46,6 +46,7 @@ class Collection:
         self.classes = classes
         self.images = 0
         self.outputs = 0  # of the model
+        self.left_out = ""  # what is said of activations that are
         self._model, self._pairs, self._activations = model, pairs, activations
         self._members = torch.empty(0)  # of the batch: float [classes, B]
         self._labels: list[Tensor] = []
@@ -74,10 +75,11 @@ class Collection:
         """The model in eval mode, its pre-activations seen: where `add` is called."""
 
         def collect(name: str, z: Tensor) -> None:
-            self._layers.setdefault(name, _Layer(name, self._pairs)).add(z, self._members)
+            self._layers.setdefault(name, _Layer(name, self._pairs)).add(rows_of(z), self._members)
 
-        with eval_mode(self._model), capture_preactivations(self._model, collect, self._activations):
+        with eval_mode(self._model), watch_preactivations(self._model, collect, self._activations) as watched:
             yield
+        self.left_out = watched.left_out()
 
     def add(self, batch: Tensor, target: Tensor) -> None:
         """Run the model on one batch of images [B, C, H, W] of the classes ``target`` [B], all of which are counted."""

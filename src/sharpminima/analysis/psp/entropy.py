@@ -21,6 +21,7 @@ from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.activations import Activations
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.modes import measuring
+from sharpminima.nets.preactivations import warn_caller
 from sharpminima.runtime.rng import generator
 
 DEFINITIONS = ("joint", "agreement")
@@ -529,6 +530,7 @@ def collect_statistics(
             collection.add(images[start : start + batch_size], labels[start : start + batch_size])
             if progress:
                 progress(start // batch_size + 1, -(-len(images) // batch_size))
+    warn_caller(collection.left_out)
     return statistics_of(collection, measured)
 
 

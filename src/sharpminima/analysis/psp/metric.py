@@ -18,6 +18,7 @@ from sharpminima.base.errors import AnalysisError
 from sharpminima.base.numbers import check_whole
 from sharpminima.nets.activations import Activations, check_activations
 from sharpminima.nets.modes import measuring
+from sharpminima.nets.preactivations import warn_caller
 
 
 class PspEntropyMetric:
@@ -98,6 +99,7 @@ class PspEntropyMetric:
                 part = slice(start, start + self._batch_size)
                 collection.add(images[part], labels[part])
         self._collection = collection
+        warn_caller(collection.left_out)
 
     def statistics(self) -> PspStatistics:
         """What all orders are computed from, of the images so far.
