@@ -201,6 +201,39 @@ def test_a_train_of_its_own_is_undone(name: str) -> None:
     assert found == measure(plain.eval(), images, labels)
 
 
+class Keeping(nn.Linear):
+    """A layer that makes a buffer in its first pass, and one longer in each."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("made", None)
+        self.register_buffer("grown", torch.zeros(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.made = torch.ones(1) if self.made is None else self.made
+        self.grown.resize_(len(self.grown) + 1)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("name", [*MEASURES, *OTHERS])
+def test_buffers_that_are_made_or_grow_in_a_pass_come_back(name: str) -> None:
+    model = nn.Sequential(nn.Flatten(), Keeping(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    images, labels = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    grown = model[1].grown
+    ({**MEASURES, **OTHERS}[name])(model, images, labels)
+    assert model[1].made is None
+    assert model[1].grown is grown
+    assert grown.shape == (0,)
+
+
+def test_a_net_without_eval_mode_is_named() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    images, labels = torch.randn(6, 1, 4, 4), torch.arange(6) % 3
+    exported = torch.export.export(model, (images,)).module()
+    with pytest.raises(AnalysisError, match=r"cannot be put in eval mode \(.*\); give the model that it was made from"):
+        psp_entropy(exported, images, labels)
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_modes_of_the_caller_change_no_measure(name: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))

@@ -22,6 +22,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     A net may count its passes or observe ranges in eval mode, too; what it keeps elsewhere than in buffers stays. The
     weights of embeddings with a largest norm, which torch scales in each pass, come back, too.
 
+    Raises:
+        AnalysisError: the model has no eval mode.
+
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2).eval())
     >>> with eval_mode(net):
     ...     net.training
@@ -30,7 +33,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     (True, False)
     """
     with same_modes(model), same_buffers(model):
-        model.eval()
+        try:
+            model.eval()
+        except Exception as error:  # whatever the model's own code raises
+            raise AnalysisError(
+                f"the model cannot be put in eval mode ({reason_of(error)}); give the model that it was made from"
+            ) from error
         yield
 
 
@@ -71,13 +79,14 @@ def same_buffers(model: nn.Module) -> Iterator[None]:
     Torch's own layers write theirs in training mode only, and are left out. The weights of embeddings with a largest
     norm, which torch scales in each pass, are held as buffers are.
     """
-    held = [
-        (module._buffers, name, buffer, buffer.detach().clone())
+    every = [
+        (module._buffers, name, buffer)
         for module in model.modules()
         if not type(module).__module__.startswith("torch.nn.modules.")
         for name, buffer in module._buffers.items()
-        if buffer is not None and not nn.parameter.is_lazy(buffer)
+        if buffer is None or not nn.parameter.is_lazy(buffer)
     ]
+    held = [(buffer, buffer.detach().clone()) for _, _, buffer in every if buffer is not None]
     scaled = [
         (weight, weight.detach().clone())
         for module in model.modules()
@@ -88,11 +97,13 @@ def same_buffers(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         # Not by their versions, which observers of quantisation leave as they are.
-        for own, values in (*((buffer, values) for _, _, buffer, values in held), *scaled):
-            if not torch.equal(own, values):
+        for own, values in (*held, *scaled):
+            if own.shape != values.shape:
+                own.data = values
+            elif not torch.equal(own, values):
                 with torch.no_grad():
                     own.copy_(values)
-        for buffers, name, buffer, _ in held:
+        for buffers, name, buffer in every:
             buffers[name] = buffer
 
 

@@ -25,7 +25,8 @@ class PspEntropyMetric:
     """`psp_entropy` of images that come batch by batch, with the methods of a metric of torchmetrics.
 
     Its result is that of one call with all the images in the same order; the counts are integers, so entropies agree to
-    the last bit however the images are split. A batch of `update` is run in parts of ``batch_size``.
+    the last bit however the images are split, unless a pre-activation is 0 but for rounding, whose sign kernels may see
+    otherwise in batches of another size. A batch of `update` is run in parts of ``batch_size``.
 
     Args:
         model: as for `psp_statistics`. Its weights must stay as they are between `update` and `compute`.
