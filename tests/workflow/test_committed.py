@@ -105,10 +105,11 @@ def stages_of(study: str) -> set[str]:
 
 @pytest.mark.slow
 def test_the_pages_of_results_show_committed_numbers(committed: Repository) -> None:
-    numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
-    shown = (ROOT / "docs/results/paper.md").read_text(encoding="utf-8")
     page = runpy.run_path(str(ROOT / "docs/results.py"))
-    assert shown == page["main_text"](numbers), "python docs/results.py"
+    numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
+    of_entropy = read_json(committed.folder / "results/entropy/tables/numbers.json")
+    for name, text in {"paper": page["main_text"](numbers), "entropy": page["entropy_text"](of_entropy)}.items():
+        assert (ROOT / f"docs/results/{name}.md").read_text(encoding="utf-8") == text, "python docs/results.py"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert page["in_brief"](numbers) in " ".join(readme.split())
     for sentence in numbers["outcome"]:

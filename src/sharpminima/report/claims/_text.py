@@ -44,14 +44,17 @@ def settings_text(settings: Sequence[BySetting]) -> str:
     return "\n".join(lines)
 
 
-def as_markdown(claims: Sequence[JudgedClaim]) -> str:
+def as_markdown(claims: Sequence[JudgedClaim], *, head: str = "the paper says") -> str:
     """A table of the claims, their verdicts, and the differences that decide them with their 95 % intervals.
 
     A verdict that survives Holm's correction over all claims has an asterisk. The new runs alone have a column where
     there are any.
+
+    Args:
+        head: what stands over the claims.
     """
     alone = any(claim["new_runs"] for claim in claims)
-    heads = ["the paper says", "verdict", *(["new runs alone"] if alone else []), "difference (95 %)"]
+    heads = [head, "verdict", *(["new runs alone"] if alone else []), "difference (95 %)"]
     rows = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for claim in claims:
         cells = [f"{claim['says']} ({claim['source']})", f"**{verdict_text(claim)}**{_ASTERISK * bool(claim['holm'])}"]
