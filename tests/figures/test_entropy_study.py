@@ -425,6 +425,13 @@ def test_the_report_has_a_section_on_it_and_names_its_own_ledger(numbers: dict, 
     assert "The paper's claims" not in headings
     assert LEDGER in query("raw")
     assert "0.03" in query("<ways>")
+    abstract = words("<abstract>")
+    assert "Nets marked (chosen) are trained with a weight" in abstract
+    assert "LeNet-300 (chosen) on MNIST" in abstract
+    assert "LeNet-300 (b-0.01)" not in abstract, "of the sweep the tables of ways have all"
+    assert "LeNet-300 (b-0.01) on MNIST" in words("<ways>")
+    assert "LeNet-300 (b-0.01) on MNIST" in words("<probes>")
+    assert re.search(r"PSP-entropy: beta.0\.03", words("<settings>"))
     assert "2 of 3" not in words("<ways>")
     short = json.loads(json.dumps({**numbers, "study": facts}))
     (chosen,) = (e for e in short["experiments"] if e["model"] == "lenet300@chosen")
