@@ -161,8 +161,7 @@ def check_model(model: nn.Module, images: Tensor, activations: Activations | Non
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device != images.device:
             raise AnalysisError(f"images are on {images.device}, the model on {tensor.device}; move one of them")
-    # Weights are those of one mode, and without what torch scales in each pass.
-    with measuring(gradients=False), eval_mode(model), same_weights(model), same_buffers(model):
+    with trying(model):
         (logits,) = check_repeatable(lambda: (_of_copies(model, few),), images.device)
         part = len(few) // 2
         if part and not agree(logits[:part], logits_of(model, few[:part])):
@@ -247,6 +246,18 @@ def check_unchanged(before: Sequence[Tensor], after: Sequence[Tensor], what: str
                 f"{what} changes its images in place, so the measure would see other images in the next pass; let it "
                 "compute in a copy, as x * 0.5 in place of x.mul_(0.5), or begin with x.clone()"
             )
+
+
+@contextlib.contextmanager
+def trying(model: nn.Module) -> Iterator[None]:
+    """A model in eval mode, for passes without gradients that show what it does; it stays as it is.
+
+    Raises:
+        AnalysisError: as `same_weights`.
+    """
+    # Weights are those of one mode, and without what torch scales in each pass.
+    with measuring(gradients=False), eval_mode(model), same_weights(model), same_buffers(model):
+        yield
 
 
 @contextlib.contextmanager

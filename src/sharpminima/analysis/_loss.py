@@ -21,7 +21,7 @@ from sharpminima.analysis._inputs import (
     count_labels,
     logits_of,
     rounding_of,
-    same_weights,
+    trying,
 )
 from sharpminima.analysis._structure import floating_of, mapped, shapes_of, tensors_of
 from sharpminima.base.errors import AnalysisError, SharpminimaError
@@ -29,7 +29,7 @@ from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate_by
 from sharpminima.nets.evaluation import at_least_float32
 from sharpminima.nets.kinds import check_kind
-from sharpminima.nets.modes import copied, eval_mode, measuring, ordinary, reason_of, same_buffers
+from sharpminima.nets.modes import copied, eval_mode, measuring, ordinary, reason_of
 from sharpminima.runtime.rng import generator
 
 Criterion = Callable[[Any, Any], Tensor]
@@ -373,8 +373,7 @@ class MeanLoss:
             inputs, targets = self._tensors
             count_labels(targets, check_model(model, inputs))
             return
-        # Weights are those of one mode, and without what torch scales in each pass.
-        with measuring(gradients=False), eval_mode(model), same_weights(model), same_buffers(model):
+        with trying(model):
             self._check_few(model)
         if not self._default:
             self._check_given(model)

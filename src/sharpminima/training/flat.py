@@ -1,6 +1,5 @@
 """All parameters of a model as one vector, and the net that stands for them."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from sharpminima.nets.compaction import (
     compact,
     reordered,
     traced,
+    traced_alike,
     with_pooled_relus,
 )
 from sharpminima.nets.evaluation import Evaluation, evaluate
@@ -339,11 +339,11 @@ def _graph_of(model: nn.Module) -> fx.GraphModule | None:
     """The net as `reordered` has it; None where nothing can be left out of it.
 
     That is where its graph cannot be traced, where a layer acts several times, and where it does something else in
-    evaluation (``F.dropout(x, training=self.training)``), which a graph of one mode would do in both.
+    evaluation.
     """
-    other = copy.deepcopy(model).train(not model.training)
     try:
-        return reordered(model) if traced(model).code == traced(other).code else None
+        traced_alike(model)
+        return reordered(model)
     except NotCompactable:
         return None
 

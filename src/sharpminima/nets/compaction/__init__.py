@@ -19,7 +19,14 @@ Of what is left, layers with few survivors compute with those only (`sharpminima
 
 from sharpminima.nets.compaction.build import Compacted, compact
 from sharpminima.nets.compaction.dead import zero_masks
-from sharpminima.nets.compaction.graph import NotCompactable, PooledReLU, reordered, traced, with_pooled_relus
+from sharpminima.nets.compaction.graph import (
+    NotCompactable,
+    PooledReLU,
+    reordered,
+    traced,
+    traced_alike,
+    with_pooled_relus,
+)
 from sharpminima.nets.compaction.streams import Units, removable_pixels, removable_units
 
 __all__ = [
@@ -32,6 +39,7 @@ __all__ = [
     "removable_units",
     "reordered",
     "traced",
+    "traced_alike",
     "with_pooled_relus",
     "zero_masks",
 ]

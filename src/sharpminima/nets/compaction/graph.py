@@ -1,5 +1,6 @@
 """The layers of a net, as its graph shows them: which one alone reads the units of another."""
 
+import copy
 import threading
 from collections import Counter
 from dataclasses import dataclass
@@ -79,6 +80,19 @@ def traced(model: nn.Module) -> fx.GraphModule:
         raise NotCompactable("the model uses a layer several times, or a parameter outside its layer")
     if len(dict(model.named_parameters())) < len(dict(model.named_parameters(remove_duplicate=False))):
         raise NotCompactable("layers of the model share a parameter")
+    return graph
+
+
+def traced_alike(model: nn.Module) -> fx.GraphModule:
+    """The graph of a net that does the same in training and evaluation; one of another would do in both as in one.
+
+    Raises:
+        NotCompactable: it does not (``F.dropout(x, training=self.training)``), or cannot be traced.
+    """
+    other = copy.deepcopy(model).train(not model.training)
+    graph = traced(model)
+    if graph.code != traced(other).code:
+        raise NotCompactable("the model does something else in evaluation than in training")
     return graph
 
 

@@ -6,7 +6,7 @@ import operator
 import torch
 from torch import fx, nn
 
-from sharpminima.nets.compaction.graph import NotCompactable, kind_of, traced
+from sharpminima.nets.compaction.graph import NotCompactable, kind_of, traced_alike
 from sharpminima.nets.fused.normalise import normalised, normalised_twice
 from sharpminima.nets.fused.pool import pooled
 
@@ -44,10 +44,9 @@ def _graph_of(model: nn.Module) -> fx.GraphModule | None:
     try:
         if isinstance(model, fx.GraphModule):
             return fx.GraphModule(model, copy.deepcopy(model.graph))
-        graphs = [traced(copy.deepcopy(model).train(mode)) for mode in (True, False)]
+        return traced_alike(copy.deepcopy(model))
     except NotCompactable:
         return None
-    return graphs[0] if graphs[0].code == graphs[1].code else None
 
 
 def _normalise(graph: fx.GraphModule, norm: fx.Node) -> bool:
