@@ -122,8 +122,8 @@ samples of so many, were mean and spread to stay.
 Mean ± standard deviation (number of runs).
 {ways}
 
-`snakemake --cores all --config study=entropy` makes it anew; the report, `paper/build/entropy.pdf`, has the Hessian's
-eigenvalues too.
+`snakemake --cores all --config study=entropy` trains it anew. Figures and the report, `paper/build/entropy.pdf`, which has
+the Hessian's eigenvalues too, come of what is tracked ([how](../dvc.md#another-study)).
 """
 _OF_WAYS = {
     "test_error_percent": "test error (%)",
