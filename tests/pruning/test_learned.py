@@ -517,12 +517,17 @@ def test_soft_weight_sharing_is_a_mixture_and_gamma_priors() -> None:
     assert net.penalty().item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("narrow", [0.0, 3.5])
 @pytest.mark.parametrize("weights", [1, 50, 2 * _CHUNK + 3])
-def test_the_mixtures_own_gradients_are_those_of_its_distributions(weights: int) -> None:
-    """Of weights, means, log sigmas and logits of the shares, against autograd through torch's distributions."""
+def test_the_mixtures_own_gradients_are_those_of_its_distributions(weights: int, narrow: float) -> None:
+    """Of weights, means, log sigmas and logits of the shares, against autograd through torch's distributions.
+
+    Narrow components are responsible for far weights by less than the least number.
+    """
     draws = torch.Generator().manual_seed(weights)
     values = torch.randn(weights, generator=draws, dtype=torch.float64)
     means, log_sigma, logits = torch.randn(3, 5, generator=draws, dtype=torch.float64)
+    log_sigma -= narrow
     given = [each.requires_grad_() for each in (values, means, log_sigma, logits)]
     shares = torch.distributions.Categorical(logits=logits)
     whole = torch.distributions.MixtureSameFamily(shares, torch.distributions.Normal(means, log_sigma.exp()))
