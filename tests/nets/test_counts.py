@@ -235,6 +235,8 @@ ALL = 6 + 6 + 3
         (lambda net, a, b: torch.cat([a[:, :1], b[:, 1:]], 1), 3 + 3 + 3),
         (lambda net, a, b: torch.cat([a[:, :1], torch.ones(1, 1)], 1), 3 + 2),
         (lambda net, a, b: F.pad(a[:, 1:], (1, 0)), 3 + 2),
+        (lambda net, a, b: F.gelu(a.float()).to(b) + torch.sigmoid(b).clamp(0.1, 0.9), ALL),
+        (lambda net, a, b: F.layer_norm(a, (2,)), 6 + 3),
         (
             lambda net, a, b: F.max_pool2d(torch.stack([a, b], 1)[None], (2, 1))[0, :, 0] + 0 * a.view(a.size(0), -1),
             ALL,
@@ -252,9 +254,9 @@ def test_functions_whose_paths_are_known(join, effective):
 @pytest.mark.parametrize(
     ("join", "name"),
     [
-        (lambda net, a, b: F.layer_norm(a, (2,)), "layer_norm"),
         (lambda net, a, b: F.softmax(a @ b.T, 1) @ b, "matmul"),
-        (lambda net, a, b: F.gelu(a), "gelu"),
+        (lambda net, a, b: F.prelu(a, net.shift[:1]), "prelu"),
+        (lambda net, a, b: a.clamp(max=b), "clamp"),
         (lambda net, a, b: torch.maximum(a, b), "maximum"),
         (lambda net, a, b: a / b, "div"),
         (lambda net, a, b: F.linear(a, net.b.weight), "linear"),
@@ -273,7 +275,7 @@ def test_functions_that_would_be_counted_wrongly_are_refused(join, name):
 
 
 def test_what_is_wrong_is_said_of_nets_of_unknown_paths_too():
-    model = nn.Sequential(nn.Linear(3, 2), nn.GELU(), nn.Linear(2, 1))
+    model = nn.Sequential(nn.Linear(3, 2), nn.PReLU(), nn.Linear(2, 1))
     assert count_net(model, (3,), unknown_paths=True).flops_dense == 16
     for shape, masks in (((2,), None), ((3,), {"9.weight": torch.ones(1)})):
         with pytest.raises(AnalysisError, match=r"cannot take images|which the model does not have"):
@@ -302,6 +304,29 @@ def test_a_layer_that_computes_something_of_its_own_is_refused():
         count_net(nn.Sequential(Squared(2, 2)), (2,))
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.GELU(), nn.Sigmoid(), nn.Tanh(), nn.Softplus(), nn.LeakyReLU(), nn.Hardtanh(), nn.ReLU6(inplace=True)]
+)
+def test_a_unit_without_inputs_is_on_no_path_whatever_its_activation_makes_of_0(layer):
+    """Unit 0 of four has no input, unit 1 no output; two have both: 2 x 2 weights to each side, shifts of theirs."""
+    model = filled(nn.Sequential(nn.Linear(2, 4), layer, nn.Linear(4, 2)))
+    with torch.no_grad():
+        model[0].weight[0] = 0
+        model[2].weight[:, 1] = 0
+    assert count_net(model, (2,)).effective == 4 + 2 + 4 + 2
+
+
+@pytest.mark.parametrize(("norm", "reached"), [(nn.LayerNorm(4), 4), (nn.GroupNorm(2, 4), 2), (nn.GroupNorm(4, 4), 1)])
+def test_a_normalisation_over_units_joins_the_paths_of_all(norm, reached):
+    """The output reads unit 0 alone, which depends on so many others: each of two weights and a shift."""
+    model = filled(nn.Sequential(nn.Linear(2, 4), norm, nn.Linear(4, 1)))
+    with torch.no_grad():
+        model[2].weight[0, 1:] = 0
+    assert count_net(model, (2,)).effective == 3 * reached + 2 + 2  # scale and shift of unit 0, the output's two
+    nn.init.zeros_(norm.weight)
+    assert count_net(model, (2,)).effective == 0  # constants alone reach the output
+
+
 def test_the_model_is_not_changed():
     model = build_model("resnet32")
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -318,8 +343,8 @@ def test_the_model_is_not_changed():
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Sigmoid(),
-        nn.LayerNorm(4),
+        nn.PReLU(),
+        nn.InstanceNorm2d(1),
         nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"),
         nn.MaxPool2d(2, dilation=2),
     ],

@@ -36,6 +36,19 @@ _LAYERS = (
     nn.Identity,
     nn.Dropout,
 )
+# Their functions are looked at as any others are.
+_OF_FUNCTIONS = (
+    *(nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Hardtanh),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign, nn.LayerNorm, nn.GroupNorm),
+)
+# Of one tensor element by element, and not constant; a number that they make of 0 is a constant, and no path.
+_ALIKE = frozenset(
+    [
+        *("relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "tanh", "sigmoid", "hardtanh", "clamp"),
+        *("clamp_min", "clamp_max", "hardswish", "hardsigmoid", "softplus", "softsign", "abs", "square", "exp", "neg"),
+        *("dropout", "float", "double", "half", "bfloat16"),
+    ]
+)
 # Functions and methods, by name, that hand on each count as it is, move it, or add counts up.
 _HANDED_ON = frozenset(
     [
@@ -186,8 +199,11 @@ class _Known(TorchFunctionMode):
         if name in ("mul", "multiply") and not kwargs:
             one, other = (_factor(side) for side in args)
             return one.mul_(other) if is_in_place else one * other
-        if name in ("neg", "dropout"):
+        of_one = _is_live(args[0]) and not any(map(_is_live, tree_leaves((args[1:], kwargs))))
+        if (name in _ALIKE and of_one) or name in ("to", "type_as"):
             return args[0]
+        if name in ("layer_norm", "group_norm"):
+            return _mixed_layer(*args, **kwargs) if name == "layer_norm" else _mixed_groups(*args, **kwargs)
         if name == "div" and _is_live(args[0]) and not _is_live(args[1]) and not kwargs:
             return args[0]
         if func in (F.max_pool2d, torch.max_pool2d):
@@ -230,11 +246,36 @@ def _average_pooled(
     return F.avg_pool2d(features, kernel_size, stride, padding, ceil_mode)
 
 
+def _mixed_layer(
+    features: Tensor, shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 0.0
+) -> Tensor:
+    """In place of a layer normalisation: each output of it depends on all inputs that it is normalised with."""
+    axes = tuple(range(-len(shape), 0))
+    return _scaled(features.mean(axes, keepdim=True).expand_as(features), weight, bias)
+
+
+def _mixed_groups(
+    features: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 0.0
+) -> Tensor:
+    """In place of a group normalisation, as `_mixed_layer`."""
+    of_groups = features.view(len(features), groups, -1)
+    mixed = of_groups.mean(-1, keepdim=True).expand_as(of_groups).reshape(features.shape)
+    shape = (-1, *[1] * (features.ndim - 2))
+    return _scaled(mixed, *(each if each is None else each.view(shape) for each in (weight, bias)))
+
+
+def _scaled(features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """The same, cut where the scale is zero; shifts are there for their gradients."""
+    features = features if weight is None else features * weight
+    return features if bias is None else features + bias
+
+
 def _unknown(what: str) -> str:
     known = ", ".join(layer.__name__ for layer in _LAYERS)
     return (
-        f"{what}: its live paths are not known; build the net of {known} (zero padding, undilated pooling) and of "
-        "additions, products, means and what moves values, or teach sharpminima.nets.counts the rest"
+        f"{what}: its live paths are not known; build the net of {known} (zero padding, undilated pooling), LayerNorm, "
+        "GroupNorm, activations without parameters, and of additions, products, means and what moves values, or teach "
+        "sharpminima.nets.counts the rest"
     )
 
 
@@ -321,7 +362,8 @@ def _check(name: str, module: nn.Module) -> None:
     padded_otherwise = isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"
     dilated = isinstance(module, nn.MaxPool2d) and module.dilation not in (1, (1, 1))
     # What inherits from a layer may compute something else.
-    is_layer = any(isinstance(module, layer) and type(module).forward is layer.forward for layer in _LAYERS)
+    known = (*_LAYERS, *_OF_FUNCTIONS)
+    is_layer = any(isinstance(module, layer) and type(module).forward is layer.forward for layer in known)
     if (is_layer and not padded_otherwise and not dilated) or is_container:
         return
     raise AnalysisError(_unknown(f"layer {name!r} ({module})"))
@@ -332,11 +374,10 @@ def _average_pool(pool: nn.MaxPool2d, features: Tensor) -> Tensor:
 
 
 def _scale(norm: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor) -> Tensor:
-    """The identity, cut where gamma is zero."""
     if not norm.affine:
         return features
     shape = (-1, *[1] * (features.ndim - 2))
-    return features * norm.weight.view(shape) + norm.bias.view(shape)
+    return _scaled(features, norm.weight.view(shape), norm.bias.view(shape))
 
 
 def _count_positions(

@@ -82,7 +82,7 @@ class _Surprise(torch.autograd.Function):
 def _exp(exponents: Tensor) -> Tensor:
     """In place; 0 where the result would be near or below the least normal one, where MKL takes ten times as long."""
     least = 2 * torch.finfo(exponents.dtype).tiny
-    return F.threshold_(exponents.clamp_(min=math.log(least)).exp_(), 1.0001 * least, 0)
+    return F.threshold(exponents.clamp_(min=math.log(least)).exp_(), 1.0001 * least, 0, inplace=True)
 
 
 class Mixture(Reparametrised):
