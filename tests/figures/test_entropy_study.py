@@ -66,6 +66,8 @@ def numbers(tmp_path_factory) -> dict:
             hessian = [{**row, **key} for row in cases.hessian(seed=seed, dense=True)]
             for row in hessian:
                 row["eigenvalue"] *= moved["eigenvalue"]
+            surviving = [row for row in hessian if row["space"] == "surviving"]
+            hessian += [{**row, "space": "relative", "eigenvalue": row["eigenvalue"] / 100} for row in surviving]
             for kind, table in (("psp", psp), ("hessian", hessian)):
                 analyses[kind].append(cases.write(folder, kind, table, f"{kind}-{key['model']}-{seed}"))
             moves = [{**row, **key} for row in cases.transfer(seed=seed)]
@@ -105,7 +107,10 @@ def test_the_ledgers_claims_are_judged_by_the_differences_between_the_two_ways(n
     assert claims["dense-first-order-rises"]["verdict"] == claims["dense-second-order-rises"]["verdict"] == REPRODUCED
     (first, _) = claims["dense-first-order-rises"]["results"]
     assert [round(value["mean"], 6) for value in first["values"]] == [8.0, 5.0]  # bits, of dense nets
-    assert [one["detail"] for one in claims["sharper-minima"]["results"]][2:] == ["largest eigenvalue of dense"]
+    assert [one["detail"] for one in claims["sharper-minima"]["results"]][2:] == [
+        "largest eigenvalue of dense",
+        *(f"largest eigenvalue, relative changes of {net}, highest level" for net in ("G", "1-S")),
+    ]
     assert claims["sharper-minima"]["verdict"] == NOT_REPRODUCED, "they are equal, which is within the margin"
     assert claims["lenet5-dense-error"]["verdict"] == ABSENT
 
@@ -247,6 +252,11 @@ def test_each_quantity_is_compared_by_run(numbers: dict) -> None:
     eigenvalue = judged(numbers, quantity="largest_eigenvalue", of="rewind")["results"][0]
     ours, plain = (value["mean"] for value in eigenvalue["values"])
     assert ours == pytest.approx(2 * plain)
+    (minimised,) = (e for e in numbers["experiments"] if e["model"] == "lenet300@b-0.01")
+    ours_surviving = minimised["analysis"]["hessian"]["surviving"]["ranks"][0]["G"]["mean"]
+    relative = judged(numbers, quantity="largest_eigenvalue_relative", of="gradual")["results"][0]
+    assert relative["detail"] == "largest eigenvalue, relative changes of G, highest level"
+    assert relative["values"][0]["mean"] == pytest.approx(ours_surviving / 100)
     level = judged(numbers, quantity="test_error_percent", of="gradual", level=0.9)["results"][0]
     assert level["detail"] == "test error of G, 90 %"
     assert judged(numbers, quantity="test_error_percent", of="gradual", other="lenet5")["verdict"] == ABSENT
@@ -312,13 +322,15 @@ def test_fig7_has_a_row_a_net_and_its_betas_in_order(numbers: dict, tmp_path: Pa
     # Means of dense nets over runs 0 to 2: 1.1, and as much more or less as was added.
     means = [container.lines[0].get_ydata() for container in errors.containers if container.get_label() == "dense"]
     assert list(means[0]) == pytest.approx([1.3, 1.1, 0.6])
-    labels = [container.get_label() for container in entropies.containers]
-    assert labels == [f"{net}, {order} order" for order in ("first", "second") for net in ("dense", "G", "1-S")]
+    drawn = [(container.get_label(), container.lines[0].get_linestyle()) for container in entropies.containers]
+    assert drawn == [(net, line) for line in ("-", "--") for net in ("dense", "G", "1-S")]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["dense", "G", "1-S", "first order", "second order"]
     for container in entropies.containers:
         low, plain, high = container.lines[0].get_ydata()
         assert (low, high) == pytest.approx((plain - 1, plain + 3))
     assert probes.containers
-    assert probes.get_ylabel() == "probe on Fashion-MNIST (%)"
+    assert probes.get_ylabel() == "probe error (%)\non Fashion-MNIST"
     style.save_figure(figure, tmp_path / "fig7")
     assert (tmp_path / "fig7.svg").stat().st_size > 10_000
 
@@ -373,8 +385,7 @@ def test_fig7_says_of_a_net_what_was_not_measured(numbers: dict) -> None:
     for axes in absent[1:]:
         assert not axes.axison
         assert [text.get_text() for text in axes.texts] == ["not measured"]
-    # A column names what runs along below its last panel that has something.
-    assert [axes.get_xlabel() for axes in (*measured, *absent)] == ["", *["beta (nats a bit)"] * 3, "", ""]
+    assert [axes.get_xlabel() for axes in (*measured, *absent)] == [*["beta (nats per bit)"] * 4, "", ""]
 
 
 @pytest.mark.slow

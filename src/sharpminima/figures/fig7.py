@@ -1,10 +1,11 @@
 """Fig. 7: what PSP-entropy as a part of training does."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.names import DENSE
@@ -15,15 +16,18 @@ from sharpminima.report.titles import title_of_dataset, title_of_net
 from sharpminima.report.ways import Known, Way
 
 _NETS = {DENSE: DENSE, **ENDS}
-_ORDERS = {"entropy_1_bits": ("first order", "-"), "entropy_2_joint_bits": ("second order", "--")}
+_ORDERS: dict[str, tuple[str, Literal["-", "--"]]] = {
+    "entropy_1_bits": ("first order", "-"),
+    "entropy_2_joint_bits": ("second order", "--"),
+}
 
 
 def against_beta(numbers: Mapping[str, Any]) -> Figure:
     """Fig. 7: test error, measured PSP-entropy and test error of a linear probe elsewhere against beta, a row a net.
 
     Errors and entropies of G and 1-S are those at the highest level, of the runs that reached it, as in the claims.
-    Dots: single runs; markers and bars: means and one sample standard deviation. Betas stand side by side, whatever
-    lies between them. Of a quantity that no run of a net has the panel says that it was not measured.
+    Dots: single runs; markers and bars: means and one sample standard deviation. Betas stand side by side, not to
+    scale. Of a quantity that no run of a net has the panel says that it was not measured.
 
     Args:
         numbers: those of a study whose experiments train with PSP-entropy (`sharpminima.report.numbers`).
@@ -43,18 +47,22 @@ def against_beta(numbers: Mapping[str, Any]) -> Figure:
             _probes(row[2], ways)
             row[0].set_title(title_of_net(model, dataset), loc="left")
             for axes in row:
-                if not axes.has_data():
+                if axes.has_data():
+                    axes.set_xlabel("beta (nats per bit)")
+                else:
                     axes.set_axis_off()
                     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
                 # Aslant, as those of many betas would run into each other.
                 axes.set_xticks(range(len(ways)), [f"{way['beta']:g}" for way in ways], rotation=45)
                 axes.set_xlim(-0.5, len(ways) - 0.5)
-        for column in grid.T:
-            drawn = [axes for axes in column if axes.axison]
-            if drawn:
-                drawn[-1].set_xlabel("beta (nats a bit)")
-        handles = {label: handle for axes in figure.axes for handle, label in zip(*_legend_of(axes), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+        handles: dict[str, Any] = {}
+        for axes in figure.axes:
+            for handle, label in zip(*_legend_of(axes), strict=True):
+                handles.setdefault(label, handle)
+        if any(axes.has_data() for axes in grid[:, 1]):
+            orders = (Line2D([], [], color="0.4", linestyle=line, label=order) for order, line in _ORDERS.values())
+            handles |= {str(line.get_label()): line for line in orders}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -65,9 +73,9 @@ def _errors(axes: Axes, ways: Sequence[Way]) -> None:
 
 
 def _entropies(axes: Axes, ways: Sequence[Way]) -> None:
-    for quantity, (order, line) in _ORDERS.items():
+    for quantity, (_, line) in _ORDERS.items():
         for net, title in _NETS.items():
-            _series(axes, ways, net, quantity, f"{title}, {order}", line)
+            _series(axes, ways, net, quantity, title, line)
     axes.set_ylabel("PSP-entropy (bits)")
 
 
@@ -75,7 +83,7 @@ def _probes(axes: Axes, ways: Sequence[Way]) -> None:
     for net, title in _NETS.items():
         _series(axes, ways, net, "probe_error_percent", title)
     to = {title_of_dataset(way["probed_on"]) for way in ways if way["probed_on"]}
-    axes.set_ylabel(f"probe on {to.pop()} (%)" if len(to) == 1 else "linear probe elsewhere (%)")
+    axes.set_ylabel(f"probe error (%)\non {to.pop() if len(to) == 1 else 'another dataset'}")
 
 
 def _series(axes: Axes, ways: Sequence[Way], net: str, quantity: str, title: str, line: str = "-") -> None:
@@ -87,7 +95,9 @@ def _series(axes: Axes, ways: Sequence[Way], net: str, quantity: str, title: str
     look = look_of(net, "lobster")
     for place, known in shown:
         values = list(known["by_seed"].values())
-        axes.plot([place + 0.15] * len(values), values, ".", color=look.colour, alpha=0.4, markersize=3)
+        # Beside the markers, and beside the dots of the other nets.
+        beside = place + 0.12 + 0.07 * list(_NETS).index(net)
+        axes.plot([beside] * len(values), values, ".", color=look.colour, alpha=0.4, markersize=3)
     axes.errorbar(
         [place for place, _ in shown],
         [known["mean"] for _, known in shown],

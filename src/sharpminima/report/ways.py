@@ -25,7 +25,7 @@ class Way(Key):
     and so better.
     """
 
-    beta: float  # nats a bit; 0: without PSP-entropy
+    beta: float  # nats per bit; 0: without PSP-entropy
     runs: int
     runs_that_reached: int
     removed_percent: Known | None  # of G; None: no run has it

@@ -15,6 +15,7 @@ from sharpminima.report.claims._text import (
     comparison_title,
     measured_text,
     new_runs_text,
+    readings_as_markdown,
     settings_text,
     verdict_text,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "measured_text",
     "new_runs_text",
     "read_ledger",
+    "readings_as_markdown",
     "settings_text",
     "verdict_text",
 ]

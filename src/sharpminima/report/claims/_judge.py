@@ -75,6 +75,7 @@ _AGAINST = {
     "entropy_2_joint_live_bits": "second-order PSP-entropy of live neurons, joint",
     "probe_error_percent": "test error of a linear probe on the other dataset",
     "largest_eigenvalue": "largest eigenvalue",
+    "largest_eigenvalue_relative": "largest eigenvalue, relative changes",
     "entropy_1_bits": "first-order PSP-entropy",
     "entropy_2_joint_bits": "second-order PSP-entropy, joint",
 }
@@ -409,8 +410,8 @@ def _values_by_run(test: Against, experiment: Experiment) -> Mapping[str, float]
             modes = next(iter(experiment["transfer"].values()), {})
             moved = modes.get("probe", {}).get(test.of)
             return moved["by_seed"]["test_error_percent"] if moved else {}
-        case "largest_eigenvalue":
-            spectrum = _spectrum(experiment, "all")
+        case "largest_eigenvalue" | "largest_eigenvalue_relative":
+            spectrum = _spectrum(experiment, "all" if test.quantity == "largest_eigenvalue" else RELATIVE)
             return spectrum["ranks"][0]["by_seed"].get(short_title_of(test.of), {}) if spectrum else {}
     readings = experiment["analysis"]["psp_readings"] if experiment["analysis"] else {}
     quantities = next(iter(readings.values()), {}).get(ALL, {})

@@ -128,8 +128,10 @@ class Against(Difference):
         "entropy_2_joint_live_bits",
         "psp_norm",
         "largest_eigenvalue",
+        "largest_eigenvalue_relative",
     ] = Field(
-        description="probe_error_percent: on the other dataset; the last six: of G and 1-S, and of dense nets where "
+        description="probe_error_percent: on the other dataset; largest_eigenvalue_relative: of relative changes of "
+        "the surviving parameters, which no rescaling changes; the last seven: of G and 1-S, and of dense nets where "
         "the analysis has dense: true"
     )
     of: Literal["dense", "gradual", "rewind", "rewind-long"]

@@ -65,6 +65,23 @@ def as_markdown(claims: Sequence[JudgedClaim], *, head: str = "the paper says") 
     return "\n".join(rows)
 
 
+def readings_as_markdown(claims: Sequence[JudgedClaim]) -> str:
+    """A table of the other readings of claims: what was compared, its verdict and its difference.
+
+    A claim stands at the first of its readings.
+    """
+    rows = ["| claim | another reading | verdict | difference (95 %) |", "| --- | --- | --- | --- |"]
+    for claim in claims:
+        says = claim["says"]
+        for result in claim["results"]:
+            if result["sensitivity"] and result["stated"]:
+                net = title_of_net(result["model"], result["dataset"])
+                cells = [says, f"{net}, {result['detail']}", verdict_text(result), _difference(result)]
+                rows.append(f"| {' | '.join(cells)} |")
+                says = ""
+    return "\n".join(rows)
+
+
 def _differences(claim: JudgedClaim) -> str:
     """What decides a claim, a line a net; of one that says that others carry over, the counts."""
     results = deciding_results(claim["results"])
@@ -72,7 +89,7 @@ def _differences(claim: JudgedClaim) -> str:
         verdicts = Counter(result["verdict"] for result in results)
         counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
         return f"of {len(results)} comparisons {counted}"
-    return "<br>".join(map(_in_brief, results)) or "–"
+    return "<br>".join(_in_brief(result, claim["verdict"]) for result in results) or "–"
 
 
 def comparison_title(result: Result) -> str:
@@ -81,15 +98,20 @@ def comparison_title(result: Result) -> str:
     return f"{net}, {result['brief']}" if result["brief"] else net
 
 
-def _in_brief(result: Result) -> str:
-    compared = comparison_title(result)
+def _in_brief(result: Result, verdict: str) -> str:
+    """The comparison and its difference; its own verdict, where that of the claim is another."""
+    own = "" if result["verdict"] == verdict else f"; {result['verdict']}"
+    return f"{comparison_title(result)}: {_difference(result)}{own}"
+
+
+def _difference(result: Result) -> str:
     interval = result["interval"]
     if interval is None:
-        return f"{compared}: by counting"
+        return "by counting"
     unit = next((f" {unit_of_difference(value['unit'])}" for value in result["values"] if value["unit"]), "")
     low, high = interval["low"], interval["high"]
     ends = "" if low is None or high is None else f" [{_signed(low)}, {_signed(high)}]"
-    return f"{compared}: {_signed(interval['mean'])}{ends}{unit}"
+    return f"{_signed(interval['mean'])}{ends}{unit}"
 
 
 def unit_of_difference(unit: str) -> str:
