@@ -258,7 +258,7 @@ def _mixed_groups(
     features: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 0.0
 ) -> Tensor:
     """In place of a group normalisation, as `_mixed_layer`."""
-    of_groups = features.view(len(features), groups, -1)
+    of_groups = features.reshape(len(features), groups, -1)
     mixed = of_groups.mean(-1, keepdim=True).expand_as(of_groups).reshape(features.shape)
     shape = (-1, *[1] * (features.ndim - 2))
     return _scaled(mixed, *(each if each is None else each.view(shape) for each in (weight, bias)))
