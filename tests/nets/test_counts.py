@@ -237,6 +237,7 @@ ALL = 6 + 6 + 3
         (lambda net, a, b: F.pad(a[:, 1:], (1, 0)), 3 + 2),
         (lambda net, a, b: F.gelu(a.float()).to(b) + torch.sigmoid(b).clamp(0.1, 0.9), ALL),
         (lambda net, a, b: F.layer_norm(a, (2,)), 6 + 3),
+        (lambda net, a, b: F.gelu(input=a) + F.layer_norm(input=b, normalized_shape=(2,)), ALL),
         (
             lambda net, a, b: F.max_pool2d(torch.stack([a, b], 1)[None], (2, 1))[0, :, 0] + 0 * a.view(a.size(0), -1),
             ALL,

@@ -183,6 +183,8 @@ class _Known(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._inside or not any(_is_live(leaf) for leaf in tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
+        if "input" in kwargs:  # what torch calls the first argument
+            args, kwargs = (kwargs["input"], *args), {key: value for key, value in kwargs.items() if key != "input"}
         name = getattr(func, "__name__", str(func))
         is_in_place = name.endswith("_") and not name.endswith("__")
         if is_in_place and not _is_live(args[0]):
@@ -199,8 +201,9 @@ class _Known(TorchFunctionMode):
         if name in ("mul", "multiply") and not kwargs:
             one, other = (_factor(side) for side in args)
             return one.mul_(other) if is_in_place else one * other
-        of_one = _is_live(args[0]) and not any(map(_is_live, tree_leaves((args[1:], kwargs))))
-        if (name in _ALIKE and of_one) or name in ("to", "type_as"):
+        if name in ("to", "type_as"):
+            return args[0]
+        if name in _ALIKE and _is_live(args[0]) and not any(map(_is_live, tree_leaves((args[1:], kwargs)))):
             return args[0]
         if name in ("layer_norm", "group_norm"):
             return _mixed_layer(*args, **kwargs) if name == "layer_norm" else _mixed_groups(*args, **kwargs)
