@@ -15,7 +15,7 @@ from sharpminima.nets.compaction import (
     NotCompactable,
     PooledReLU,
     compact,
-    reordered,
+    pooled_first,
     traced,
     traced_alike,
     with_pooled_relus,
@@ -342,8 +342,7 @@ def _graph_of(model: nn.Module) -> fx.GraphModule | None:
     evaluation.
     """
     try:
-        traced_alike(model)
-        return reordered(model)
+        return pooled_first(traced_alike(model))
     except NotCompactable:
         return None
 

@@ -22,6 +22,7 @@ from sharpminima.nets.compaction.dead import zero_masks
 from sharpminima.nets.compaction.graph import (
     NotCompactable,
     PooledReLU,
+    pooled_first,
     reordered,
     traced,
     traced_alike,
@@ -35,6 +36,7 @@ __all__ = [
     "PooledReLU",
     "Units",
     "compact",
+    "pooled_first",
     "removable_pixels",
     "removable_units",
     "reordered",

@@ -102,7 +102,11 @@ def reordered(model: nn.Module) -> fx.GraphModule:
     Where the largest z of a window is not positive, both give 0 and no gradient; else both pass it to the same z.
     Its modules are the model's own.
     """
-    graph = traced(model)
+    return pooled_first(traced(model))
+
+
+def pooled_first(graph: fx.GraphModule) -> fx.GraphModule:
+    """`reordered` of a net that is traced already: the graph, changed."""
     for pool in graph.graph.nodes:
         relu = pool.args[0] if pool.args and isinstance(pool.args[0], fx.Node) else None
         pools_relu = kind_of(graph, pool) is nn.MaxPool2d and kind_of(graph, relu) is nn.ReLU
