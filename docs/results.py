@@ -4,19 +4,18 @@ The pages hold what the tables say and nothing typed by hand; a test compares th
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sharpminima.base.files import read_json
-from sharpminima.catalogue.models import unlabelled
 from sharpminima.figures import fig1, fig7, forest
 from sharpminima.figures.style import styled
 from sharpminima.report.claims import as_markdown, readings_as_markdown
 from sharpminima.report.rounding import fixed, with_spread
 from sharpminima.report.tables import read_table
 from sharpminima.report.titles import short_title_of, title_of_net
+from sharpminima.report.ways import Way, by_net
 from sharpminima.study.jobs import Layout
 from sharpminima.study.read import read_config
 
@@ -157,9 +156,7 @@ def main_text(numbers: Mapping[str, Any]) -> str:
 
 def entropy_text(numbers: Mapping[str, Any]) -> str:
     """The page on training with PSP-entropy, from the numbers of its study."""
-    levels = {
-        e["title"].partition(" (")[0]: e["highest"]["level"] for e in numbers["experiments"] if "(" not in e["title"]
-    }
+    levels = {e["title"]: e["highest"]["level"] for e in numbers["experiments"] if "@" not in e["model"]}
     return _ENTROPY.format(
         outcome="\n".join(f"- {sentence}" for sentence in numbers["outcome"]),
         levels=", ".join(f"{100 * level:.6g} % of {title}" for title, level in levels.items()),
@@ -169,9 +166,8 @@ def entropy_text(numbers: Mapping[str, Any]) -> str:
     )
 
 
-def _ways(ways: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for (dataset, model), of_net in groupby(ways, lambda way: (way["dataset"], unlabelled(way["model"]))):
-        own = list(of_net)
+def _ways(ways: Sequence[Way]) -> Iterator[str]:
+    for (dataset, model), own in by_net(ways).items():
         yield f"\n**{title_of_net(model, dataset)}**\n"
         shown = [q for q in _OF_WAYS if any(q in known for way in own for known in way["nets"].values())]
         yield f"| beta | net | {' | '.join(_OF_WAYS[q] for q in shown)} |\n|{' --- |' * (len(shown) + 2)}"

@@ -9,11 +9,10 @@ from matplotlib.lines import Line2D
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.names import DENSE
-from sharpminima.catalogue.models import unlabelled
 from sharpminima.figures.style import FULL_WIDTH, look_of, styled
 from sharpminima.report.tables import ENDS
 from sharpminima.report.titles import title_of_dataset, title_of_net
-from sharpminima.report.ways import Known, Way
+from sharpminima.report.ways import Known, Way, by_net
 
 _NETS = {DENSE: DENSE, **ENDS}
 _ORDERS: dict[str, tuple[str, Literal["-", "--"]]] = {
@@ -32,10 +31,7 @@ def against_beta(numbers: Mapping[str, Any]) -> Figure:
     Args:
         numbers: those of a study whose experiments train with PSP-entropy (`sharpminima.report.numbers`).
     """
-    by_net: dict[tuple[str, str], list[Way]] = {}
-    for way in numbers["ways"]:
-        by_net.setdefault((way["dataset"], unlabelled(way["model"])), []).append(way)
-    nets = {net: ways for net, ways in by_net.items() if len(ways) > 1}
+    nets = {net: ways for net, ways in by_net(numbers["ways"]).items() if len(ways) > 1}
     if not nets:
         raise FigureError("no net is trained with several betas; give experiments of one net labels and psp_entropy")
     with styled():

@@ -46,6 +46,14 @@ def ways(experiments: Sequence[Experiment], study: Mapping[str, Any]) -> list[Wa
     return sorted(found, key=lambda way: (way["dataset"], unlabelled(way["model"]), way["beta"]))
 
 
+def by_net(ways: Sequence[Way]) -> dict[tuple[str, str], list[Way]]:
+    """The ways of each net, by dataset and model without its label, in their order."""
+    found: dict[tuple[str, str], list[Way]] = {}
+    for way in ways:
+        found.setdefault((way["dataset"], unlabelled(way["model"])), []).append(way)
+    return found
+
+
 def _way(experiment: Experiment, entropy: Mapping[str, Any] | None) -> Way:
     level = experiment["levels"][-1]
     cells = {**level["strategies"], **({DENSE: experiment["dense"]} if experiment["dense"] else {})}
