@@ -52,6 +52,16 @@ def test_a_run_ends_with_where_its_results_are(finished: Path) -> None:
     assert "verdicts  " in said
 
 
+def test_a_part_of_a_study_ends_without_what_only_the_whole_has(tmp_path: Path) -> None:
+    """`--until` and `--omit-from` leave no verdicts to tell of."""
+    made = checkout(tmp_path / "checkout")
+    for part in (("--until", "init"), ("--omit-from", "dense")):
+        printed = snakemake(made, "--cores", "2", *part)
+        assert "Error" not in printed
+        assert "is done:" not in printed
+    assert list(made.rglob("init/seed-0.safetensors"))
+
+
 def test_a_second_run_has_nothing_to_do_until_something_is_edited(finished: Path, tmp_path: Path) -> None:
     """Each edit by itself, and what DVC says of it: test_edits.py."""
     again = copy(finished, tmp_path / "again")

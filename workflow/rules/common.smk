@@ -52,7 +52,8 @@ onerror:
 
 onsuccess:
     # Whoever asks for a part knows where it is.
-    whole = not workflow.dag_settings.targets and not workflow.dag_settings.allowed_rules
+    dag = workflow.dag_settings
+    whole = not any((dag.targets, dag.allowed_rules, dag.until, dag.omit_from))
     if whole and not workflow.output_settings.quiet:
         logger.info(outcome())
 
