@@ -175,9 +175,11 @@ def test_a_net_that_an_addition_holds_together_is_not_broken() -> None:
 
 
 def test_of_other_layers_it_is_not_known_whether_a_net_breaks_apart() -> None:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 3))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1), nn.Linear(2, 3))
     assert broken_at(net, (1, 2, 2), all_masks(net)) is None
-    run = dataclasses.replace(a_run(), levels=(0.5,), model=nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Tanh()))
+    run = dataclasses.replace(
+        a_run(), levels=(0.5,), model=nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Softmax(1))
+    )
     (state,) = METHODS["magnitude"].prune(run, settings("magnitude", start="init")).levels.values()
     assert state.facts["collapsed"] is None
 
