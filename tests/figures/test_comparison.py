@@ -96,6 +96,17 @@ def test_published_errors_are_stars_of_nets_on_mnist() -> None:
         assert all(low < x < high for x, _ in stars)
 
 
+def test_a_wide_spread_leaves_the_other_methods_their_room() -> None:
+    rows = [cases.result(method="snip", sparsity=0.95), cases.result(method="rigl", sparsity=0.98)]
+    rows += [
+        cases.result(method="l0", sparsity=sparsity, test_error_percent=error, seed=seed)
+        for seed, (sparsity, error) in enumerate([(0.9599, 1.5), (0.96, 2.0), (0.9999, 90.0)])
+    ]
+    (axes,) = methods.methods_compared(pd.DataFrame(rows)).axes
+    assert min(axes.get_xlim()) > 1  # by l0's bar there would be a decade below
+    assert min(axes.get_ylim()) > 1
+
+
 @pytest.mark.slow  # a figure of 122 curves
 def test_sixty_methods_are_named_on_a_page_and_no_text_overlaps() -> None:
     theirs = tables.read_table("published_errors", ROOT / "paper/published/mnist-pruned.csv")

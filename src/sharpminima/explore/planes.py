@@ -5,12 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from sharpminima.base.names import GRADUAL, REWIND, level_name
+from sharpminima.base.names import level_name
 from sharpminima.explore.chart import FONT, GRID, INK, Chart, Control, base_layout, options, scale_of_axis, short
 from sharpminima.explore.names import experiment_name
 from sharpminima.figures.scales import LOG_FROM
 from sharpminima.figures.style import look_of
-from sharpminima.report.tables import EXPERIMENT
+from sharpminima.report.tables import ENDS, EXPERIMENT
 
 LOSS = {"loss_nats": "loss (nats)"}
 """Column of the surface tables -> its axis."""
@@ -21,7 +21,6 @@ PSP = {
     "error_percent": "error (%)",
 }
 """The same of what is shown beside the loss."""
-_ENDS = {"G": GRADUAL, "1-S": REWIND}
 _AXIS = {"backgroundcolor": "white", "gridcolor": GRID, "color": INK, "showspikes": False}
 
 
@@ -102,7 +101,7 @@ def _surface(table: pd.DataFrame, column: str, meta: dict[str, Any]) -> dict[str
 def _ends(table: pd.DataFrame, column: str, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """G and 1-S, where they lie, each with a pole that stands out of the surface and bears its name."""
     traces, top = [], short(float(table[column].max()))
-    for point, strategy in _ENDS.items():
+    for strategy, point in ENDS.items():
         rows = table[table["point"] == point]
         look = look_of(strategy, table["method"].iloc[0])
         traces.append(

@@ -49,10 +49,9 @@ class _Net:
     epochs: bool  # whether names have them
 
     def values(self, quantity: str) -> pd.Series:
-        """All of a quantity, with the ends of its bars, on one scale."""
-        mean, spread = self.rows[f"{quantity}_mean"], self.rows[f"{quantity}_sd"].fillna(0)
-        ends = (mean - spread).where(spread < mean, mean), mean + spread
-        return pd.concat([*ends, self.published[f"{quantity}_percent"]], ignore_index=True).astype(float)
+        """All of a quantity, on one scale; a bar may leave its panel, or one wide spread would push all together."""
+        shown = self.rows[f"{quantity}_mean"], self.published[f"{quantity}_percent"]
+        return pd.concat(shown, ignore_index=True).astype(float)
 
 
 def methods_compared(results: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
