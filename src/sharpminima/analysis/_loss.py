@@ -1,5 +1,7 @@
 """The mean loss of a net over data: any loss, any inputs, tensors or batches."""
 
+import contextlib
+import copy
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -80,6 +82,24 @@ def _sliced(part: Part, start: int, stop: int) -> Part:
 def _held(part: Part, *others: Any) -> tuple[Any, ...]:
     """All that a batch holds, and others beside it."""
     return (part.args, part.kwargs, part.targets, *others)
+
+
+@contextlib.contextmanager
+def named_failure(part: Part) -> Iterator[None]:
+    """Turn what a model or a loss raises of a batch into an error that names the batch.
+
+    Raises:
+        AnalysisError: in place of any other error but of memory.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, SharpminimaError):
+        raise
+    except Exception as error:  # whatever the model's own code, or the loss's, raises
+        raise AnalysisError(
+            f"the model, or its loss, fails on a batch of {part.count} samples ({reason_of(error)}); look among them "
+            "for a label, a token or a value that it does not take"
+        ) from error
 
 
 class _Bound(nn.Module):
@@ -276,6 +296,14 @@ class MeanLoss:
             )
         return _filled(self._part(*batch))
 
+    def computing_in(self, dtype: torch.dtype | None) -> None:
+        """Take the criterion's own numbers, such as weights of classes, in the dtype of `prepared` batches."""
+        own = self._criterion
+        if dtype is not None and isinstance(own, nn.Module):
+            held = [*own.parameters(), *own.buffers()]
+            if any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in held):
+                self._criterion = copy.deepcopy(own).to(dtype)
+
     def prepared(self, part: Part, dtype: torch.dtype | None, layout: torch.memory_format) -> Part:
         """The batch in the dtype and layout of a net's kernels; None leaves the dtype."""
 
@@ -331,10 +359,11 @@ class MeanLoss:
         total, count = 0.0, 0
         with eval_mode(net):
             for part in self.parts(batch_size):
-                if self.usual:
-                    total += float(self.total(net, {}, part))
-                else:  # in float64 from here: the sum may be more than the loss's own dtype holds
-                    total += float(self._mean_of(self.outputs(net, {}, part), part)) * part.count
+                with named_failure(part):
+                    if self.usual:
+                        total += float(self.total(net, {}, part))
+                    else:  # in float64 from here: the sum may be more than the loss's own dtype holds
+                        total += float(self._mean_of(self.outputs(net, {}, part), part)) * part.count
                 count += part.count
         return total / count
 
@@ -418,7 +447,11 @@ class MeanLoss:
         what = "the model or its loss"
         *outputs, _ = check_repeatable(compute, self._device, what)
         if not outputs:
-            raise AnalysisError("the model's output has no floating point tensor; there is nothing to differentiate")
+            raise AnalysisError(
+                f"the model's output, a {type(self._run(model, few)).__name__}, has no real floating point tensor to "
+                "differentiate; let the model give tensors, alone or in tuples, dictionaries or dataclasses, or give a "
+                "loss_fn, which takes any output"
+            )
         if self._loss_fn is not None:
             return
         if self._default and self._tensors is not None:
@@ -632,7 +665,9 @@ def _check_choice(criterion: Any, loss_fn: Any) -> None:
         if given is not None and not callable(given):
             raise AnalysisError(f"{name} is a {type(given).__name__}; give a function")
     reduction = getattr(criterion, "reduction", "mean")
-    if reduction not in ("mean", "batchmean"):
+    # One's own may make a mean of what torch's gives for each sample.
+    torchs = type(criterion).__module__.startswith("torch.nn.modules.")
+    if torchs and reduction not in ("mean", "batchmean"):
         raise AnalysisError(f"the criterion's reduction is {reduction!r}; give one whose reduction is 'mean'")
 
 

@@ -32,11 +32,13 @@ def check_whole(
     return number
 
 
-def check_number(name: str, value: Any, *, error: type[SharpminimaError] = AnalysisError) -> float:
+def check_number(
+    name: str, value: Any, *, least: float | None = None, error: type[SharpminimaError] = AnalysisError
+) -> float:
     """Check that a value is a finite number: the number as Python's, which files hold.
 
     Raises:
-        SharpminimaError: it is not; it is named. Of the class ``error``.
+        SharpminimaError: it is not, or is below ``least``; it is named. Of the class ``error``.
     """
     try:
         number = None if isinstance(value, bool | str | bytes | bytearray) else float(value)
@@ -46,6 +48,8 @@ def check_number(name: str, value: Any, *, error: type[SharpminimaError] = Analy
         raise error(f"{name} is {value!r}; give a number")
     if not math.isfinite(number):
         raise error(f"{name} is {number}; give a finite number")
+    if least is not None and number < least:
+        raise error(f"{name} is {number:g}; give at least {least:g}")
     return number
 
 

@@ -76,17 +76,17 @@ def same_modes(model: nn.Module) -> Iterator[None]:
 def same_buffers(model: nn.Module) -> Iterator[None]:
     """Put the values of now back into every buffer that has others afterwards, also after an error.
 
-    Torch's own layers write theirs in training mode only, and are left out. The weights of embeddings with a largest
-    norm, which torch scales in each pass, are held as buffers are.
+    Those of torch's own layers, too: a net may keep a BatchNorm in training mode, or hand its statistics to a function.
+    The weights of embeddings with a largest norm, which torch scales in each pass, are held as buffers are.
     """
     every = [
         (module._buffers, name, buffer)
         for module in model.modules()
-        if not type(module).__module__.startswith("torch.nn.modules.")
         for name, buffer in module._buffers.items()
         if buffer is None or not nn.parameter.is_lazy(buffer)
     ]
-    held = [(buffer, buffer.detach().clone()) for _, _, buffer in every if buffer is not None]
+    # Of the meta device there are no values.
+    held = [(own, own.detach().clone()) for _, _, own in every if own is not None and not own.is_meta]
     scaled = [
         (weight, weight.detach().clone())
         for module in model.modules()

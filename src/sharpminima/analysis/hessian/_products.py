@@ -146,7 +146,17 @@ class _Decomposed(TorchFunctionMode):
             return _weight_norm(*args, **(kwargs or {}))
         if self._plain and func is F.hardsigmoid:
             return F.hardtanh(args[0] + 3, 0.0, 6.0) / 6
+        if func is F.embedding:
+            return _embedding(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _embedding(tokens: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """Rows of a table; that of padding is a constant: backward mode takes it for one, forward mode does not."""
+    rows = F.embedding(tokens, weight, padding_idx, *args, **kwargs)
+    if padding_idx is None:
+        return rows
+    return torch.where((tokens == padding_idx % len(weight)).unsqueeze(-1), rows.detach(), rows)
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
@@ -156,7 +166,7 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
 
 @contextlib.contextmanager
 def differentiable_kernels(plain: bool = False) -> Iterator[None]:
-    """Attention and weight norm by products that have second derivatives.
+    """Attention, weight norm and the padding of embeddings by operations that have the right second derivatives.
 
     With ``plain`` recurrent layers and hard sigmoids too.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpminima.analysis._loss import MeanLoss, Part
+from sharpminima.analysis._loss import MeanLoss, Part, named_failure
 from sharpminima.analysis._reduced import Reduced, reductions, whole_of
 from sharpminima.analysis._structure import floating_of, mapped
 from sharpminima.analysis.hessian._folding import Folding, folding_of
@@ -180,7 +180,9 @@ def find_way(
     coarse = [output.dtype for output in outputs if torch.finfo(output.dtype).bits < 32]
     if coarse:
         raise AnalysisError(f"the model computes in {coarse[0]}, too coarse for curvature; let it take float32")
-    if not any(output.requires_grad for output in outputs) or not loss.of_outputs(given, few).requires_grad:
+    with named_failure(few):
+        differentiable = any(output.requires_grad for output in outputs) and loss.of_outputs(given, few).requires_grad
+    if not differentiable:
         raise AnalysisError(
             "the loss depends on no parameter of the model, so there is no Hessian; what computes it must not leave "
             "autograd (detach, item, numpy, torch.no_grad)"

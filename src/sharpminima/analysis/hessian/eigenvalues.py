@@ -208,8 +208,8 @@ def hessian_eigenvalues(
     k, seed = check_whole("k", k), check_whole("seed", seed)
     max_iterations = check_whole("max_iterations", max_iterations)
     block_size = optional(check_whole, "block_size", block_size, least=1)
-    tol, memory = check_number("tol", tol), optional(check_number, "memory", memory)
-    graphs = optional(check_number, "graphs", graphs)
+    tol, memory = check_number("tol", tol), optional(check_number, "memory", memory, least=0)
+    graphs = optional(check_number, "graphs", graphs, least=0)
     batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     if which not in WHICH:
         raise AnalysisError(f"there are no eigenvalues {which!r}; there are {', '.join(WHICH)}")
@@ -335,7 +335,7 @@ def _search(
             others = others.clone().to(product.device)
         else:
             others, steps, norm, made = largest_eigenpairs(
-                product if end == "upper" else _negated(product, vectors, 2 * scale),
+                product if end == "upper" else _negated(product, vectors, 2 * scale or 1.0),  # 0: of a zero matrix
                 product.dimension,
                 count,
                 max_iterations=max_iterations,

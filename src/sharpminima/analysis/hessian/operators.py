@@ -1,5 +1,6 @@
 """Matrices of curvature as operators: products with vectors, of the Hessian, the Gauss-Newton and the Fisher matrix."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.analysis._inputs import check_finite_weights, check_tensor, surviving
-from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, Part
+from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, Part, named_failure
 from sharpminima.analysis.hessian._graphs import Graphs
 from sharpminima.analysis.hessian._outer import FISHER, GAUSS_NEWTON, check_apart, check_samples
 from sharpminima.analysis.hessian._products import (
@@ -77,13 +78,14 @@ class CurvatureProduct:
             AnalysisError: as `hessian_eigenvalues` says.
         """
         loss = MeanLoss(model, images, labels, criterion=criterion, loss_fn=loss_fn, batch_size=batch_size)
-        graphs = optional(check_number, "graphs", graphs)
+        graphs = optional(check_number, "graphs", graphs, least=0)
         if graphs and self._kind.kept is None:
             raise AnalysisError(f"graphs of {self.matrix} are not kept: forward mode is as fast; leave graphs out")
         check_finite_weights(model)
         check_scaling(scaling)
         self._loss = loss
         self._dtype = _computed_in(model, loss, dtype)
+        loss.computing_in(self._dtype)
         survivors = surviving(model, masks)
         if masks is not None:
             masks = checked_masks(masks, dict(model.named_parameters()))
@@ -326,8 +328,9 @@ class CurvatureProduct:
                     seen += piece.count
                     if seen <= done:
                         continue
-                    columns = columns_of(self._loss, self._net, self._fixed | self._parameters, piece, make)
-                    total += squares(*values, piece, columns)
+                    with named_failure(piece):
+                        columns = columns_of(self._loss, self._net, self._fixed | self._parameters, piece, make)
+                        total += squares(*values, piece, columns)
                     steps.after(total, seen, self._loss.samples)
         full = total.new_zeros(self._total)
         full[self._places] = total / self._loss.samples
@@ -368,9 +371,10 @@ class CurvatureProduct:
                 if STOP.raised:
                     kept = "what was saved before is kept"
                     raise Stopped(f"stopped by {STOP.signal.name} in a Hessian-vector product; {kept}")
-                total += self._batch_products(number, part, directions)
-                if slope is not None and gradient is not None:
-                    gradient += slope(self._function_of(part), self._through.parameters)
+                with named_failure(part):
+                    total += self._batch_products(number, part, directions)
+                    if slope is not None and gradient is not None:
+                        gradient += slope(self._function_of(part), self._through.parameters)
         if gradient is not None:
             # As it is used; in float64 it would take twice the memory.
             self._gradient = gradient.div_(self._loss.samples).to(next(iter(directions.values())).dtype)
@@ -560,13 +564,20 @@ def _chosen(model: nn.Module, parameters: str | Iterable[str]) -> Tensor:
             f"parameters are given as {kinds}; give names of parameters or layers: {', '.join(every)}, or what those "
             "of a layer begin with"
         )
-    unknown = [name for name in names if not any(_within(each, name) for each in every)]
+    # A tied weight is one of the P, under the first of its names, and is chosen by any of them.
+    called: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        called.setdefault(id(parameter), []).append(name)
+    unknown = [name for name in names if not any(_within(each, name) for each in itertools.chain(*called.values()))]
     if unknown or not names:
         raise AnalysisError(
             f"the model has no parameter or layer {', '.join(map(repr, unknown)) or 'given'}; "
             f"there are {', '.join(every)}"
         )
-    chosen = [torch.full((p.numel(),), any(_within(each, name) for name in names)) for each, p in every.items()]
+    chosen = [
+        torch.full((p.numel(),), any(_within(each, name) for each in called[id(p)] for name in names))
+        for p in every.values()
+    ]
     return torch.cat(chosen)
 
 

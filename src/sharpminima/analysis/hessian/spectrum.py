@@ -145,7 +145,7 @@ def hessian_trace(
     2.5
     """
     products, seed = check_whole("products", products), check_whole("seed", seed)
-    memory = optional(check_number, "memory", memory)
+    memory = optional(check_number, "memory", memory, least=0)
     batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     if products < 6:
         raise AnalysisError(f"products is {products}; give at least 6, of which two probe the rest")
@@ -248,7 +248,7 @@ def hessian_density(
     """
     probes, steps = check_whole("probes", probes, least=2), check_whole("steps", steps, least=1)
     points, seed = check_whole("points", points, least=2), check_whole("seed", seed)
-    sigma, memory = optional(check_number, "sigma", sigma), optional(check_number, "memory", memory)
+    sigma, memory = optional(check_number, "sigma", sigma), optional(check_number, "memory", memory, least=0)
     batch_size = optional(check_whole, "batch_size", batch_size, least=1)
     if sigma is not None and not sigma > 0:
         raise AnalysisError(f"sigma is {sigma}; give a positive one")
