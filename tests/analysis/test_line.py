@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sharpminima.analysis import Plane, hessian_along_line, hessian_eigenvalues, loss_barrier
 from sharpminima.base.errors import AnalysisError
@@ -162,6 +163,33 @@ def test_a_stopped_line_of_other_code_is_not_gone_on_from(tmp_path):
         STOP.raised, calls = False, []
         run(layer, lambda done, total: calls.append(done))  # noqa: B023
         assert calls == expected
+
+
+@pytest.mark.usefixtures("_no_signal")
+def test_a_line_is_not_gone_on_from_by_a_loss_of_equal_values_and_other_derivatives(tmp_path):
+    """One of them leaves the graph at the hidden layer."""
+    images, labels = cases.data(8)
+    ends = [
+        cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Tanh(), nn.Linear(6, 3)), seed)
+        for seed in range(2)
+    ]
+
+    def whole(net, batch):
+        return F.cross_entropy(net(batch[0]), batch[1])
+
+    def head(net, batch):
+        return F.cross_entropy(net[3](net[:3](batch[0]).detach()), batch[1])
+
+    def run(loss, **options):
+        return hessian_along_line(*ends, [(images, labels)], loss_fn=loss, points=3, k=1, **options).eigenvalues
+
+    def stopping(done, total):
+        STOP.raised = True
+
+    with pytest.raises(Stopped):
+        run(whole, resume=tmp_path / "line", progress=stopping)
+    STOP.raised = False
+    assert torch.equal(run(head, resume=tmp_path / "line"), run(head))
 
 
 @pytest.mark.usefixtures("_no_signal")

@@ -6,8 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
-from sharpminima.analysis import MEASURES, Plane, hessian_along_line, loss_barrier, loss_surface, psp_entropy
+from sharpminima.analysis import (
+    MEASURES,
+    Plane,
+    hessian_along_line,
+    loss_barrier,
+    loss_surface,
+    loss_surface_around,
+    psp_entropy,
+)
 from sharpminima.analysis.plane import _meter
 from sharpminima.analysis.plane._grid import coordinates
 from sharpminima.analysis.psp.entropy import collect_statistics
@@ -299,6 +308,59 @@ def _goes_on_with_the_first_alone(run, first, other):
         assert calls == expected
         (measure,) = found.values
         assert torch.equal(found.values[measure], run(kind, None, "other").values[measure])
+
+
+@pytest.mark.usefixtures("_no_signal")
+def test_a_stopped_map_knows_a_loss_that_differs_beside_the_ends_alone(tmp_path):
+    ends = [cases.seeded(lambda: nn.Linear(6, 3), seed) for seed in range(2)]
+    draws = torch.Generator().manual_seed(0)
+    batches = [tuple(torch.randn(23, size, generator=draws, dtype=torch.float64) / 9 for size in (6, 3))]
+
+    def cut(outputs, targets):
+        return F.mse_loss(outputs, targets).clamp(max=0.5)
+
+    def run(criterion, **options):
+        return loss_surface(*ends, batches, criterion=criterion, grid=(5, 5), span=(-9, 9), **options).values["loss"]
+
+    with pytest.raises(Stopped):
+        run(F.mse_loss, resume=tmp_path / "map", progress=interrupted_after(20))
+    STOP.raised = False
+    found = run(cut, resume=tmp_path / "map")
+    assert torch.equal(found, run(cut))
+    assert float(found.max()) == 0.5 < float(run(F.mse_loss).max())
+
+
+def test_an_axis_of_a_tiny_span_has_points_of_its_own():
+    net, (images, labels) = cases.mlp(), cases.data(6)
+    options = {"grid": (5, 1), "span": (-5e-10, 5e-10), "directions": [1e9 * torch.ones(121, dtype=torch.float64)]}
+    surface = loss_surface_around(net, images, labels, **options)
+    assert surface.x.tolist() == pytest.approx([-5e-10, -2.5e-10, 0, 2.5e-10, 5e-10], rel=1e-9)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.5
+    assert surface.values["loss"][0, -1] == pytest.approx(evaluate(net, images, labels).loss, rel=1e-9)
+
+
+class Masked(nn.Module):
+    """Its buffer is one value for all places."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("mask", torch.full((1, 1), value).double().expand(3, 6))
+
+    def forward(self, x):
+        return F.linear(x, self.linear.weight * self.mask)
+
+
+def test_a_buffer_of_one_value_for_many_places_is_taken():
+    center, target = cases.seeded(lambda: Masked(1.0)), cases.seeded(lambda: Masked(2.0), 1)
+    x, y = torch.randn(9, 6, dtype=torch.float64), torch.arange(9) % 3
+    barrier = loss_barrier(center, target, x, y, points=3)
+    ends = [F.cross_entropy(net(x), y).item() for net in (center, target)]
+    assert barrier.loss[[0, -1]].tolist() == pytest.approx(ends, rel=1e-12)
+    assert [net.mask.stride() for net in (center, target)] == [(0, 0)] * 2
+    assert [net.mask.unique().tolist() for net in (center, target)] == [[1.0], [2.0]]
 
 
 @pytest.mark.usefixtures("_no_signal")

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from sharpminima.analysis import hessian_eigenvalues, loss_surface
+from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_entropy
 from sharpminima.base.errors import CheckpointError
 from sharpminima.nets.activations import identified
+from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.resume import FinishedParts, ResumeFile
 
 
@@ -32,6 +33,60 @@ def test_a_path_where_no_file_can_lie_is_refused_at_the_beginning(tmp_path):
         with pytest.raises(CheckpointError, match=message):
             loss_surface(net, net, images, labels, resume=path)
         assert not calls
+
+
+def a_checkpoint(path):
+    net = nn.Linear(2, 2)
+    save_checkpoint(path, [net.state_dict()])
+
+
+def a_result(path):
+    net, images, labels = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.ones(2, 1, 2, 2), torch.tensor([0, 1])
+    hessian_eigenvalues(net, images, labels, k=1).save(path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("precious"),
+        lambda path: path.write_text("x"),
+        lambda path: torch.save({"a": torch.ones(2)}, path),
+        a_checkpoint,
+        a_result,
+    ],
+)
+def test_a_file_that_is_no_resume_file_is_refused_and_kept(make, tmp_path):
+    path = tmp_path / "kept.safetensors"
+    make(path)
+    before, calls = path.read_bytes(), []
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    net.register_forward_hook(lambda *_: calls.append(1))
+    images, labels = torch.ones(2, 1, 2, 2), torch.tensor([0, 1])
+    measures = (
+        lambda: hessian_eigenvalues(net, images, labels, k=1, resume=path),
+        lambda: psp_entropy(net, images, labels, by_class=True, resume=path),
+        lambda: loss_surface(net, net, images, labels, resume=path),
+        lambda: FinishedParts(path, fingerprint="job"),
+    )
+    for measure in measures:
+        calls.clear()
+        with pytest.raises(CheckpointError, match=r"is no resume file, .* give another name, or remove it"):
+            measure()
+        assert path.read_bytes() == before
+    assert not calls  # of the last measures, before anything is computed
+
+
+@pytest.mark.parametrize("size", [0, 9, 20, 60, 200])
+def test_a_resume_file_that_is_cut_off_is_ignored(size, tmp_path):
+    path = tmp_path / "state"
+    ResumeFile(path, fingerprint="job").save({"done": 1, "values": torch.ones(99)})
+    path.write_bytes(path.read_bytes()[:size])
+    for kept in (path.read_bytes(), bytes(size)):  # zeros: never written out when the power went
+        path.write_bytes(kept)
+        file = ResumeFile(path, fingerprint="job")
+        assert file.load() is None
+        file.save({"done": 2})
+        assert file.load() == {"done": 2}
 
 
 def test_folders_that_are_missing_are_made(tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.files import atomic_path
-from sharpminima.nets.checkpoint import load_tree, save_tree
+from sharpminima.nets.checkpoint import RESULTS, load_tree, save_tree
 
 if TYPE_CHECKING:
     import pandas
@@ -110,7 +110,7 @@ def _stored(value: Any) -> Any:
 
 
 def _kind(cls: type) -> str:
-    return f"a result of sharpminima: {cls.__name__}"
+    return f"{RESULTS}{cls.__name__}"
 
 
 def _needed(package: str) -> None:

@@ -381,6 +381,21 @@ def save_tree(path: str | os.PathLike[str], tree: Any, *, fingerprint: str) -> N
     save_tensors(path, tensors, {_KEY: json.dumps(header)})
 
 
+RESULTS = "a result of sharpminima: "
+"""What the fingerprint of a saved result begins with."""
+TREE_BEGINS = b'{"__metadata__":{"' + _KEY.encode() + b'":"{\\"tree\\"'
+"""What stands behind the first eight bytes of a file of `save_tree`, also of one that was cut off."""
+
+
+def fingerprint_in(path: str | os.PathLike[str]) -> str | None:
+    """The fingerprint in a file of `save_tree`; None of a damaged one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str(json.loads((file.metadata() or {})[_KEY])["fingerprint"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
 def load_tree(path: str | os.PathLike[str], *, fingerprint: str) -> Any | None:
     """Read what `save_tree` wrote; None where there is no file, or it is damaged or belongs to something else.
 

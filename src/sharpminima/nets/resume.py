@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sharpminima.base.errors import CheckpointError
 from sharpminima.base.stop import STOP, Stopped
-from sharpminima.nets.checkpoint import load_tree, save_tree
+from sharpminima.nets.checkpoint import RESULTS, TREE_BEGINS, fingerprint_in, load_tree, save_tree
 
 _LAYOUT = 3  # raised when the engine saves other keys; files of another layout are ignored
 
@@ -36,7 +36,7 @@ def check_path(path: Any) -> Path:
     """Check, before anything is computed, that a file can lie at ``path``; folders that are missing are made later.
 
     Raises:
-        CheckpointError: it is no path, or a folder, or lies in what is a file.
+        CheckpointError: it is no path, or a folder, or lies in what is a file, or is a file that is no resume file.
     """
     if not isinstance(path, str | os.PathLike):
         raise CheckpointError(f"the resume file is {path!r}; give a path")
@@ -46,7 +46,32 @@ def check_path(path: Any) -> Path:
     there = next((folder for folder in path.parents if folder.exists()), None)
     if there is not None and not there.is_dir():
         raise CheckpointError(f"{path}: {there} is a file; give a resume file in a folder")
+    _check_own(path)
     return path
+
+
+def _check_own(path: Path) -> None:
+    """Check that what lies at ``path`` may be written over and removed: nothing, or a resume file, be it damaged.
+
+    Raises:
+        CheckpointError: it is another file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8 + len(TREE_BEGINS))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a resume file of your own") from error
+    if not start.strip(b"\0"):  # empty, or what a disk leaves of a file that was never written out
+        return
+    tree = len(start) > 8 and TREE_BEGINS.startswith(start[8:])
+    fingerprint = fingerprint_in(path) if tree else None
+    if not tree or (fingerprint is not None and fingerprint.startswith(RESULTS)):
+        raise CheckpointError(
+            f"{path}: is no resume file, and one would be written over it and removed in the end; give another name, "
+            "or remove it"
+        )
 
 
 class ResumeFile:
@@ -58,7 +83,7 @@ class ResumeFile:
         every_s: seconds between two writes.
 
     Raises:
-        CheckpointError: no file can lie at ``path``.
+        CheckpointError: as for `check_path`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, fingerprint: str, every_s: float = 60.0) -> None:

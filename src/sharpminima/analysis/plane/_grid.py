@@ -13,6 +13,8 @@ from sharpminima.analysis.plane._plane import ENDS, Plane
 from sharpminima.base.stop import STOP
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
+_SAME = 1e-5  # relative difference of a measure that is taken twice: rounding, on GPUs
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LossSurface(Result):
@@ -65,7 +67,18 @@ def coordinates(points: int, span: tuple[float, float]) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
     axis = torch.linspace(span[0], span[1], points, dtype=torch.float64)
     nearest = axis.round()
-    return torch.where(((axis - nearest).abs() < 1e-9) & ((nearest == 0) | (nearest == 1)), nearest.abs(), axis)
+    rounding = 1e-9 * min(1.0, abs(span[1] - span[0]))
+    return torch.where(((axis - nearest).abs() < rounding) & ((nearest == 0) | (nearest == 1)), nearest.abs(), axis)
+
+
+def _telling(table: Tensor) -> list[int]:
+    """Points that are measured again before others are added to them: where each measure is least and largest.
+
+    A loss of one's own may be another one that gives the same at the ends.
+    """
+    if not len(table):
+        return []
+    return sorted({0, len(table) - 1, *table.argmin(dim=0).tolist(), *table.argmax(dim=0).tolist()})
 
 
 def measured(plane: Plane, directions: str, data: Data, how: Settings) -> LossSurface:
@@ -107,7 +120,11 @@ def measured(plane: Plane, directions: str, data: Data, how: Settings) -> LossSu
     table = torch.empty(len(points), len(measures), dtype=torch.float64)
     done = 0
     if file is not None and (saved := file.load()) is not None:
-        done, table = saved["done"], saved["table"]
+        again = _telling(saved["table"][: saved["done"]])
+        found = [meter.at(*points[number]) for number in again]
+        same = torch.tensor([[each[name] for name in measures] for each in found], dtype=torch.float64)
+        if torch.allclose(saved["table"][again], same, rtol=_SAME, atol=0):
+            done, table = saved["done"], saved["table"]
     for number in range(done, len(points)):
         point = points[number]
         values = meter.at(*point)

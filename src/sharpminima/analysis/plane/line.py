@@ -13,7 +13,7 @@ from sharpminima.analysis._inputs import check_images, given
 from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_images
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
-from sharpminima.analysis.hessian.operators import check_scaling
+from sharpminima.analysis.hessian.operators import HessianVectorProduct, check_scaling
 from sharpminima.analysis.plane._plane import Plane, check_same_code
 from sharpminima.analysis.plane.surface import loss_surface
 from sharpminima.base.errors import AnalysisError
@@ -260,8 +260,15 @@ def hessian_along_line(
             facts["batch_norm"] = batch_norm
         facts |= given(memory=memory, basis=None if basis is None else str(basis))
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items()))]
-        # The code of the nets, and a loss of one's own, are known by what they give.
+        # The code of the nets, and a loss of one's own, are known by what they give: losses, and a product at each end.
         facts["ends"] = [loss.mean(model, batch_size or _BATCH) for model in (center, target)]
+        of: dict[str, Any] = {"criterion": criterion, "loss_fn": loss_fn, "masks": masks, "dtype": dtype}
+        products = [
+            HessianVectorProduct(model, images, labels, batch_size=batch_size, **of) for model in (center, target)
+        ]
+        facts["products"] = [
+            product.fingerprint(model, masks, {}) for product, model in zip(products, (center, target), strict=True)
+        ]
         tensors += (output for model in (center, target) for output in loss.few_outputs(model))
         tensors += loss.tensors()
         file = ResumeFile(resume, fingerprint=fingerprint_of({**settings, **sizes, **facts}, tensors))
