@@ -1,4 +1,4 @@
-"""The methods that still wait for a study or a table: as docs/methods.md says."""
+"""The methods that still wait for a study: as docs/methods.md says."""
 
 import re
 from pathlib import Path
@@ -18,8 +18,3 @@ def _awaited(beginning: str) -> set[str]:
 def methods_on_mnist() -> set[str]:
     """All methods but those that the study `methods-mnist` still has to get."""
     return set(METHODS) - _awaited("Not yet in the study `methods-mnist`")
-
-
-def methods_measured() -> set[str]:
-    """All methods but those that the page's tables still have to get."""
-    return set(METHODS) - _awaited("Not yet in the tables below")

@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -7,7 +8,7 @@ from typer.testing import CliRunner
 
 from sharpminima.base.errors import FigureError
 from sharpminima.base.files import write_csv
-from sharpminima.catalogue.columns import SURFACE_COLUMNS
+from sharpminima.catalogue.columns import MEASURE_COLUMNS, SURFACE_COLUMNS
 from sharpminima.cli import app
 from sharpminima.report import methods_table, tables
 
@@ -120,3 +121,30 @@ def test_a_page_has_a_column_a_net_and_level_and_a_dash_where_a_method_was_not_r
         head == "| method | LeNet-300 on digits, 10 % | LeNet-300 on digits, 2 % | LeNet-5 on digits, 10 % | epochs |"
     )
     assert lines == ["| `shift_attention` | – | – | 1.00 | 8 |", "| `rigl` | 2.00 | 2.00 | 2.00 | 30, 8 |"]
+
+
+def test_a_page_says_what_nets_take_and_what_a_run_costs() -> None:
+    cost = {"job_nets": 2, "job_wall_s": 9.0, "job_cpu_s": 60.0, "job_gpu_s": 0.0, "peak_mb": 500.0}
+    rows = [
+        measured(level=0.9, stored_bytes=9000, **cost),
+        measured(level=0.98, stored_bytes=2000, flops_effective=20, **cost),
+        measured(
+            level=0.98, stored_bytes=1000, flops_effective=30, seed=1, **cost | {"job_cpu_s": 70.0, "peak_mb": 600.0}
+        ),
+        measured(level=0.98, stored_bytes=1500, model="lenet300"),
+        measured(method="l0", level=0.98, stored_bytes=123456, flops_effective=None),
+        measured(method="l0", strategy="rewind", level=0.98, stored_bytes=9),
+    ]
+    head, _, *lines = methods_table.sizes_as_markdown(pd.DataFrame(rows)).splitlines()
+    of_a_net = "kB | FLOPs, % | CPU seconds | MB"
+    assert head == f"| method | LeNet-5 on digits: {of_a_net} | LeNet-300 on digits: {of_a_net} |"
+    # Both levels of a run are one job; memory is the most of all runs.
+    assert lines == [
+        "| `lobster` | 1.5 | 2.5 | 65 | 600 | 1.5 | 10 | – | – |",
+        "| `l0` | 123 | – | – | – | – | – | – | – |",
+    ]
+
+
+def measured(**values: Any) -> dict[str, Any]:
+    """A row of a table of measures; what is not named was not measured."""
+    return dict.fromkeys(MEASURE_COLUMNS) | cases.result() | values

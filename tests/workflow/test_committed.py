@@ -1,12 +1,12 @@
 """What is committed: the record of the tracked studies, cloned and drawn, and what the README shows of it."""
 
 import json
-import runpy
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from result_pages import entropy, paper
 from sharpminima.base.files import read_json
 from sharpminima.base.yaml_input import read_yaml
 from sharpminima.data import DATASETS
@@ -105,12 +105,11 @@ def stages_of(study: str) -> set[str]:
 
 @pytest.mark.slow
 def test_the_pages_of_results_show_committed_numbers(committed: Repository) -> None:
-    page = runpy.run_path(str(ROOT / "docs/results.py"))
     numbers = read_json(committed.folder / "results/paper/tables/numbers.json")
     of_entropy = read_json(committed.folder / "results/entropy/tables/numbers.json")
-    for name, text in {"paper": page["main_text"](numbers), "entropy": page["entropy_text"](of_entropy)}.items():
+    for name, text in {"paper": paper.page(numbers), "entropy": entropy.page(of_entropy)}.items():
         assert (ROOT / f"docs/results/{name}.md").read_text(encoding="utf-8") == text, "python docs/results.py"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert page["in_brief"](numbers) in " ".join(readme.split())
+    assert paper.in_brief(numbers) in " ".join(readme.split())
     for sentence in numbers["outcome"]:
         assert f"- {sentence}\n" in readme

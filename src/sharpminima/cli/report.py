@@ -35,11 +35,17 @@ def measures(
     checkpoint: Checkpoints = None,
     study: StudyName = None,
     config: ConfigText = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it for a page, a row a method.")] = False,
 ) -> None:
     """Collect all that methods report: counts over both denominators, errors, epochs, seconds and memory."""
     from sharpminima.steps import tables
 
     tables.measures(checkpoint or checkpoints_of(study, config), out)
+    if markdown:
+        from sharpminima.report.methods_table import sizes_as_markdown
+        from sharpminima.report.tables import read_table
+
+        typer.echo(sizes_as_markdown(read_table("measures", out)))
 
 
 @commands.command()

@@ -1,11 +1,11 @@
-"""Tables of methods as a page shows them: their ranking, and what stands beside published errors."""
+"""Tables of methods as a page shows them: their ranking, their sizes, and what stands beside published errors."""
 
 import math
 from typing import Any
 
 import pandas as pd
 
-from sharpminima.base.names import level_name
+from sharpminima.base.names import GRADUAL, level_name
 from sharpminima.catalogue.columns import AS_ASKED
 from sharpminima.report.rounding import fixed
 from sharpminima.report.titles import title_of_model, title_of_net
@@ -37,6 +37,45 @@ def as_markdown(ranked: pd.DataFrame) -> str:
         epochs = [_epochs(ranked, method, *net) for net in nets]
         lines.append([*row, ", ".join(filter(None, epochs))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def sizes_as_markdown(measures: pd.DataFrame) -> str:
+    """A row a method, of each net its own nets at the highest level, means over runs: what they take, what they cost.
+
+    kB: of the net as what it is (``stored_bytes``). FLOPs: of effective weights, in percent of the dense net's. CPU
+    seconds: of all that a run of the method needed, searches, trainings and measuring, whatever the levels; MB: the
+    peak of its jobs. A dash stands where it was not recorded, or paths through the net are not known.
+
+    Args:
+        measures: a table of measures (`MEASURE_COLUMNS`).
+    """
+    own = measures[measures["strategy"] == GRADUAL]
+    nets = list(dict.fromkeys(zip(own["dataset"], own["model"], strict=True)))
+    lines = [["method"], ["---"]]
+    for model, dataset in ((model, dataset) for dataset, model in nets):
+        lines[0] += [f"{title_of_net(model, dataset)}: kB", "FLOPs, %", "CPU seconds", "MB"]
+        lines[1] += ["---"] * 4
+    for method in dict.fromkeys(own["method"]):
+        row = [f"`{method}`"]
+        for dataset, model in nets:
+            chosen = (own["method"] == method) & (own["dataset"] == dataset) & (own["model"] == model)
+            row += _sizes(own[chosen])
+        lines.append(row)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _sizes(rows: pd.DataFrame) -> list[str]:
+    if rows.empty:
+        return ["–"] * 4
+    top = rows[rows["level"] == rows["level"].max()]
+    seconds = rows.groupby("seed")["job_cpu_s"].first()  # all levels of a run are one job
+    flops = 100 * top["flops_effective"] / top["flops_dense"]
+    return [
+        _or_dash(top["stored_bytes"].mean() / 1000, ".3g"),
+        _or_dash(flops.mean(), ".2g"),
+        _or_dash(seconds.mean(), ".0f"),
+        _or_dash(rows["peak_mb"].max(), ".0f"),
+    ]
 
 
 def published_as_markdown(rows: pd.DataFrame) -> str:

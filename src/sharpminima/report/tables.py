@@ -16,6 +16,7 @@ from sharpminima.catalogue.columns import (
     ALL,
     AS_ASKED,
     DENSER,
+    MEASURE_COLUMNS,
     PUBLISHED_COLUMNS,
     PUBLISHED_ERROR_COLUMNS,
     RANKING_COLUMNS,
@@ -27,6 +28,7 @@ from sharpminima.report.intervals import describe, paired
 
 _COLUMNS = {
     "results": RESULT_COLUMNS,
+    "measures": MEASURE_COLUMNS,
     "transfer": TRANSFER_COLUMNS,
     "published": PUBLISHED_COLUMNS,
     "published_errors": PUBLISHED_ERROR_COLUMNS,
@@ -38,7 +40,8 @@ ENDS = {GRADUAL: "G", REWIND: "1-S"}
 
 
 def columns_of(kind: str) -> list[str]:
-    """The columns of a table: ``results``, ``transfer``, ``published``, ``published_errors``, or an analysis."""
+    """The columns of a table: ``results``, ``measures``, ``transfer``, ``published``, ``published_errors``, or of an
+    analysis."""
     return _COLUMNS[kind] if kind in _COLUMNS else ANALYSES[kind].columns
 
 

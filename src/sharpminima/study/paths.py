@@ -19,9 +19,10 @@ from sharpminima.study.schema import Config, study_name
 STAGES = ("runs", "analysis")
 """The stages of DVC that hold tracked files: what training makes, what is measured at it."""
 PUBLISHED_ERRORS = "paper/published/mnist-pruned.csv"
+"""What others have published for LeNet-300 and LeNet-5 on MNIST."""
 BY_PUBLISHED_RECIPES = "methods-published"
 MEASURED_BY_PUBLISHED_RECIPES = f"paper/measured/{BY_PUBLISHED_RECIPES}.csv"
-"""What others have published for LeNet-300 and LeNet-5 on MNIST."""
+"""What methods came to by the recipes that their authors published."""
 PUBLISHED_DATASET = "mnist"
 PAPER_SOURCES = ("paper/paper.typ", "paper/format.typ", "paper/references.bib", PUBLISHED_ERRORS)
 """What the paper is compiled from, the source that names the others first."""

@@ -1,0 +1,1 @@
+"""What the pages of docs/results are made by (docs/results.py)."""
