@@ -388,7 +388,15 @@ TREE_BEGINS = b'{"__metadata__":{"' + _KEY.encode() + b'":"{\\"tree\\"'
 
 
 def fingerprint_in(path: str | os.PathLike[str]) -> str | None:
-    """The fingerprint in a file of `save_tree`; None of a damaged one."""
+    """The fingerprint in a file of `save_tree`; None of a damaged one, or another.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "resume.safetensors")
+    ...     save_tree(path, {"epoch": 3}, fingerprint="one job")
+    ...     fingerprint_in(path), fingerprint_in(Path(folder, "none"))
+    ('one job', None)
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return str(json.loads((file.metadata() or {})[_KEY])["fingerprint"])
