@@ -68,11 +68,10 @@ def _in_words(ranked: pd.DataFrame) -> Iterator[str]:
         )
         best = [f"{row.kind} `{row.method}` ({fixed(row.error_mean, 2)})" for row in kinds.itertuples()]
         said.append(f"the best of each kind: {_joined(best)}")
-        lost = top[top["error_mean"] > _CHANCE]
         for which, what in (
             (~top["reached"].astype(bool), "not reached by"),
             (top["collapsed"].astype(bool), "collapsed:"),
-            (top.index.isin(lost.index), f"above {_CHANCE} % error:"),
+            (top["error_mean"] > _CHANCE, f"above {_CHANCE} % error:"),
         ):
             names = [f"`{name}`" for name in sorted(top[which]["method"])]
             if names:

@@ -160,6 +160,6 @@ def _resnet() -> str:
 
 
 def _stat(summary: Mapping[str, Any]) -> str:
-    digits = 2 if summary["mean"] < 10 else 1
-    spread = "" if summary["sd"] is None else f" ± {fixed(summary['sd'], digits)}"
-    return f"{fixed(summary['mean'], digits)}{spread} ({summary['n']})"
+    decimals = 2 if summary["mean"] < 10 else 1
+    spread = "" if summary["sd"] is None else f" ± {fixed(summary['sd'], decimals)}"
+    return f"{fixed(summary['mean'], decimals)}{spread} ({summary['n']})"
