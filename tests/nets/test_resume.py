@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from sharpminima.analysis import hessian_eigenvalues, loss_surface, psp_entropy
+from sharpminima.analysis import (
+    hessian_along_line,
+    hessian_eigenvalues,
+    loss_barrier,
+    loss_surface,
+    loss_surface_around,
+    psp_entropy,
+)
 from sharpminima.base.errors import CheckpointError
 from sharpminima.nets.activations import identified
 from sharpminima.nets.checkpoint import save_checkpoint
@@ -40,6 +47,11 @@ def a_checkpoint(path):
     save_checkpoint(path, [net.state_dict()])
 
 
+def a_resume_file_with_another_beginning(path):
+    ResumeFile(path, fingerprint="job").save({"done": 1})
+    path.write_bytes(b"x" * 20 + path.read_bytes()[20:])
+
+
 def a_result(path):
     net, images, labels = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.ones(2, 1, 2, 2), torch.tensor([0, 1])
     hessian_eigenvalues(net, images, labels, k=1).save(path)
@@ -50,8 +62,10 @@ def a_result(path):
     [
         lambda path: path.write_text("precious"),
         lambda path: path.write_text("x"),
+        lambda path: path.write_bytes(bytes(99) + b"precious"),
         lambda path: torch.save({"a": torch.ones(2)}, path),
         a_checkpoint,
+        a_resume_file_with_another_beginning,
         a_result,
     ],
 )
@@ -59,21 +73,30 @@ def test_a_file_that_is_no_resume_file_is_refused_and_kept(make, tmp_path):
     path = tmp_path / "kept.safetensors"
     make(path)
     before, calls = path.read_bytes(), []
-    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    net.register_forward_hook(lambda *_: calls.append(1))
-    images, labels = torch.ones(2, 1, 2, 2), torch.tensor([0, 1])
-    measures = (
-        lambda: hessian_eigenvalues(net, images, labels, k=1, resume=path),
-        lambda: psp_entropy(net, images, labels, by_class=True, resume=path),
-        lambda: loss_surface(net, net, images, labels, resume=path),
+    nets = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)) for _ in range(2)]
+    for net in nets:
+        net.register_forward_hook(lambda *_: calls.append(1))
+    data = torch.ones(2, 1, 2, 2), torch.tensor([0, 1])
+    before_computing = (
+        lambda: psp_entropy(nets[0], *data, by_class=True, resume=path),
+        lambda: loss_surface(*nets, *data, resume=path),
+        lambda: loss_surface_around(nets[0], *data, directions="eigenvectors", resume=path),
+        lambda: loss_barrier(*nets, *data, resume=path),
+        lambda: hessian_along_line(*nets, *data, k=1, resume=path),
         lambda: FinishedParts(path, fingerprint="job"),
     )
-    for measure in measures:
-        calls.clear()
+    for measure in (*before_computing, lambda: hessian_eigenvalues(nets[0], *data, k=1, resume=path)):
         with pytest.raises(CheckpointError, match=r"is no resume file, .* give another name, or remove it"):
             measure()
         assert path.read_bytes() == before
-    assert not calls  # of the last measures, before anything is computed
+        assert not calls or measure not in before_computing
+
+
+def test_pipes_and_devices_are_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", os.devnull):
+        with pytest.raises(CheckpointError, match="is no ordinary file; give another name to the resume file"):
+            ResumeFile(path, fingerprint="job")
 
 
 @pytest.mark.parametrize("size", [0, 9, 20, 60, 200])

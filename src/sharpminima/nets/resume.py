@@ -43,6 +43,8 @@ def check_path(path: Any) -> Path:
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder; give the name of a resume file in it")
+    if path.exists() and not path.is_file():  # to read a pipe waits for ever, and a device is renamed over
+        raise CheckpointError(f"{path}: is no ordinary file; give another name to the resume file")
     there = next((folder for folder in path.parents if folder.exists()), None)
     if there is not None and not there.is_dir():
         raise CheckpointError(f"{path}: {there} is a file; give a resume file in a folder")
@@ -63,7 +65,7 @@ def _check_own(path: Path) -> None:
         return
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a resume file of your own") from error
-    if not start.strip(b"\0"):  # empty, or what a disk leaves of a file that was never written out
+    if _is_blank(path):  # empty, or what a disk leaves of a file that was never written out
         return
     tree = len(start) > 8 and TREE_BEGINS.startswith(start[8:])
     fingerprint = fingerprint_in(path) if tree else None
@@ -72,6 +74,12 @@ def _check_own(path: Path) -> None:
             f"{path}: is no resume file, and one would be written over it and removed in the end; give another name, "
             "or remove it"
         )
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a file holds nothing but zeros: all of it, as others may begin with many."""
+    with path.open("rb") as file:
+        return not any(piece.strip(b"\0") for piece in iter(lambda: file.read(1 << 20), b""))
 
 
 class ResumeFile:

@@ -20,7 +20,7 @@ from sharpminima.base.errors import AnalysisError
 from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.modes import measuring
-from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
+from sharpminima.nets.resume import ResumeFile, check_path, fingerprint_of, save_or_stop
 
 _BATCH = 250  # images a batch of those that BatchNorm's statistics, and the ends' losses, are taken from
 
@@ -134,7 +134,7 @@ def loss_barrier(
 
     Raises:
         AnalysisError: fewer than 3 points; else as `loss_surface`.
-        Stopped: as `loss_surface`.
+        CheckpointError, Stopped: as `loss_surface`.
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
     >>> barrier = loss_barrier(g, s, torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1]), points=5)
@@ -220,11 +220,13 @@ def hessian_along_line(
         batch_norm: as for `loss_surface`.
         progress: called with (positions done, positions in all).
         resume: a file for the finished positions, written after each, and removed at the end. A call with the same
-            arguments goes on from it, to the same bits; a file of other arguments is ignored.
+            arguments goes on from it, to the same bits; a file of other arguments is ignored, and written over, one
+            that is no resume file is refused.
 
     Raises:
         AnalysisError: fewer than 2 points; a target whose outputs are others in the center's code; else as `Plane` and
             `hessian_eigenvalues`.
+        CheckpointError: as `loss_surface`.
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
@@ -236,6 +238,8 @@ def hessian_along_line(
     if points < 2:
         raise AnalysisError(f"points is {points}; the ends are two, so give at least 2")
     check_scaling(scaling)
+    if resume is not None:
+        check_path(resume)
     settings: dict[str, Any] = {"k": check_whole("k", k), "tol": check_number("tol", tol), "scaling": scaling}
     settings |= {"seed": check_whole("seed", seed), "max_iterations": check_whole("max_iterations", max_iterations)}
     sizes: dict[str, Any] = {"block_size": optional(check_whole, "block_size", block_size)}

@@ -80,13 +80,15 @@ def loss_surface(
             ``target_values`` keep the ends' own.
         progress: called with (points done, points in all) after each point of the grid.
         resume: a file for the finished points, written now and then and on SIGTERM, and removed at the end. A call
-            with the same arguments goes on from it, to the same bits; a file of other arguments is ignored.
+            with the same arguments goes on from it, to the same bits; a file of other arguments is ignored, and written
+            over, one that is no resume file is refused.
         save_every_s: seconds between two writes of it.
 
     Raises:
         AnalysisError: as for `Plane` and `psp_statistics` (classes without images and nets without ReLU only where
             PSP measures are asked for); a target whose outputs are others in the center's code; a measure or definition
             that is not offered; a grid below 1 or a span that does not rise; a measure that is not finite.
+        CheckpointError: ``resume`` is a file of others, a folder, ...
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> g, s = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)) for _ in range(2))
@@ -168,7 +170,7 @@ def loss_surface_around(
     Raises:
         AnalysisError: as `loss_surface` and `Plane.around`; directions that are not offered; given ones that move
             weights that the masks remove.
-        Stopped: as `loss_surface`.
+        CheckpointError, Stopped: as `loss_surface`.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> images, labels = torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1])

@@ -28,7 +28,7 @@ from sharpminima.nets.activations import Activations, identified
 from sharpminima.nets.evaluation import Evaluation
 from sharpminima.nets.modes import eval_mode, measuring
 from sharpminima.nets.preactivations import warn_caller, watch_preactivations
-from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
+from sharpminima.nets.resume import ResumeFile, check_path, fingerprint_of, save_or_stop
 
 
 @measuring(gradients=False)
@@ -48,6 +48,8 @@ def entropy_by_class(
     resume: str | os.PathLike[str] | None,
 ) -> PspEntropy:
     """`psp_entropy` with ``by_class``."""
+    if resume is not None:
+        check_path(resume)
     samples, seed = check_samples(samples, seed)
     batch_size = check_whole("batch_size", batch_size, least=1)
     images, labels = check_images(images, labels)

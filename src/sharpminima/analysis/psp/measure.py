@@ -61,7 +61,8 @@ def psp_entropy(
         progress: called with (batches done, batches in all), then, of ``joint`` with k > 1, with (classes of layers
             done, those in all); with ``by_class`` with (classes done, classes in all).
         resume: of ``by_class``, a file for the finished classes, written every minute and on SIGTERM, and removed at
-            the end. A call with the same arguments goes on from it, to the same bits; a file of others is ignored.
+            the end. A call with the same arguments goes on from it, to the same bits; a file of others is ignored, and
+            written over, one that is no resume file is refused.
 
     Memory: as for `psp_statistics`, and at order 1 16 bytes a class and hidden neuron in all; ``by_class`` 32 bytes a
     hidden neuron, 16 an image and layer, and what the images of one class take; with ``joint`` of k > 1 also eight bits
@@ -69,6 +70,7 @@ def psp_entropy(
 
     Raises:
         AnalysisError: as for `psp_statistics` and `PspStatistics.entropy`; ``resume`` without ``by_class``.
+        CheckpointError: ``resume`` is a file of others, a folder, ...
         Stopped: SIGTERM came during ``by_class`` (where `sharpminima.base.stop` catches it).
 
     >>> import torch
