@@ -193,6 +193,44 @@ def test_a_line_is_not_gone_on_from_by_a_loss_of_equal_values_and_other_derivati
 
 
 @pytest.mark.usefixtures("_no_signal")
+@pytest.mark.parametrize("batch_norm", ["nearer", "recalibrated"])
+def test_a_line_is_not_gone_on_from_by_a_loss_that_differs_between_the_ends_alone(batch_norm, tmp_path):
+    images, labels = cases.data(8)
+    ends = [
+        cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), seed)
+        for seed in range(2)
+    ]
+    middle = loss_barrier(*ends, images, labels, points=3, batch_norm=batch_norm).loss[1]
+    went_on = []
+
+    def plain(net, batch):
+        return F.cross_entropy(net(batch[0]), batch[1])
+
+    def bent(net, batch):
+        loss = plain(net, batch)
+        return torch.where((loss - middle).abs() < 1e-9, loss.square(), loss)
+
+    def run(loss, **options):
+        options |= {"points": 5, "k": 1, "batch_norm": batch_norm}
+        return hessian_along_line(*ends, [(images, labels)], loss_fn=loss, **options).eigenvalues
+
+    def stopping(done, total):
+        STOP.raised = done == 4
+
+    path = tmp_path / "line"
+    with pytest.raises(Stopped):
+        run(plain, resume=path, progress=stopping)
+    STOP.raised = False
+    kept = path.read_bytes()
+    found = run(bent, resume=path)
+    assert torch.equal(found, run(bent))
+    assert (found != run(plain)).flatten().tolist() == [False, False, True, False, False]
+    path.write_bytes(kept)
+    assert torch.equal(run(plain, resume=path, progress=lambda done, total: went_on.append(done)), run(plain))
+    assert went_on == [5]
+
+
+@pytest.mark.usefixtures("_no_signal")
 def test_sigterm_ends_a_product():
     STOP.raised = True
     with pytest.raises(Stopped, match="in a Hessian-vector product"):

@@ -13,7 +13,7 @@ from sharpminima.analysis.plane._plane import ENDS, Plane
 from sharpminima.base.stop import STOP
 from sharpminima.nets.resume import ResumeFile, fingerprint_of, save_or_stop
 
-_SAME = 1e-5  # relative difference of a measure that is taken twice: rounding, on GPUs
+SAME = 1e-5  # relative difference of a measure that is taken twice: rounding, on GPUs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,7 +123,7 @@ def measured(plane: Plane, directions: str, data: Data, how: Settings) -> LossSu
         again = _telling(saved["table"][: saved["done"]])
         found = [meter.at(*points[number]) for number in again]
         same = torch.tensor([[each[name] for name in measures] for each in found], dtype=torch.float64)
-        if torch.allclose(saved["table"][again], same, rtol=_SAME, atol=0):
+        if torch.allclose(saved["table"][again], same, rtol=SAME, atol=0):
             done, table = saved["done"], saved["table"]
     for number in range(done, len(points)):
         point = points[number]

@@ -1,8 +1,9 @@
 """The straight line between two minima: the loss barrier on it, and the Hessian's eigenvalues along it."""
 
+import contextlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from sharpminima.analysis._loss import Criterion, LossFunction, MeanLoss, of_ima
 from sharpminima.analysis._results import Result
 from sharpminima.analysis.hessian.eigenvalues import hessian_eigenvalues
 from sharpminima.analysis.hessian.operators import HessianVectorProduct, check_scaling
+from sharpminima.analysis.plane._grid import SAME
 from sharpminima.analysis.plane._plane import Plane, check_same_code
 from sharpminima.analysis.plane.surface import loss_surface
 from sharpminima.base.errors import AnalysisError
@@ -21,7 +23,9 @@ from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.nets.batchnorm import recalibrate
 from sharpminima.nets.modes import measuring
 from sharpminima.nets.resume import ResumeFile, check_path, fingerprint_of, save_or_stop
+from sharpminima.runtime.rng import generator
 
+_KEPT = ("eigenvalues", "residuals", "converged", "hvps", "space", "dimension", "unit", "told")  # of a position
 _BATCH = 250  # images a batch of those that BatchNorm's statistics, and the ends' losses, are taken from
 
 
@@ -256,6 +260,7 @@ def hessian_along_line(
     if resume is not None:
         facts: dict[str, Any] = {
             "of": "hessian_along_line",
+            "kept": _KEPT,
             "points": points,
             "masks": sorted(masks or {}),
             "dtype": str(dtype),
@@ -264,45 +269,38 @@ def hessian_along_line(
             facts["batch_norm"] = batch_norm
         facts |= given(memory=memory, basis=None if basis is None else str(basis))
         tensors = [*plane.tensors(), *(mask for _, mask in sorted((masks or {}).items()))]
-        # The code of the nets, and a loss of one's own, are known by what they give: losses, and a product at each end.
+        # The code of the nets, and a loss of one's own, are known by what they give: here, and at the positions.
         facts["ends"] = [loss.mean(model, batch_size or _BATCH) for model in (center, target)]
-        of: dict[str, Any] = {"criterion": criterion, "loss_fn": loss_fn, "masks": masks, "dtype": dtype}
-        products = [
-            HessianVectorProduct(model, images, labels, batch_size=batch_size, **of) for model in (center, target)
-        ]
-        facts["products"] = [
-            product.fingerprint(model, masks, {}) for product, model in zip(products, (center, target), strict=True)
-        ]
         tensors += (output for model in (center, target) for output in loss.few_outputs(model))
         tensors += loss.tensors()
         file = ResumeFile(resume, fingerprint=fingerprint_of({**settings, **sizes, **facts}, tensors))
     xs = torch.linspace(0, 1, points, dtype=torch.float64)
-    done: list[dict[str, Any]] = [] if file is None else file.load() or []
-    for number in range(len(done), points):
+    of: dict[str, Any] = {"criterion": criterion, "loss_fn": loss_fn, "masks": masks, "dtype": dtype}
+
+    def model_at(number: int) -> nn.Module:
         model = plane.model_at(float(xs[number]))
-        try:
-            if batch_norm == "recalibrated":
-                if has_images:
-                    recalibrate(model, images, batch_size or _BATCH)
-                else:
-                    loss.recalibrate(model, batch_size or _BATCH)
-            spectrum = hessian_eigenvalues(
-                model,
-                images,
-                labels,
-                criterion=criterion,
-                loss_fn=loss_fn,
-                masks=masks,
-                dtype=dtype,
-                basis=basis,
-                memory=memory,
-                **settings,
-                **sizes,
-            )
-        except AnalysisError as error:
-            raise AnalysisError(f"at x = {float(xs[number]):g} of the line: {error}") from error
-        kept = ("eigenvalues", "residuals", "converged", "hvps", "space", "dimension", "unit")
-        done.append({name: getattr(spectrum, name) for name in kept})
+        if batch_norm == "recalibrated":
+            if has_images:
+                recalibrate(model, images, batch_size or _BATCH)
+            else:
+                loss.recalibrate(model, batch_size or _BATCH)
+        return model
+
+    def told_by(model: nn.Module) -> list[float]:
+        return _told_by(HessianVectorProduct(model, images, labels, batch_size=batch_size, **of))
+
+    done: list[dict[str, Any]] = [] if file is None else file.load() or []
+    for number, point in enumerate(done):
+        with _named(float(xs[number])):
+            if not _are_same(point["told"], told_by(model_at(number))):
+                done = []
+                break
+    for number in range(len(done), points):
+        with _named(float(xs[number])):
+            model = model_at(number)
+            spectrum = hessian_eigenvalues(model, images, labels, basis=basis, memory=memory, **of, **settings, **sizes)
+            told = [] if file is None else told_by(model)
+        done.append({"told": told, **{name: getattr(spectrum, name) for name in _KEPT if name != "told"}})
         if progress:
             progress(number + 1, points)
         save_or_stop(file, lambda: done)
@@ -321,3 +319,33 @@ def hessian_along_line(
         batch_norm=batch_norm,
         unit=done[0]["unit"],
     )
+
+
+@contextlib.contextmanager
+def _named(x: float) -> Iterator[None]:
+    """Say in an error where on the line it was.
+
+    Raises:
+        AnalysisError: as the body's.
+    """
+    try:
+        yield
+    except AnalysisError as error:
+        raise AnalysisError(f"at x = {x:g} of the line: {error}") from error
+
+
+def _told_by(product: HessianVectorProduct) -> list[float]:
+    """What tells one Hessian from another, without its eigenvalues: two numbers of its product with a random vector.
+
+    Two losses may be one at the ends, and two between them.
+    """
+    draws = generator(0, "what tells a Hessian")
+    vector = torch.randn(product.dimension, generator=draws, dtype=torch.float64).to(product.device)
+    image = product(vector)
+    return [float(vector @ image), float(image.norm())]
+
+
+def _are_same(told: Sequence[float], again: Sequence[float]) -> bool:
+    """Whether two Hessians are one but for rounding, by what `_told_by` gives of each."""
+    scale = max(told[1], again[1])  # of v.Hv too, which may cancel
+    return all(abs(one - other) <= SAME * scale for one, other in zip(told, again, strict=True))
