@@ -311,13 +311,17 @@ def _goes_on_with_the_first_alone(run, first, other):
 
 
 @pytest.mark.usefixtures("_no_signal")
-def test_a_stopped_map_knows_a_loss_that_differs_beside_the_ends_alone(tmp_path):
+@pytest.mark.parametrize("bounds", [(0.5, torch.inf), (5.0, 14.0)])
+def test_a_stopped_map_knows_a_loss_that_differs_beside_the_ends_alone(bounds, tmp_path):
+    """It is another where it is large, or neither small nor large."""
+    least, largest = bounds
     ends = [cases.seeded(lambda: nn.Linear(6, 3), seed) for seed in range(2)]
     draws = torch.Generator().manual_seed(0)
     batches = [tuple(torch.randn(23, size, generator=draws, dtype=torch.float64) / 9 for size in (6, 3))]
 
     def cut(outputs, targets):
-        return F.mse_loss(outputs, targets).clamp(max=0.5)
+        loss = F.mse_loss(outputs, targets)
+        return torch.where((least < loss) & (loss < largest), least, loss)
 
     def run(criterion, **options):
         return loss_surface(*ends, batches, criterion=criterion, grid=(5, 5), span=(-9, 9), **options).values["loss"]
@@ -327,7 +331,9 @@ def test_a_stopped_map_knows_a_loss_that_differs_beside_the_ends_alone(tmp_path)
     STOP.raised = False
     found = run(cut, resume=tmp_path / "map")
     assert torch.equal(found, run(cut))
-    assert float(found.max()) == 0.5 < float(run(F.mse_loss).max())
+    cuts = found == least
+    assert torch.equal(found[~cuts], run(F.mse_loss)[~cuts])
+    assert 5 < cuts.sum() < 25
 
 
 def test_an_axis_of_a_tiny_span_has_points_of_its_own():

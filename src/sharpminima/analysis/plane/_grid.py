@@ -72,13 +72,15 @@ def coordinates(points: int, span: tuple[float, float]) -> Tensor:
 
 
 def _telling(table: Tensor) -> list[int]:
-    """Points that are measured again before others are added to them: where each measure is least and largest.
+    """Points that are measured again before others are added to them: the first and the last, and of each measure those
+    of the least, the largest, and the values a quarter, half and three quarters of the way between them in order.
 
-    A loss of one's own may be another one that gives the same at the ends.
+    A loss of one's own may be another one that gives the same at the ends, or wherever it is small, or large.
     """
     if not len(table):
         return []
-    return sorted({0, len(table) - 1, *table.argmin(dim=0).tolist(), *table.argmax(dim=0).tolist()})
+    ranks = [round(part * (len(table) - 1) / 4) for part in range(5)]
+    return sorted({0, len(table) - 1, *table.argsort(dim=0, stable=True)[ranks].flatten().tolist()})
 
 
 def measured(plane: Plane, directions: str, data: Data, how: Settings) -> LossSurface:
