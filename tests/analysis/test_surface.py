@@ -367,6 +367,9 @@ def test_a_buffer_of_one_value_for_many_places_is_taken():
     assert barrier.loss[[0, -1]].tolist() == pytest.approx(ends, rel=1e-12)
     assert [net.mask.stride() for net in (center, target)] == [(0, 0)] * 2
     assert [net.mask.unique().tolist() for net in (center, target)] == [[1.0], [2.0]]
+    moved = cases.seeded(lambda: Masked(3.0))
+    Plane(center, target, batch_norm="interpolated").move(moved, 0.25, 0.0)
+    assert moved.mask.unique().tolist() == [1.25]
 
 
 @pytest.mark.usefixtures("_no_signal")

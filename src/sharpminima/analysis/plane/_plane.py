@@ -148,6 +148,8 @@ class Plane:
             parts = flat.split([state[name].numel() for name in self._names])
             state |= dict(zip(self._names, parts, strict=True))
         for name, tensor in _state(model).items():
+            if 0 in tensor.stride():  # one value for several places, which takes no other values
+                tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
             tensor.copy_(state[name].view_as(tensor))
 
     def tensors(self) -> list[Tensor]:
@@ -163,9 +165,6 @@ class Plane:
         """A new model at the point (x, y), for instance for the Hessian along the line between the ends."""
         with measuring(gradients=False):
             model = copied(self._template)
-            for tensor in _state(model).values():
-                if 0 in tensor.stride():  # one value for several places, which takes no other values
-                    tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
         self.move(model, x, y)
         return model
 
