@@ -168,6 +168,16 @@ def test_axis_hits_zero_and_one_to_the_last_bit(before, between, after):
     assert axis == sorted(axis)
 
 
+@pytest.mark.parametrize("step", [1e-12, 1e-10, 1e-3, 0.7, 1e7 / 3])
+@pytest.mark.parametrize("member", [0.0, 1.0])
+def test_axis_of_any_span_has_zero_or_one_to_the_last_bit_and_no_point_twice(step, member):
+    for before, after in ((1, 1), (2, 3), (13, 9), (14, 33), (5, 48)):
+        axis = coordinates(before + 1 + after, (member - before * step, member + after * step)).tolist()
+        assert axis[before] == member
+        assert len(set(axis)) == len(axis)
+        assert axis == sorted(axis)
+
+
 def test_batchnorm_statistics_come_from_the_nearer_end():
     center, target = cases.resnet8(0), cases.resnet8(1)
     images, labels = cases.data(5, (3, 32, 32), 10)

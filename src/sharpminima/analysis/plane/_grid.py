@@ -67,7 +67,8 @@ def coordinates(points: int, span: tuple[float, float]) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
     axis = torch.linspace(span[0], span[1], points, dtype=torch.float64)
     nearest = axis.round()
-    rounding = 1e-9 * min(1.0, abs(span[1] - span[0]))
+    # A part of the span, so that a tiny one keeps its points, but no less than numbers of this size are rounded by.
+    rounding = max(1e-9 * min(1.0, span[1] - span[0]), 16 * torch.finfo(axis.dtype).eps * float(axis.abs().max()))
     return torch.where(((axis - nearest).abs() < rounding) & ((nearest == 0) | (nearest == 1)), nearest.abs(), axis)
 
 
