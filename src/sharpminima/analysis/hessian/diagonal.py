@@ -16,7 +16,7 @@ from sharpminima.analysis.hessian.operators import TOGETHER, by_parameter, opera
 from sharpminima.base.errors import AnalysisError
 from sharpminima.base.numbers import check_whole, optional
 from sharpminima.nets.modes import measuring
-from sharpminima.nets.resume import ResumeFile
+from sharpminima.nets.resume import ResumeFile, check_path
 from sharpminima.runtime.rng import generator
 
 METHODS = ("exact", "hutchinson")
@@ -112,6 +112,7 @@ def hessian_diagonal(
     Raises:
         AnalysisError: a method that is not offered; fewer than 2 probes; an exact diagonal of a loss that is not the
             mean of its samples', or of more than 4,096 outputs a sample; else as `hessian_eigenvalues`.
+        CheckpointError: ``resume`` is a file of others, a folder, ...
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -122,6 +123,8 @@ def hessian_diagonal(
     """
     probes, seed = check_whole("probes", probes, least=2), check_whole("seed", seed)
     batch_size = optional(check_whole, "batch_size", batch_size, least=1)
+    if resume is not None:
+        check_path(resume)
     if method is not None and method not in METHODS:
         raise AnalysisError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
     product = operator_of(matrix)(

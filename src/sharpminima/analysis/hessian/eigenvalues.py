@@ -21,7 +21,7 @@ from sharpminima.base.errors import AnalysisError
 from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.base.stop import Stopped
 from sharpminima.nets.modes import measuring
-from sharpminima.nets.resume import ResumeFile, save_or_stop
+from sharpminima.nets.resume import ResumeFile, check_path, save_or_stop
 from sharpminima.runtime.rng import generator
 
 WHICH = ("LA", "SA", "LM", "BE")
@@ -193,6 +193,7 @@ def hessian_eigenvalues(
             not one number or sums over samples; masks that remove everything; a model that draws random numbers or
             mixes the images of a batch in eval mode, that has no second derivatives, or such as are not symmetric, or
             depends on no parameter, that is compiled, quantised or wrapped, or fails.
+        CheckpointError: ``resume`` is a file of others, a folder, ...
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -211,6 +212,8 @@ def hessian_eigenvalues(
     tol, memory = check_number("tol", tol), optional(check_number, "memory", memory, least=0)
     graphs = optional(check_number, "graphs", graphs, least=0)
     batch_size = optional(check_whole, "batch_size", batch_size, least=1)
+    if resume is not None:
+        check_path(resume)
     if which not in WHICH:
         raise AnalysisError(f"there are no eigenvalues {which!r}; there are {', '.join(WHICH)}")
     product = operator_of(matrix)(

@@ -18,7 +18,7 @@ from sharpminima.base.errors import AnalysisError
 from sharpminima.base.numbers import check_number, check_whole, optional
 from sharpminima.base.stop import Stopped
 from sharpminima.nets.modes import measuring
-from sharpminima.nets.resume import ResumeFile, save_or_stop
+from sharpminima.nets.resume import ResumeFile, check_path, save_or_stop
 from sharpminima.runtime.rng import generator
 
 _REACH = 4.0  # widths of the kernel that the grid of a density goes beyond the nodes
@@ -136,6 +136,7 @@ def hessian_trace(
 
     Raises:
         AnalysisError: fewer than 6 products; the device has no room for the sketch; else as `hessian_eigenvalues`.
+        CheckpointError: ``resume`` is a file of others, a folder, ...
         Stopped: SIGTERM came (where `sharpminima.base.stop` catches it).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -147,6 +148,8 @@ def hessian_trace(
     products, seed = check_whole("products", products), check_whole("seed", seed)
     memory = optional(check_number, "memory", memory, least=0)
     batch_size = optional(check_whole, "batch_size", batch_size, least=1)
+    if resume is not None:
+        check_path(resume)
     if products < 6:
         raise AnalysisError(f"products is {products}; give at least 6, of which two probe the rest")
     product = operator_of(matrix)(
@@ -250,6 +253,8 @@ def hessian_density(
     points, seed = check_whole("points", points, least=2), check_whole("seed", seed)
     sigma, memory = optional(check_number, "sigma", sigma), optional(check_number, "memory", memory, least=0)
     batch_size = optional(check_whole, "batch_size", batch_size, least=1)
+    if resume is not None:
+        check_path(resume)
     if sigma is not None and not sigma > 0:
         raise AnalysisError(f"sigma is {sigma}; give a positive one")
     product = operator_of(matrix)(
