@@ -52,7 +52,7 @@ def sizes_as_markdown(measures: pd.DataFrame) -> str:
     own = measures[measures["strategy"] == GRADUAL]
     nets = list(dict.fromkeys(zip(own["dataset"], own["model"], strict=True)))
     lines = [["method"], ["---"]]
-    for model, dataset in ((model, dataset) for dataset, model in nets):
+    for dataset, model in nets:
         lines[0] += [f"{title_of_net(model, dataset)}: kB", "FLOPs, %", "CPU seconds", "MB"]
         lines[1] += ["---"] * 4
     for method in dict.fromkeys(own["method"]):
