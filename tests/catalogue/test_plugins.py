@@ -29,7 +29,7 @@ from sharpminima.testing import check_dataset, check_method, check_model
 
 ROOT = Path(__file__).parents[2]
 REGISTRIES = (METHODS, MODELS, DATASETS, ANALYSES, FIGURES)
-ADDED = [("large_start",), ("small-net",), ("stripes",), ("norms",), ("norms_drawn",)]
+ADDED = [("large_start", "agreement", "swapping"), ("small-net",), ("stripes",), ("norms",), ("norms_drawn",)]
 MODEL = "from sharpminima.catalogue.models import Model\n"
 
 

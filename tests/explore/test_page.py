@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 import pytest
 
 from sharpminima.base.errors import FigureError
-from sharpminima.base.files import read_json
+from sharpminima.base.files import read_json, write_json
 from sharpminima.explore import write_page
 from sharpminima.explore.chart import short
+from sharpminima.explore.curves import _removals
 from sharpminima.report.claims import measured_text
 from sharpminima.report.tables import distinct, errors, read_table
 
@@ -295,3 +296,15 @@ def test_numbers_that_json_has_none_for_are_empty(there: Page) -> None:
         raise AssertionError(constant)
 
     json.loads(text, parse_constant=refuse)
+
+
+def test_a_path_by_which_weights_come_in_marks_no_removals(tmp_path: Path) -> None:
+    """DessiLBI records at each epoch what has come in, by layer too; what removes may record more than numbers."""
+    kept = [{"epoch": 1, "survivors": 40, "sparsity": 0.6, "kept": {"fc1": 0.4}}]
+    kept += [{"epoch": 2, "survivors": 30, "sparsity": 0.7, "kept": {"fc1": 0.3}}]
+    file = tmp_path / "events.json"
+    write_json(file, kept)
+    (marks,) = _removals(str(file), {}, None)
+    assert marks["customdata"][1] == "epoch 2<br>sparsity 0.7<br>survivors 30"
+    write_json(file, [*kept, {"epoch": 3, "survivors": 50, "sparsity": 0.5, "kept": {"fc1": 0.5}}])
+    assert _removals(str(file), {}, None) == []

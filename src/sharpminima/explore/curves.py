@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,12 +183,21 @@ def _curve(rows: list[dict[str, str]], column: str, meta: dict[str, Any], look: 
     return {"like": column, "y": values, **ends, "line": line, "meta": meta}
 
 
+def _numbers(event: dict[str, Any]) -> list[str]:
+    """An event's numbers with their names; what else a method records of it is for its own tables."""
+    numbers = {name: value for name, value in event.items() if isinstance(value, int | float)}
+    return [f"{name.replace('_', ' ')} {value:.6g}" for name, value in numbers.items()]
+
+
 def _removals(path: str, meta: dict[str, Any], colour: str | None) -> list[dict[str, Any]]:
-    """The prunings of a gradual method, which have an epoch and what survived it; others have none to mark."""
+    """The prunings of a gradual method, which have an epoch and what survived it; others have none to mark.
+
+    Nor has a path by which weights come in (DessiLBI), an event of which is what has come in so far.
+    """
     removals = [event for event in read_json(path) if {"epoch", "survivors", "sparsity"} <= event.keys()]
-    if not removals:
+    if not removals or any(after["survivors"] > before["survivors"] for before, after in pairwise(removals)):
         return []
-    facts = ["<br>".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in e.items()) for e in removals]
+    facts = ["<br>".join(_numbers(event)) for event in removals]
     return [
         {
             "type": "scatter",
