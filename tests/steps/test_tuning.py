@@ -140,6 +140,19 @@ def test_a_plan_gives_each_method_the_same_number_of_trials_and_marks_the_best(
         assert best.validation_error_percent == expected if len(able) else best.sparsity == rows.sparsity.max(), level
 
 
+@pytest.mark.slow
+def test_a_net_that_has_collapsed_is_not_chosen(digits: Path, start: Path, tmp_path: Path) -> None:
+    """At .3 every gate closes: the level is reached by a constant, which says nothing of a strength."""
+    search = {"batch_size": 50, "epochs": 8, "gate_lr": 0.05, "recipe": {"batch_size": 50, "max_epochs": 1}}
+    grid = {"strengths": [[0.01], [0.03], [1.0]]}
+    plan = {"trials": 3, "methods": [{"method": {"name": "l0", **search}, "grid": grid}]}
+    tuning.Tuning(digits, start, [0.98], tmp_path, Runtime("cpu", 1)).all(tuning.TuningPlan.model_validate(plan))
+    table = pd.read_csv(tmp_path / "trials.csv")
+    assert list(table.reached) == list(table.collapsed) == [False, False, True]
+    assert list(table.chosen) == [False, True, False]
+    assert table.sparsity[1] > table.sparsity[0], "else the sparsest of the others is not seen"
+
+
 def test_an_unfair_plan_is_refused() -> None:
     plan = {"trials": 3, "methods": [{"method": {"name": "l1"}, "grid": {"strength": [1e-4, 1e-3]}}]}
     with pytest.raises(ConfigError, match="l1 has 2 trials, 3 are planned for each method"):

@@ -26,7 +26,16 @@ from sharpminima.study.read import parse_settings
 from sharpminima.study.schema import MethodChoice, MethodSettings
 
 _KEY = ["dataset", "model", "method", "seed"]
-_MEASURED = ["reached", "sparsity", "validation_error_percent", "validation_loss_nats", "best_epoch", "epochs", "fault"]
+_MEASURED = [
+    "reached",
+    "collapsed",
+    "sparsity",
+    "validation_error_percent",
+    "validation_loss_nats",
+    "best_epoch",
+    "epochs",
+    "fault",
+]
 
 
 def trials(base: MethodSettings, grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], MethodSettings]]:
@@ -98,7 +107,7 @@ class Tuning:
 
         ``chosen`` marks, for a method with a density dial, the trial of the lowest mean validation error over the
         levels; for one without, at each level the trial of the lowest validation error among those that reached it,
-        or, where none did, the sparsest.
+        or, where none did, the sparsest. A net that has collapsed is a constant: it is not chosen, whatever it reached.
         """
         rows: list[dict[str, Any]] = []
         for planned in plan.methods:
@@ -140,9 +149,15 @@ class Tuning:
                 yield chosen, [{**key, "level": level, **nothing} for level in self.levels]
 
 
+def _able(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the trials that neither failed nor collapsed at any level."""
+    unable = {row["trial"] for row in rows if row["fault"] is not None or row["collapsed"]}
+    return [row for row in rows if row["trial"] not in unable]
+
+
 def _best_overall(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int | None, float]]:
     errors: dict[int, float] = {}
-    for row in (row for row in rows if row["fault"] is None):
+    for row in _able(rows):
         errors[row["trial"]] = errors.get(row["trial"], 0.0) + row["validation_error_percent"]
     best = min(errors, key=errors.__getitem__, default=None)
     return {(best, row["level"]) for row in rows}
@@ -151,7 +166,7 @@ def _best_overall(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int | None, fl
 def _best_of_each_level(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int, float]]:
     best = set()
     for level in {row["level"] for row in rows}:
-        candidates = [row for row in rows if row["level"] == level and row["fault"] is None]
+        candidates = [row for row in _able(rows) if row["level"] == level]
         reached = [row for row in candidates if row["reached"]]
         if reached:
             winner = min(reached, key=lambda row: row["validation_error_percent"])
@@ -169,6 +184,7 @@ def _measured(path: Path, level: float) -> dict[str, Any]:
     return {
         **{key: metadata[key] for key in ("dataset", "model", "method", "seed", "reached")},
         "level": level,
+        "collapsed": metrics["measures"]["flops_effective"] == 0,  # nothing leads from input to output
         "sparsity": metrics["sparsity"],
         "validation_error_percent": 100.0 * metrics["validation_wrong"] / metrics["validation_images"],
         "validation_loss_nats": metrics["validation_loss"],
