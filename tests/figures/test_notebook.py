@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from sharpminima.base.errors import FigureError
-from sharpminima.report.notebook import execute
+from sharpminima.report.notebook import EXTENSIONS, execute
 from sharpminima.study.schema import FIGURES
 
 from . import cases
@@ -135,3 +135,14 @@ def test_a_kernel_has_sockets_of_its_own(tmp_path, monkeypatch):
     assert facts["transport"] == "ipc"
     assert Path(facts["ip"]).is_absolute()
     assert not Path(facts["ip"]).is_relative_to(tmp_path)
+
+
+def test_a_figure_that_is_made_again_has_the_same_bytes(tmp_path):
+    draw = "from matplotlib.figure import Figure\nfrom sharpminima.figures import style\nfigure = Figure()\n"
+    draw += "figure.add_subplot().plot([1, power])\nstyle.save_figure(figure, out)"
+    path = _notebook(tmp_path / "n.ipynb", "out = ''\npower = 1", draw)
+    made = []
+    for _ in range(2):
+        execute(path, tmp_path / "f", {"power": 2})
+        made.append([(tmp_path / f"f.{extension}").read_bytes() for extension in EXTENSIONS])
+    assert made[0] == made[1]

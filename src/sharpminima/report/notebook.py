@@ -130,8 +130,9 @@ def _html(executed: Path, scratch: str, out: str) -> str:
     from nbconvert import HTMLExporter
 
     node = nbformat.read(executed, as_version=4)
-    for cell in node.cells:
+    for number, cell in enumerate(node.cells):
         cell.source = cell.source.replace(scratch, out)
+        cell["id"] = f"{number}"  # papermill draws one for the cell that it adds
     body, _ = HTMLExporter().from_notebook_node(node)
     return body
 
