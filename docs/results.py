@@ -32,6 +32,7 @@ def write() -> None:
         "entropy": fig7.against_beta(of_entropy),
         "methods-mnist": methods_compared(methods.results_of("methods-mnist"), published),
         "thesis-table31": modifications.modifications(thesis, methods.published_accuracies()),
+        "methods-epochs": methods_compared(methods.results_of("methods-epochs")),
     }
     for name, figure in drawn.items():
         with styled():

@@ -42,7 +42,7 @@ def published_accuracies() -> pd.DataFrame:
 
 def page() -> str:
     """The page, from the tracked tables."""
-    mnist = ranking(results_of("methods-mnist"))
+    mnist, epochs = ranking(results_of("methods-mnist")), ranking(results_of("methods-epochs"))
     beside = beside_published(results_of("methods-mnist"), published_errors())
     return _TEXT.format(
         thesis=_thesis(),
@@ -52,6 +52,8 @@ def page() -> str:
         sizes=sizes_as_markdown(measures_of("methods-mnist")),
         beside=published_as_markdown(beside[beside["source"].notna()]),
         recipes=_recipes(),
+        epochs=as_markdown(epochs),
+        epochs_in_words="\n".join(_in_words(epochs)),
         published=published_as_markdown(pd.read_csv(MEASURED / "methods-published.csv")),
     )
 

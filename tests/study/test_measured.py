@@ -29,7 +29,7 @@ def test_the_thesis_table_has_five_runs_a_strategy_at_its_level() -> None:
     assert (pruned.groupby("strategy")["seed"].nunique() == 5).all()
 
 
-@pytest.mark.parametrize("study", ["methods-mnist"])
+@pytest.mark.parametrize("study", ["methods-mnist", "methods-epochs"])
 def test_each_method_of_a_net_is_measured_in_every_run(study: str) -> None:
     """Of a net that is measured at all: whole nets come when their runs have ended."""
     experiments = read_config(study)[1].experiments
@@ -38,6 +38,12 @@ def test_each_method_of_a_net_is_measured_in_every_run(study: str) -> None:
         wanted = {e.method.name: set(e.levels) for e in experiments if e.model == model}
         assert nets.groupby("method")["level"].agg(set).to_dict() == wanted
         assert (nets.groupby(["method", "level"])["seed"].nunique() == 3).all()
+
+
+def test_epochs_in_all_are_equal() -> None:
+    """LOBSTER's schedule ends by itself, the others spend the whole budget."""
+    results = methods.results_of("methods-epochs").query("strategy == 'gradual'")
+    assert (results[results.method != "lobster"].epochs == 40).all()
 
 
 def test_measures_are_of_the_same_nets_as_the_results() -> None:
