@@ -9,7 +9,7 @@ import torch
 
 from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import Report
-from sharpminima.data._check import check_raw
+from sharpminima.data._check import check_facts, check_raw, missing_classes
 from sharpminima.data._registry import dataset_named
 from sharpminima.data.prepared import FORMAT_VERSION, KEY, KIND, PARTS, content_sha256
 from sharpminima.runtime.rng import generator
@@ -44,8 +44,9 @@ def prepare_dataset(
         progress: takes lines of progress; default: prints them to standard error.
 
     Raises:
-        DataError: no such dataset; a share that leaves a split empty; raw files damaged, or not to be had; images or
-            labels that are not what the dataset's facts say.
+        DataError: no such dataset; facts that no images could have; a share that leaves a split empty, or takes all
+            images of a class from training; raw files damaged, or not to be had; images or labels that are not what
+            the dataset's facts say, or lack a class.
         SharpminimaError: ``out`` cannot be written.
     """
     report = progress or _print
@@ -56,6 +57,7 @@ def prepare_dataset(
             f"{name}: a validation share of {validation_share:g} given; choose one that leaves images on both sides, "
             "such as 0.1"
         )
+    check_facts(dataset)
     raw = dataset.load(folder, download, report)
     check_raw(dataset, raw)
     train = len(raw.train_labels)
@@ -66,6 +68,11 @@ def prepare_dataset(
             "choose one that leaves images on both sides, such as 0.1"
         )
     order = torch.randperm(train, generator=generator(seed, "validation-split", name))
+    if missing := missing_classes(dataset, raw.train_labels[order[validation:]]):
+        raise DataError(
+            f"{name}, training: the validation split takes every image of {missing}; choose another seed of the split "
+            "or a smaller validation share, or give the class more images"
+        )
     tensors = {
         "images": torch.cat([raw.train_images, raw.test_images]),
         "labels": torch.cat([raw.train_labels, raw.test_labels]),
@@ -90,6 +97,9 @@ def prepare_dataset(
     save_tensors(out, tensors, {KEY: json.dumps(header, sort_keys=True)})
     sizes = ", ".join(f"{len(tensors[f'{part}_indices']):,} {part}" for part in PARTS)
     report(f"{name}: {sizes} images in {out}, content {content[:12]}")
+    # No fault: of a class of few images a random split may hold none, whatever its seed.
+    if missing := missing_classes(dataset, raw.train_labels[order[:validation]]):
+        report(f"{name}: no image of {missing} in validation; a larger validation share or another seed gives it some")
 
 
 def _print(line: str) -> None:

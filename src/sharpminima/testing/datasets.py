@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ def check_dataset(
 
 def check_images(dataset: Dataset, raw: RawImages) -> None:
     """Images and labels have the stated shapes, types and numbers, and each part has all classes."""
+    demand(isinstance(raw, RawImages), f"{dataset.name}: its code returned {type(raw).__name__}, RawImages expected")
     parts = (("training", raw.train_images, raw.train_labels), ("test", raw.test_images, raw.test_labels))
     for (part, images, labels), size in zip(parts, dataset.sizes, strict=True):
         where = f"{dataset.name}, {part}"
@@ -44,7 +46,8 @@ def check_images(dataset: Dataset, raw: RawImages) -> None:
         demand(classes == wanted, f"{where}: classes {classes}, {wanted} expected")
 
 
-def _check_tensor(what: str, values: Tensor, dtype: torch.dtype, shape: list[int]) -> None:
+def _check_tensor(what: str, values: Any, dtype: torch.dtype, shape: list[int]) -> None:
+    demand(isinstance(values, Tensor), f"{what}: are a {type(values).__name__}, a tensor expected")
     demand(values.dtype == dtype, f"{what}: are {values.dtype}, {dtype} expected")
     actual = list(values.shape)
     demand(actual == shape, f"{what}: have shape {actual}, {shape} expected")
