@@ -18,6 +18,7 @@ from sharpminima import cli
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue import plugins
 from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.brought import BROUGHT
 from sharpminima.catalogue.datasets import DATASETS
 from sharpminima.catalogue.figures import FIGURES
 from sharpminima.catalogue.methods import METHODS
@@ -259,7 +260,7 @@ def install(monkeypatch: pytest.MonkeyPatch, group: str, value: str) -> None:
 def _nothing_stays_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
-    plugins._forget(list(plugins._brought))
+    plugins._forget(list(BROUGHT))
     plugins._installed.cache_clear()
 
 

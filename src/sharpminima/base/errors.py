@@ -9,6 +9,10 @@ class ConfigError(SharpminimaError):
     """A config or a study does not hold what it must."""
 
 
+class PluginError(ConfigError):
+    """Code of a plug-in raises, or gives what cannot be used; its own line is named where there is one."""
+
+
 class DataError(SharpminimaError):
     """A dataset is missing, damaged or not of the expected shape."""
 

@@ -1,12 +1,15 @@
 """SIGTERM and Ctrl-C as requests: a job reads them between two steps, saves its state and stops."""
 
 import signal
-import sys
 from types import FrameType
 
 
 class Stopped(Exception):
     """The process was asked to stop (SIGTERM, SIGINT); its state is in the resume file."""
+
+
+class Ended(SystemExit):
+    """SIGTERM came where there is no state to save; whoever runs the code of others must not take it for theirs."""
 
 
 class StopSignal:
@@ -40,7 +43,7 @@ class StopSignal:
         if number == signal.SIGINT and (self._raised or not self._read):
             raise KeyboardInterrupt
         if not self._read:
-            sys.exit(128 + number)
+            raise Ended(128 + number)
         self.signal, self._raised = signal.Signals(number), True
 
 

@@ -16,13 +16,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sharpminima.base.errors import ConfigError
+from sharpminima.base.errors import ConfigError, PluginError
 from sharpminima.catalogue.analyses import ANALYSES, Analysis
+from sharpminima.catalogue.brought import BROUGHT, MODULES, Plugin, bringing, in_use, is_fault, raised_by
 from sharpminima.catalogue.datasets import DATASETS, Dataset
 from sharpminima.catalogue.figures import FIGURES, Figure
 from sharpminima.catalogue.methods import METHODS, Method
 from sharpminima.catalogue.models import MODELS, Model
 from sharpminima.catalogue.registry import Registry
+
+__all__ = [
+    "GROUPS",
+    "NAME",
+    "PATTERNS",
+    "RESERVED",
+    "Plugin",
+    "bringing",
+    "in_use",
+    "register_installed",
+    "use",
+    "use_stated",
+]
 
 NAME = "SHARPMINIMA"
 """The list of entries in a plug-in's file."""
@@ -73,19 +87,6 @@ GROUPS = {
 """Group of entry points -> kind of its entries."""
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """Who brings entries."""
-
-    name: str  # a path from the current folder, or a distribution
-    version: str  # SHA-256 of a file, version of a distribution
-    is_file: bool
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}" if self.is_file else f"{self.name}=={self.version}"
-
-
-_brought: dict[tuple[str, str], Plugin] = {}  # (kind, name) -> whose it is
 _FILE = re.compile(r"(?P<path>.+)@(?P<sha256>[0-9a-f]{64})")
 _DISTRIBUTION = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)")
 
@@ -127,16 +128,6 @@ def use_stated(texts: Sequence[str]) -> None:
             )
 
 
-def in_use() -> list[Plugin]:
-    """All plug-ins whose entries are known now."""
-    return list(dict.fromkeys(_brought.values()))
-
-
-def bringing(*entries: tuple[str, str]) -> list[Plugin]:
-    """The plug-ins that bring some of these entries (kind and name); none for built-in ones."""
-    return list(dict.fromkeys(_brought[entry] for entry in entries if entry in _brought))
-
-
 def register_installed() -> None:
     """Add the entries of installed packages; once a process.
 
@@ -159,18 +150,22 @@ def _installed() -> None:
         for plugin, entry in entries:
             _register(plugin, [entry])
     except ConfigError:
-        _forget(list(_brought))
+        _forget(list(BROUGHT))
         raise
 
 
 def _loaded(point: EntryPoint, plugin: Plugin, kind: str) -> Any:
     where = f"{plugin.name} {plugin.version}: {point.group}: {point.name}"
+    package = point.module.partition(".")[0]
     try:
         entry = point.load()
-    except Exception as error:
-        raise ConfigError(f"{where}: cannot be loaded ({_one_line(error)})") from error
+    except BaseException as error:
+        if is_fault(error):
+            raise PluginError(f"{where}: cannot be loaded ({raised_by(package, plugin, error)})") from error
+        raise
     if not isinstance(entry, _KINDS[kind].entry):
         raise ConfigError(f"{where}: is {_what(entry)}; a {_KINDS[kind].entry.__name__} is needed")
+    MODULES[package] = plugin
     return entry
 
 
@@ -190,21 +185,24 @@ def _read(path: Path) -> tuple[Plugin, ModuleType]:
             f"{path}: cannot be read ({error.strerror}); a plug-in's path starts at its study's folder"
         ) from error
     digest = hashlib.sha256(source).hexdigest()
-    return Plugin(str(path), digest, is_file=True), _module(path, path.resolve(), digest, source)
+    plugin = Plugin(str(path), digest, is_file=True)
+    return plugin, _module(plugin, path.resolve(), source)
 
 
 @cache
-def _module(path: Path, place: Path, digest: str, source: bytes) -> ModuleType:
+def _module(plugin: Plugin, place: Path, source: bytes) -> ModuleType:
     """The file as a module, run from the very bytes that were hashed; one with the same bytes is the same module."""
-    name = f"sharpminima_plugin_{hashlib.sha256(f'{place} {path} {digest}'.encode()).hexdigest()[:16]}"
+    identity = f"{place} {plugin.name} {plugin.version}"
+    name = f"sharpminima_plugin_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     module = sys.modules[name] = ModuleType(name)
-    module.__file__ = str(path)
+    module.__file__ = plugin.name
+    MODULES[name] = plugin
     try:
-        exec(compile(source, str(path), "exec"), vars(module))
+        exec(compile(source, plugin.name, "exec"), vars(module))
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, (Exception, SystemExit)):
-            raise ConfigError(f"{path}: raises {_one_line(error)}") from error
+        if is_fault(error):
+            raise PluginError(f"{plugin.name}: raises {raised_by(name, plugin, error)}") from error
         raise
     return module
 
@@ -234,26 +232,22 @@ def _register(plugin: Plugin, entries: Iterable[Any]) -> None:
         if entry.name in RESERVED.get(kind, ()) or (kind == "figure" and entry.name.startswith("prune_")):
             raise ConfigError(f"{where}: the name stands for something else; choose another one")
         if entry.name in registry:
-            other = _brought.get((kind, entry.name))
+            other = BROUGHT.get((kind, entry.name))
             owner = "is a built-in one" if other is None else f"is brought by {other.name} too"
             raise ConfigError(f"{where}: {owner}; choose another name")
         registry.register(entry)
-        _brought[kind, entry.name] = plugin
+        BROUGHT[kind, entry.name] = plugin
 
 
 def _forget_files() -> None:
-    _forget([item for item, plugin in _brought.items() if plugin.is_file])
+    _forget([item for item, plugin in BROUGHT.items() if plugin.is_file])
 
 
 def _forget(items: Iterable[tuple[str, str]]) -> None:
     for kind, name in items:
         del _KINDS[kind].registry[name]
-        del _brought[kind, name]
+        del BROUGHT[kind, name]
 
 
 def _what(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__} {value!r:.40}"
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")

@@ -15,6 +15,7 @@ from sharpminima.base.errors import ConfigError, SharpminimaError
 from sharpminima.base.extras import EXTRAS
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue import plugins
+from sharpminima.catalogue.brought import fault_of
 from sharpminima.cli import analysis, report, study, tracking, training
 
 
@@ -26,7 +27,7 @@ class _Group(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except EOFError as error:
-            raise SharpminimaError(
+            raise fault_of(error) or SharpminimaError(
                 f"a file that was read ends too early ({error or 'EOFError'}); remove what was written last, so that "
                 "it is made again"
             ) from error
@@ -78,20 +79,30 @@ def main() -> None:
         plugins.use_stated(stated)
         analysis.add_commands()
         app(arguments)
-    except SharpminimaError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        sys.exit(f"error: {error.filename or 'a file'}: cannot be written ({error.strerror}); free some space")
-    except ModuleNotFoundError as error:
-        name = (error.name or "").partition(".")[0]
-        if name not in _EXTRAS:
-            raise
-        sys.exit(f"error: {name} is not installed; pip install 'sharpminima[{_EXTRAS[name]}]' brings it")
     except Stopped as stopped:
         typer.echo(f"sharpminima: {stopped}", err=True)
         sys.exit(128 + STOP.signal)
+    except KeyboardInterrupt:  # while plug-ins are read; within a command Typer says the same
+        typer.echo("Aborted!", err=True)
+        sys.exit(1)
+    except (Exception, SystemExit) as error:
+        if (said := _said_of(error)) is None:
+            raise
+        sys.exit(f"error: {said}")
+
+
+def _said_of(error: BaseException) -> str | None:
+    """The line that an error is for its user; None where it is none that a user can cure."""
+    if isinstance(error, SharpminimaError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error.filename or 'a file'}: cannot be written ({error.strerror}); free some space"
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").partition(".")[0]
+        if name in _EXTRAS:
+            return f"{name} is not installed; pip install 'sharpminima[{_EXTRAS[name]}]' brings it"
+    fault = fault_of(error)
+    return None if fault is None else str(fault)
 
 
 def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
