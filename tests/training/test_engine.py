@@ -1,6 +1,8 @@
 """The loop: it learns, resumes to the same bits, stops on SIGTERM, and says when it diverged."""
 
+import functools
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,23 @@ def test_divergence_is_an_error() -> None:
     settings = RECIPE.model_copy(update={"lr": 1e9})
     with pytest.raises(TrainingError, match="the training diverged; lower the learning rate"):
         run(RecipePolicy(settings))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (
+            lambda flat: flat.model.register_forward_hook(lambda *given: given[2] / 0),
+            "the loss is nan in the first step, before any weight was moved: .* which no learning rate cures",
+        ),
+        (lambda flat: flat.values.fill_(float("nan")), "the weights that the training starts from are not finite"),
+    ],
+)
+def test_a_loss_that_is_none_from_the_start_is_not_put_down_to_the_rate(
+    spoil: Callable[[FlatModel], object], says: str
+) -> None:
+    flat = FlatModel(net())
+    spoil(flat)
+    stream = functools.partial(generator, 0, "order")
+    with pytest.raises(TrainingError, match=says):
+        train(flat, TRAINING, VALIDATION, RecipePolicy(RECIPE), batch_size=RECIPE.batch_size, stream=stream)

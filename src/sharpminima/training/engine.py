@@ -98,7 +98,7 @@ def train_replicas(
         validation after it.
 
     Raises:
-        TrainingError: the loss is NaN or infinite.
+        TrainingError: the loss is NaN or infinite, after an epoch or in the very first step.
         Stopped: SIGTERM came; the resume file holds the state.
     """
     if psp_entropy is not None and psp_entropy.beta:
@@ -231,6 +231,8 @@ def _epoch(
                 first = number * batch_size
                 images = pad_crop_flip(images, crops[..., first : first + index.shape[-1], :].to(images.device))
             loss, objective = flat.objective(images, labels)
+            if under_way.epoch == number == 0:
+                _check_first(flat, loss)
             flat.backward(objective)
             for policy, net in nets:
                 policy.before_step(net, images, labels)
@@ -246,6 +248,25 @@ def _epoch(
     under_way.epoch, under_way.step = under_way.epoch + 1, 0
     under_way.loss_sum.zero_()
     return train_losses
+
+
+def _check_first(flat: FlatModel, loss: Tensor) -> None:
+    """Refuse a training whose very first loss is none, which the learning rate has no part in.
+
+    Raises:
+        TrainingError: the loss of the first step is NaN or infinite.
+    """
+    if bool(loss.isfinite().all()):
+        return
+    if not bool(flat.values.isfinite().all()):
+        raise TrainingError(
+            "the weights that the training starts from are not finite: what made them diverged; lower its learning "
+            "rate or its regularisation"
+        )
+    raise TrainingError(
+        f"the loss is {loss.max():g} in the first step, before any weight was moved: the net's outputs are not finite, "
+        "which no learning rate cures; look at its forward and its first weights, and at the dataset's mean and std"
+    )
 
 
 def _validate(
