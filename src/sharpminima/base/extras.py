@@ -18,3 +18,13 @@ EXTRAS = {
     "pipeline": ("dvc", "dvc_data", "psutil", "rich", "snakemake"),
 }
 """Extra -> modules, of those that commands need; pyproject.toml has their distributions."""
+
+
+def extra_of(error: ModuleNotFoundError) -> str | None:
+    """The extra that would bring the module that is missing; None: none of them.
+
+    >>> extra_of(ModuleNotFoundError("No module named 'pandas.api'", name="pandas.api"))
+    'report'
+    """
+    name = (error.name or "").partition(".")[0]
+    return next((extra for extra, modules in EXTRAS.items() if name in modules), None)

@@ -3,14 +3,17 @@
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import CodeType
 
 import sharpminima
 from sharpminima.base.errors import PluginError, SharpminimaError
+from sharpminima.base.extras import extra_of
 from sharpminima.base.stop import Ended, Stopped
 
 _OURS = Path(sharpminima.__file__).parent
+_THERE = "mend it there"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def described(kind: str, name: str) -> str:
 
 
 @contextmanager
-def running(kind: str, name: str, contract: str) -> Iterator[None]:
+def running(kind: str, name: str, contract: str, *, there: str = _THERE) -> Iterator[None]:
     """Run code of an entry: where a plug-in brings it, what is raised within is told as the plug-in's fault.
 
     Built-in entries, and those of who adds them to a registry by hand, raise as they are. So do errors that are known
@@ -60,6 +63,7 @@ def running(kind: str, name: str, contract: str) -> Iterator[None]:
 
     Args:
         contract: what such code takes and returns: the cure where no line of the plug-in raised.
+        there: the cure where one did.
 
     Raises:
         PluginError: the code raised, or ended the process by ``sys.exit``; or it cannot be called, or what it returned
@@ -68,10 +72,10 @@ def running(kind: str, name: str, contract: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        if (kind, name) not in BROUGHT or isinstance(error, OSError | ModuleNotFoundError) or not _may_be_blamed(error):
+        if (kind, name) not in BROUGHT or _is_of_the_machine(error) or not _may_be_blamed(error):
             raise
         line = _line_of(error, MODULES)
-        cure = contract if line is None else "mend it there"
+        cure = contract if line is None else there
         raise PluginError(f"{described(kind, name)}: raises {_raised(error, line)}; {cure}") from error
 
 
@@ -82,7 +86,7 @@ def fault_of(error: BaseException) -> PluginError | None:
     tells of is asked this in the end.
     """
     line = _line_of(error, MODULES) if _may_be_blamed(error) else None
-    return None if line is None else PluginError(f"{line.plugin.name}: raises {_raised(error, line)}; mend it there")
+    return None if line is None else PluginError(f"{line.plugin.name}: raises {_raised(error, line)}; {_THERE}")
 
 
 def raised_by(module: str, plugin: Plugin, error: BaseException) -> str:
@@ -99,13 +103,17 @@ def _may_be_blamed(error: BaseException) -> bool:
     return is_fault(error) and not isinstance(error, SharpminimaError)
 
 
+def _is_of_the_machine(error: BaseException) -> bool:
+    return isinstance(error, OSError) or (isinstance(error, ModuleNotFoundError) and extra_of(error) is not None)
+
+
 @dataclass(frozen=True)
 class _Line:
     """The innermost line of a plug-in in a traceback."""
 
     plugin: Plugin
     place: str  # the line, in its function; with the file, where the plug-in is none
-    calls: str | None  # the line of this package that it called and that raised; None: its own, or another library's
+    calls: str | None = None  # the innermost line of this package that it called; None: its own, or other libraries'
 
 
 def _line_of(error: BaseException, modules: Mapping[str, Plugin]) -> _Line | None:
@@ -115,16 +123,22 @@ def _line_of(error: BaseException, modules: Mapping[str, Plugin]) -> _Line | Non
         plugin = modules.get(str(frame.f_globals.get("__name__")).partition(".")[0])
         if plugin is not None:
             function = "" if code.co_name == "<module>" else f" in {code.co_qualname}"
-            found = _Line(plugin, f"{'' if plugin.is_file else f'{code.co_filename} '}line {number}{function}", None)
-        elif found is not None:
-            path = Path(code.co_filename)
-            ours = f"sharpminima/{path.relative_to(_OURS)} line {number}" if path.is_relative_to(_OURS) else None
-            found = _Line(found.plugin, found.place, ours)
+            found = _Line(plugin, f"{'' if plugin.is_file else f'{code.co_filename} '}line {number}{function}")
+        elif found is not None and (ours := _of_ours(code, number)):
+            found = replace(found, calls=ours)
     return found
+
+
+def _of_ours(code: CodeType, number: int) -> str | None:
+    path = Path(code.co_filename)
+    return f"sharpminima/{path.relative_to(_OURS)} line {number}" if path.is_relative_to(_OURS) else None
 
 
 def _raised(error: BaseException, line: _Line | None) -> str:
     said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-    if line is None:
-        return said
-    return f"{said} ({line.place}{f', which calls {line.calls}' if line.calls else ''})"
+    if line is not None:
+        return f"{said} ({line.place}{f', which calls {line.calls}' if line.calls else ''})"
+    places = [_of_ours(frame.f_code, number) for frame, number in traceback.walk_tb(error.__traceback__)]
+    # The catalogue only makes the call, which the contract tells of.
+    innermost = next((at for at in reversed(places) if at and not at.startswith("sharpminima/catalogue/")), None)
+    return f"{said} ({innermost})" if innermost else said

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharpminima.catalogue.brought import running
 from sharpminima.catalogue.registry import Code, Registry, loaded
 
 Report = Callable[[str], None]
 """Takes one line of progress."""
+_CONTRACT = "its code takes (dataset, root, download, report) and returns sharpminima.data.RawImages"
 _IDX = "sharpminima.data.mnist:read"
 _IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -44,8 +46,10 @@ class Dataset:
 
         Raises:
             DataError: they are damaged, or not to be had.
+            PluginError: a plug-in's code raised.
         """
-        return loaded(self.code)(self, root, download, report)
+        with running("dataset", self.name, _CONTRACT):
+            return loaded(self.code)(self, root, download, report)
 
 
 def _digits(name: str, title: str, digits: str, sizes: tuple[int, int]) -> Dataset:

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sharpminima.base.errors import PluginError
+from sharpminima.catalogue.brought import described, running
 from sharpminima.catalogue.registry import Code, Registry, loaded
 
 if TYPE_CHECKING:
     from torch import nn
 
+_CONTRACT = "its builder takes num_classes and the arguments of the entry, by name, and returns a torch.nn.Module"
 _MEASURE = "sharpminima.nets.facts:net_facts"  # builds the net
 _GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
 
@@ -48,8 +51,19 @@ class Model:
         return self.known or loaded(_MEASURE)(self)
 
     def __call__(self, *, num_classes: int = 10) -> "nn.Module":
-        """Build it; its weights are drawn from PyTorch's default generator."""
-        return loaded(self.code)(**self.arguments, num_classes=num_classes)
+        """Build it; its weights are drawn from PyTorch's default generator.
+
+        Raises:
+            PluginError: a plug-in's builder cannot be called or raised, or what was built is no module.
+        """
+        name = unlabelled(self.name)
+        with running("model", name, _CONTRACT):
+            net = loaded(self.code)(**self.arguments, num_classes=num_classes)
+        from torch import nn  # which the builder has loaded
+
+        if not isinstance(net, nn.Module):
+            raise PluginError(f"{described('model', name)}: its builder returned {net!r:.40}; {_CONTRACT}")
+        return net
 
 
 def _with_units(parameters: int, state: int, prunable: int, multiplications: int, outputs: int) -> NetFacts:

@@ -12,7 +12,7 @@ import typer.core
 
 import sharpminima
 from sharpminima.base.errors import ConfigError, SharpminimaError
-from sharpminima.base.extras import EXTRAS
+from sharpminima.base.extras import extra_of
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue import plugins
 from sharpminima.catalogue.brought import fault_of
@@ -62,10 +62,6 @@ def _common(
     pass
 
 
-_EXTRAS = {module: extra for extra, modules in EXTRAS.items() for module in modules}
-"""Module that the library does without -> the extra of the package that brings it."""
-
-
 def main() -> None:
     """Run the command line; an error that a user can cure is one line, exit status 1."""
     # Libraries read these when they load; the recorded setting is applied by each step.
@@ -97,10 +93,8 @@ def _said_of(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{error.filename or 'a file'}: cannot be written ({error.strerror}); free some space"
-    if isinstance(error, ModuleNotFoundError):
-        name = (error.name or "").partition(".")[0]
-        if name in _EXTRAS:
-            return f"{name} is not installed; pip install 'sharpminima[{_EXTRAS[name]}]' brings it"
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error)):
+        return f"{str(error.name).partition('.')[0]} is not installed; pip install 'sharpminima[{extra}]' brings it"
     fault = fault_of(error)
     return None if fault is None else str(fault)
 

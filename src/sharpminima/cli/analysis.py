@@ -5,8 +5,9 @@ from inspect import signature
 
 import typer
 
-from sharpminima.base.errors import ConfigError
+from sharpminima.base.errors import ConfigError, PluginError
 from sharpminima.catalogue.analyses import ANALYSES, Analysis, of_dense
+from sharpminima.catalogue.brought import described, running
 from sharpminima.cli.options import (
     DataFile,
     DenseNetFile,
@@ -19,6 +20,7 @@ from sharpminima.cli.options import (
 )
 
 commands = typer.Typer()
+_CONTRACT = "its code takes (data, gradual, rewind, settings, out, runtime) and writes its table to out"
 
 
 def _analysis(analysis: Analysis) -> Callable[..., None]:
@@ -42,7 +44,10 @@ def _analysis(analysis: Analysis) -> Callable[..., None]:
             cure = "give the dense net by --dense" if dense is None else "leave --dense out, or say dense: true"
             raise ConfigError(f"--settings: dense: {str(of_dense(chosen)).lower()}; {cure}")
         more = {} if dense is None else {"dense": dense}
-        analysis.load()(data, gradual, rewind, chosen, out, Runtime(device, threads), **more)
+        with running("analysis", analysis.name, _CONTRACT):
+            analysis.load()(data, gradual, rewind, chosen, out, Runtime(device, threads), **more)
+        if not out.exists():
+            raise PluginError(f"{described('analysis', analysis.name)}: has not written {out}; {_CONTRACT}")
 
     if "dense" not in analysis.settings.model_fields:
         known = signature(command)

@@ -93,6 +93,14 @@ class ImageDataset:
             chosen.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
         return self._normalised(torch.cat(chosen).sort().values, device)
 
+    def first(self, part: str, n: int) -> Tensor:
+        """The first ``n`` images of ``part``, or all that it has, in the order of the file: float32 [n, C, H, W].
+
+        Raises:
+            DataError: there is no such part.
+        """
+        return self._normalised(self._part(part)[:n], "cpu").images
+
     def _part(self, part: str) -> Tensor:
         if part not in self.indices:
             raise DataError(f"{self.name}: there is no part {part!r}; there are {', '.join(self.indices)}")

@@ -8,20 +8,30 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor, nn
+
 from sharpminima.base.errors import CheckpointError
 from sharpminima.nets.agreement import STARTS, check_stated
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint, read_metadata, save_checkpoint, state_sha256
 from sharpminima.nets.models import build_recorded
+from sharpminima.nets.usable import check_usable
 from sharpminima.runtime.rng import derive_seed
 
 
-def save_initial(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> None:
+def save_initial(path: str | os.PathLike[str], metadata: Mapping[str, Any], *, tried_on: Tensor | None = None) -> None:
     """Write W0 of a run.
 
     Args:
         metadata: ``model``, ``num_classes`` and ``seed`` at least, and ``batchnorm`` where it is not the usual one.
+        tried_on: normalised images, float32 [n, C, H, W], on which the net must be usable (`check_usable`).
+
+    Raises:
+        PluginError: the net cannot be built, or is not usable.
     """
-    drawn = state_sha256(_draw(metadata))
+    net = _draw(metadata)
+    if tried_on is not None:
+        check_usable(metadata["model"], net, tried_on, metadata["num_classes"])
+    drawn = state_sha256(net.state_dict())
     save_checkpoint(path, [], metadata={**metadata, "strategy": "init", "epoch": 0, "drawn_sha256": drawn})
 
 
@@ -38,7 +48,7 @@ def load_initial(path: str | os.PathLike[str]) -> Checkpoint:
         return checkpoint
     if "drawn_sha256" not in checkpoint.metadata:
         raise CheckpointError(f"{path}: keeps no weights to start from; give W0, or a net that keeps them")
-    state = _draw(checkpoint.metadata)
+    state = _draw(checkpoint.metadata).state_dict()
     if state_sha256(state) != checkpoint.metadata["drawn_sha256"]:
         raise CheckpointError(
             f"{path}: its seed gives other weights here than where it was written; use the version of torch and the "
@@ -62,6 +72,6 @@ def _check(path: str | os.PathLike[str], known: Mapping[str, Any]) -> None:
     check_stated((path, known), (*STARTS, "num_classes") if "drawn_sha256" in known else STARTS)
 
 
-def _draw(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _draw(metadata: Mapping[str, Any]) -> nn.Module:
     seed = derive_seed(metadata["seed"], "init")
-    return build_recorded(metadata, num_classes=metadata["num_classes"], seed=seed).state_dict()
+    return build_recorded(metadata, num_classes=metadata["num_classes"], seed=seed)

@@ -11,6 +11,7 @@ from sharpminima.base.errors import ConfigError, FigureError
 from sharpminima.base.files import write_json
 from sharpminima.base.names import DENSE, GRADUAL, REWIND
 from sharpminima.catalogue.analyses import ANALYSES
+from sharpminima.catalogue.brought import running
 from sharpminima.catalogue.registry import loaded
 from sharpminima.catalogue.strategies import STRATEGIES
 from sharpminima.report.claims import VERDICTS, Ledger, judge, judge_settings, read_ledger
@@ -131,7 +132,9 @@ def _measured(tables: Mapping[str, pd.DataFrame], key: tuple[str, str, str]) -> 
     for name, analysis in ANALYSES.items():
         rows = _of(tables[name], key) if name in tables else pd.DataFrame()
         if analysis.summary and not rows.empty:
-            for entry, value in loaded(analysis.summary)(rows).items():
+            with running("analysis", name, "its summary takes the rows of an experiment and returns a dictionary"):
+                summary = dict(loaded(analysis.summary)(rows))
+            for entry, value in summary.items():
                 gained[entry] = value | gained[entry] if isinstance(gained.get(entry), dict) else value
     if "analysis" in gained:
         gained["analysis"] = {"psp": {}, "psp_readings": {}, "live_share": None, "hessian": {}} | gained["analysis"]

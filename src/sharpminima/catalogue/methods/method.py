@@ -10,6 +10,7 @@ from pydantic import GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from sharpminima.base.settings import Settings
+from sharpminima.catalogue.brought import running
 from sharpminima.catalogue.methods.published import UNKNOWN, Published
 from sharpminima.catalogue.registry import Code, loaded
 
@@ -87,8 +88,13 @@ class Method:
         return partial(_in_family, loaded(self.family), self.name, loaded(self.code))
 
     def prune(self, run: Any, settings: Any) -> Any:
-        """Run the method: `load` it and call it with a run and its settings."""
-        return self.load()(run, settings)
+        """Run the method: `load` it and call it with a run and its settings.
+
+        Raises:
+            PluginError: a plug-in's code cannot be called or raised, or gave what cannot be used.
+        """
+        with running("method", self.name, "docs/plugins.md has what its code takes and returns"):
+            return self.load()(run, settings)
 
 
 def _in_family(family: Callable[..., Any], name: str, code: Any, run: Any, settings: Any) -> Any:
