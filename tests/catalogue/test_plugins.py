@@ -210,6 +210,28 @@ def test_a_fault_is_one_line(study: Path, text: str | None, says: str) -> None:
     assert added(before) == [(), (), (), (), ()]
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("mine.py", "'mine.py' given; a list of files is needed, as in [mine.py]"),
+        (None, "None given; a list of files is needed, as in [mine.py]"),
+        ({"mine.py": 1}, "{'mine.py': 1} given; a list of files is needed, as in [mine.py]"),
+        (3, "3 given; a list of files is needed, as in [mine.py]"),
+        ([3], "3 stands in the list; each is the path of a file, as in [mine.py]"),
+        ([["mine.py"]], "['mine.py'] stands in the list; each is the path of a file"),
+        ([""], "'' stands in the list; each is the path of a file"),
+    ],
+)
+def test_plugins_that_are_no_list_of_files_are_the_one_fault(study: Path, given: object, says: str) -> None:
+    """Names that they would bring are no faults of the study's."""
+    study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | {"plugins": given}))
+    with pytest.raises(ConfigError) as caught:
+        layout(study)
+    title, line = str(caught.value).splitlines()
+    assert title == "the config has faults:"
+    assert line.startswith(f"  mine.yaml: plugins: {says}")
+
+
 def test_names_that_stand_for_something_else_are_reserved() -> None:
     commands = set(typer.main.get_command(cli.app).commands)
     rules = re.findall(

@@ -120,9 +120,19 @@ def _faults_of_ledger(study: Study | None, path: Path) -> list[str]:
 
 
 def _plugin_files(study: Any, path: Path) -> list[Path]:
-    """The plug-ins of a study as it stands in its file; what is no list of paths is for the typed models to find."""
-    named = study.get("plugins") if isinstance(study, dict) else None
-    return [path.parent / name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    """The plug-ins of a study as it stands in its file.
+
+    Raises:
+        ConfigError: they are no list of paths; without them every name that they bring would seem to be a fault.
+    """
+    named = study.get("plugins", []) if isinstance(study, dict) else []
+    if not isinstance(named, list):
+        files = [named] if isinstance(named, str) else named if isinstance(named, dict) else ["mine.py"]
+        shown = ", ".join(map(str, files))
+        raise ConfigError(f"{named!r} given; a list of files is needed, as in [{shown}]")
+    if strange := [name for name in named if not isinstance(name, str) or not name]:
+        raise ConfigError(f"{strange[0]!r} stands in the list; each is the path of a file, as in [mine.py]")
+    return [path.parent / name for name in named]
 
 
 def read_config(study: str | None = None, text: str | None = None) -> tuple[Config, Study]:
