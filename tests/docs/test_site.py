@@ -20,8 +20,10 @@ from typer.main import get_command
 import sharpminima
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.cli import app
+from sharpminima.steps.tuning import TuningPlan
+from sharpminima.steps.tuning import trials as settings_tried
 from sharpminima.study.jobs import Layout
-from sharpminima.study.read import load_config, read_config
+from sharpminima.study.read import load_config, parse_settings, read_config
 from sharpminima.study.schema import Study
 from site_pages import api, floors, settings, text
 from site_pages.methods import formulas, rows
@@ -168,9 +170,11 @@ def test_the_picture_puts_each_part_above_what_it_points_at() -> None:
 
 
 def test_the_study_of_the_guide_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    block, cheaper = re.findall(
+    block, cheaper, trials = re.findall(
         r"^```yaml\n(.*?)^```$", (ROOT / "docs/howto/own-study.md").read_text(), re.MULTILINE | re.DOTALL
     )
+    plan = parse_settings(TuningPlan, trials, "--plan")
+    assert [len(list(settings_tried(each.method, each.grid))) for each in plan.methods] == [3, 3]
     (tmp_path / "own.yaml").write_text(block)
     monkeypatch.chdir(ROOT)
     study = read_config(str(tmp_path / "own.yaml"))[1]
