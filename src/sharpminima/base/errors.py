@@ -1,5 +1,8 @@
 """The errors that a user can cause and cure; the command line prints them as one line, without a traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SharpminimaError(Exception):
     """What went wrong, which file or setting it concerns, and the cure, in one message."""
@@ -25,12 +28,35 @@ class TrainingError(SharpminimaError):
     """A training cannot go on (diverged, no such device, ...)."""
 
 
+class MethodError(SharpminimaError):
+    """What a pruning method or criterion gives, masks, scores or survivors, is not what its entry promises."""
+
+
+class RankingError(MethodError, TrainingError):
+    """Scores are NaN, and have no rank: most often a training before them has diverged, which is a trial's result."""
+
+
 class AnalysisError(SharpminimaError):
     """A model or a set of images cannot be analysed."""
 
 
 class FigureError(SharpminimaError):
     """A notebook or the paper could not be built."""
+
+
+@contextmanager
+def blamed_on(whose: str) -> Iterator[None]:
+    """Name the method or criterion of which a `MethodError` within is.
+
+    >>> with blamed_on("method mine"):
+    ...     raise MethodError("the masks are a list; give a dictionary")
+    Traceback (most recent call last):
+    sharpminima.base.errors.MethodError: method mine: the masks are a list; give a dictionary
+    """
+    try:
+        yield
+    except MethodError as error:
+        raise type(error)(f"{whose}: {error}") from error
 
 
 def stated_in(log: str) -> str:

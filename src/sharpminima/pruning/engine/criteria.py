@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from sharpminima.base.errors import blamed_on
 from sharpminima.catalogue.methods.choices import Criterion
 from sharpminima.data import Split
 from sharpminima.nets.masks import Masks
@@ -180,8 +181,14 @@ def keep_scored(
 
     Args:
         reviving: whether what has left may come back; the candidate's model then has its weights still.
+
+    Raises:
+        MethodError: scores that cannot be ranked, or not those of what the candidate's masks name; both are named.
     """
-    return keep_best(criterion(candidate), survivors, distribution, None if reviving else candidate.masks)
+    scores, masks = criterion(candidate), candidate.masks
+    alive = {name: torch.ones_like(mask) for name, mask in masks.items()} if reviving else masks
+    with blamed_on(f"criterion {criterion.name}"):
+        return keep_best(scores, survivors, distribution, alive)
 
 
 def draw_sample(training: Split, per_class: int, draws: torch.Generator) -> Split:

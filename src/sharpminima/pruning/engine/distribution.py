@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sharpminima.nets.masks import Masks
+from sharpminima.pruning.engine.ranking import checked_scores
 
 
 def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str, alive: Masks | None = None) -> Masks:
@@ -19,11 +20,13 @@ def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str, a
         alive: masks of those that may stay, ``survivors`` of them at least; None: all may. A tensor whose share is more
             than it has alive keeps those, and the others share the rest: of whole weights a share may grow by one while
             the survivors fall.
+
+    Raises:
+        MethodError: scores that cannot be ranked, or not those of all ``alive`` (`checked_scores`).
     """
-    if alive is not None:
-        scores = {name: score.masked_fill(~alive[name].to(score.device), -torch.inf) for name, score in scores.items()}
+    scores = checked_scores(scores, alive=alive)
     if distribution == "global":
-        flat = torch.cat([score.flatten().double() for score in scores.values()])
+        flat = torch.cat([score.flatten() for score in scores.values()])
         kept = _best(flat, survivors).split([score.numel() for score in scores.values()])
         return {name: part.view(scores[name].shape).cpu() for name, part in zip(scores, kept, strict=True)}
     shapes = {name: score.shape for name, score in scores.items()}
@@ -32,9 +35,7 @@ def keep_best(scores: Mapping[str, Tensor], survivors: int, distribution: str, a
     densities = erk_densities(shapes, density) if distribution == "erk" else dict.fromkeys(shapes, density)
     most = sizes if alive is None else {name: int(alive[name].sum()) for name in sizes}
     counts = whole_shares({name: densities[name] * sizes[name] for name in shapes}, most, survivors)
-    return {
-        name: _best(score.flatten().double(), counts[name]).view(score.shape).cpu() for name, score in scores.items()
-    }
+    return {name: _best(score.flatten(), counts[name]).view(score.shape).cpu() for name, score in scores.items()}
 
 
 def erk_densities(shapes: Mapping[str, torch.Size], density: float) -> dict[str, float]:

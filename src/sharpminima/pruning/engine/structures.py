@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sharpminima.nets.masks import Masks
 from sharpminima.pruning.engine.distribution import erk_densities, whole_shares
+from sharpminima.pruning.engine.ranking import checked_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +80,14 @@ def keep_best_structures(
         structures: parameter name -> its structures.
         survivors: weights to keep, of all tensors together.
         distribution: of weights over tensors, a name of `sharpminima.catalogue.methods.choices.DISTRIBUTIONS`.
+
+    Raises:
+        MethodError: scores that cannot be ranked, or not one for each structure.
     """
-    orders = {name: score.double().cpu().sort(descending=True, stable=True).indices for name, score in scores.items()}
-    there = {name: int(score.isfinite().sum()) for name, score in scores.items()}
+    checked = checked_scores(scores, {name: each.sizes.shape for name, each in structures.items()})
+    scores = {name: score.cpu() for name, score in checked.items()}
+    orders = {name: score.sort(descending=True, stable=True).indices for name, score in scores.items()}
+    there = {name: int((score > -torch.inf).sum()) for name, score in scores.items()}
     sizes = {name: structures[name].sizes[order][: there[name]] for name, order in orders.items()}
     if distribution == "global":
         kept = _by_rank(scores, orders, sizes, survivors)
@@ -115,7 +121,7 @@ def _by_rank(
     scores: Mapping[str, Tensor], orders: Mapping[str, Tensor], sizes: Mapping[str, Tensor], survivors: int
 ) -> dict[str, int]:
     """How many of each tensor stay: the best of each, then the best wherever they are."""
-    others = [scores[name].double().cpu()[orders[name]][1 : len(size)] for name, size in sizes.items()]
+    others = [scores[name][orders[name]][1 : len(size)] for name, size in sizes.items()]
     of = torch.cat([torch.full((len(score),), place) for place, score in enumerate(others)])
     order = torch.cat(others).sort(descending=True, stable=True).indices
     rest = survivors - sum(int(size[0]) for size in sizes.values())

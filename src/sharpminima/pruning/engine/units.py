@@ -19,6 +19,7 @@ from sharpminima.nets.masks import Masks, all_masks, count
 from sharpminima.nets.modes import eval_mode
 from sharpminima.pruning.engine.activations import watched
 from sharpminima.pruning.engine.distribution import survivors_at
+from sharpminima.pruning.engine.ranking import checked_scores
 
 _ROUNDING = 1e-9  # of a share times a number of units
 
@@ -74,8 +75,12 @@ def keep_best_units(
         floor: with ``global``, share of each group's units that stay whatever their scores: those of different layers
             are not of one scale, and a layer of one or two units spoils a net, however many the others have. Where
             that is more than the level leaves, the largest share that is not. What is left above it is by score.
+
+    Raises:
+        MethodError: scores that cannot be ranked, or not one for each unit.
     """
     groups = units_of(model)
+    scores = checked_scores(scores, {group.name: torch.Size([group.count]) for group in groups})
 
     def survivors(kept: Mapping[str, Tensor]) -> tuple[int, int]:
         return count(unit_masks(model, groups, kept))
@@ -119,7 +124,7 @@ def _held(groups: Sequence[Units], share: float) -> dict[str, int]:
 
 def _ranks(scores: Tensor, distribution: str, held: int) -> Tensor:
     """Rank of a group's units [count], of which the lower leaves first; infinite of those that are held."""
-    score = scores.detach().double().cpu()
+    score = scores.cpu()
     order = score.sort(stable=True).indices
     rank = score.clone()
     if distribution == "layerwise":

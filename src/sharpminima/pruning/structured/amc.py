@@ -34,6 +34,7 @@ from sharpminima.pruning.engine.criteria import draw_sample
 from sharpminima.pruning.engine.ddpg import Agent, Episode, explored
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.ranking import highest_first
 from sharpminima.pruning.engine.search import SearchPolicy, SearchResult, search_result
 from sharpminima.pruning.engine.trainings import Trainings, fit
 from sharpminima.pruning.engine.units import UnitCosts, unit_masks, units_of
@@ -61,7 +62,7 @@ class Channels:
         self._weights = {name: self.weight(name).double().flatten(1) for name in self.readers}
         self._moments = second_moments(model, self.readers, sample.images)
         norms = {group.name: self._norms(group) for group in self.groups}
-        self._order = {name: norm.sort(descending=True, stable=True).indices for name, norm in norms.items()}
+        self._order = {name: highest_first(name, norm) for name, norm in norms.items()}
         self._fixed = self._features()
 
     def weight(self, layer: str) -> Tensor:

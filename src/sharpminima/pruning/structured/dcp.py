@@ -36,6 +36,7 @@ from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.activations import watched
 from sharpminima.pruning.engine.auxiliary import Classified
 from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.ranking import highest_first
 from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.straight_through import masked
 from sharpminima.pruning.engine.total import total
@@ -65,7 +66,7 @@ class Choice:
     def __init__(self, model: nn.Module, group: Units, update: Callable[[list[Tensor]], torch.optim.Optimizer]) -> None:
         parameters = dict(model.named_parameters())
         device = next(iter(parameters.values())).device
-        self._update = update
+        self._name, self._update = group.name, update
         self._columns = {f"{name}.weight": inputs.to(device) for name, inputs in group.readers.items()}
         self._base = {name: parameters[name].detach().clone() for name in self._columns}
         self.whole = {name: self._of_units(name, weight) for name, weight in self._base.items()}
@@ -97,7 +98,7 @@ class Choice:
             for sum_, gradient in zip(sums, torch.autograd.grad(loss(), weights), strict=True):
                 sum_ += gradient
         norms = total(gradient_norms(gradient) for gradient in sums)
-        best = norms.masked_fill(self.chosen, -torch.inf).sort(descending=True, stable=True).indices[:number]
+        best = highest_first(self._name, norms.masked_fill(self.chosen, -torch.inf))[:number]
         self.chosen[best] = True
         with torch.no_grad():
             for name, weight in self.weights.items():

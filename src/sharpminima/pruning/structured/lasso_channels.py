@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sharpminima.nets.compaction import Units
 from sharpminima.pruning.engine.activations import contributions, ridge_solution, rows_at
+from sharpminima.pruning.engine.ranking import refuse_nan
 from sharpminima.pruning.engine.total import total
 from sharpminima.pruning.structured.layer_by_layer import LayerByLayer
 
@@ -91,6 +92,7 @@ class LassoChannels(LayerByLayer):
                 bias, present = (net.get_parameter(f"{name}.bias").detach() for net in (self.original, model))
                 missing[name] += bias.double() - present.double()
         products = total(contributions(*parts) for parts in read.values())
+        refuse_nan(group.name, products)
         target = total(
             ((rows.T @ missing[name]) * weight.T).sum(1)[columns].sum(1)
             for name, (rows, weight, columns) in read.items()

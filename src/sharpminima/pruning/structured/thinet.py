@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sharpminima.nets.compaction import Units
 from sharpminima.pruning.engine.activations import contributions
+from sharpminima.pruning.engine.ranking import refuse_nan
 from sharpminima.pruning.engine.total import total
 from sharpminima.pruning.structured.layer_by_layer import LayerByLayer
 
@@ -40,6 +41,7 @@ class ThiNet(LayerByLayer):
         """What is not removed greedily; the weights that read it are scaled."""
         read = self.reading(model, group)
         products = total(contributions(*parts) for parts in read.values()).cpu()
+        refuse_nan(group.name, products)
         keep = ~removed_greedily(products, group.count - left)
         scale = torch.linalg.lstsq(
             products[keep][:, keep], products[keep].sum(1, keepdim=True), driver="gelsd"
