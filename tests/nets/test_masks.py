@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sharpminima.base.errors import AnalysisError
 from sharpminima.nets.masks import (
     apply_masks,
+    completed,
     count,
     pack_bits,
     prunable_parameters,
@@ -33,6 +34,17 @@ def test_prunable_parameters_are_weights_and_biases_of_linear_and_conv() -> None
     assert not [name for name in names if "bn" in name]
     with_batchnorm = prunable_parameters(resnet, include_batchnorm=True)
     assert with_batchnorm == [name for name, _ in resnet.named_parameters()]
+
+
+def test_weights_without_a_mask_are_counted_as_survivors() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1))
+    some = {"2.bias": torch.zeros(1, dtype=torch.bool), "2.weight": torch.tensor([[True, False, False]])}
+    whole = completed(some, net)
+    assert list(whole) == ["2.bias", "2.weight", "0.weight"]
+    assert whole["2.weight"] is some["2.weight"]
+    assert count(whole) == (7, 10)
+    assert list(some) == ["2.bias", "2.weight"]
+    assert completed(whole, net) == whole
 
 
 def test_count_and_sparsity() -> None:
@@ -95,8 +107,12 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     layer = torch.nn.Linear(3, 1)
     for masks, message in (
         ({"wieght": torch.ones(1, 3)}, "masks for wieght, which the model does not have"),
-        ({"weight": torch.ones(3)}, r"the mask of weight has shape \[3\], the parameter \[1, 3\]"),
-        ({"bias": torch.tensor([float("nan")])}, "the mask of bias holds other values"),
+        ({"weight": torch.ones(3)}, r"the mask of weight has shape \[3\], the parameter \[1, 3\]; give it the latter"),
+        ({"weight": [[1, 1, 1]]}, "the mask of weight is a list; give a tensor"),
+        (
+            {"bias": torch.tensor([float("nan")])},
+            "the mask of bias holds other values than 0 and 1; give 0 where",
+        ),
     ):
         with pytest.raises(AnalysisError, match=message):
             apply_masks(layer, masks)

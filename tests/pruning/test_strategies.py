@@ -63,6 +63,17 @@ def test_which_strategies_draw() -> None:
     assert {name for name, strategy in STRATEGIES.items() if not strategy.draws} == {"rewind", "rewind-long"}
 
 
+def test_random_structures_spread_over_weights_without_a_mask_too() -> None:
+    """A mask that is not there removes nothing, as one of ones does."""
+    init, masks = lobster_like()
+    whole = {**masks, "1.weight": torch.ones_like(masks["1.weight"])}
+    some = {name: mask for name, mask in masks.items() if name != "1.weight"}
+    for given in (whole, {**some, "1.weight": whole["1.weight"]}, some):
+        _, found = masked_net(STRATEGIES["random-structure"], "lenet300", 10, init, given, seed=0, replica=0)
+        assert count(found) == count(whole)
+        assert 0.8 < found["1.weight"].double().mean() < 0.95
+
+
 @pytest.mark.parametrize("name", ["shuffle-weights", "shuffle-masks"])
 def test_shuffles_keep_each_layers_values_and_move_what_they_say(name: str) -> None:
     init, masks = lobster_like()

@@ -239,6 +239,22 @@ def test_sparsity_in_the_table_is_that_of_the_masks(files: Files, metrics: Any) 
         assert (end.key["method"], end.key["level"], end.key["seed"]) == ("mine", 0.9, 2)
 
 
+def test_weights_without_masks_count_as_survivors_in_the_table(files: Files) -> None:
+    """Of a net of one's own, of which two layers stay whole."""
+    size, masked = 266_200, 784 * 300
+    net = build_model("lenet300", num_classes=10)
+    masks = {"1.weight": torch.rand(net.get_parameter("1.weight").shape, generator=generator(0, "mine")) < 0.1}
+    state = net.state_dict() | {"1.weight": net.state_dict()["1.weight"] * masks["1.weight"]}
+    metadata = {"model": "lenet300", "seed": 2, "method": "mine", "level": 0.9}
+    for name, strategy in (("G", "gradual"), ("1-S", "rewind")):
+        save_checkpoint(files.folder / name, [state], masks=[masks], metadata=metadata | {"strategy": strategy})
+    removed = (masked - int(masks["1.weight"].sum())) / size
+    for end in _nets.load_ends(files.data, files.folder / "G", files.folder / "1-S", CPU)[0]:
+        assert end.sparsity == pytest.approx(removed)
+    metrics = TrainingJob(files.data, CPU, model="lenet300", seed=0).metrics(state, masks)
+    assert metrics["sparsity"] == pytest.approx(removed)
+
+
 @pytest.mark.parametrize("metrics", [[], {}, 0.5, [0.5]])
 def test_metrics_that_are_none_are_named(files: Files, metrics: Any) -> None:
     mine = files.net("G", "gradual", metrics=metrics)

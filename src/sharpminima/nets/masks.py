@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from sharpminima.base.errors import AnalysisError
 
 Masks = dict[str, Tensor]
-"""Parameter name -> bool tensor of the parameter's shape; a parameter that is not named is never pruned."""
+"""Parameter name -> bool tensor of the parameter's shape; a parameter that is not named is never pruned.
+
+Where survivors are counted, weights that are not named are among them (`completed`); biases and BatchNorm are not.
+"""
 
 
 def prunable_parameters(model: nn.Module, *, include_batchnorm: bool = False) -> list[str]:
@@ -34,6 +37,17 @@ def all_masks(model: nn.Module, *, biases: bool = False) -> Masks:
     parameters = dict(model.named_parameters())
     names = [name for name in prunable_parameters(model) if biases or parameters[name].ndim > 1]
     return {name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in names}
+
+
+def completed(masks: Masks, model: nn.Module) -> Masks:
+    """The masks, and behind them those of the weights that they do not name, nothing of which is removed.
+
+    >>> net = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
+    >>> masks = completed({"0.weight": torch.tensor([[True, False]])}, net)
+    >>> masks["1.weight"], count(masks)
+    (tensor([[True]]), (2, 3))
+    """
+    return masks | {name: mask for name, mask in all_masks(model).items() if name not in masks}
 
 
 def count(masks: Masks) -> tuple[int, int]:
@@ -66,19 +80,26 @@ def checked_masks(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor], of
     unknown = sorted(str(name) for name in masks if name not in tensors)
     if unknown:
         raise AnalysisError(
-            f"there are masks for {', '.join(unknown)}, which {of} does not have (a parameter under several names has "
-            "one mask, under the first)"
+            f"there are masks for {', '.join(unknown)}, which {of} does not have; leave them out (a parameter under "
+            "several names has one mask, under the first)"
         )
     return {name: _checked(name, mask, tensors[name]) for name, mask in masks.items()}
 
 
 def _checked(name: str, mask: Any, masked: Tensor) -> Tensor:
     if not isinstance(mask, Tensor):
-        raise AnalysisError(f"the mask of {name} is a {type(mask).__name__}; give a tensor")
+        raise AnalysisError(
+            f"the mask of {name} is a {type(mask).__name__}; give a tensor (torch.as_tensor makes one of an array), or "
+            "leave out the name of what is kept whole"
+        )
     if mask.shape != masked.shape:
-        raise AnalysisError(f"the mask of {name} has shape {list(mask.shape)}, the parameter {list(masked.shape)}")
+        raise AnalysisError(
+            f"the mask of {name} has shape {list(mask.shape)}, the parameter {list(masked.shape)}; give it the latter"
+        )
     if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
-        raise AnalysisError(f"the mask of {name} holds other values than 0 and 1")
+        raise AnalysisError(
+            f"the mask of {name} holds other values than 0 and 1; give 0 where a value is removed, and 1 where it stays"
+        )
     return mask.detach().to(masked.device).bool()
 
 

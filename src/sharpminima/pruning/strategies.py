@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.catalogue.strategies import Strategy
-from sharpminima.nets.masks import Masks, apply_masks, random_masks
+from sharpminima.nets.masks import Masks, apply_masks, completed, random_masks
 from sharpminima.nets.models import build_model
 from sharpminima.runtime.rng import derive_seed, generator
 
@@ -24,14 +24,14 @@ def masked_net(
     A fresh draw depends on (seed, replica) alone, so that ``reinit`` starts from the same weights at every level, and
     a random structure has new weights too (the paper does not say).
     """
+    role = "reinit" if strategy.structure == "method" else "random-structure-weights"
+    model = build_model(model_name, num_classes=num_classes, seed=derive_seed(seed, role, replica))
     if strategy.structure != "method":
         masks = random_masks(
-            masks,
+            completed(masks, model),
             layerwise=strategy.structure == "random-layerwise",
             generator=generator(seed, "random-structure", replica),
         )
-    role = "reinit" if strategy.structure == "method" else "random-structure-weights"
-    model = build_model(model_name, num_classes=num_classes, seed=derive_seed(seed, role, replica))
     if strategy.weights != "fresh":
         model.load_state_dict(init)
     if strategy.weights in ("shuffled", "moved"):

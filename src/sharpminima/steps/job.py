@@ -18,7 +18,7 @@ from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.nets.checkpoint import Checkpoint, state_sha256
 from sharpminima.nets.counts import count_net
 from sharpminima.nets.evaluation import evaluate, predict
-from sharpminima.nets.masks import Masks, prunable_parameters, sparsity
+from sharpminima.nets.masks import Masks, completed, sparsity
 from sharpminima.nets.models import build_recorded
 from sharpminima.runtime.device import configure
 
@@ -87,9 +87,8 @@ class TrainingJob:
         model.load_state_dict(state)
         shape = MODELS[self.facts["model"]].shape
         counts = asdict(count_net(model, shape, masks=masks, unknown_paths=True))  # the training has been made
-        prunable = masks or {name: torch.ones_like(state[name]) for name in prunable_parameters(model)}
+        values: dict[str, Any] = {"sparsity": sparsity(completed(masks or {}, model)), "measures": counts}
         model.to(self.device)
-        values: dict[str, Any] = {"sparsity": sparsity(prunable), "measures": counts}
         for part in ("training", "validation", "test"):
             split: Split = getattr(self, part)
             evaluation = evaluate(model, split.images, split.labels)

@@ -35,7 +35,7 @@ from sharpminima.nets.agreement import (
     check_values,
 )
 from sharpminima.nets.checkpoint import Checkpoint, load_checkpoint
-from sharpminima.nets.masks import Masks, count, sparsity
+from sharpminima.nets.masks import Masks, completed, count, sparsity
 from sharpminima.nets.models import build_recorded
 from sharpminima.nets.resume import FinishedParts, fingerprint_of
 from sharpminima.runtime.device import configure
@@ -98,7 +98,8 @@ def load_nets(
         known = {"dataset": dataset.name, "level": 0, "replica": 0} | stated | checkpoint.metadata
         key = {column: known[column] for column in KEY_COLUMNS}
         masks = {name: mask.to(device) for name, mask in checkpoint.masks[0].items()} if checkpoint.masks else {}
-        share = sparsity(checkpoint.masks[0]) if checkpoint.masks else 0.0  # of the net itself, whatever it states
+        # Of the net itself, whatever it states.
+        share = sparsity(completed(checkpoint.masks[0], model)) if checkpoint.masks else 0.0
         ends.append(End(checkpoint.load_into(model).to(device), masks, key, share))
     return ends, dataset, device
 
