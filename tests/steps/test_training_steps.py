@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
+from sharpminima.catalogue import plugins
 from sharpminima.catalogue.models import MODELS, Model
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
@@ -103,6 +104,51 @@ def test_levels_of_a_run(run: Path) -> None:
         assert sparsity(checkpoint.masks[0]) == pytest.approx(checkpoint.metadata["metrics"][0]["sparsity"])
     events = json.loads((run / "lobster/run/seed-5/events.json").read_text())
     assert events[0]["sparsity"] == low.metadata["metrics"][0]["sparsity"]
+
+
+OWN = """
+import copy
+from sharpminima.catalogue.methods.search import SearchSettings, searched_method
+
+def search(run, level, settings, resume):
+    from sharpminima.pruning.engine.distribution import keep_best, survivors_at
+    from sharpminima.pruning.engine.search import search_result
+    from sharpminima.training import FlatModel
+
+    flat = FlatModel(copy.deepcopy(run.model))
+    scores = {name: flat.view(flat.values, name).abs() for name in ("1.weight", "3.weight")}
+    return search_result(flat, keep_best(scores, survivors_at(level, 266_200)WHOLE, "global"), [])
+
+SHARPMINIMA = [searched_method("own", search, SearchSettings, "ours", "scored")]
+"""
+
+
+def test_a_method_of_ones_own_may_leave_a_layer_whole(run: Path, digits: Path, tmp_path: Path) -> None:
+    """It survives, in the file and in the table; other survivors than are promised are an error of the command line."""
+    settings = {"name": "own", "epochs": 1, "recipe": RECIPE.model_dump(mode="json")}
+
+    def pruned(whole: str, folder: str) -> None:
+        (tmp_path / "own.py").write_text(OWN.replace("WHOLE", whole))
+        plugins.use([tmp_path / "own.py"])
+        common = ("--data", digits, "--init", run / "init", "--device", "cpu", "--out", tmp_path / folder)
+        command("prune", *common, "--settings", json.dumps(settings), "--level", 0.5, "--level", 0.9)
+
+    try:
+        said = '^method own: level 0.5: 134100 weights survive, 133100 asked for; its dial is "weights": keep exactly'
+        with pytest.raises(SharpminimaError, match=said):
+            pruned("", "own")
+        pruned(" - 1000", "own")
+    finally:
+        plugins.use([])
+    nets = [tmp_path / f"own/level-{level}/gradual/seed-5/checkpoint.safetensors" for level in (50, 90)]
+    for net, level in zip(nets, (0.5, 0.9), strict=True):
+        checkpoint = load_checkpoint(net)
+        assert checkpoint.metadata["reached"]
+        assert checkpoint.metadata["metrics"][0]["sparsity"] == pytest.approx(level)
+        assert checkpoint.masks[0]["5.weight"].all()
+    tables.results(nets, tmp_path / "results.csv", tmp_path / "density.csv")
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert rows["sparsity"].tolist() == pytest.approx([0.5, 0.9])
 
 
 @pytest.mark.parametrize("strategy", ["rewind", "reinit", "random-structure"])

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import torch
 
+from sharpminima.base.errors import MethodError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue.methods.method import Method
 from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
@@ -17,7 +18,8 @@ from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
-from sharpminima.testing._checks import demand
+from sharpminima.pruning.engine.promises import check_survivors
+from sharpminima.testing._checks import CheckFailed, demand
 from sharpminima.testing.task import BEATS_CHANCE, LEVELS, UNIT, small_net, small_run
 from sharpminima.training import Optimiser
 
@@ -35,11 +37,20 @@ def check_method(method: Method, settings: Any = None) -> None:
         CheckFailed: the method does not keep what methods promise.
     """
     chosen = method.settings() if settings is None else settings
-    pruned = method.prune(small_run(), chosen)
+    pruned = _pruned(method, small_run(), chosen)
     check_levels(method, pruned)
     check_repeats(method, chosen, pruned)
     check_resumes(method, chosen, pruned)
     check_is_written(method, pruned)
+
+
+def _pruned(method: Method, run: Run, settings: Any) -> Pruned:
+    """What the method returns; what it is refused for is a promise that it does not keep."""
+    try:
+        pruned: Pruned = method.prune(run, settings)
+    except MethodError as error:
+        raise CheckFailed(str(error)) from error
+    return pruned
 
 
 def check_levels(method: Method, pruned: Pruned) -> None:
@@ -60,13 +71,15 @@ def _check_survivors(method: Method, level: float, state: LevelState) -> None:
     where = f"{method.name}, level {level}"
     survivors, size = count(state.masks)
     asked = survivors_at(level, size)
+    try:
+        check_survivors(method.dial, level, state.masks, reached=state.reached)
+    except MethodError as error:
+        raise CheckFailed(f"{method.name}, {error}") from error
     match method.dial:
-        case "weights" | "structures":  # in the small net, which is linear, structures are weights
+        case "structures":  # in the small net, which is linear, they are weights
             demand(survivors == asked and state.reached, f"{where}: {survivors} weights survive, {asked} asked for")
         case "at most":
-            demand(
-                0 < survivors <= asked and state.reached, f"{where}: {survivors} weights survive, at most {asked} may"
-            )
+            demand(survivors > 0, f"{where}: no weight survives")
         case "units":
             fits = asked - UNIT < survivors <= asked
             demand(fits, f"{where}: {survivors} weights survive, {asked} asked for, or less by a unit of {UNIT}")
@@ -90,7 +103,7 @@ def _check_state(where: str, state: LevelState) -> None:
 
 def check_repeats(method: Method, settings: Any, pruned: Pruned, run: Run | None = None) -> None:
     """An equal run gives the same bits; ``run`` is one to prune, in place of a new one."""
-    _check_same(f"{method.name}, run again", pruned, method.prune(run or small_run(), settings))
+    _check_same(f"{method.name}, run again", pruned, _pruned(method, run or small_run(), settings))
 
 
 def check_resumes(method: Method, settings: Any, pruned: Pruned) -> None:
@@ -101,12 +114,12 @@ def check_resumes(method: Method, settings: Any, pruned: Pruned) -> None:
         with _stopping_at(steps // 3 + 5, 5 * steps // 6):
             for time in ("once", "twice"):
                 try:
-                    method.prune(small_run(file), settings)
+                    _pruned(method, small_run(file), settings)
                 except Stopped:
                     STOP.raised = False
                 else:
                     demand(False, f"{method.name}: was to be stopped {time}, and did not ask whether to stop")
-            resumed = method.prune(small_run(file), settings)
+            resumed = _pruned(method, small_run(file), settings)
         _check_same(f"{method.name}, stopped and resumed", pruned, resumed)
         left = {path.name for path in Path(folder).iterdir()} - {file.path.name}  # that the job removes
         demand(not left, f"{method.name}: leaves {', '.join(sorted(left))}")

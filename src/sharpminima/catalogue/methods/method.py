@@ -4,17 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
+from sharpminima.base.errors import ConfigError
 from sharpminima.base.settings import Settings
 from sharpminima.catalogue.brought import running
 from sharpminima.catalogue.methods.published import UNKNOWN, Published
 from sharpminima.catalogue.registry import Code, loaded
 
 _PUBLISHED = "published"
+_HELD = "sharpminima.pruning.engine.promises:prune"
 
 Dial = Literal["weights", "at most", "units", "structures", "none"]
 """What is removed to the number asked for; at most: weights, of which fewer may be left; structures: kernels, or
@@ -76,6 +78,15 @@ class Method:
     whole_units: bool = False  # whether it removes filters and hidden units, whatever its dial
     title: str = ""  # as a person writes it; without, the name in words
 
+    def __post_init__(self) -> None:
+        """Refuse a dial that promises nothing since it is unknown.
+
+        Raises:
+            ConfigError: there is no such dial.
+        """
+        if self.dial not in get_args(Dial):
+            raise ConfigError(f"method {self.name}: dial {self.dial!r} given, allowed: {', '.join(get_args(Dial))}")
+
     @property
     def needs_units(self) -> bool:
         """Whether the model must have filters or hidden units that can be left out."""
@@ -88,13 +99,13 @@ class Method:
         return partial(_in_family, loaded(self.family), self.name, loaded(self.code))
 
     def prune(self, run: Any, settings: Any) -> Any:
-        """Run the method: `load` it and call it with a run and its settings.
+        """Run the method, and hold what it returns to the entry (`sharpminima.pruning.engine.promises.prune`).
 
         Raises:
             PluginError: a plug-in's code cannot be called or raised, or gave what cannot be used.
         """
         with running("method", self.name, "docs/plugins.md has what its code takes and returns"):
-            return self.load()(run, settings)
+            return loaded(_HELD)(self, run, settings)
 
 
 def _in_family(family: Callable[..., Any], name: str, code: Any, run: Any, settings: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 from torch import Tensor, nn
 
 from sharpminima.base.progress import Progress
+from sharpminima.catalogue.methods.method import Dial
 from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import Split
 from sharpminima.nets.masks import Masks
@@ -28,6 +29,7 @@ class Run:
     psp_entropy: PspEntropySettings | None = None  # a part of what every training of the method minimises
     progress: Progress | None = None
     resume: ResumeFile | None = None
+    dial: Dial | None = None  # what the method promises of survivors, by its entry; None: it is run without one
 
 
 class Event(TypedDict):

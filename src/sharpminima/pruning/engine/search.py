@@ -15,12 +15,14 @@ from typing import Any
 
 from torch import Tensor
 
+from sharpminima.base.errors import MethodError
 from sharpminima.catalogue.methods.search import FromTrainedSettings, SearchSettings, SweepSettings
 from sharpminima.nets.evaluation import Evaluation, gradient_norm
 from sharpminima.nets.masks import Masks, count
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import Event, LevelState, Pruned, Run
+from sharpminima.pruning.engine.promises import check_survivors, found_masks
 from sharpminima.pruning.engine.trainings import Trained, Trainings, at, fit_dense, fit_recipe, level_state
 from sharpminima.training import FlatModel, Group, Policy, falling_cosine
 
@@ -107,15 +109,24 @@ class SweepEvent(Event):
 
 
 def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Search) -> Pruned:
-    """Search, then train, for each level by itself."""
+    """Search, then train, for each level by itself.
+
+    Raises:
+        MethodError: a search returns masks that do not fit, or other survivors than the method promises.
+    """
+
+    def search_level(run: Run, level: float, settings: SearchSettings, resume: ResumeFile | None) -> SearchResult:
+        got = checked_result(run, search(run, level, settings, resume))
+        check_survivors(run.dial, level, got.masks, reached=_reaches(level, got.masks))
+        return got
+
     trainings = Trainings(run.resume)
     run, history = _start(run, settings, trainings)
     before = len(history)
     levels: dict[float, LevelState] = {}
     for number, level in enumerate(run.levels, start=1):
-        masks, trained, rows = _search_and_train(run, settings, trainings, name, search, level)
-        asked = survivors_at(level, count(masks)[1])
-        reached = count(masks)[0] <= asked  # units: no layer loses its last one
+        masks, trained, rows = _search_and_train(run, settings, trainings, name, search_level, level)
+        reached = _reaches(level, masks)
         levels[level] = level_state(run, level, number, masks, trained, before + len(rows), reached=reached)
         history += rows
     most = max(state.facts["epochs"] for state in levels.values())
@@ -126,14 +137,21 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
     """Search, then train, for each strength; a level has the weakest that reached it, else the sparsest of all.
 
     Events are the strengths (`SweepEvent`).
+
+    Raises:
+        MethodError: a search returns masks that do not fit.
     """
+
+    def search_strength(run: Run, strength: float, settings: SweepSettings, resume: ResumeFile | None) -> SearchResult:
+        return checked_result(run, search(run, strength, settings, resume))
+
     trainings = Trainings(run.resume)
     run, history = _start(run, settings, trainings)
     before = len(history)
     events: list[SweepEvent] = []
     nets: list[tuple[Masks, Trained, int]] = []
     for number, strength in enumerate(settings.strengths, start=1):
-        masks, trained, rows = _search_and_train(run, settings, trainings, name, search, strength)
+        masks, trained, rows = _search_and_train(run, settings, trainings, name, search_strength, strength)
         nets.append((masks, trained, before + len(rows)))
         survivors, size = count(masks)
         rows_of_net = trained["history"] or rows[-1:]
@@ -154,6 +172,25 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
         number = reached[0] if reached else max(events, key=lambda event: event["sparsity"])["event"]
         levels[level] = level_state(run, level, number, *nets[number - 1], reached=bool(reached))
     return Pruned(levels=levels, history=history, events=events, epochs=max(epochs for _, _, epochs in nets))
+
+
+def checked_result(run: Run, got: Any) -> SearchResult:
+    """What a search has returned, with the masks of all weights that may be removed.
+
+    A resume file is to hold no other: what is mended would not be searched again.
+
+    Raises:
+        MethodError: it is no `SearchResult`, or its masks do not fit the run's net.
+    """
+    if not isinstance(got, SearchResult):
+        raise MethodError(f"its search returns a {type(got).__name__}; return search_result(flat, masks, history)")
+    return replace(got, masks=found_masks(run.model, got.masks))
+
+
+def _reaches(level: float, masks: Masks) -> bool:
+    """Whether no more survive than are asked for; of units it may be more, as no layer loses its last one."""
+    survivors, size = count(masks)
+    return survivors <= survivors_at(level, size)
 
 
 def _start(run: Run, settings: SearchSettings, trainings: Trainings) -> tuple[Run, list[dict[str, Any]]]:

@@ -18,6 +18,7 @@ from sharpminima.nets.masks import Masks, all_masks, apply_masks, count
 from sharpminima.pruning.engine.criteria import Candidate, draw_sample, keep_scored
 from sharpminima.pruning.engine.distribution import survivors_at
 from sharpminima.pruning.engine.method import LevelState, Pruned, Run
+from sharpminima.pruning.engine.promises import check_survivors, found_masks
 from sharpminima.pruning.engine.schedule import survivor_counts
 from sharpminima.pruning.engine.trainings import Trainings, fit_dense, fit_recipe, level_state
 from sharpminima.runtime.rng import generator
@@ -46,7 +47,11 @@ def prune(run: Run, settings: ScoredSettings, name: str, criterion: Criterion) -
 
 
 def prune_by(run: Run, settings: ScoredSettings, name: str, find: Callable[[nn.Module, float], Masks]) -> Pruned:
-    """The same by any masks: ``find`` gets a net of its own, whose weights it may change, and a level."""
+    """The same by any masks: ``find`` gets a net of its own, whose weights it may change, and a level.
+
+    Raises:
+        MethodError: the masks do not fit, or others survive than the method promises.
+    """
     trainings = Trainings(run.resume)
     history: list[dict[str, Any]] = []
     epochs = 0
@@ -59,7 +64,8 @@ def prune_by(run: Run, settings: ScoredSettings, name: str, find: Callable[[nn.M
     most = epochs
     for number, level in enumerate(run.levels, start=1):
         model = copy.deepcopy(start)
-        masks = find(model, level)
+        masks = found_masks(model, find(model, level))
+        check_survivors(run.dial, level, masks, reached=True)
         apply_masks(model, masks)
         work = partial(fit_recipe, run, model, masks, settings.recipe, (name, "mask"))
         trained = trainings.run(f"level-{level!r}", work)
