@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sharpminima.base.errors import AnalysisError, CheckpointError, ConfigError, DataError, SharpminimaError
+from sharpminima.catalogue import plugins
 from sharpminima.catalogue.analyses import ANALYSES, HessianSettings
 from sharpminima.catalogue.recipes import BatchNormSettings, RecipeSettings
 from sharpminima.catalogue.strategies import STRATEGIES
@@ -279,3 +280,22 @@ def test_one_s_own_w0s_of_equal_metadata_do_not_share_a_resume_file(files: Files
     made = [load_initial(files.w0()), load_checkpoint(files.net("G", "gradual"))]
     text = json.dumps([job.facts, *(checkpoint.metadata for checkpoint in made)], sort_keys=True)
     assert job.fingerprint(*made) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_what_an_edited_plugin_had_computed_is_not_gone_on_from(files: Files) -> None:
+    """As an edit makes its jobs again: a search of before would come back from the resume file."""
+    own = files.folder / "own.py"
+    builtin = TrainingJob(files.data, CPU, model="lenet300", method="snip").fingerprint()
+    prints = {builtin}
+    try:
+        for edit in ("", "# mended\n"):
+            own.write_text(
+                f"{edit}from sharpminima.catalogue.methods.search import SearchSettings, searched_method\n"
+                "SHARPMINIMA = [searched_method('own', print, SearchSettings, 'ours', 'scored')]\n"
+            )
+            plugins.use([own])
+            prints.add(TrainingJob(files.data, CPU, model="lenet300", method="own").fingerprint())
+            assert TrainingJob(files.data, CPU, model="lenet300", method="snip").fingerprint() == builtin
+    finally:
+        plugins.use([])
+    assert len(prints) == 3

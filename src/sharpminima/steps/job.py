@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from sharpminima.base.errors import DataError
 from sharpminima.catalogue.datasets import DATASETS
-from sharpminima.catalogue.models import MODELS
+from sharpminima.catalogue.models import MODELS, unlabelled
+from sharpminima.catalogue.plugins import bringing
 from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.data import ImageDataset, Split, load_prepared
 from sharpminima.nets.checkpoint import Checkpoint, state_sha256
@@ -71,10 +72,14 @@ class TrainingJob:
     def fingerprint(self, *inputs: Checkpoint) -> str:
         """Identifies settings and inputs, for the resume file.
 
-        The metadata of what a command has made tell its content; of one's own net the tensors are asked too.
+        The metadata of what a command has made tell its content; of one's own net the tensors are asked too. What an
+        edited plug-in had computed before is not gone on from.
         """
         own = [_tensors_sha256(checkpoint) for checkpoint in inputs if not _tells_its_content(checkpoint)]
-        text = json.dumps([self.facts, *(checkpoint.metadata for checkpoint in inputs), *own], sort_keys=True)
+        named = {"dataset": self.dataset.name, **{kind: self.facts.get(kind, "") for kind in ("model", "method")}}
+        versions = [plugin.version for plugin in bringing(*((kind, unlabelled(name)) for kind, name in named.items()))]
+        known = [self.facts, *(checkpoint.metadata for checkpoint in inputs), *own, *versions]
+        text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def build(self) -> nn.Module:
