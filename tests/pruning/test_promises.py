@@ -123,11 +123,11 @@ def test_masks_that_do_not_fit_are_refused_before_they_are_trained_with(
 ) -> None:
     """And before a resume file has them, from which they would come back when the method is mended."""
     file = ResumeFile(tmp_path / "resume.safetensors", fingerprint="x")
-    with pytest.raises(MethodError, match=f"^method mine: {says}"):
+    with pytest.raises(MethodError, match=f"^method 'mine': {says}"):
         mine(masks).prune(small_run(file), SETTINGS)
     assert not list(tmp_path.iterdir())
     sweep = swept_method("mine", returning(masks), SweepSettings, "Someone (2026)", "penalty")
-    with pytest.raises(MethodError, match=f"^method mine: {says}"):
+    with pytest.raises(MethodError, match=f"^method 'mine': {says}"):
         sweep.prune(small_run(file), SweepSettings(batch_size=20, epochs=1, recipe=RECIPE))
     assert not list(tmp_path.iterdir())
     mended = mine(exactly).prune(small_run(file), SETTINGS)
@@ -160,7 +160,7 @@ def test_a_method_is_held_to_its_dial_before_it_trains(
     dial: Dial, masks: Callable[[Run, float], Masks], says: str, tmp_path: Path
 ) -> None:
     file = ResumeFile(tmp_path / "resume.safetensors", fingerprint="x")
-    with pytest.raises(MethodError, match=f"^method mine: {says}"):
+    with pytest.raises(MethodError, match=f"^method 'mine': {says}"):
         mine(masks, dial).prune(small_run(file), SETTINGS)
     assert not list(tmp_path.iterdir())
 
@@ -207,7 +207,7 @@ def level_changed(**changes: Any) -> Callable[[Pruned], Pruned]:
     ],
 )
 def test_what_a_method_returns_is_held_to_its_entry(dial: Dial, change: Callable[[Pruned], Any], says: str) -> None:
-    with pytest.raises(MethodError, match=f"^method own: {says}"):
+    with pytest.raises(MethodError, match=f"^method 'own': {says}"):
         by_hand(change, dial).prune(small_run(), SETTINGS)
 
 
@@ -222,7 +222,7 @@ def test_what_it_returns_is_counted_over_all_weights() -> None:
 
 def test_a_search_returns_a_result() -> None:
     method = searched_method("mine", lambda *_: None, SearchSettings, "Someone (2026)", "scored")
-    with pytest.raises(MethodError, match=r"^method mine: its search returns a NoneType; return search_result"):
+    with pytest.raises(MethodError, match=r"^method 'mine': its search returns a NoneType; return search_result"):
         method.prune(small_run(), SETTINGS)
 
 
@@ -237,7 +237,7 @@ def test_masks_by_any_way_to_find_them_are_held_before_they_are_trained_with(tmp
 
     file = ResumeFile(tmp_path / "resume.safetensors", fingerprint="x")
     for masks, says in (*WRONG_MASKS, (more, "level 0.5: 403 weights survive, 402 asked for")):
-        with pytest.raises(MethodError, match=f"^method mine: {says}"):
+        with pytest.raises(MethodError, match=f"^method 'mine': {says}"):
             method(masks).prune(small_run(file), settings)
         assert not list(tmp_path.iterdir())
     assert method(first_alone).prune(small_run(), settings).levels[0.8].masks["3.weight"].all()
@@ -248,15 +248,15 @@ def test_a_criterion_is_named_with_its_method() -> None:
         return {"1.weight": candidate.weights()["1.weight"].abs()}
 
     method = criterion_method(Criterion("first", "Someone (2026)", of_the_first))
-    with pytest.raises(MethodError, match=r"^method first: criterion first: there are no scores for 3.weight; give"):
+    with pytest.raises(MethodError, match=r"^method 'first': criterion first: there are no scores for 3.weight; give"):
         method.prune(small_run(), method.settings(recipe=RECIPE))
 
 
 @pytest.mark.parametrize(
     ("method", "says"),
     [
-        (mine(more), "method mine: level 0.5: 403 weights survive, 402 asked for"),
-        (mine(lambda *_: None), "method mine: the masks are a NoneType"),
+        (mine(more), "method 'mine': level 0.5: 403 weights survive, 402 asked for"),
+        (mine(lambda *_: None), "method 'mine': the masks are a NoneType"),
         (
             mine(lambda run, _: {n: torch.zeros_like(m) for n, m in all_masks(run.model).items()}, "at most"),
             "no weight",

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from sharpminima.base.errors import PluginError
 from sharpminima.base.files import write_csv, write_json
 from sharpminima.base.names import CELL, CHECKPOINT, GRADUAL, RUN, level_name
 from sharpminima.base.progress import Progress
 from sharpminima.base.sums import note_sum
-from sharpminima.catalogue.brought import described
 from sharpminima.catalogue.methods import METHODS
 from sharpminima.catalogue.recipes import PspEntropySettings
 from sharpminima.nets.agreement import INIT, check_data, check_strategy
 from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.initial import load_initial
 from sharpminima.nets.resume import ResumeFile
-from sharpminima.pruning import Pruned, Run
+from sharpminima.pruning import Run
 from sharpminima.runtime.usage import usage_recorded
 from sharpminima.steps.job import Runtime, TrainingJob, recorded_entropy, recorded_net
 from sharpminima.study.schema import MethodSettings
@@ -47,7 +45,8 @@ def prune(
 
     Raises:
         CheckpointError: ``w0`` is no W0, or one of other data.
-        PluginError: the code of a plug-in's method raised, or returned other than a net for each level.
+        PluginError: the code of a plug-in's method raised.
+        MethodError: a method returned other than what its entry promises.
     """
     initial = load_initial(w0)
     check_strategy((w0, initial.metadata), INIT, "--init")
@@ -75,7 +74,6 @@ def prune(
     )
     with usage_recorded(record):
         pruned = METHODS[method.name].prune(run, method)
-        _check_pruned(method.name, pruned, levels)
         # Levels passed by one event share a state; the highest of them stands for all in retraining and plots.
         highest = {state.facts["event"]: level for level, state in sorted(pruned.levels.items())}
         write_csv(record / "history.csv", pruned.history, HISTORY_COLUMNS)
@@ -99,13 +97,3 @@ def prune(
                 folder / CHECKPOINT, states, masks=[state.masks], metadata=metadata, predictions=predictions
             )
     resume.remove()
-
-
-def _check_pruned(name: str, pruned: Any, levels: Sequence[float]) -> None:
-    if isinstance(pruned, Pruned) and set(pruned.levels) == set(levels):
-        return
-    what = f"levels {list(pruned.levels)}" if isinstance(pruned, Pruned) else type(pruned).__name__
-    raise PluginError(
-        f"{described('method', name)}: returned {what}; return sharpminima.pruning.Pruned with a LevelState for each "
-        f"of the levels {list(levels)}"
-    )

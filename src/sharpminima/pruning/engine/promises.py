@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from sharpminima.base.errors import AnalysisError, MethodError, blamed_on
+from sharpminima.catalogue.brought import described
 from sharpminima.catalogue.methods.method import Dial, Method
 from sharpminima.nets.masks import Masks, checked_masks, completed, count
 from sharpminima.pruning.engine.distribution import survivors_at
@@ -20,7 +21,7 @@ def prune(method: Method, run: Run, settings: Any) -> Pruned:
         MethodError: it returns something else than a state for each level, masks that do not fit the net, or other
             survivors than its dial promises; it is named.
     """
-    with blamed_on(f"method {method.name}"):
+    with blamed_on(described("method", method.name)):
         pruned = method.load()(replace(run, dial=method.dial), settings)
         if not isinstance(pruned, Pruned):
             raise MethodError(f"returns a {type(pruned).__name__}; return a sharpminima.pruning.Pruned")
