@@ -239,6 +239,16 @@ def test_an_unknown_method_names_those_there_are(tmp_path: Path) -> None:
         ({"experiments__2__transfer": None}, "fig6 shows transfers, and no experiment has one"),
         ({"focus": None}, "focus: fig2 to fig5 need one of the experiments with an analysis"),
         ({"focus": {"dataset": "digits", "model": "lenet300"}}, "focus: fig2 to fig5 need one of"),
+        ({"focus": {"dataset": "digits", "model": "lenet5", "method": "snip"}}, "focus: fig2 to fig5 need one of"),
+        ({"focus__method": "lobstr"}, "focus.method: 'lobstr' given, allowed: .*did you mean lobster"),
+        (
+            {"figures": ["fig1"], "focus": {"dataset": "mnist", "model": "resnet32"}},
+            "focus: resnet32 on mnist is none of the experiments; there are lenet300 on digits by lobster, lenet5 on",
+        ),
+        (
+            {"figures": ["fig1"], "focus": {"dataset": "digits", "model": "lenet5", "method": "snip"}},
+            "focus: lenet5 on digits by snip is none of the experiments; there are ",
+        ),
     ],
 )
 def test_inconsistent_studies_are_refused(tmp_path: Path, changes: dict, expected: str) -> None:

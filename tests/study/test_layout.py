@@ -110,6 +110,21 @@ def test_the_focus_is_an_experiment_with_an_analysis(tmp_path: Path) -> None:
     found = Layout(*load_config({"study": str(study)}))
     assert found.focus()[0].method.name == "lobster"
     assert [job.key["method"] for job in found.measurements()] == ["lobster"] * 5
+    assert "method" not in found.facts()["focus"], "the settings of studies that do not choose are what they were"
+
+
+def test_the_focus_chooses_among_methods(tmp_path: Path) -> None:
+    one = {"dataset": "digits", "model": "lenet300", "levels": [0.5]}
+    one |= {"strategies": {"rewind": {"seeds": "all"}}, "analysis": {}}
+    experiments = [{**one, "method": {"name": name}} for name in ("snip", "lobster")]
+    focus = {"dataset": "digits", "model": "lenet300"}
+    study = tmp_path / "two.yaml"
+    for chosen, shown in (({}, "snip"), ({"method": "lobster"}, "lobster")):
+        said = {"title": "t", "experiments": experiments, "figures": ["fig2"], "focus": focus | chosen}
+        study.write_text(yaml.safe_dump(said))
+        found = Layout(*load_config({"study": str(study)}))
+        assert found.focus()[0].method.name == shown
+        assert all(f"/{shown}/" in path for path in found.tables_of("fig2"))
 
 
 def test_an_analysis_measures_the_dense_net_where_it_is_asked_to(tmp_path: Path) -> None:

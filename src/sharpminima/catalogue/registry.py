@@ -51,7 +51,7 @@ class Registry(dict[str, Entry]):
         self[entry.name] = entry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a registry has no hash, which an optional setting takes of this
 class NameIn:
     """Marks a setting that names an entry of a registry as it is when the setting is read; faults are a ``Literal``'s.
 

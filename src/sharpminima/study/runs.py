@@ -140,7 +140,6 @@ class Runs:
 
     def focus(self) -> tuple[Experiment, dict[str, str]]:
         """The experiment that Fig. 2-5 show, and the wildcards, without the seed, of its analysis."""
-        assert self.study.focus is not None  # the study model demands it with these figures
-        net = (self.study.focus.dataset, self.study.focus.model)
-        experiment = next(e for e in self.study.experiments if (e.dataset, e.model) == net and e.analysis)
+        experiment = self.study.focused()
+        assert experiment is not None  # the study model demands it with these figures
         return experiment, {**experiment_key(experiment), "level": self.level_names(experiment)[-1]}

@@ -49,6 +49,7 @@ Level = Annotated[
     AfterValidator(checked_level),
 ]
 DatasetName = Annotated[str, NameIn(DATASETS)]
+MethodName = Annotated[str, NameIn(METHODS)]
 ModelName = Annotated[str, LabelledNameIn(MODELS, label=LABEL)]
 StrategyName = Annotated[str, NameIn(STRATEGIES)]
 FigureName = Annotated[str, NameIn(FIGURES)]
@@ -409,6 +410,19 @@ class Focus(Settings):
 
     dataset: DatasetName
     model: ModelName
+    method: MethodName | None = Field(
+        None,
+        exclude_if=lambda method: method is None,
+        description="null: the first of that dataset and model with an analysis",
+    )
+
+    def is_of(self, experiment: Experiment) -> bool:
+        """Whether an experiment has the dataset, the model and the method."""
+        named = (self.dataset, self.model, self.method or experiment.method.name)
+        return named == (experiment.dataset, experiment.model, experiment.method.name)
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.dataset}" + (f" by {self.method}" if self.method else "")
 
 
 class Study(Settings):
@@ -451,6 +465,9 @@ class Study(Settings):
         if faults := [(place, fault) for place in range(len(self.experiments)) for fault in self._faults_of(place)]:
             raise ValidationError.from_exception_data("Study", [_at_experiment(*fault) for fault in faults])
         self._check_figures()
+        if self.focus is not None and not any(map(self.focus.is_of, self.experiments)):
+            there = ", ".join(f"{e.model} on {e.dataset} by {e.method.name}" for e in self.experiments)
+            raise ValueError(f"focus: {self.focus} is none of the experiments; there are {there}")
         return self
 
     def _faults_of(self, place: int) -> Iterator[str]:
@@ -516,8 +533,8 @@ class Study(Settings):
         """Refuse figures of what the study does not have."""
         drawn = [FIGURES[name] for name in self.figures]
         if any(figure.needs(OfFocus) for figure in drawn):
-            able = [(e.dataset, e.model) for e in self.experiments if e.analysis]
-            if self.focus is None or (self.focus.dataset, self.focus.model) not in able:
+            able = [(e.dataset, e.model, e.method.name) for e in self.experiments if e.analysis]
+            if self.focused() is None:
                 raise ValueError(f"focus: fig2 to fig5 need one of the experiments with an analysis: {able}")
             for source in (source for figure in drawn for source in figure.reads.values()):
                 if isinstance(source, OfFocus) and not self._measures(source.analysis):
@@ -543,20 +560,23 @@ class Study(Settings):
         return tuple(seed for seed in self.seeds if seed in runs)
 
     def _measures(self, analysis: str) -> bool:
-        """Whether the first analysed experiment of the focus makes an analysis."""
-        return getattr(self._focused().analysis, analysis) is not None
+        """Whether the experiment of the focus makes an analysis."""
+        experiment = self.focused()
+        return experiment is not None and getattr(experiment.analysis, analysis) is not None
 
     def _measures_shown(self, source: OfFocus) -> bool:
         """Whether the analysis is made in the run that the figure shows, if it shows one: the first."""
-        experiment = self._focused()
+        experiment = self.focused()
+        assert experiment is not None  # what `_measures` says first
         runs = getattr(getattr(experiment.analysis, source.analysis), MADE_OF, "all")
         seeds = chosen(experiment.seeds, self.seeds)
         return source.runs == "all" or runs == "all" or seeds[0] in chosen(runs, seeds)
 
-    def _focused(self) -> Experiment:
-        """The first analysed experiment of the focus."""
-        net = (self.focus.dataset, self.focus.model) if self.focus else None
-        return next(e for e in self.experiments if (e.dataset, e.model) == net and e.analysis)
+    def focused(self) -> Experiment | None:
+        """The first analysed experiment of the focus; None: there is none."""
+        if self.focus is None:
+            return None
+        return next((e for e in self.experiments if e.analysis and self.focus.is_of(e)), None)
 
     def path_experiment(self) -> Experiment | None:
         """The experiment whose path the figure of that name shows: the first of DessiLBI."""
