@@ -84,3 +84,29 @@ def test_a_folder_without_studies_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     done = CliRunner().invoke(app, ["studies"])
     assert done.exit_code == 0
     assert done.output.startswith("there are no studies in workflow/studies; `sharpminima plan PATH` tells of one")
+
+
+def test_those_named_are_listed_by_name_or_path(checkout: Path) -> None:
+    shutil.move("workflow/studies/demo.yaml", "own.yaml")
+    own, short = list_studies([], ["own.yaml", "mnist-short"])
+    assert (own.name, own.title, short.name) == ("own", Layout(*read_config("own.yaml")).study.title, "mnist-short")
+    done = CliRunner().invoke(app, ["studies", "own.yaml"])
+    assert done.output.split()[0] == "own"
+    assert "mnist-short" not in done.output
+    (checkout / "own.yaml").write_text("title: 3\n")
+    with pytest.raises(ConfigError, match=r"own\.yaml: experiments: is missing"):
+        list_studies([], ["own.yaml"])
+    with pytest.raises(ConfigError, match="there is no such file"):
+        list_studies([], ["a/none.yaml"])
+
+
+def test_what_is_to_be_made_again_is_not_done(checkout: Path) -> None:
+    """Whoever is asked says what is; without, what is not there."""
+    layout = Layout(*read_config("mnist-short"))
+    made = [step.output for step in all_steps(layout, Costs(layout))]
+    for path in map(Path, made):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for due, said in ((set(), "done"), (set(made[-2:]), f"begun ({len(made) - 2} of {len(made)}, 2 stale)")):
+        (study,) = list_studies([], ["mnist-short"], due=lambda _, due=due: due)
+        assert study.state == said

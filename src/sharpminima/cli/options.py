@@ -1,6 +1,7 @@
 """What commands share: their options, and the study that these name."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -122,6 +123,22 @@ def layout_of(study: str | None, config: str | None = None) -> "Layout":
     return Layout(*read_config(study, config))
 
 
+def warn_of_stale(layout: "Layout", read: Iterable[str], config: str | None = None) -> None:
+    """Say which of the results that a command is about to read are not of the study as it is now.
+
+    Args:
+        read: their paths.
+        config: what a rule of Snakemake has handed to the command, which then reads what has just been made.
+    """
+    from sharpminima.tracking import stale
+
+    if config is None and (message := stale(layout, read)):
+        typer.echo(f"warning: {message}", err=True)
+
+
 def checkpoints_of(study: str | None, config: str | None) -> list[Path]:
     """All checkpoints of a study: too many for a command line, which a system cuts off at 128 KiB."""
-    return [Path(path) for path in layout_of(study, config).checkpoints()]
+    layout = layout_of(study, config)
+    paths = layout.checkpoints()
+    warn_of_stale(layout, paths, config)
+    return [Path(path) for path in paths]

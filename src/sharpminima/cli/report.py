@@ -7,7 +7,15 @@ import typer
 
 from sharpminima.base.errors import ConfigError
 from sharpminima.catalogue.figures import FIGURES
-from sharpminima.cli.options import Checkpoints, ConfigText, OutFile, StudyName, checkpoints_of, layout_of
+from sharpminima.cli.options import (
+    Checkpoints,
+    ConfigText,
+    OutFile,
+    StudyName,
+    checkpoints_of,
+    layout_of,
+    warn_of_stale,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +143,10 @@ def claims(
     study: StudyName = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="A table, without the other readings.")] = False,
 ) -> None:
-    """Print the paper's claims, what a study measured, and the verdicts."""
+    """Print the paper's claims, what a study measured, and the verdicts.
+
+    A warning names the tables that are not of the study as it is now.
+    """
     from sharpminima.base.files import read_json
 
     layout = layout_of(study)
@@ -144,6 +155,7 @@ def claims(
         raise ConfigError(
             f"{numbers}: is missing; `snakemake --cores all --config study={layout.config.study} -- numbers` makes it"
         )
+    warn_of_stale(layout, [str(numbers), *layout.numbers_job().inputs])
     from sharpminima.report.claims import as_markdown, as_text, settings_text  # once there is a checkout, and a study
 
     found = read_json(numbers)
@@ -159,6 +171,7 @@ def explore(
 ) -> None:
     """Write one HTML file of a finished study, to look through: charts that filter and turn, claims, origins."""
     layout = layout_of(study, config)
+    warn_of_stale(layout, layout.explore_job().inputs, config)
     from sharpminima.explore import write_page  # once there is a checkout, and a study in it
 
     typer.echo(write_page(layout))
@@ -199,6 +212,7 @@ def provenance(
     if write:
         write_chains(layout, figure)
         return
-    for name in figure:
-        origins = chain(layout, name)
+    chains = [chain(layout, name) for name in figure]
+    warn_of_stale(layout, [path for job in layout.ancestry(*figure) for path in job.outputs], config)
+    for origins in chains:
         typer.echo(json.dumps(origins, indent=2, sort_keys=True) if as_json else "\n".join(lines(origins)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpminima.base.errors import ConfigError
-from sharpminima.cli.options import known_studies, layout_of
+from sharpminima.cli.options import known_studies, layout_of, warn_of_stale
 
 if TYPE_CHECKING:
     from sharpminima.doctor import Finding
@@ -59,8 +59,10 @@ def _came_to() -> dict[str, list[str]]:
 
     if not CONFIG_FILE.is_file() or not (STUDIES / f"{BY_PUBLISHED_RECIPES}.yaml").is_file():
         return {}
-    table = Path(layout_of(BY_PUBLISHED_RECIPES).table("published"))
+    layout = layout_of(BY_PUBLISHED_RECIPES)
+    table = Path(layout.table("published"))
     if table.is_file():
+        warn_of_stale(layout, [str(table)])
         check_sum(table)
     else:
         table = Path(MEASURED_BY_PUBLISHED_RECIPES)
@@ -82,13 +84,24 @@ def _shown(value: object) -> object:
 
 
 @commands.command()
-def studies() -> None:
-    """List the studies: jobs, hours, whether they are done, begun or tracked, and what each is about."""
+def studies(
+    study: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Those to list: a study in workflow/studies, or the path of one.  [default: all in workflow/studies]",
+            autocompletion=known_studies,
+        ),
+    ] = None,
+) -> None:
+    """List the studies: jobs, hours, whether they are done, begun or tracked, and what each is about.
+
+    Done is what Snakemake would not do again; of one that is begun, a few seconds go into asking it.
+    """
     from sharpminima.study.listing import describe_studies, list_studies
-    from sharpminima.tracking import tracked_studies
+    from sharpminima.tracking import due, tracked_studies
 
     tracked = tracked_studies() if Path("dvc.yaml").is_file() else []
-    typer.echo(describe_studies(list_studies(tracked)))
+    typer.echo(describe_studies(list_studies(tracked, study or (), due=due)))
 
 
 @commands.command()
@@ -105,15 +118,20 @@ def plan(
         Path, typer.Option("--profile", help="The profile whose group-components say what shares a job.")
     ] = Path("profiles/slurm"),
 ) -> None:
-    """Tell how many jobs a cluster gets from a study, how long they take, and the disk they need."""
+    """Tell how many jobs a cluster gets from a study, how long they take, and the disk they need.
+
+    To do is what Snakemake would do: results of settings since edited, and of interrupted jobs, are to be made again.
+    """
     from sharpminima.report.claims import read_ledger
     from sharpminima.study.costs import MEASURED, Costs, Throughput
     from sharpminima.study.plan import describe, make_plan, read_components
+    from sharpminima.tracking import due
 
     layout = layout_of(study)
     read_ledger(layout.study.ledger)
     costs = Costs(layout, Throughput.from_benchmark(throughput) if throughput else MEASURED)
-    typer.echo(describe(make_plan(layout, costs, read_components(profile)), layout, costs))
+    components = read_components(profile)
+    typer.echo(describe(make_plan(layout, costs, components, due(layout)), layout, costs))
 
 
 @commands.command()

@@ -208,13 +208,14 @@ class Layout(Runs, Paths):
 
     def analysis_jobs(self) -> list[Job]:
         """The jobs that make the tables."""
-        jobs = list(self.measurements())
+        tables = Job("table", tuple(self.checkpoints()), (self.table("results"), self.table("density")))
+        return [*self.measurements(), tables, self.numbers_job()]
+
+    def numbers_job(self) -> Job:
+        """The job that draws the numbers of the study from its tables."""
         measured = [path for tables in self.summarised_tables().values() for path in tables]
-        results = self.table("results")
-        jobs.append(Job("table", tuple(self.checkpoints()), (results, self.table("density"))))
-        read = (results, *measured, *self.transfer_tables(), self.study.ledger)
-        jobs.append(Job("numbers", read, (self.numbers(), self.metrics()), self.facts()))
-        return jobs
+        read = (self.table("results"), *measured, *self.transfer_tables(), self.study.ledger)
+        return Job("numbers", read, (self.numbers(), self.metrics()), self.facts())
 
     def measurements(self) -> Iterator[Job]:
         """Each job that measures a G and a 1-S, and maybe the dense net of their run."""

@@ -1,6 +1,6 @@
 """The studies of a checkout: what each is for, how large it is, and how far it has come."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from sharpminima.base.errors import ConfigError
 from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import Layout
 from sharpminima.study.paths import STAGES
-from sharpminima.study.plan import all_steps
+from sharpminima.study.plan import PlannedStep, all_steps
 from sharpminima.study.read import STUDIES, read_config
 
 
@@ -19,7 +19,7 @@ class Listed:
     name: str
     title: str
     jobs: int  # of all its steps, those that are done included
-    done: int  # of them: their first file is there
+    done: int  # of them: they need not be made
     hours: float  # expected of all steps, on one thread of the CPU that costs were measured on
     state: str
 
@@ -29,40 +29,60 @@ def study_names() -> list[str]:
     return sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
-def list_studies(tracked: Collection[str]) -> list[Listed]:
+def _not_there(_: Layout) -> None:
+    """What is to be made where nobody is asked: what is not there."""
+
+
+Due = Callable[[Layout], Collection[str] | None]
+"""The files of a study that are to be made (`sharpminima.tracking.due`); None: those that are not there."""
+
+
+def list_studies(tracked: Collection[str], named: Sequence[str] = (), *, due: Due = _not_there) -> list[Listed]:
     """Every study in `STUDIES`, in the order of their names; nothing is computed or loaded.
 
     Args:
         tracked: names of those whose results DVC keeps.
+        named: these studies instead, by name or path.
+        due: says what of a study is to be made.
 
     Raises:
-        ConfigError: there is no ``config.yaml`` here.
+        ConfigError: there is no ``config.yaml`` here, or one of those named is no study or has faults.
     """
+    if named:
+        return [_described(Layout(*read_config(name)), tracked, due) for name in named]
     if not study_names():
         read_config()  # says what is wrong with this folder
-    return [_listed(name, name in tracked) for name in study_names()]
+    return [_listed(name, tracked, due) for name in study_names()]
 
 
-def _listed(name: str, is_tracked: bool) -> Listed:
+def _listed(name: str, tracked: Collection[str], due: Due) -> Listed:
     try:
         layout = Layout(*read_config(name))
     except ConfigError:
         if not Path("config.yaml").is_file():
             raise
         return Listed(name, "", 0, 0, 0.0, f"has faults; `sharpminima plan {name}` names them")
+    return _described(layout, tracked, due)
+
+
+def _described(layout: Layout, tracked: Collection[str], due: Due) -> Listed:
     steps = all_steps(layout, Costs(layout))
-    done = sum(Path(step.output).exists() for step in steps)
+    pending = due(layout)
+    left = [step for step in steps if step.is_left(pending)]
     hours = sum(step.cost.expected_s for step in steps) / 3600
-    return Listed(name, layout.study.title, len(steps), done, hours, _state(layout, done, len(steps), is_tracked))
+    state = _state(layout, left, len(steps), is_tracked=layout.name in tracked)
+    return Listed(layout.name, layout.study.title, len(steps), len(steps) - len(left), hours, state)
 
 
-def _state(layout: Layout, done: int, jobs: int, is_tracked: bool) -> str:
+def _state(layout: Layout, left: list[PlannedStep], jobs: int, *, is_tracked: bool) -> str:
     recorded = any(Path(f"{layout.stage_folder(stage)}.dvc").is_file() for stage in STAGES)
     kept = "tracked" if is_tracked else "tracked as far as it is" if recorded else ""
-    if done == jobs:
+    if not left:
         return "done, tracked" if is_tracked else "done"
-    if done:
-        return f"begun ({done} of {jobs})" + (f", {kept}" if kept else "")
+    stale = sum(step.is_made for step in left)
+    if len(left) < jobs or stale:
+        begun = f"begun ({jobs - len(left)} of {jobs}" + (f", {stale} stale)" if stale else ")")
+        return begun + (f", {kept}" if kept else "")
     return f"{kept}: dvc pull" if kept else "not begun"
 
 

@@ -1,7 +1,7 @@
 """What a study will take on a cluster: jobs, hours and disk, known from its config and from measurements."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,32 @@ class PlannedStep:
     cost: Cost
     output: str  # the first of its files
 
+    def is_left(self, due: Collection[str] | None) -> bool:
+        """Whether it is to be made.
+
+        Args:
+            due: the files that Snakemake would make (`sharpminima.tracking.due`); None: those that are not there.
+        """
+        return not self.is_made if due is None else self.output in due
+
+    @property
+    def is_made(self) -> bool:
+        """Whether its file is there, be it of other settings."""
+        return Path(self.output).exists()
+
 
 @dataclass(frozen=True)
 class Plan:
     """The steps of a study that are not done, and the jobs that they make."""
 
     steps: list[PlannedStep]
-    done: int  # steps whose output is there
+    done: int  # steps that need not be made
     jobs: Counter[str]  # kind -> jobs to submit
+
+    @property
+    def stale(self) -> int:
+        """How many of the steps are there, and to be made again."""
+        return sum(step.is_made for step in self.steps)
 
     def hours(self, kind: str | None = None, *, gpu: bool | None = None) -> tuple[float, float]:
         """Expected and at most, of one kind or all, of those that hold a GPU slot, do not, or all."""
@@ -89,14 +107,15 @@ def read_components(profile: Path) -> dict[str, int]:
     return components
 
 
-def make_plan(layout: Layout, costs: Costs, components: Mapping[str, int]) -> Plan:
-    """The plan of what is left to do; a file that is there counts as done, however old.
+def make_plan(layout: Layout, costs: Costs, components: Mapping[str, int], due: Collection[str] | None = None) -> Plan:
+    """The plan of what is left to do.
 
     Args:
         components: see `read_components`.
+        due: see `PlannedStep.is_left`.
     """
     every = all_steps(layout, costs)
-    left = [step for step in every if not Path(step.output).exists()]
+    left = [step for step in every if step.is_left(due)]
     sizes = Counter((step.kind, step.group, step.group.format(**step.key)) for step in left if step.group != LOCAL)
     jobs: Counter[str] = Counter()
     for (kind, group, _), size in sizes.items():
@@ -111,8 +130,10 @@ def describe(plan: Plan, layout: Layout, costs: Costs) -> str:
     for kind, count in kinds.items():
         jobs = str(plan.jobs[kind]) if kind in plan.jobs else LOCAL
         rows.append((kind, jobs, str(count), *_hours(plan.hours(kind))))
+    stale = f", {plan.stale} stale: of other settings, inputs or code, or interrupted" if plan.stale else ""
     lines = [
         f"{layout.name}: {plan.jobs.total()} jobs to submit, {plan.done} of {plan.done + len(plan.steps)} steps done"
+        f"{stale}"
     ]
     lines += [f"  {row[0]:<10}" + "".join(f"{value:>10}" for value in row[1:]) for row in rows]
     for title, gpu in (("with a GPU slot", True), ("without", False)):

@@ -6,6 +6,7 @@ Snakemake's notes (`write_record`) and given back to Snakemake where DVC has put
 """
 
 from sharpminima.tracking._adopt import adopt, data_to_make_first
+from sharpminima.tracking._due import due, stale
 from sharpminima.tracking._locks import dvc_at_work, hold, snakemake_is_at_work
 from sharpminima.tracking._record import write_record, write_settings
 from sharpminima.tracking._restore import restore
@@ -15,10 +16,12 @@ from sharpminima.tracking._unnoted import unnoted
 __all__ = [
     "adopt",
     "data_to_make_first",
+    "due",
     "dvc_at_work",
     "hold",
     "restore",
     "snakemake_is_at_work",
+    "stale",
     "track",
     "track_finished",
     "track_without_nets",

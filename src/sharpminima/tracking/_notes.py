@@ -1,5 +1,6 @@
 """Snakemake's notes on what made a file, through its own persistence layer."""
 
+from collections.abc import Iterable
 from typing import Any, Literal, TypedDict
 
 from sharpminima.base.errors import SharpminimaError
@@ -51,6 +52,10 @@ class Notes:
             "shellcmd": note["shellcmd"],
             "endtime": note["endtime"],
         }
+
+    def interrupted(self, paths: Iterable[str]) -> list[str]:
+        """Those of the paths that a job has begun to make, and not ended."""
+        return sorted(self._files._filter_incomplete_keys(paths))
 
     def write(self, path: str, made: Made, checksums: dict[str, str], mtime_ns: int) -> None:
         """Note that ``path``, of that time, was made so, out of inputs with these SHA-256."""

@@ -93,12 +93,16 @@ def _fetch(missing: Sequence[str]) -> None:
         except (DataIndexDirError, DvcException, FileNotFoundError, SharpminimaError):
             lost.append(path)
     if lost:
-        named = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
         raise SharpminimaError(
-            f"{named}: tracked by DVC, but neither here, nor in its cache, nor in its default remote; `dvc pull` from "
-            "a remote that has them (`dvc remote list`; `git checkout -- data/store` brings back what git has), or "
-            "make them again with `snakemake`, which trains"
+            f"{named(lost)}: tracked by DVC, but neither here, nor in its cache, nor in its default remote; "
+            "`dvc pull` from a remote that has them (`dvc remote list`; `git checkout -- data/store` brings back what "
+            "git has), or make them again with `snakemake`, which trains"
         )
+
+
+def named(paths: Sequence[str]) -> str:
+    """Files in a message: the first few, and how many more there are."""
+    return ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
 
 
 def _check_object(path: str, copy: Path, info: Mapping[str, Any]) -> None:
