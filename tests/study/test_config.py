@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sharpminima.base.files import read_json
 from sharpminima.catalogue.models import MODELS
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import options
+from sharpminima.study.owner import note_owner
 from sharpminima.study.read import STUDIES, load_config, parse_settings, study_schema
 from sharpminima.study.schema import Config, Study
 
@@ -121,6 +123,50 @@ def test_a_study_may_not_write_into_the_results_of_another(tmp_path: Path) -> No
         load_config({"study": str(target)})
     load_config({"study": "workflow/studies/demo.yaml"})
     load_config({"study": str(target), "results": "elsewhere"})
+
+
+def test_two_studies_of_one_file_name_do_not_share_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    for folder in ("a", "b"):
+        (project / folder).mkdir(parents=True)
+        demo_with(tmp_path).rename(project / folder / "mine.yaml")
+    monkeypatch.chdir(project)
+    a, b = ({"study": f"{folder}/mine.yaml"} for folder in ("a", "b"))
+    for study in (a, b):
+        load_config(study)
+    note_owner(Path("a/mine.yaml"), Path("results/mine"))
+    fault = r"study: b/mine\.yaml would write into results/mine, which has the results of .*/a/mine\.yaml .*; rename it"
+    with pytest.raises(ConfigError, match=fault):
+        load_config(b)
+    load_config(b | {"results": "elsewhere"})
+    for study in (a, a | {"study": "./a/mine.yaml"}, a | {"study": str(Path("a/mine.yaml").absolute())}):
+        load_config(study)
+    shutil.copytree(project, tmp_path / "copied")
+    for folder in (project.rename(tmp_path / "moved"), tmp_path / "copied"):
+        monkeypatch.chdir(folder)
+        load_config(a)
+        with pytest.raises(ConfigError, match=rf"has the results of {folder}/a/mine\.yaml"):
+            load_config(b)
+    Path("a").rename("c")
+    load_config({"study": "c/mine.yaml"})
+    note_owner(Path("c/mine.yaml"), Path("results/mine"))
+    with pytest.raises(ConfigError, match=r"/c/mine\.yaml"):
+        load_config(b)
+
+
+def test_projects_that_share_a_folder_of_results_do_not_share_those_of_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"study": "mine.yaml", "results": str(tmp_path / "results")}
+    for project in ("one", "two"):
+        (tmp_path / project).mkdir()
+        demo_with(tmp_path).rename(tmp_path / project / "mine.yaml")
+    monkeypatch.chdir(tmp_path / "one")
+    note_owner(Path("mine.yaml"), tmp_path / "results/mine")
+    load_config(shared)
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(ConfigError, match=r"has the results of .*/one/mine\.yaml"):
+        load_config(shared)
 
 
 def test_a_study_has_a_name_that_can_stand_in_paths(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from sharpminima.report.claims import read_ledger
 from sharpminima.study import jobs
 from sharpminima.study.costs import Costs
 from sharpminima.study.jobs import NUMBERS_CODE, PAPER_CODE, PUBLISHED_CODE, RANKING_CODE, Layout
+from sharpminima.study.owner import note_owner
 from sharpminima.study.paths import PAPER_SOURCES, PUBLISHED_ERRORS
 from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_by_numbers
-from sharpminima.study.read import load_config
+from sharpminima.study.read import load_config, study_file
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.schema import MADE_OF
 from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold, unnoted
@@ -74,6 +75,7 @@ onstart:
     planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
     if message := dvc_at_work() or data_to_make_first(LAYOUT, planned) or hold(LAYOUT.root):
         raise WorkflowError(message)
+    note_owner(study_file(CONFIG.study), Path(LAYOUT.root))
 
 
 # Without a trap the shell dies of the SIGTERM that Slurm sends to the whole job, and Slurm kills what is left of the step at

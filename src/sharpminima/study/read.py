@@ -12,11 +12,13 @@ from sharpminima.base.yaml_input import parse_yaml, read_yaml
 from sharpminima.catalogue import plugins
 from sharpminima.study.expand import allow_lists, expand
 from sharpminima.study.faults import nearest, validated
+from sharpminima.study.owner import RECORD, other_owner
 from sharpminima.study.schema import CLAIMS, Config, Study
 
 CONFIG_FILE = Path("config.yaml")
 STUDIES = Path("workflow/studies")
 _SUFFIXES = (".yaml", ".yml")
+_RENAME = "rename it, or name another folder of results"
 _PATH = re.compile(r"\S*[./\\]\S*")  # what was meant as a file, rather than as settings
 
 
@@ -37,7 +39,7 @@ def load_config(
     named = study_origin or f"{origin}: study"
     study = None
     name = config.get("study", Config.model_fields["study"].default)
-    path = Path(name) if str(name).endswith(_SUFFIXES) else STUDIES / f"{name}.yaml"
+    path = study_file(str(name))
     namesake = STUDIES / f"{path.stem}.yaml"
     elsewhere = checked is not None and checked.results != Config.model_fields["results"].default
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", path.stem):
@@ -46,9 +48,11 @@ def load_config(
             "a letter or digit first"
         )
     elif _is_file(namesake) and _is_file(path) and not path.samefile(namesake) and not elsewhere:
+        faults.append(f"{named}: {path} would write into the results of {namesake}, whose name it has; {_RENAME}")
+    elif checked is not None and _is_file(path) and (owner := other_owner(path, Path(checked.results, path.stem))):
         faults.append(
-            f"{named}: {path} would write into the results of {namesake}, whose name it has; rename it, or "
-            "name another folder of results"
+            f"{named}: {path} would write into {checked.results}/{path.stem}, which has the results of {owner} "
+            f"({RECORD} there leads to it); {_RENAME}"
         )
     if _is_file(path):
         value, places = expand(read_yaml(path))
@@ -65,6 +69,15 @@ def load_config(
         # A fault of what several experiments share is one fault.
         raise ConfigError("the config has faults:\n" + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults)))
     return checked, study
+
+
+def study_file(name: str) -> Path:
+    """The file of a study that is given by its name or its path.
+
+    >>> study_file("demo").as_posix(), study_file("own/mine.yaml").as_posix()
+    ('workflow/studies/demo.yaml', 'own/mine.yaml')
+    """
+    return Path(name) if name.endswith(_SUFFIXES) else STUDIES / f"{name}.yaml"
 
 
 def _why_not(name: str, path: Path) -> str:
