@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from sharpminima import tracking
 from sharpminima.base.errors import CheckpointError, SharpminimaError
 from sharpminima.base.stop import STOP, Stopped
 from sharpminima.catalogue import plugins
@@ -20,7 +22,7 @@ from sharpminima.catalogue.models import MODELS, Model
 from sharpminima.catalogue.recipes import RecipeSettings
 from sharpminima.cli import app
 from sharpminima.data import load_prepared
-from sharpminima.nets.checkpoint import load_checkpoint
+from sharpminima.nets.checkpoint import load_checkpoint, save_checkpoint
 from sharpminima.nets.evaluation import evaluate
 from sharpminima.nets.masks import count, sparsity
 from sharpminima.nets.models import build_model
@@ -255,6 +257,175 @@ def test_an_interrupted_cell_goes_on_with_its_next_replica(
     monkeypatch.setattr(retrain, "fit", lambda *given: (started.append(1), original(*given))[1])
     retrain.retrain(*arguments, tmp_path / "cut", CPU)
     assert len(started) == 4  # two finished, one cut off, one more
+    for name in ("checkpoint.safetensors", "history.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+def set_aside(folder: Path) -> None:
+    """As Snakemake's start does it, and then Snakemake with the outputs of a job."""
+    tracking.set_aside([str(folder / name) for name in ("checkpoint.safetensors", "history.csv")])
+    for name in ("checkpoint.safetensors", "history.csv"):
+        (folder / name).unlink()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The places of the draws that are trained from here on."""
+    trained: list[int] = []
+    original = retrain.fit
+
+    def counting(*given: object) -> object:
+        assert isinstance(given[4], tuple)
+        trained.append(given[4][1])
+        return original(*given)
+
+    monkeypatch.setattr(retrain, "fit", counting)
+    return trained
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["reinit", "random-structure"])
+@pytest.mark.parametrize("weights", ["all", "first", "none"])
+def test_more_draws_leave_those_that_were_trained(
+    run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, weights: str
+) -> None:
+    arguments = (digits, run / "init", gradual(run, "50"), strategy)
+    for number in (2, 3):
+        retrain.retrain(*arguments, number, RECIPE, tmp_path / f"{number}", CPU, weights=weights)
+    grown = tmp_path / "grown"
+    shutil.copytree(tmp_path / "2", grown)
+    spent = read_usage(grown)["wall_s"]
+    trained = counted(monkeypatch)
+    for number, expected in ((3, [2]), (2, [])):
+        trained.clear()
+        set_aside(grown)
+        retrain.retrain(*arguments, number, RECIPE, grown, CPU, weights=weights)
+        assert trained == expected
+        for name in ("checkpoint.safetensors", "history.csv"):
+            assert (grown / name).read_bytes() == (tmp_path / f"{number}" / name).read_bytes()
+        assert read_usage(grown)["wall_s"] > spent
+        assert len(list(grown.iterdir())) == 3
+
+
+def other_settings(given: dict[str, object], _: Path) -> None:
+    given["settings"] = RECIPE.model_copy(update={"lr": 0.01})
+
+
+def other_compaction(given: dict[str, object], _: Path) -> None:
+    given["runtime"] = job.Runtime("cpu", 1, compaction=False)
+
+
+def younger_inputs(given: dict[str, object], _: Path) -> None:
+    os.utime(str(given["w0"]))
+
+
+def other_masks(given: dict[str, object], _: Path) -> None:
+    """Another structure, in a file that is as old as the first."""
+    path = Path(str(given["pruned"]))
+    cell = load_checkpoint(path)
+    assert cell.masks is not None
+    states, masks = copy.deepcopy(cell.states), copy.deepcopy(cell.masks)
+    name, mask = next(iter(masks[0].items()))
+    place = tuple(mask.nonzero()[0].tolist())
+    mask[place], states[0][name][place] = False, 0.0
+    stat = path.stat()
+    save_checkpoint(path, states, masks=masks, metadata=cell.metadata)
+    os.utime(path, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+
+
+def damaged(_: dict[str, object], folder: Path) -> None:
+    path = folder / ".checkpoint.safetensors.before.part"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    stat = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+
+
+def kept_without_weights(given: dict[str, object], _: Path) -> None:
+    given["weights"] = "all"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changed", [other_settings, other_compaction, younger_inputs, other_masks, damaged, kept_without_weights]
+)
+def test_draws_of_another_making_are_trained_anew(
+    run: Path,
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: Callable[[dict[str, object], Path], None],
+) -> None:
+    for name, source in (("init", run / "init"), ("pruned", gradual(run, "50"))):
+        shutil.copy2(source, tmp_path / name)
+    given: dict[str, object] = {"w0": tmp_path / "init", "pruned": tmp_path / "pruned", "weights": "none"}
+    given |= {"data": digits, "strategy_name": "reinit", "settings": RECIPE, "runtime": CPU}
+    cell = tmp_path / "cell"
+    retrain.retrain(**given, replicas=1, out=cell)
+    set_aside(cell)
+    changed(given, cell)
+    trained = counted(monkeypatch)
+    retrain.retrain(**given, replicas=2, out=cell)
+    assert trained == [0, 1]
+    retrain.retrain(**given, replicas=2, out=tmp_path / "anew")
+    for name in ("checkpoint.safetensors", "history.csv"):
+        assert (cell / name).read_bytes() == (tmp_path / "anew" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interrupted_cell_goes_on_with_more_or_fewer_draws(
+    run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (digits, run / "init", gradual(run, "50"), "reinit")
+    for number in (1, 4):
+        retrain.retrain(*arguments, number, RECIPE, tmp_path / f"{number}", CPU)
+    original, started = retrain.fit, []
+
+    def failing(*given: object) -> object:
+        assert isinstance(given[4], tuple)
+        started.append(given[4][1])
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return original(*given)
+
+    monkeypatch.setattr(retrain, "fit", failing)
+    with pytest.raises(KeyboardInterrupt):
+        retrain.retrain(*arguments, 3, RECIPE, tmp_path / "cut", CPU)
+    shutil.copytree(tmp_path / "cut", tmp_path / "fewer")
+    for number, folder, places in ((4, "cut", [2, 3]), (1, "fewer", [])):
+        started[:] = [None] * 3
+        retrain.retrain(*arguments, number, RECIPE, tmp_path / folder, CPU)
+        assert started[3:] == places
+        for name in ("checkpoint.safetensors", "history.csv"):
+            assert (tmp_path / f"{number}" / name).read_bytes() == (tmp_path / folder / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_interrupted_cell_that_took_draws_over_goes_on_with_the_next(
+    run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """What is finished has its place by the draws before it: without these it is not gone on from."""
+    arguments = (digits, run / "init", gradual(run, "50"), "reinit")
+    retrain.retrain(*arguments, 3, RECIPE, tmp_path / "whole", CPU)
+    retrain.retrain(*arguments, 1, RECIPE, tmp_path / "cut", CPU)
+    set_aside(tmp_path / "cut")
+    trained = counted(monkeypatch)
+    counting = retrain.fit
+
+    def failing(*given: object) -> object:
+        if trained:
+            raise KeyboardInterrupt
+        return counting(*given)
+
+    monkeypatch.setattr(retrain, "fit", failing)
+    with pytest.raises(KeyboardInterrupt):
+        retrain.retrain(*arguments, 3, RECIPE, tmp_path / "cut", CPU)
+    if lost:
+        (tmp_path / "cut/.history.csv.before.part").unlink()
+    monkeypatch.setattr(retrain, "fit", counting)
+    retrain.retrain(*arguments, 3, RECIPE, tmp_path / "cut", CPU)
+    assert trained == [1, *([0, 1, 2] if lost else [2])]
     for name in ("checkpoint.safetensors", "history.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
 

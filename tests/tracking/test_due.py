@@ -7,7 +7,7 @@ import pytest
 from sharpminima.base.files import write_text
 from sharpminima.study.jobs import Layout
 from sharpminima.study.read import load_config
-from sharpminima.tracking import _due, due, stale
+from sharpminima.tracking import _due, due, set_aside, stale
 
 ROOT = Path(__file__).parents[2]
 HEAD = "output_file\tdate\trule\tlog-file(s)\tstatus\tplan"
@@ -65,3 +65,19 @@ def test_what_is_pending_and_read_is_named(asked: list[tuple[str, ...]], tiny: L
     assert said is not None
     assert said.startswith(f"{tiny.numbers()}: not of the study tiny as it is now")
     assert stale(tiny, [tiny.table("results")]) is None
+
+
+def test_a_cell_is_set_aside_whole(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("checkpoint.safetensors", "history.csv")]
+    second = [tmp_path / f".{path.name}.before.part" for path in paths]
+    for text in ("first", "second"):
+        for path in paths:
+            path.unlink(missing_ok=True)
+            write_text(path, text)
+        set_aside(map(str, paths))
+        assert [path.read_text() for path in second] == [text, text]
+    for path in paths:
+        path.unlink()  # by Snakemake, of a run that was killed then
+    write_text(paths[0], "third")
+    set_aside(map(str, paths))
+    assert [path.read_text() for path in second] == ["second", "second"], "they stay as they are, and together"

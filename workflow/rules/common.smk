@@ -26,7 +26,7 @@ from sharpminima.study.plugged import as_options, used_by, used_by_figure, used_
 from sharpminima.study.read import load_config, study_file
 from sharpminima.study.runs import experiment_key
 from sharpminima.study.schema import MADE_OF
-from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold, unnoted
+from sharpminima.tracking import adopt, data_to_make_first, dvc_at_work, hold, set_aside, unnoted
 
 try:
     for file in workflow.configfiles:
@@ -76,6 +76,9 @@ onstart:
     if message := dvc_at_work() or data_to_make_first(LAYOUT, planned) or hold(LAYOUT.root):
         raise WorkflowError(message)
     note_owner(study_file(CONFIG.study), Path(LAYOUT.root))
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "retrain":
+            set_aside(job.output)  # else it is removed before its draws can be taken over
 
 
 # Without a trap the shell dies of the SIGTERM that Slurm sends to the whole job, and Slurm kills what is left of the step at

@@ -10,6 +10,15 @@ DENSE = "dense"
 REWIND = "rewind"  # the strategy whose nets are 1-S
 
 
+def aside(file: str) -> str:
+    """The name that a file of a cell has while the cell is made again; one that DVC passes over.
+
+    >>> aside(HISTORY)
+    '.history.csv.before.part'
+    """
+    return f".{file}.before.part"
+
+
 FINEST_LEVEL = 1e-6
 """The smallest level, the largest's distance from 1, and the smallest between two: four decimals of a percentage."""
 

@@ -37,8 +37,12 @@ _KB = 1024 if sys.platform == "darwin" else 1  # getrusage counts bytes there, K
 
 
 @contextlib.contextmanager
-def usage_recorded(folder: Path) -> Iterator[None]:
+def usage_recorded(folder: Path, *, goes_on: bool = False) -> Iterator[None]:
     """Add what the block takes to ``folder/usage.json``; after a finished job it begins anew.
+
+    Args:
+        folder: of the job's files.
+        goes_on: what a finished job has made is a part of what this one makes, and so is what it took.
 
     An attempt that is killed without a chance to say so (SIGKILL) is missing from the sums; one that is stopped by
     SIGTERM or fails is not.
@@ -52,7 +56,7 @@ def usage_recorded(folder: Path) -> Iterator[None]:
     finally:
         cuda = torch.cuda.is_initialized()
         wall_s = time.perf_counter() - wall
-        total = _Sum(_earlier(path))
+        total = _Sum(_earlier(path, finished_too=goes_on))
         total.add("wall_s", wall_s)
         total.add("cpu_s", _cpu_seconds() - before)
         total.add("gpu_s", wall_s if cuda else 0.0)
@@ -81,13 +85,13 @@ class _Sum:
         self.values[name] = round(max(self.values.get(name, 0.0), value), 1)
 
 
-def _earlier(path: Path) -> dict[str, Any]:
+def _earlier(path: Path, *, finished_too: bool) -> dict[str, Any]:
     """Of the attempts before this one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {} if values.get("finished", True) else values
+    return values if finished_too or not values.get("finished", True) else {}
 
 
 def _cpu_seconds() -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,8 @@ class TrainingJob:
             return self.runtime.replica_strategy
         return "batched" if self.device.type == "cuda" and replicas > 1 else "loop"
 
-    def fingerprint(self, *inputs: Checkpoint) -> str:
-        """Identifies settings and inputs, for the resume file.
+    def fingerprint(self, *inputs: Checkpoint, without: Collection[str] = ()) -> str:
+        """Identifies settings and inputs, for the resume file, but for the facts ``without`` which it is the same.
 
         The metadata of what a command has made tell its content; of one's own net the tensors are asked too. What an
         edited plug-in had computed before is not gone on from.
@@ -78,7 +78,8 @@ class TrainingJob:
         own = [_tensors_sha256(checkpoint) for checkpoint in inputs if not _tells_its_content(checkpoint)]
         named = {"dataset": self.dataset.name, **{kind: self.facts.get(kind, "") for kind in ("model", "method")}}
         versions = [plugin.version for plugin in bringing(*((kind, unlabelled(name)) for kind, name in named.items()))]
-        known = [self.facts, *(checkpoint.metadata for checkpoint in inputs), *own, *versions]
+        facts = {name: fact for name, fact in self.facts.items() if name not in without}
+        known = [facts, *(checkpoint.metadata for checkpoint in inputs), *own, *versions]
         text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from sharpminima.base.files import write_csv
-from sharpminima.base.names import CHECKPOINT
+from sharpminima.base.names import CHECKPOINT, HISTORY
 from sharpminima.base.progress import Progress
 from sharpminima.catalogue.recipes import PspEntropySettings, RecipeSettings
 from sharpminima.nets.checkpoint import save_checkpoint
 from sharpminima.nets.masks import Masks
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.runtime.rng import generator
+from sharpminima.steps.draws import Draw
 from sharpminima.steps.job import TrainingJob
 from sharpminima.training import HISTORY_COLUMNS, FlatModel, FlatReplicas, RecipePolicy, train_replicas
 
@@ -110,6 +111,7 @@ def write_cell(
     masks: Sequence[Masks] | None,
     facts: dict[str, Any],
     kept: int | None = None,
+    earlier: Sequence[Draw] = (),
 ) -> None:
     """Write ``checkpoint.safetensors`` and ``history.csv`` of one cell, or of a dense net.
 
@@ -117,21 +119,23 @@ def write_cell(
         masks: of each net; None: they are dense.
         facts: what the checkpoint says of the cell, beside those of the job.
         kept: how many nets keep their weights, the first; of the others the classes given to the test images are.
+        earlier: the nets before those that were trained now.
     """
-    states = [state for state, _, _ in trained]
-    metrics = [
-        {**job.metrics(state, masks[replica] if masks else None), **measured}
-        for replica, (state, measured, _) in enumerate(trained)
-    ]
-    write_csv(out / "history.csv", _history(trained), ["replica", *HISTORY_COLUMNS])
-    metadata = {**job.facts, **facts, "metrics": metrics}
-    predictions = None
-    if kept is not None and kept < len(states):
-        predictions = job.predictions(states[kept:])
-    save_checkpoint(out / CHECKPOINT, states[:kept], masks=masks, metadata=metadata, predictions=predictions)
+    draws = [*earlier]
+    for state, measured, history in trained:
+        place = len(draws)
+        metrics = {**job.metrics(state, masks[place] if masks else None), **measured}
+        keeps = kept is None or place < kept
+        draws.append(Draw(metrics, history, state if keeps else None, None if keeps else job.predictions([state])[0]))
+    write_csv(out / HISTORY, _history(draws), ["replica", *HISTORY_COLUMNS])
+    metadata = {**job.facts, **facts, "metrics": [draw.metrics for draw in draws]}
+    states = [draw.state for draw in draws if draw.state is not None]
+    predicted = [draw.predictions for draw in draws if draw.predictions is not None]
+    predictions = torch.stack(predicted) if predicted else None
+    save_checkpoint(out / CHECKPOINT, states, masks=masks, metadata=metadata, predictions=predictions)
 
 
-def _history(trained: Sequence[Trained]) -> Iterator[dict[str, Any]]:
-    for replica, (_, _, history) in enumerate(trained):
-        for row in history:
+def _history(draws: Sequence[Draw]) -> Iterator[dict[str, Any]]:
+    for replica, draw in enumerate(draws):
+        for row in draw.history:
             yield {"replica": replica, **row}

@@ -24,6 +24,7 @@ from sharpminima.nets.models import set_batchnorm
 from sharpminima.nets.resume import FinishedParts, ResumeFile
 from sharpminima.pruning import strategies
 from sharpminima.runtime.usage import usage_recorded
+from sharpminima.steps.draws import earlier_draws, forget_earlier
 from sharpminima.steps.job import Runtime, TrainingJob, recorded_entropy, recorded_net
 from sharpminima.steps.recipe import KEPT, fit, fit_batch, untrained, write_cell
 
@@ -42,6 +43,9 @@ def retrain(
     weights: Literal["all", "first", "none"] = "all",
 ) -> None:
     """Retrain all replicas of one cell at a method's masks; writes ``checkpoint.safetensors`` and ``history.csv``.
+
+    Draws of a cell that was here before are taken over where they are those that would be trained (`earlier_draws`),
+    but for those that are trained as one model: there each depends on the others, by its rounding.
 
     Where a higher level has the same state, that level's cell is the one that is trained; this one then holds the
     untrained start of a single replica, and its metadata says ``represented_by``.
@@ -91,23 +95,30 @@ def retrain(
     for model, _ in nets:
         set_batchnorm(model, **known.get("batchnorm", {}))
     masks = [mask for _, mask in nets]
-    with usage_recorded(out):
-        if is_represented:
+    if is_represented:
+        with usage_recorded(out):
             write_cell(job, out, [untrained(model) for model, _ in nets], masks, {"trained": False}, KEPT[weights])
-            return
-        fingerprint = job.fingerprint(initial, structure)
-        done = FinishedParts(out / "resume-finished.safetensors", fingerprint=fingerprint)
+        forget_earlier(out)
+        return
+    one_by_one = mode == "loop"
+    earlier = earlier_draws(out, job, masks, (data, w0, pruned), kept=KEPT[weights]) if one_by_one else []
+    with usage_recorded(out, goes_on=bool(earlier)):
+        fingerprint = job.fingerprint(initial, structure, without=("replicas",) if one_by_one else ())
+        after = f"{fingerprint} after {len(earlier)}" if earlier else fingerprint
+        done = FinishedParts(out / "resume-finished.safetensors", fingerprint=after)
         label = f"{strategy_name} {model_name}/{job.dataset.name} level {known['level']:g} seed {seed}"
         if mode == "batched" and not done.parts:
             resume = ResumeFile(out / "resume-batch.safetensors", fingerprint=fingerprint)
             progress = Progress(f"{label} replicas 1-{replicas}")
             done.add(*fit_batch(job, nets, settings, strategy_name, seed, progress, resume, psp_entropy))
             resume.remove()
-        for replica in range(len(done.parts), replicas):
+        for replica in range(len(earlier) + len(done.parts), replicas):
             progress = Progress(f"{label} replica {replica + 1}/{replicas}")
             resume = ResumeFile(out / f"resume-{replica}.safetensors", fingerprint=fingerprint)
             role = (strategy_name, replica)
             done.add(fit(job, *nets[replica], settings, role, seed, progress, resume, psp_entropy))
             resume.remove()
-        write_cell(job, out, done.parts, masks, {"trained": True}, KEPT[weights])
+        trained = done.parts[: replicas - len(earlier)]  # more where the strategy had more when it was interrupted
+        write_cell(job, out, trained, masks, {"trained": True}, KEPT[weights], earlier)
     done.remove()
+    forget_earlier(out)

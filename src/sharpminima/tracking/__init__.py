@@ -6,6 +6,7 @@ Snakemake's notes (`write_record`) and given back to Snakemake where DVC has put
 """
 
 from sharpminima.tracking._adopt import adopt, data_to_make_first
+from sharpminima.tracking._aside import set_aside
 from sharpminima.tracking._due import due, stale
 from sharpminima.tracking._locks import dvc_at_work, hold, snakemake_is_at_work
 from sharpminima.tracking._record import write_record, write_settings
@@ -20,6 +21,7 @@ __all__ = [
     "dvc_at_work",
     "hold",
     "restore",
+    "set_aside",
     "snakemake_is_at_work",
     "stale",
     "track",
