@@ -373,6 +373,22 @@ def test_draws_of_another_making_are_trained_anew(
 
 
 @pytest.mark.slow
+def test_a_cell_that_is_made_again_with_as_many_draws_is_trained_anew(
+    run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who forces a job wants to see it train, and come to the same bits."""
+    given: dict[str, object] = {"w0": run / "init", "pruned": gradual(run, "50"), "data": digits, "settings": RECIPE}
+    given |= {"strategy_name": "reinit", "replicas": 2, "runtime": CPU, "out": tmp_path / "cell"}
+    retrain.retrain(**given)
+    before = (tmp_path / "cell/checkpoint.safetensors").read_bytes()
+    set_aside(tmp_path / "cell")
+    trained = counted(monkeypatch)
+    retrain.retrain(**given)
+    assert trained == [0, 1]
+    assert (tmp_path / "cell/checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
 def test_an_interrupted_cell_goes_on_with_more_or_fewer_draws(
     run: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
