@@ -1,5 +1,6 @@
 """Gates, scores, variances and thresholds: the formulas by hand."""
 
+import copy
 import dataclasses
 import math
 from typing import Any
@@ -9,11 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpminima.catalogue.methods.search import SearchSettings
+from sharpminima.catalogue.methods.search import SearchSettings, SweepSettings, swept_method
 from sharpminima.data import Split
+from sharpminima.nets.masks import all_masks, count
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.dynamic.dst import LearningThresholds, Step, Thresholded
+from sharpminima.pruning.engine.distribution import keep_best, survivors_at
 from sharpminima.pruning.engine.reparametrised import Learning, by_adam, by_sgd
+from sharpminima.pruning.engine.search import SearchResult, search_result
 from sharpminima.pruning.engine.straight_through import with_ties
 from sharpminima.pruning.engine.variational import drawn_output, dropout_kl
 from sharpminima.pruning.mask_learning.autoprune import Indicated
@@ -585,12 +589,33 @@ def test_a_part_of_the_untrained_net_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_a_stronger_pull_removes_more_and_levels_take_the_weakest_that_reached_them(name: str) -> None:
+def test_a_stronger_pull_removes_more_and_levels_take_the_best_by_validation_that_reached_them(name: str) -> None:
     pruned = pruned_by(name)
     assert [event["strength"] for event in pruned.events] == list(settings_of(name).strengths)
     sparsities = [event["sparsity"] for event in pruned.events]
-    assert sparsities == sorted(sparsities)
+    assert sparsities == sorted(sparsities)  # in so small a task
     for level, state in pruned.levels.items():
-        reached = [event["event"] for event in pruned.events if event["sparsity"] >= level]
+        reached = [event for event in pruned.events if event["sparsity"] >= level]
         assert state.reached == bool(reached)
-        assert state.facts["event"] == (reached[0] if reached else len(sparsities))
+        best = min(reached, key=lambda event: event["validation_loss"]) if reached else pruned.events[-1]
+        assert state.facts["event"] == best["event"]
+
+
+def test_a_level_has_the_best_by_validation_of_the_nets_that_reached_it() -> None:
+    """Neither the weakest strength nor the least sparse net; what did not reach it may err as little as it likes."""
+    came_to = {0.1: (0.6, 0.3), 0.2: (0.3, 0.1), 0.3: (0.9, 0.2), 0.4: (0.8, 0.4)}  # share removed, validation loss
+
+    def search(run: Run, strength: float, settings: Any, resume: Any) -> SearchResult:
+        share, loss = came_to[strength]
+        flat = FlatModel(copy.deepcopy(run.model))
+        masks = all_masks(flat.model)
+        scores = {name: flat.view(flat.values, name).abs() for name in masks}
+        kept = keep_best(scores, survivors_at(share, count(masks)[1]), "global")
+        return search_result(flat, kept, [{"epoch": 1, "validation_loss": loss}])
+
+    swept = swept_method("mine", search, SweepSettings, "Someone (2026)", "penalty")
+    run = dataclasses.replace(small_run(), levels=(0.2, 0.5, 0.7, 0.85, 0.95))
+    pruned = swept.prune(run, SweepSettings(batch_size=20, epochs=1, strengths=sorted(came_to), recipe=None))
+    chosen = {level: pruned.events[state.facts["event"] - 1]["strength"] for level, state in pruned.levels.items()}
+    assert chosen == {0.2: 0.2, 0.5: 0.3, 0.7: 0.3, 0.85: 0.3, 0.95: 0.3}
+    assert [state.reached for state in pruned.levels.values()] == [True, True, True, True, False]

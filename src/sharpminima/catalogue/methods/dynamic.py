@@ -65,7 +65,7 @@ class DstSettings(SweepSettings, LearnedSettings):
 
     published = PUBLISHED["dst"]
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
     epochs: PositiveInt = Field(20, description="of the search")
     lr: Strength = 0.01
     batch_size: PositiveInt = 64

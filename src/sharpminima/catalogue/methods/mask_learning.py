@@ -26,7 +26,7 @@ class L0Settings(SweepSettings, LearnedSettings):
 
     published = PUBLISHED["l0"]
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
     strengths: tuple[Strength, ...] = (0.1, 0.3, 1.0)
     gates: Literal["weight", "unit"] = Field(
         "weight", description="what has a gate of its own; unit: an input of a linear layer, a filter of a convolution"
@@ -44,7 +44,7 @@ class VariationalDropoutSettings(SweepSettings, LearnedSettings):
 
     published = PUBLISHED["variational_dropout"]
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")
     lr: Strength = 1e-3
     lr_schedule: LrSchedule = "linear"
@@ -77,7 +77,7 @@ class EdgePopupSettings(SubnetSettings, LearnedSettings):
 class ContinuousSparsificationSettings(SweepSettings, LearnedSettings):
     """beta as in the authors' code, whose lambda is 1e-8; our strengths and rate are to be tuned."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
     strengths: tuple[Strength, ...] = (1e-8, 1e-6, 1e-5)
     rate: Strength = Field(10.0, description="of the scores, times lr")
     s0: float = Field(0.0, description="score at the start")
@@ -101,6 +101,7 @@ class NetworkSurgerySettings(FromTrainedSettings, SweepSettings):
 
     published = PUBLISHED["network_surgery"]
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     strengths: tuple[Strength, ...] = (1.0, 2.0, 4.0)
     gamma: float = Field(1e-4, ge=0, description="how fast changes of the mask become seldom, a step")
     power: float = Field(1.0, ge=0, description="p, of their probability")
@@ -110,7 +111,7 @@ class NetworkSurgerySettings(FromTrainedSettings, SweepSettings):
 class StraightThroughGatesSettings(SweepSettings, LearnedSettings):
     """All numbers are ours, to be tuned."""
 
-    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
+    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
     strengths: tuple[Strength, ...] = (3e-6, 1e-5, 3e-5)
     rate: Strength = Field(1000.0, description="of the gates, times lr")
     deciding: float = Field(0.5, ge=0, lt=1, description="lambda_1 / lambda_2, by which gates leave 1/2")
@@ -119,6 +120,7 @@ class StraightThroughGatesSettings(SweepSettings, LearnedSettings):
 class AutopruneSettings(SweepSettings, LearnedSettings):
     """All numbers are ours, to be tuned."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     not_offered = NOT_OFFERED["autoprune"]
 
     strengths: tuple[Strength, ...] = (1e-5, 1e-4, 1e-3)
@@ -132,6 +134,7 @@ class BayesianCompressionSettings(SweepSettings, LearnedSettings):
 
     published = PUBLISHED["bayesian_compression"]
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights' means; sgd: with its momentum")
     lr: Strength = 1e-3
     strengths: tuple[Strength, ...] = (1.0, 3.0, 10.0)
@@ -145,6 +148,7 @@ class StructuredBayesianSettings(FromTrainedSettings, SweepSettings, LearnedSett
 
     published = PUBLISHED["structured_bayesian"]
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")
     lr: Strength = 1e-3
     lr_schedule: LrSchedule = "linear"

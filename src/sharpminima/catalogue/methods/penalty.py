@@ -144,7 +144,7 @@ class SoftWeightSharingSettings(FromTrainedSettings, SweepSettings):
 
     published = PUBLISHED["soft_weight_sharing"]
 
-    revision: Literal[3] = 3  # type: ignore[assignment] # of its own
+    revision: Literal[4] = 4  # type: ignore[assignment] # of its own
     optimiser: Literal["sgd", "adam"] = Field("adam", description="of the weights; sgd: with its momentum")
     lr: Strength = 5e-4
     strengths: tuple[Strength, ...] = (1e-3, 3e-3, 1e-2)

@@ -93,6 +93,7 @@ class AttentionChannelsSettings(FromTrainedSettings, UnitSearchSettings, Learned
 class LearnedAgentsSettings(InTurnsSettings, SweepSettings):
     """All numbers but the draws an update are ours; b is to be tuned."""
 
+    revision: Literal[2] = 2  # type: ignore[assignment] # of its own
     strengths: tuple[Strength, ...] = Field((0.02, 0.1, 0.5), description="b, the share of accuracy that may go")
     samples_per_class: PositiveInt = Field(50, description="training images that rewards are measured on")
     updates: PositiveInt = Field(50, description="of a layer's agent")

@@ -134,8 +134,10 @@ def prune_by_search(run: Run, settings: SearchSettings, name: str, search: Searc
 
 
 def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search) -> Pruned:
-    """Search, then train, for each strength; a level has the weakest that reached it, else the sparsest of all.
+    """Search, then train, for each strength; a level has the best by validation of those that reached it.
 
+    Where none did, it has the sparsest of all. A stronger pull does not always remove more, nor a sparser net always
+    err more: what stands for a level is chosen as strengths are (`sharpminima tune`), on the validation split.
     Events are the strengths (`SweepEvent`).
 
     Raises:
@@ -168,8 +170,13 @@ def prune_by_sweep(run: Run, settings: SweepSettings, name: str, search: Search)
         history += rows
     levels = {}
     for level in run.levels:
-        reached = [event["event"] for event in events if event["sparsity"] >= level]
-        number = reached[0] if reached else max(events, key=lambda event: event["sparsity"])["event"]
+        reached = [event for event in events if event["sparsity"] >= level]
+        chosen = (
+            min(reached, key=lambda event: event["validation_loss"])
+            if reached
+            else max(events, key=lambda event: event["sparsity"])
+        )
+        number = chosen["event"]
         levels[level] = level_state(run, level, number, *nets[number - 1], reached=bool(reached))
     return Pruned(levels=levels, history=history, events=events, epochs=max(epochs for _, _, epochs in nets))
 
