@@ -171,7 +171,9 @@ def test_every_study_has_a_cost(study: str) -> None:
 def test_the_studies_on_digits_have_every_method(study: str) -> None:
     nets = {(e.model, e.method.name) for e in load_config({"study": study})[1].experiments}
     expected = {(model, method) for model in ("lenet300", "lenet5") for method in METHODS}
-    assert expected - nets == {("lenet300", "shift_attention")}  # whose layers have kernels of one weight
+    assert expected - nets == {
+        ("lenet300", name) for name in ("shift_attention", "kernels", "intra_kernel")
+    }  # kernels of one weight
     assert nets <= expected
 
 
