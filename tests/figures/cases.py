@@ -29,6 +29,7 @@ def result(**values: Any) -> dict[str, Any]:
         "compression": 10.0,
         "flops_dense": 1000,
         "flops_effective": 100,
+        "collapsed": False,
         "test_error_percent": 2.0,
         "test_wrong": 7,
         "test_images": 360,

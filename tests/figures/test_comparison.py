@@ -54,7 +54,7 @@ def test_methods_of_a_family_are_named_in_the_order_of_their_error() -> None:
             ("snip", 0.98, 4.0, 20, {"sparsity": 0.98}),
             ("l0", 0.9, 5.0, 40, {}),
             ("l0", 0.98, 6.0, 40, {"reached": False}),
-            ("random", 0.98, 90.0, 20, {"sparsity": 0.98, "flops_effective": 0}),
+            ("random", 0.98, 90.0, 20, {"sparsity": 0.98, "collapsed": True}),
         ]
     ]
     (axes,) = methods.methods_compared(pd.DataFrame(rows)).axes

@@ -78,7 +78,7 @@ def test_what_was_not_reached_or_collapsed_has_a_mark_and_no_rank(tmp_path: Path
         cases.result(method="dst", test_error_percent=2.0, sparsity=0.7, seed=1, reached=False),
         cases.result(method="autoprune", test_error_percent=4.0, sparsity=0.97),
         cases.result(method="snip", test_error_percent=3.0),
-        cases.result(method="random", test_error_percent=2.5, flops_effective=0),
+        cases.result(method="random", test_error_percent=2.5, collapsed=True),
     ]
     write_csv(tmp_path / "results.csv", rows, tables.columns_of("results"))
     out = tmp_path / "ranking.csv"

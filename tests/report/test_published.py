@@ -59,8 +59,8 @@ def test_each_published_error_stands_beside_the_nets_of_the_nearest_density() ->
         (mnist("snip", 3, 1.7), 1.6, "within 0.3 points"),
         (mnist("snip", 8, 1.6), 1.6, "denser"),
         (mnist("snip", 5, 1.6, reached=False), 1.6, "not reached"),
-        (mnist("snip", 5, 90.0, flops_effective=0), 1.6, "collapsed"),
-        (mnist("snip", 5, 1.6, sparsity=1.0, flops_effective=0), 1.6, "collapsed"),
+        (mnist("snip", 5, 90.0, collapsed=True), 1.6, "collapsed"),
+        (mnist("snip", 5, 1.6, sparsity=1.0, collapsed=True), 1.6, "collapsed"),
         (mnist("snip", 5, 1.6), math.nan, "no error published"),
     ],
 )

@@ -42,6 +42,13 @@ def test_a_net_in_its_place_has_a_row_wherever_the_study_lies(tmp_path: Path) ->
     assert len(make(save(tmp_path / "mine" / "checkpoint.safetensors"))) == 2
 
 
+@pytest.mark.parametrize(("flops", "collapsed"), [(2, "False"), (0, "True"), (None, "")])
+def test_a_net_through_which_nothing_leads_has_collapsed(tmp_path: Path, flops: int | None, collapsed: str) -> None:
+    metrics = METRICS | {"measures": COUNTS | {"flops_effective": flops}}
+    header, row = make(save(tmp_path / FOLDER / "checkpoint.safetensors", metrics=[metrics]))
+    assert dict(zip(header.split(","), row.split(","), strict=True))["collapsed"] == collapsed
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [

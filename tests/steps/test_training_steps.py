@@ -530,6 +530,8 @@ def test_a_net_whose_live_paths_are_not_known_has_empty_cells(
         assert table[["effective", "flops_effective"]].notna().all(axis=None) == known
         assert table[["effective", "flops_effective"]].isna().all(axis=None) != known
         assert table["flops_dense"].tolist() == 2 * [2 * (784 + 10) * 12]
+        assert table["collapsed"].eq(False).all(axis=None) == known
+        assert table["collapsed"].isna().all(axis=None) != known
     (ranked,) = ranking(table).itertuples()
     assert not ranked.collapsed
     assert ranked.rank == 1

@@ -78,7 +78,7 @@ BARRIER_COLUMNS = [
 ]
 RELATIVE = "relative"  # the space of relative changes of the surviving parameters
 ALL = "all"  # in place of a layer: the net's mean over its layers or neurons; of a class: the sum over classes
-_NET_COLUMNS = [*KEY_COLUMNS, "represented_by_level", "reached"]
+_NET_COLUMNS = [*KEY_COLUMNS, "represented_by_level", "reached", "collapsed"]
 _OUTCOME_COLUMNS = [
     "test_error_percent",
     "test_wrong",

@@ -165,7 +165,7 @@ def ranking(results: pd.DataFrame) -> pd.DataFrame:
     for key, group in nets.groupby(["dataset", "model", "level", "method"], sort=False):
         row: dict[str, Any] = dict(zip(("dataset", "model", "level", "method"), key, strict=True))
         row["reached"] = bool(group["reached"].astype(bool).all())
-        row["collapsed"] = bool((group["flops_effective"] == 0).any())
+        row["collapsed"] = bool(group["collapsed"].eq(True).any())  # of some nets it may be unknown
         for name, values in (
             ("error", group["test_error_percent"]),
             ("density", 100 * (1 - group["sparsity"])),

@@ -96,6 +96,7 @@ def _row(metadata: dict[str, Any], replica: int) -> dict[str, Any]:
         **net_key(metadata, replica),
         "represented_by_level": metadata.get("represented_by", 0.0),
         "reached": metadata.get("reached", True),
+        "collapsed": None if counts["flops_effective"] is None else counts["flops_effective"] == 0,
         "sparsity": metrics["sparsity"],
         "sparsity_all": 1.0 - counts["nonzero"] / counts["parameters"],
         **{name: counts[name] for name in ("parameters", "nonzero", "effective", "compression")},
