@@ -11,9 +11,10 @@ from torch.distributions import Normal, kl_divergence
 
 from sharpminima.data import Split
 from sharpminima.pruning import METHODS, Run
+from sharpminima.pruning.engine.log_normal import TruncatedLogNormal
 from sharpminima.pruning.engine.variational import dropout_kl
 from sharpminima.pruning.mask_learning.bayesian_compression import Limited, Scaled
-from sharpminima.pruning.mask_learning.structured_bayesian import LIMITS, LogNormalUnits, TruncatedLogNormal
+from sharpminima.pruning.mask_learning.structured_bayesian import LIMITS, LogNormalUnits
 from sharpminima.training import FlatModel
 
 

@@ -16,6 +16,7 @@ from sharpminima.nets.masks import all_masks, count
 from sharpminima.pruning import METHODS, Run
 from sharpminima.pruning.dynamic.dst import LearningThresholds, Step, Thresholded
 from sharpminima.pruning.engine.distribution import keep_best, survivors_at
+from sharpminima.pruning.engine.mixture import CHUNK, merged, surprise
 from sharpminima.pruning.engine.reparametrised import Learning, by_adam, by_sgd
 from sharpminima.pruning.engine.search import SearchResult, search_result
 from sharpminima.pruning.engine.straight_through import with_ties
@@ -29,7 +30,7 @@ from sharpminima.pruning.mask_learning.optimal_masks import Coins, Tossing
 from sharpminima.pruning.mask_learning.straight_through_gates import DrawnGates
 from sharpminima.pruning.mask_learning.supermask import Bernoulli
 from sharpminima.pruning.mask_learning.variational_dropout import NoisyWeights
-from sharpminima.pruning.penalty.soft_weight_sharing import _CHUNK, Mixture, Sharing, _Surprise, merged
+from sharpminima.pruning.penalty.soft_weight_sharing import Mixture, Sharing
 from sharpminima.testing.task import small_run
 from sharpminima.training import FlatModel, Optimiser
 
@@ -522,7 +523,7 @@ def test_soft_weight_sharing_is_a_mixture_and_gamma_priors() -> None:
 
 
 @pytest.mark.parametrize("narrow", [0.0, 3.5])
-@pytest.mark.parametrize("weights", [1, 50, 2 * _CHUNK + 3])
+@pytest.mark.parametrize("weights", [1, 50, 2 * CHUNK + 3])
 def test_the_mixtures_own_gradients_are_those_of_its_distributions(weights: int, narrow: float) -> None:
     """Of weights, means, log sigmas and logits of the shares, against autograd through torch's distributions.
 
@@ -536,7 +537,7 @@ def test_the_mixtures_own_gradients_are_those_of_its_distributions(weights: int,
     shares = torch.distributions.Categorical(logits=logits)
     whole = torch.distributions.MixtureSameFamily(shares, torch.distributions.Normal(means, log_sigma.exp()))
     expected = -whole.log_prob(values).sum()
-    found = _Surprise.apply(values, means, log_sigma, logits.log_softmax(0))
+    found = surprise(values, means, log_sigma, logits.log_softmax(0))
     torch.testing.assert_close(found, expected)
     pairs = zip(torch.autograd.grad(3 * found, given), torch.autograd.grad(3 * expected, given), strict=True)
     for gradient, right in pairs:

@@ -23,16 +23,14 @@ LeNet-300 on MNIST by the published recipe: 2.10 % error at 4.7 % left; publishe
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from sharpminima.catalogue.methods.penalty import SoftWeightSharingSettings
 from sharpminima.nets.resume import ResumeFile
 from sharpminima.pruning.engine.method import Run
+from sharpminima.pruning.engine.mixture import merged, surprise
 from sharpminima.pruning.engine.reparametrised import Learning, Reparametrised, learn
 from sharpminima.pruning.engine.search import SearchResult
 from sharpminima.pruning.engine.straight_through import masked
@@ -40,49 +38,6 @@ from sharpminima.training import FlatModel, Group
 
 _MEANS, _SIGMA = 0.6, 0.25  # at the start: from -.6 to .6
 _ZERO, _OTHERS = (5e3, 2.0), (250.0, 0.1)  # shape and rate of the priors of precisions
-_SAME = 1e-10  # nats
-_CHUNK = 1 << 12  # weights at a time, so that what is computed of them for each component stays in the cache
-
-
-class _Surprise(torch.autograd.Function):
-    """- sum log p(w) of weights [P] under a mixture, in one pass over them with its gradients.
-
-    Of each component: its mean, its log sigma and the logarithm of its share, [K] each. With the responsibilities r of
-    components for a weight and z = (w - mean) / sigma the gradients are sums of r z / sigma, over components for a
-    weight and over weights for a mean, of r (1 - z^2) for log sigma and of - r for the logarithm of a share.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, means: Tensor, log_sigma: Tensor, log_shares: Tensor) -> Tensor:
-        inverse = (-log_sigma).exp()
-        constant = (log_shares - log_sigma - math.log(2 * math.pi) / 2)[:, None]
-        to_values, parts = torch.empty_like(values), []
-        sums = means.new_zeros(3, len(means), dtype=torch.float64)  # of r, r z and r z^2
-        for chunk, its_gradient in zip(values.split(_CHUNK), to_values.split(_CHUNK), strict=True):
-            z = (chunk - means[:, None]).mul_(inverse[:, None])
-            share = torch.addcmul(constant, z, z, value=-0.5)
-            highest = share.amax(0)
-            total = _exp(share.sub_(highest)).sum(0)
-            share.div_(total)
-            parts.append((highest + total.log()).sum())
-            sums[0] += share.sum(1)
-            sums[1] += share.mul_(z).sum(1)
-            torch.mv(share.T, inverse, out=its_gradient)
-            sums[2] += share.mul_(z).sum(1)
-        of_shares, of_means, of_squares = sums.to(means.dtype)
-        ctx.save_for_backward(to_values, -of_means * inverse, of_shares - of_squares, -of_shares)
-        return -torch.stack(parts).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, ...]:
-        return tuple(slope * gradient for gradient in ctx.saved_tensors)
-
-
-def _exp(exponents: Tensor) -> Tensor:
-    """In place; 0 where the result would be near or below the least normal one, where MKL takes ten times as long."""
-    least = 2 * torch.finfo(exponents.dtype).tiny
-    return F.threshold(exponents.clamp_(min=math.log(least)).exp_(), 1.0001 * least, 0, inplace=True)
 
 
 class Mixture(Reparametrised):
@@ -128,7 +83,7 @@ class Mixture(Reparametrised):
         """tau / N times - log p(w) and - log of the priors of precisions []."""
         values = torch.cat([self.base(name).flatten() for name in self.names])
         log_sigma = self.of("log_sigma")
-        loss: Tensor = _Surprise.apply(values, self.means(), log_sigma, self.log_shares())
+        loss = surprise(values, self.means(), log_sigma, self.log_shares())
         log_precision = -2 * log_sigma
         priors = log_precision.new_tensor([_ZERO, *[_OTHERS] * (len(log_precision) - 1)])
         shape, rate = priors.unbind(1)
@@ -150,25 +105,6 @@ class Mixture(Reparametrised):
             likeliest = self.log_likelihoods(weight.flatten()).argmax(0)
             snapped[name] = means[owner[likeliest]].view(weight.shape).cpu()
         return snapped
-
-
-def merged(means: Tensor, log_sigma: Tensor) -> Tensor:
-    """Component [K] -> the one that stands for it: the first of those whose mutual divergence is below 1e-10 nats.
-
-    >>> merged(torch.tensor([0.0, 0.3, 0.3]), torch.zeros(3)).tolist()
-    [0, 1, 1]
-    """
-    owner = torch.arange(len(means), device=means.device)
-    means, variance = means.double(), (2 * log_sigma.double()).exp()  # float32 has no 1e-10 beside 2
-    for later in range(1, len(means)):
-        for first in range(later):
-            distance = (means[later] - means[first]).square()
-            ratio = variance[later] / variance[first]
-            divergence = (ratio + 1 / ratio - 2 + distance / variance[first] + distance / variance[later]) / 2
-            if owner[first] == first and divergence < _SAME:
-                owner[later] = first
-                break
-    return owner
 
 
 class Sharing(Learning[Mixture]):
