@@ -19,7 +19,6 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 import sharpminima
-from sharpminima import cli
 from sharpminima.base.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {"dvc-data": "dvc_data", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 """Distribution -> the module that it brings, where the names differ."""
 NOT_IMPORTED = {"ipykernel", "rich"}
+OF_EXTRAS = {module for modules in EXTRAS.values() for module in modules}
 """Of the extras, what the package itself does not import: what is run, and what its plug-in of Snakemake imports."""
 
 
@@ -66,8 +66,8 @@ def test_every_import_is_declared() -> None:
     imported -= {"llvmlite"}  # numba's own, pinned by it, for vectors that it does not make by itself
     assert base <= imported
     assert {extra: set(modules) for extra, modules in EXTRAS.items()} == extras
-    assert cli._EXTRAS.keys() - imported == NOT_IMPORTED
-    assert imported - base <= cli._EXTRAS.keys()
+    assert OF_EXTRAS - imported == NOT_IMPORTED
+    assert imported - base <= OF_EXTRAS
 
 
 def test_version_citation_and_changelog_agree() -> None:
@@ -182,7 +182,7 @@ def test_the_index_s_page_points_at_nothing_that_only_a_checkout_has() -> None:
 @pytest.mark.slow
 def test_the_wheel_alone_measures_a_net_of_ones_own(alone: Path, tmp_path: Path) -> None:
     others = "import importlib.util as u; assert not [n for n in {names!r} if u.find_spec(n)]"
-    assert _run(alone, tmp_path, "-c", others.format(names=sorted(cli._EXTRAS.keys() - {"rich"}))).returncode == 0
+    assert _run(alone, tmp_path, "-c", others.format(names=sorted(OF_EXTRAS - {"rich"}))).returncode == 0
     (example,) = re.findall(r"```python\n(.+?)```", (ROOT / PROJECT["readme"]).read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(example)
     ran = _run(alone, tmp_path, "example.py")

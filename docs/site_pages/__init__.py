@@ -20,7 +20,7 @@ def _directive(text_of: Callable[..., str]) -> type[SphinxDirective]:
     """A directive that stands for the text that a function makes of its arguments."""
 
     class Made(SphinxDirective):
-        optional_arguments = 8
+        optional_arguments = 16
         has_content = False
 
         def run(self) -> list[nodes.Node]:
